@@ -1,0 +1,3 @@
+//! The group protocol: MLS (RFC 9420), one file per chapter.
+
+pub mod tree_math;
