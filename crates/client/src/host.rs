@@ -1,0 +1,71 @@
+//! What the engine asks of the program that runs it: a store, a transport, a clock, randomness and
+//! a place to stretch passwords.
+
+use core::time::Duration;
+
+use corncrake_wire::opaque::Stretch;
+use rand_core::CryptoRng;
+
+use crate::{store::Store, transport::Transport};
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The moment `wait` after this one.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Numbers that a host may choose for its engine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// One-time key packages kept at the server for this device (architecture: 50).
+    pub key_packages: u16,
+    /// How passwords are stretched; products use the default.
+    pub stretch: Stretch,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { key_packages: 50, stretch: Stretch::default() }
+    }
+}
+
+/// The outside of an engine. Futures need not be `Send`: the host drives the engine on one thread.
+#[expect(async_fn_in_trait, reason = "the engine drives these futures on one thread")]
+pub trait Host: 'static {
+    /// Where state lies.
+    type Store: Store;
+    /// How the server is reached.
+    type Transport: Transport;
+    /// Where randomness comes from.
+    type Random: CryptoRng;
+
+    /// The store; its one opener is this engine.
+    fn store(&self) -> &Self::Store;
+    /// The connection to the server.
+    fn transport(&self) -> &Self::Transport;
+    /// A source of randomness.
+    fn random(&self) -> Self::Random;
+    /// The time.
+    fn now(&self) -> Timestamp;
+    /// Waits until the clock shows `until`. Dropping the future ends the wait.
+    async fn sleep_until(&self, until: Timestamp);
+    /// Runs slow work (stretching a password, a large join) off the engine's thread if there is
+    /// such a place.
+    async fn run_slow<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T;
+    /// The numbers chosen for this engine.
+    fn settings(&self) -> &Settings;
+}

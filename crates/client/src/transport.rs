@@ -1,0 +1,96 @@
+//! How the engine reaches a server: requests on two planes, and what the server pushes.
+//!
+//! The account plane carries a session and only one's own things; the open plane carries everything
+//! that concerns others and never a session. An implementation keeps separate connections for the
+//! two, so that the server cannot join them by connection.
+
+use corncrake_wire::{
+    AccessToken, AccountReply, AccountRequest, ErrorCode, Hello, LogEntry, LogId, Notice,
+    OpenReply, OpenRequest, SessionToken,
+};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod http;
+
+/// One of the two planes of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Plane {
+    /// One's own things; requests carry the session.
+    Account,
+    /// What concerns others; requests carry no session.
+    Open,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// The server was not reached, or the answer was lost: the request may have been carried out.
+    Unreachable,
+    /// The server refused; nothing was stored.
+    Refused {
+        /// What it says is wrong.
+        code: ErrorCode,
+        /// Seconds after which it asks to try again.
+        retry_after: Option<u32>,
+    },
+    /// The answer does not have the form of an answer.
+    Malformed,
+}
+
+/// What a server says without being asked at that moment.
+#[derive(Clone, Debug)]
+pub enum Push {
+    /// A plane's socket is up; every log (or the inbox) has to be watched again.
+    Connected(Plane, Hello),
+    /// A plane's socket went down; the transport tries again by itself.
+    Disconnected(Plane),
+    /// Entries of a watched log, in order, and the position of its newest entry.
+    Entries {
+        /// The log they stand in.
+        log: LogId,
+        /// Contiguous entries; none if the frame only tells the head.
+        entries: Vec<LogEntry>,
+        /// Position of the newest entry of the log, 0 for a log that does not exist yet.
+        head: u64,
+    },
+    /// Letters in the own inbox, in order.
+    Notices(Vec<Notice>),
+    /// The account plane's socket refused the session: it has to be renewed.
+    SessionRefused,
+}
+
+/// A connection to one server.
+///
+/// Futures need not be `Send`. Dropping a request's future gives the request up; whether the
+/// server carried it out is then unknown.
+#[expect(async_fn_in_trait, reason = "the engine drives these futures on one thread")]
+pub trait Transport: 'static {
+    /// Performs a request on the account plane.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    async fn account(
+        &self,
+        session: Option<SessionToken>,
+        request: AccountRequest,
+    ) -> Result<AccountReply, TransportError>;
+
+    /// Performs a request on the open plane.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    async fn open(&self, request: OpenRequest) -> Result<OpenReply, TransportError>;
+
+    /// Keeps the account plane's socket up with this session: notices are pushed from then on.
+    fn watch_inbox(&self, session: SessionToken);
+
+    /// Watches a log: everything after position `after` is pushed, then what comes. Replaces an
+    /// earlier watch of the same log.
+    fn watch(&self, token: AccessToken, after: u64);
+
+    /// Stops watching a log.
+    fn unwatch(&self, log: LogId);
+
+    /// Waits for the next push. Cancel-safe: a push is lost only with the transport itself.
+    async fn next(&self) -> Push;
+}
