@@ -1,3 +1,7 @@
 //! Key agreement, group key wrapping and message sealing for Corncrake: MLS (RFC 9420) without I/O.
+//!
+//! Bytes, the time and a source of randomness come in; values and bytes go out. Nothing here opens
+//! a file or a socket, reads a clock or keeps a global. A failed call leaves its subject as it was.
 
+pub mod crypto;
 pub mod mls;

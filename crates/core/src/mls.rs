@@ -1,3 +1,4 @@
 //! The group protocol: MLS (RFC 9420), one file per chapter.
 
+pub mod codec;
 pub mod tree_math;

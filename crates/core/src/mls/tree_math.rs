@@ -5,11 +5,15 @@
 
 use core::fmt;
 
+use super::codec::codec_newtype;
+
 /// A leaf's position among the leaves of a tree.
 ///
 /// Any `u32` is a leaf index, since peers send them; [`TreeSize::holds`] says whether a tree has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LeafIndex(u32);
+
+codec_newtype!(LeafIndex);
 
 impl LeafIndex {
     /// The leaf at this position, counted from 0.

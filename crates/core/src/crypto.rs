@@ -1,0 +1,112 @@
+//! Primitives of the cipher suites: hash, labelled KDF, AEAD, HPKE and signatures.
+//!
+//! There is one [`Suite`] enum and plain functions; a new suite is a new variant with its lengths.
+
+use core::fmt;
+
+use sha2::Digest as _;
+
+pub mod aead;
+pub mod hpke;
+pub mod kdf;
+mod secret;
+pub mod signature;
+
+pub use secret::Secret;
+
+/// The cipher suites that this crate speaks (RFC 9420 §17.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// `MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519` (0x0003).
+    X25519ChaCha20Poly1305Sha256Ed25519,
+}
+
+impl Suite {
+    /// The code point that stands for this suite on the wire.
+    #[must_use]
+    pub fn id(self) -> u16 {
+        match self {
+            Self::X25519ChaCha20Poly1305Sha256Ed25519 => 0x0003,
+        }
+    }
+
+    /// The suite of a code point, if we speak it.
+    #[must_use]
+    pub fn try_from_id(id: u16) -> Option<Self> {
+        match id {
+            0x0003 => Some(Self::X25519ChaCha20Poly1305Sha256Ed25519),
+            _ => None,
+        }
+    }
+
+    /// Bytes in a hash, a KDF output and a MAC (`KDF.Nh`).
+    #[must_use]
+    pub fn hash_len(self) -> usize {
+        match self {
+            Self::X25519ChaCha20Poly1305Sha256Ed25519 => 32,
+        }
+    }
+
+    /// Bytes in an HPKE public key (`KEM.Npk`).
+    #[must_use]
+    pub fn hpke_public_len(self) -> usize {
+        match self {
+            Self::X25519ChaCha20Poly1305Sha256Ed25519 => 32,
+        }
+    }
+}
+
+/// Why a primitive refused its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CryptoError {
+    /// A key of the wrong length, or one that is no valid group element.
+    InvalidKey,
+    /// A signature that does not verify.
+    InvalidSignature,
+    /// A ciphertext that does not open; deliberately without a reason.
+    Decryption,
+    /// More output or input than the primitive can handle.
+    Length,
+}
+
+impl fmt::Display for CryptoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidKey => "invalid key",
+            Self::InvalidSignature => "invalid signature",
+            Self::Decryption => "decryption failed",
+            Self::Length => "length out of range",
+        })
+    }
+}
+
+impl core::error::Error for CryptoError {}
+
+/// A SHA-256 hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Hashes the concatenation of `parts`.
+    #[must_use]
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut hash = sha2::Sha256::new();
+        for part in parts {
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
+    /// The hash as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Digest {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,408 @@
+//! HPKE in base mode (RFC 9180) with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20-Poly1305,
+//! and the labelled forms of RFC 9420 §5.1.3.
+
+use core::fmt;
+
+use rand_core::CryptoRng;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use super::{CryptoError, Secret, aead, kdf};
+use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes};
+
+const KEM_SUITE: &[u8] = b"KEM\x00\x20";
+const HPKE_SUITE: &[u8] = b"HPKE\x00\x20\x00\x01\x00\x03";
+const VERSION: &[u8] = b"HPKE-v1";
+const KEY_LEN: usize = 32;
+
+/// The u-coordinates of low order on Curve25519: 0, 1, the two of order 8, p - 1, and p and p + 1,
+/// the unreduced forms of 0 and 1.
+const LOW_ORDER: [[u8; KEY_LEN]; 7] = [
+    coordinate(0x00, 0x00, 0x00),
+    coordinate(0x01, 0x00, 0x00),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+    coordinate(0xec, 0xff, 0x7f),
+    coordinate(0xed, 0xff, 0x7f),
+    coordinate(0xee, 0xff, 0x7f),
+];
+
+/// A little-endian number given by its first byte, its middle bytes and its last byte.
+const fn coordinate(first: u8, middle: u8, last: u8) -> [u8; KEY_LEN] {
+    let mut bytes = [middle; KEY_LEN];
+    let (head, tail) = bytes.split_at_mut(1);
+    if let (Some(head), Some(tail)) = (head.first_mut(), tail.last_mut()) {
+        *head = first;
+        *tail = last;
+    }
+    bytes
+}
+
+/// An HPKE public key as it stands on the wire.
+///
+/// Any bytes decode; [`HpkePublicKey::check`] says whether they are a key of our suites.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HpkePublicKey(Vec<u8>);
+
+impl HpkePublicKey {
+    /// Wraps bytes as received.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes as received.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Checks length and group element: a point of low order, whose every shared secret would be
+    /// zero, is refused here and not only when somebody seals to it.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidKey`].
+    pub fn check(&self) -> Result<(), CryptoError> {
+        let mut key = *self.parsed()?.as_bytes();
+        // X25519 ignores the top bit.
+        if let Some(last) = key.last_mut() {
+            *last &= 0x7f;
+        }
+        if LOW_ORDER.contains(&key) {
+            Err(CryptoError::InvalidKey)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn parsed(&self) -> Result<PublicKey, CryptoError> {
+        let bytes: [u8; KEY_LEN] = self
+            .0
+            .as_slice()
+            .try_into()
+            .map_err(|_| CryptoError::InvalidKey)?;
+        Ok(PublicKey::from(bytes))
+    }
+}
+
+impl fmt::Debug for HpkePublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HpkePublicKey(")?;
+        for byte in self.0.iter().take(4) {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("..)")
+    }
+}
+
+impl Encode for HpkePublicKey {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.0);
+    }
+}
+
+impl Decode for HpkePublicKey {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        reader.bytes().map(|bytes| Self(bytes.to_vec()))
+    }
+}
+
+/// An HPKE private key with its public key beside it.
+#[derive(Clone)]
+pub struct HpkePrivateKey {
+    secret: StaticSecret,
+    public: PublicKey,
+}
+
+impl HpkePrivateKey {
+    /// Draws a new key.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        Self::new(StaticSecret::random_from_rng(rng))
+    }
+
+    /// Parses a private key.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidKey`] for a wrong length.
+    pub fn try_from_bytes(bytes: &[u8]) -> Result<Self, CryptoError> {
+        let bytes: [u8; KEY_LEN] = bytes.try_into().map_err(|_| CryptoError::InvalidKey)?;
+        Ok(Self::new(StaticSecret::from(bytes)))
+    }
+
+    /// `DeriveKeyPair` (RFC 9180 §7.1.3).
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidKey`] for a secret that HKDF refuses.
+    pub fn derive(secret: &Secret) -> Result<Self, CryptoError> {
+        let prk = labeled_extract(KEM_SUITE, &[], b"dkp_prk", secret.expose());
+        let bytes = labeled_expand(KEM_SUITE, &prk, b"sk", &[], KEY_LEN)?;
+        Self::try_from_bytes(bytes.expose())
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> HpkePublicKey {
+        HpkePublicKey(self.public.as_bytes().to_vec())
+    }
+
+    /// The key's bytes, to be stored where secrets belong.
+    #[must_use]
+    pub fn expose(&self) -> Secret {
+        Secret::from(self.secret.as_bytes().as_slice())
+    }
+
+    /// Whether `public` is the other half of this key.
+    #[must_use]
+    pub fn matches(&self, public: &HpkePublicKey) -> bool {
+        self.public.as_bytes().as_slice() == public.as_bytes()
+    }
+
+    fn new(secret: StaticSecret) -> Self {
+        Self {
+            public: PublicKey::from(&secret),
+            secret,
+        }
+    }
+}
+
+impl fmt::Debug for HpkePrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            secret: _,
+            public: _,
+        } = self;
+        f.debug_tuple("HpkePrivateKey")
+            .field(&self.public())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A sealed secret with the key encapsulation that opens it (RFC 9420 §7.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HpkeCiphertext {
+    /// The encapsulated key.
+    pub kem_output: Vec<u8>,
+    /// What was sealed under it.
+    pub ciphertext: Vec<u8>,
+}
+
+codec_struct!(HpkeCiphertext {
+    kem_output,
+    ciphertext
+});
+
+/// Single-shot `SealBase` (RFC 9180 §6.1).
+///
+/// # Errors
+/// [`CryptoError::InvalidKey`] if `public` is no usable key.
+pub fn seal_base(
+    public: &HpkePublicKey,
+    info: &[u8],
+    aad: &[u8],
+    plaintext: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<HpkeCiphertext, CryptoError> {
+    let (kem_output, context) = Context::send(public, info, rng)?;
+    let ciphertext = aead::seal(&context.key()?, &context.nonce()?, aad, plaintext)?;
+    Ok(HpkeCiphertext {
+        kem_output,
+        ciphertext,
+    })
+}
+
+/// Single-shot `OpenBase` (RFC 9180 §6.1).
+///
+/// # Errors
+/// [`CryptoError::Decryption`], whatever the reason.
+pub fn open_base(
+    private: &HpkePrivateKey,
+    info: &[u8],
+    aad: &[u8],
+    sealed: &HpkeCiphertext,
+) -> Result<Secret, CryptoError> {
+    let context =
+        Context::receive(private, info, &sealed.kem_output).map_err(|_| CryptoError::Decryption)?;
+    let plaintext = aead::open(&context.key()?, &context.nonce()?, aad, &sealed.ciphertext)?;
+    Ok(Secret::from(plaintext.as_slice()))
+}
+
+/// `EncryptWithLabel` (RFC 9420 §5.1.3).
+///
+/// # Errors
+/// [`CryptoError::InvalidKey`] if `public` is no usable key.
+pub fn encrypt_with_label(
+    public: &HpkePublicKey,
+    label: &str,
+    context: &[u8],
+    plaintext: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<HpkeCiphertext, CryptoError> {
+    seal_base(
+        public,
+        &encrypt_context(label, context),
+        &[],
+        plaintext,
+        rng,
+    )
+}
+
+/// `DecryptWithLabel` (RFC 9420 §5.1.3).
+///
+/// # Errors
+/// [`CryptoError::Decryption`], whatever the reason.
+pub fn decrypt_with_label(
+    private: &HpkePrivateKey,
+    label: &str,
+    context: &[u8],
+    sealed: &HpkeCiphertext,
+) -> Result<Secret, CryptoError> {
+    open_base(private, &encrypt_context(label, context), &[], sealed)
+}
+
+/// The sender's half of external initialisation (RFC 9420 §8.3): the KEM output and the secret.
+///
+/// # Errors
+/// [`CryptoError::InvalidKey`] if `public` is no usable key.
+pub fn export_to(
+    public: &HpkePublicKey,
+    label: &[u8],
+    len: usize,
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, Secret), CryptoError> {
+    let (kem_output, context) = Context::send(public, &[], rng)?;
+    Ok((kem_output, context.export(label, len)?))
+}
+
+/// The receiver's half of external initialisation (RFC 9420 §8.3).
+///
+/// # Errors
+/// [`CryptoError::InvalidKey`] if `kem_output` is no usable key.
+pub fn export_from(
+    private: &HpkePrivateKey,
+    kem_output: &[u8],
+    label: &[u8],
+    len: usize,
+) -> Result<Secret, CryptoError> {
+    Context::receive(private, &[], kem_output)?.export(label, len)
+}
+
+fn encrypt_context(label: &str, context: &[u8]) -> Vec<u8> {
+    let mut info = Vec::with_capacity(24 + label.len() + context.len());
+    kdf::put_label(&mut info, label);
+    put_bytes(&mut info, context);
+    info
+}
+
+/// The key schedule of base mode (RFC 9180 §5.1): used for one message or one export.
+struct Context {
+    secret: Secret,
+    schedule: Vec<u8>,
+}
+
+impl Context {
+    fn send(
+        public: &HpkePublicKey,
+        info: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Vec<u8>, Self), CryptoError> {
+        let theirs = public.parsed()?;
+        let ephemeral = HpkePrivateKey::generate(rng);
+        let shared = shared_secret(&ephemeral, &theirs, &ephemeral.public, &theirs)?;
+        Ok((
+            ephemeral.public.as_bytes().to_vec(),
+            Self::new(&shared, info),
+        ))
+    }
+
+    fn receive(
+        private: &HpkePrivateKey,
+        info: &[u8],
+        kem_output: &[u8],
+    ) -> Result<Self, CryptoError> {
+        let bytes: [u8; KEY_LEN] = kem_output.try_into().map_err(|_| CryptoError::InvalidKey)?;
+        let theirs = PublicKey::from(bytes);
+        let shared = shared_secret(private, &theirs, &theirs, &private.public)?;
+        Ok(Self::new(&shared, info))
+    }
+
+    fn new(shared: &Secret, info: &[u8]) -> Self {
+        let psk_id_hash = labeled_extract(HPKE_SUITE, &[], b"psk_id_hash", &[]);
+        let info_hash = labeled_extract(HPKE_SUITE, &[], b"info_hash", info);
+        let schedule = [&[0], psk_id_hash.expose(), info_hash.expose()].concat();
+        let secret = labeled_extract(HPKE_SUITE, shared.expose(), b"secret", &[]);
+        Self { secret, schedule }
+    }
+
+    fn key(&self) -> Result<Secret, CryptoError> {
+        labeled_expand(
+            HPKE_SUITE,
+            &self.secret,
+            b"key",
+            &self.schedule,
+            aead::KEY_LEN,
+        )
+    }
+
+    fn nonce(&self) -> Result<[u8; aead::NONCE_LEN], CryptoError> {
+        labeled_expand(
+            HPKE_SUITE,
+            &self.secret,
+            b"base_nonce",
+            &self.schedule,
+            aead::NONCE_LEN,
+        )?
+        .expose_array()
+        .copied()
+        .ok_or(CryptoError::Length)
+    }
+
+    fn export(&self, label: &[u8], len: usize) -> Result<Secret, CryptoError> {
+        let exporter = labeled_expand(HPKE_SUITE, &self.secret, b"exp", &self.schedule, 32)?;
+        labeled_expand(HPKE_SUITE, &exporter, b"sec", label, len)
+    }
+}
+
+/// `ExtractAndExpand` over the shared point (RFC 9180 §4.1); an all-zero point is refused.
+fn shared_secret(
+    ours: &HpkePrivateKey,
+    theirs: &PublicKey,
+    kem_output: &PublicKey,
+    receiver: &PublicKey,
+) -> Result<Secret, CryptoError> {
+    let point = ours.secret.diffie_hellman(theirs);
+    if !point.was_contributory() {
+        return Err(CryptoError::InvalidKey);
+    }
+    let kem_context = [kem_output.as_bytes().as_slice(), receiver.as_bytes()].concat();
+    let prk = labeled_extract(KEM_SUITE, &[], b"eae_prk", point.as_bytes());
+    labeled_expand(KEM_SUITE, &prk, b"shared_secret", &kem_context, 32)
+}
+
+fn labeled_extract(suite: &[u8], salt: &[u8], label: &[u8], input: &[u8]) -> Secret {
+    let input = Secret::from([VERSION, suite, label, input].concat());
+    kdf::extract(salt, input.expose())
+}
+
+fn labeled_expand(
+    suite: &[u8],
+    prk: &Secret,
+    label: &[u8],
+    info: &[u8],
+    len: usize,
+) -> Result<Secret, CryptoError> {
+    let length = u16::try_from(len)
+        .map_err(|_| CryptoError::Length)?
+        .to_be_bytes();
+    kdf::expand(
+        prk.expose(),
+        &[&length, VERSION, suite, label, info].concat(),
+        len,
+    )
+}

@@ -1,0 +1,387 @@
+//! The TLS presentation language as RFC 9420 §2.1 uses it.
+//!
+//! Decoding is strict: booleans, enums and length headers have one form each, so a value that was
+//! decoded encodes to the bytes that were received. Nothing allocates more than the input brings.
+
+use core::fmt;
+
+/// The largest length that a vector header can carry.
+const MAX_LEN: usize = (1 << 30) - 1;
+
+/// Bytes that are not an encoding of the expected type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("malformed encoding")
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+/// A type with an encoding in the TLS presentation language.
+pub trait Encode {
+    /// Appends the encoding to `out`.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// Appends the items of a vector without its header.
+    fn encode_items(items: &[Self], out: &mut Vec<u8>)
+    where
+        Self: Sized,
+    {
+        for item in items {
+            item.encode(out);
+        }
+    }
+
+    /// The encoding by itself.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+}
+
+/// A type that can be read from its encoding.
+pub trait Decode: Sized {
+    /// Reads one value.
+    ///
+    /// # Errors
+    /// [`Malformed`] input.
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed>;
+
+    /// Reads items until `reader` is empty.
+    ///
+    /// # Errors
+    /// [`Malformed`] input.
+    fn decode_items(mut reader: Reader<'_>) -> Result<Vec<Self>, Malformed> {
+        let mut items = Vec::new();
+        while !reader.is_empty() {
+            items.push(Self::decode(&mut reader)?);
+        }
+        Ok(items)
+    }
+
+    /// Reads one value that fills `bytes` exactly.
+    ///
+    /// # Errors
+    /// [`Malformed`] input, trailing bytes included.
+    fn decode_exact(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let value = Self::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(value)
+    }
+}
+
+/// A cursor over bytes that never reads past their end.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the head of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Takes `len` bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] if fewer are left.
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// Takes `N` bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] if fewer are left.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    /// Takes a vector's length header (§2.1.2), which must be the shortest possible.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a longer form than needed or the reserved prefix.
+    pub fn varint(&mut self) -> Result<usize, Malformed> {
+        let [first] = self.array()?;
+        let (len, shortest) = match first >> 6 {
+            0 => (u32::from(first), 0),
+            1 => {
+                let [second] = self.array()?;
+                (u32::from_be_bytes([0, 0, first & 0x3f, second]), 1 << 6)
+            }
+            2 => {
+                let [b, c, d] = self.array()?;
+                (u32::from_be_bytes([first & 0x3f, b, c, d]), 1 << 14)
+            }
+            _ => return Err(Malformed),
+        };
+        if len < shortest {
+            return Err(Malformed);
+        }
+        usize::try_from(len).map_err(|_| Malformed)
+    }
+
+    /// Takes a vector of bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the header promises more than there is.
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.varint()?;
+        self.take(len)
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// [`Malformed`] if bytes are left.
+    pub fn finish(self) -> Result<(), Malformed> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
+    }
+}
+
+/// Appends a vector's length header (§2.1.2).
+///
+/// Lengths of 2^30 and more have no header; the value then encodes to something that no decoder
+/// accepts, since the contents do not fit the header.
+pub fn put_varint(out: &mut Vec<u8>, len: usize) {
+    let len = u32::try_from(len.min(MAX_LEN)).unwrap_or(u32::MAX >> 2);
+    match len {
+        0..=0x3f => out.extend_from_slice(len.to_be_bytes().last_chunk::<1>().unwrap_or(&[0])),
+        0x40..=0x3fff => {
+            let header = len | 0x4000;
+            out.extend_from_slice(header.to_be_bytes().last_chunk::<2>().unwrap_or(&[0; 2]));
+        }
+        _ => out.extend_from_slice(&(len | 0x8000_0000).to_be_bytes()),
+    }
+}
+
+/// Appends a vector of bytes.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a vector whose contents `fill` writes.
+pub fn put_vector(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    fill(out);
+    let mut header = Vec::with_capacity(4);
+    put_varint(&mut header, out.len() - start);
+    out.splice(start..start, header);
+}
+
+macro_rules! codec_int {
+    ($($int:ty),*) => {$(
+        impl Encode for $int {
+            fn encode(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_be_bytes());
+            }
+        }
+
+        impl Decode for $int {
+            fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+                reader.array().map(Self::from_be_bytes)
+            }
+        }
+    )*};
+}
+codec_int!(u16, u32, u64);
+
+impl Encode for u8 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self);
+    }
+
+    fn encode_items(items: &[Self], out: &mut Vec<u8>) {
+        out.extend_from_slice(items);
+    }
+}
+
+impl Decode for u8 {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let [byte] = reader.array()?;
+        Ok(byte)
+    }
+
+    fn decode_items(reader: Reader<'_>) -> Result<Vec<Self>, Malformed> {
+        Ok(reader.rest().to_vec())
+    }
+}
+
+impl<const N: usize> Encode for [u8; N] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+
+impl<const N: usize> Decode for [u8; N] {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        reader.array()
+    }
+}
+
+impl<T: Encode> Encode for [T] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_vector(out, |out| T::encode_items(self, out));
+    }
+}
+
+impl<T: Encode> Encode for Vec<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.as_slice().encode(out);
+    }
+}
+
+impl<T: Decode> Decode for Vec<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        T::decode_items(Reader::new(reader.bytes()?))
+    }
+}
+
+impl<T: Encode> Encode for Option<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            None => out.push(0),
+            Some(value) => {
+                out.push(1);
+                value.encode(out);
+            }
+        }
+    }
+}
+
+impl<T: Decode> Decode for Option<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(reader)? {
+            0 => Ok(None),
+            1 => T::decode(reader).map(Some),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl<T: Encode> Encode for Box<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        T::encode(self, out);
+    }
+}
+
+impl<T: Decode> Decode for Box<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        T::decode(reader).map(Self::new)
+    }
+}
+
+/// Implements [`Encode`] and [`Decode`] for a struct as the sequence of its fields.
+macro_rules! codec_struct {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        impl $crate::mls::codec::Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                let Self { $($field),* } = self;
+                $($crate::mls::codec::Encode::encode($field, out);)*
+            }
+        }
+
+        impl $crate::mls::codec::Decode for $name {
+            fn decode(
+                reader: &mut $crate::mls::codec::Reader<'_>,
+            ) -> Result<Self, $crate::mls::codec::Malformed> {
+                Ok(Self { $($field: $crate::mls::codec::Decode::decode(reader)?),* })
+            }
+        }
+    };
+}
+pub(crate) use codec_struct;
+
+/// Implements [`Encode`] and [`Decode`] for a newtype as its content.
+macro_rules! codec_newtype {
+    ($($name:ident),*) => {$(
+        impl $crate::mls::codec::Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                self.0.encode(out);
+            }
+        }
+
+        impl $crate::mls::codec::Decode for $name {
+            fn decode(
+                reader: &mut $crate::mls::codec::Reader<'_>,
+            ) -> Result<Self, $crate::mls::codec::Malformed> {
+                $crate::mls::codec::Decode::decode(reader).map(Self)
+            }
+        }
+    )*};
+}
+pub(crate) use codec_newtype;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(len: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varint(&mut out, len);
+        out
+    }
+
+    #[test]
+    fn length_headers_change_form_at_the_right_length() {
+        assert_eq!(header(0x3f), [0x3f]);
+        assert_eq!(header(0x40), [0x40, 0x40]);
+        assert_eq!(header(0x3fff), [0x7f, 0xff]);
+        assert_eq!(header(0x4000), [0x80, 0x00, 0x40, 0x00]);
+        assert_eq!(header(0x3fff_ffff), [0xbf, 0xff, 0xff, 0xff]);
+        for len in [0, 0x3f, 0x40, 0x3fff, 0x4000, 0x3fff_ffff] {
+            assert_eq!(Reader::new(&header(len)).varint(), Ok(len));
+        }
+    }
+
+    #[test]
+    fn longer_headers_than_needed_are_refused() {
+        for bytes in [
+            &[0x40, 0x3f][..],
+            &[0x80, 0, 0x3f, 0xff],
+            &[0xc0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert_eq!(Reader::new(bytes).varint(), Err(Malformed));
+        }
+    }
+
+    #[test]
+    fn trailing_and_missing_bytes_are_refused() {
+        assert_eq!(u16::decode_exact(&[0, 1, 2]), Err(Malformed));
+        assert_eq!(u16::decode_exact(&[0]), Err(Malformed));
+        assert_eq!(
+            Vec::<u8>::decode_exact(&[0xbf, 0xff, 0xff, 0xff, 1]),
+            Err(Malformed)
+        );
+        assert_eq!(Vec::<u16>::decode_exact(&[3, 0, 1, 2]), Err(Malformed));
+        assert_eq!(Option::<u8>::decode_exact(&[2, 0]), Err(Malformed));
+    }
+}
