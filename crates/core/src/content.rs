@@ -1,0 +1,193 @@
+//! What a message says: typed, versioned, open to kinds that come later.
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::encoding::{self, EncodingError};
+use crate::id::MessageId;
+
+/// The longest text of one message, in bytes of UTF-8.
+pub const MAX_TEXT: usize = 48 * 1024;
+
+const VERSION: u8 = 1;
+const KIND_TEXT: u32 = 1;
+
+/// One message as its sender wrote it; receivers name it by (account, id).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Chosen with the intent to send and kept when the message is sealed again.
+    pub id: MessageId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The body of a message.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Body {
+    /// Plain text, at most [`MAX_TEXT`] bytes.
+    Text(String),
+    /// A kind that this version doesn't know; it survives a round trip unchanged.
+    Unknown {
+        /// The number of the kind.
+        kind: u32,
+        /// Its content, undecoded.
+        bytes: Vec<u8>,
+    },
+}
+
+/// The stored form: unknown kinds keep their bytes.
+#[derive(Serialize, Deserialize)]
+struct Encoded {
+    id: MessageId,
+    kind: u32,
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    /// A text message with a fresh random id.
+    pub fn text(text: impl Into<String>, rng: &mut impl CryptoRng) -> Self {
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        Self {
+            id: MessageId::from_bytes(id),
+            body: Body::Text(text.into()),
+        }
+    }
+
+    /// Encodes the message for [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// [`EncodingError::Malformed`] if the text is too long, or an unknown body bears the number
+    /// of a known kind.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, EncodingError> {
+        let (kind, bytes) = match &self.body {
+            Body::Text(text) if text.len() <= MAX_TEXT => (KIND_TEXT, text.as_bytes()),
+            Body::Unknown { kind, bytes } if *kind != KIND_TEXT => (*kind, bytes.as_slice()),
+            Body::Text(_) | Body::Unknown { .. } => return Err(EncodingError::Malformed),
+        };
+        let encoded = Encoded {
+            id: self.id,
+            kind,
+            bytes: bytes.to_vec(),
+        };
+        Ok(Zeroizing::new(encoding::encode(VERSION, &encoded)))
+    }
+
+    /// Decodes a message.
+    ///
+    /// # Errors
+    /// [`EncodingError`] for anything that [`encode`](Self::encode) would not have written.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
+        let Encoded { id, kind, bytes } = encoding::decode(VERSION, bytes)?;
+        let body = match kind {
+            KIND_TEXT if bytes.len() > MAX_TEXT => return Err(EncodingError::Malformed),
+            KIND_TEXT => {
+                Body::Text(String::from_utf8(bytes).map_err(|_| EncodingError::Malformed)?)
+            }
+            kind => Body::Unknown { kind, bytes },
+        };
+        Ok(Self { id, body })
+    }
+}
+
+impl core::fmt::Debug for Body {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(..)"),
+            Self::Unknown { kind, bytes: _ } => write!(f, "Unknown {{ kind: {kind}, .. }}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::{assert_golden_hex, feed_garbage, rng};
+
+    #[test]
+    fn text_is_golden() {
+        let message = Message::text("krek krek", &mut rng(1));
+        let bytes = message.encode().unwrap();
+        assert_golden_hex("content_text.hex", &bytes);
+        assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn unknown_kinds_survive_a_round_trip() {
+        let body = Body::Unknown {
+            kind: 70_000,
+            bytes: vec![0xFF, 0, 1],
+        };
+        let message = Message {
+            id: MessageId::from_bytes([9; 16]),
+            body,
+        };
+        let bytes = message.encode().unwrap();
+        let decoded = Message::decode(&bytes).unwrap();
+        assert_eq!(decoded, message);
+        assert_eq!(decoded.encode().unwrap(), bytes);
+    }
+
+    #[test]
+    fn limits_and_bad_text_are_refused() {
+        let longest = Message::text("x".repeat(MAX_TEXT), &mut rng(1));
+        assert_eq!(Message::decode(&longest.encode().unwrap()), Ok(longest));
+        let longer = Message::text("x".repeat(MAX_TEXT + 1), &mut rng(1));
+        assert_eq!(longer.encode(), Err(EncodingError::Malformed));
+        let id = MessageId::from_bytes([0; 16]);
+        let disguised = Message {
+            id,
+            body: Body::Unknown {
+                kind: KIND_TEXT,
+                bytes: vec![],
+            },
+        };
+        assert_eq!(disguised.encode(), Err(EncodingError::Malformed));
+        for bytes in [vec![0xFF], vec![b'x'; MAX_TEXT + 1]] {
+            let bytes = encoding::encode(
+                VERSION,
+                &Encoded {
+                    id,
+                    kind: KIND_TEXT,
+                    bytes,
+                },
+            );
+            assert_eq!(Message::decode(&bytes), Err(EncodingError::Malformed));
+        }
+        let mut later = Message::text("", &mut rng(1)).encode().unwrap();
+        later[0] = 2;
+        assert_eq!(
+            Message::decode(&later),
+            Err(EncodingError::UnsupportedVersion)
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_text() {
+        let message = Message {
+            id: MessageId::from_bytes([1; 16]),
+            body: Body::Text("a".into()),
+        };
+        assert_eq!(
+            format!("{message:?}"),
+            "Message { id: MessageId(01010101..), body: Text(..) }"
+        );
+        let body = Body::Unknown {
+            kind: 5,
+            bytes: vec![1],
+        };
+        assert_eq!(format!("{body:?}"), "Unknown { kind: 5, .. }");
+    }
+
+    #[test]
+    fn garbage_is_an_error_or_the_same_bytes() {
+        let valid = Message::text("krek krek", &mut rng(1)).encode().unwrap();
+        feed_garbage(1_000_000, &valid, |bytes| {
+            if let Ok(message) = Message::decode(bytes) {
+                assert_eq!(*message.encode().unwrap(), bytes);
+            }
+        });
+    }
+}
