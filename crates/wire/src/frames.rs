@@ -1,0 +1,149 @@
+//! What travels over the two WebSockets, one encoded frame in each binary message.
+//!
+//! The server speaks first, with [`ServerFrame::Hello`]. On the account plane's socket the client
+//! then shows its session and gets notices; on the open plane's it subscribes and appends.
+//! Whoever has heard nothing for 25 seconds sends a ping; after 60 seconds of silence either side
+//! hangs up.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AccessToken, Refusal, SessionToken,
+    account::Notice,
+    log::{Append, AppendReply, LogEntry},
+};
+
+/// From client to server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientFrame {
+    /// Account plane, first frame: shows a session that belongs to a device. All notices of its
+    /// inbox above `after` follow, then new ones as they come.
+    Authenticate {
+        /// The session.
+        session: SessionToken,
+        /// The newest notice that the client has.
+        after: u64,
+    },
+    /// Open plane: all entries above `after` follow, then new ones as they come. The log need
+    /// not exist yet.
+    Subscribe {
+        /// The client's name for this subscription; a second one of that name replaces it.
+        id: u32,
+        /// Opens the log.
+        token: AccessToken,
+        /// The newest position that the client has.
+        after: u64,
+    },
+    /// Open plane: no more entries of this subscription.
+    Unsubscribe {
+        /// The subscription.
+        id: u32,
+    },
+    /// Open plane: appends to a log.
+    Append {
+        /// The client's name for this request.
+        request: u32,
+        /// The append.
+        append: Append,
+    },
+    /// Either plane: asks for a [`ServerFrame::Pong`] with the same number.
+    Ping(u64),
+    /// Either plane: answers a [`ServerFrame::Ping`].
+    Pong(u64),
+}
+
+/// From server to client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerFrame {
+    /// The first frame.
+    Hello {
+        /// The protocol's version, [`VERSION`](crate::VERSION).
+        version: u16,
+        /// Names the database; a new one means that it may have lost its newest entries.
+        instance: [u8; 16],
+        /// What this server allows.
+        limits: Limits,
+    },
+    /// Entries of a subscription, in order, without gaps. The first frame after a subscription
+    /// comes even when there is nothing to give.
+    Entries {
+        /// The subscription.
+        id: u32,
+        /// The entries.
+        entries: Vec<LogEntry>,
+        /// The newest position of the log; 0: it doesn't exist.
+        head: u64,
+    },
+    /// Notices, in order. The first frame after authentication comes even when there are none.
+    Notices {
+        /// The notices.
+        notices: Vec<Notice>,
+    },
+    /// What became of an append.
+    AppendReply {
+        /// The client's name for the request.
+        request: u32,
+        /// The outcome.
+        result: Result<AppendReply, Refusal>,
+    },
+    /// Answers a [`ClientFrame::Ping`].
+    Pong(u64),
+    /// Asks for a [`ClientFrame::Pong`] with the same number.
+    Ping(u64),
+    /// Something was refused.
+    Refused {
+        /// What.
+        about: About,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// What a [`ServerFrame::Refused`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum About {
+    /// The connection, which the server now closes.
+    Connection,
+    /// A subscription, which doesn't exist or has ended.
+    Subscription(u32),
+}
+
+/// What a server allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes in a frame from client to server.
+    pub frame: u32,
+    /// Logs that one connection follows.
+    pub subscriptions: u32,
+    /// Messages in one append.
+    pub batch: u32,
+    /// Notices in one inbox.
+    pub inbox: u32,
+}
+
+impl Limits {
+    /// What this version of the protocol allows.
+    pub const DEFAULT: Self = Self {
+        frame: 64 * 64 * 1024 + 256 * 1024,
+        subscriptions: 4096,
+        batch: 64,
+        inbox: 1000,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn hello_names_the_limits_that_hold() {
+        assert_eq!(Limits::DEFAULT.frame as usize, limits::FRAME);
+        assert_eq!(
+            Limits::DEFAULT.subscriptions as usize,
+            limits::SUBSCRIPTIONS
+        );
+        assert_eq!(Limits::DEFAULT.batch as usize, limits::BATCH);
+        assert_eq!(Limits::DEFAULT.inbox as usize, limits::INBOX);
+    }
+}
