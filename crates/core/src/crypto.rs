@@ -6,6 +6,8 @@ use core::fmt;
 
 use sha2::Digest as _;
 
+use crate::mls::codec::{Decode, Encode, Malformed, Reader, put_bytes};
+
 pub mod aead;
 pub mod hpke;
 pub mod kdf;
@@ -108,5 +110,17 @@ impl Digest {
 impl AsRef<[u8]> for Digest {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Encode for Digest {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.0);
+    }
+}
+
+impl Decode for Digest {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        reader.bytes()?.try_into().map(Self).map_err(|_| Malformed)
     }
 }

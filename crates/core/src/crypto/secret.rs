@@ -4,6 +4,8 @@ use rand_core::CryptoRng;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::mls::codec::{Decode, Encode, Malformed, Reader, put_bytes};
+
 /// Bytes that nobody else may see: erased on drop, redacted in `Debug`, compared in constant time.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(Box<[u8]>);
@@ -57,6 +59,18 @@ impl<const N: usize> From<[u8; N]> for Secret {
         let secret = Self(bytes.as_slice().into());
         bytes.zeroize();
         secret
+    }
+}
+
+impl Encode for Secret {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.0);
+    }
+}
+
+impl Decode for Secret {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        reader.bytes().map(Self::from)
     }
 }
 

@@ -1,0 +1,197 @@
+//! Leaf nodes (RFC 9420 §7.2).
+
+use super::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use super::credential::{Credential, CredentialType};
+use super::extension::{ExtensionType, Extensions};
+use super::proposal::ProposalType;
+use super::tree_math::LeafIndex;
+use super::{Error, PROTOCOL_VERSION};
+use crate::crypto::Suite;
+use crate::crypto::hpke::HpkePublicKey;
+use crate::crypto::signature::{SignatureKey, SignaturePublicKey, Signed};
+
+const LABEL: &str = "LeafNodeTBS";
+
+/// What a client supports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Protocol versions.
+    pub versions: Vec<u16>,
+    /// Cipher suites.
+    pub cipher_suites: Vec<u16>,
+    /// Extensions beyond the default ones.
+    pub extensions: Vec<ExtensionType>,
+    /// Proposals beyond the default ones.
+    pub proposals: Vec<ProposalType>,
+    /// Credentials.
+    pub credentials: Vec<CredentialType>,
+}
+
+codec_struct!(Capabilities {
+    versions,
+    cipher_suites,
+    extensions,
+    proposals,
+    credentials
+});
+
+impl Capabilities {
+    /// MLS 1.0 on `suite` with basic credentials and these extensions.
+    #[must_use]
+    pub fn basic(suite: Suite, extensions: Vec<ExtensionType>) -> Self {
+        Self {
+            versions: vec![PROTOCOL_VERSION],
+            cipher_suites: vec![suite.id()],
+            extensions,
+            proposals: Vec::new(),
+            credentials: vec![CredentialType::BASIC],
+        }
+    }
+
+    /// Whether the client speaks this extension.
+    #[must_use]
+    pub fn has_extension(&self, extension: ExtensionType) -> bool {
+        extension.is_default() || self.extensions.contains(&extension)
+    }
+
+    /// Whether the client speaks this proposal.
+    #[must_use]
+    pub fn has_proposal(&self, proposal: ProposalType) -> bool {
+        proposal.is_default() || self.proposals.contains(&proposal)
+    }
+}
+
+/// When a key package may be used, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// First second.
+    pub not_before: u64,
+    /// Last second.
+    pub not_after: u64,
+}
+
+codec_struct!(Lifetime {
+    not_before,
+    not_after
+});
+
+/// How a leaf came into the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeafNodeSource {
+    /// By a key package.
+    KeyPackage(Lifetime),
+    /// By an Update proposal.
+    Update,
+    /// By its owner's commit.
+    Commit {
+        /// Links the leaf to the nodes that the commit set (§7.9).
+        parent_hash: Vec<u8>,
+    },
+}
+
+impl Encode for LeafNodeSource {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::KeyPackage(lifetime) => {
+                out.push(1);
+                lifetime.encode(out);
+            }
+            Self::Update => out.push(2),
+            Self::Commit { parent_hash } => {
+                out.push(3);
+                parent_hash.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for LeafNodeSource {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(reader)? {
+            1 => Lifetime::decode(reader).map(Self::KeyPackage),
+            2 => Ok(Self::Update),
+            3 => Ok(Self::Commit {
+                parent_hash: Vec::decode(reader)?,
+            }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// A client as it stands in a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafNode {
+    /// Seals to this leaf.
+    pub encryption_key: HpkePublicKey,
+    /// Verifies what the client signs.
+    pub signature_key: SignaturePublicKey,
+    /// Says who the client is.
+    pub credential: Credential,
+    /// What the client supports.
+    pub capabilities: Capabilities,
+    /// How the leaf came into the tree.
+    pub source: LeafNodeSource,
+    /// Extensions.
+    pub extensions: Extensions,
+    /// Covers the fields above and, unless it came by a key package, the leaf's place.
+    pub signature: Vec<u8>,
+}
+
+codec_struct!(LeafNode {
+    encryption_key,
+    signature_key,
+    credential,
+    capabilities,
+    source,
+    extensions,
+    signature,
+});
+
+impl LeafNode {
+    /// `LeafNodeTBS`; the place counts only for leaves that were made in a group.
+    #[must_use]
+    pub fn to_be_signed(&self, group_id: &[u8], index: LeafIndex) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        self.encryption_key.encode(&mut out);
+        self.signature_key.encode(&mut out);
+        self.credential.encode(&mut out);
+        self.capabilities.encode(&mut out);
+        self.source.encode(&mut out);
+        self.extensions.encode(&mut out);
+        match self.source {
+            LeafNodeSource::KeyPackage(_) => {}
+            LeafNodeSource::Update | LeafNodeSource::Commit { .. } => {
+                group_id.encode(&mut out);
+                index.encode(&mut out);
+            }
+        }
+        out
+    }
+
+    /// Signs the leaf for its place.
+    pub fn sign(&mut self, group_id: &[u8], index: LeafIndex, key: &SignatureKey) {
+        self.signature = key.sign_with_label(LABEL, &self.to_be_signed(group_id, index));
+    }
+
+    /// Verifies the leaf's signature at its place.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSignature`] or [`Error::InvalidKey`].
+    pub fn verify(&self, group_id: &[u8], index: LeafIndex) -> Result<(), Error> {
+        let content = self.to_be_signed(group_id, index);
+        Ok(self
+            .signature_key
+            .verify_with_label(LABEL, &content, &self.signature)?)
+    }
+
+    /// The leaf's signature as a member of a batch.
+    #[must_use]
+    pub fn signed(&self, group_id: &[u8], index: LeafIndex) -> Signed<'_> {
+        Signed {
+            key: &self.signature_key,
+            label: LABEL,
+            content: self.to_be_signed(group_id, index),
+            signature: &self.signature,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Pre-shared keys (RFC 9420 §8.4).
+
+use super::Error;
+use super::codec::{Decode, Encode, Malformed, Reader};
+use crate::crypto::{Secret, kdf};
+
+/// What a resumption key is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumptionUsage {
+    /// Anything the application wants.
+    Application,
+    /// Reinitialisation (§11.2).
+    ReInit,
+    /// Branching (§11.3).
+    Branch,
+}
+
+/// Which key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PskSource {
+    /// One that the application provides.
+    External {
+        /// The application's name for it.
+        psk_id: Vec<u8>,
+    },
+    /// One of an epoch's key schedule.
+    Resumption {
+        /// What for.
+        usage: ResumptionUsage,
+        /// The group.
+        group_id: Vec<u8>,
+        /// The epoch.
+        epoch: u64,
+    },
+}
+
+/// Names a pre-shared key and one use of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreSharedKeyId {
+    /// Which key.
+    pub source: PskSource,
+    /// Random; makes each use another input.
+    pub nonce: Vec<u8>,
+}
+
+impl Encode for PreSharedKeyId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match &self.source {
+            PskSource::External { psk_id } => {
+                out.push(1);
+                psk_id.encode(out);
+            }
+            PskSource::Resumption {
+                usage,
+                group_id,
+                epoch,
+            } => {
+                out.push(2);
+                out.push(match usage {
+                    ResumptionUsage::Application => 1,
+                    ResumptionUsage::ReInit => 2,
+                    ResumptionUsage::Branch => 3,
+                });
+                group_id.encode(out);
+                epoch.encode(out);
+            }
+        }
+        self.nonce.encode(out);
+    }
+}
+
+impl Decode for PreSharedKeyId {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let source = match u8::decode(reader)? {
+            1 => PskSource::External {
+                psk_id: Vec::decode(reader)?,
+            },
+            2 => PskSource::Resumption {
+                usage: match u8::decode(reader)? {
+                    1 => ResumptionUsage::Application,
+                    2 => ResumptionUsage::ReInit,
+                    3 => ResumptionUsage::Branch,
+                    _ => return Err(Malformed),
+                },
+                group_id: Vec::decode(reader)?,
+                epoch: u64::decode(reader)?,
+            },
+            _ => return Err(Malformed),
+        };
+        Ok(Self {
+            source,
+            nonce: Vec::decode(reader)?,
+        })
+    }
+}
+
+/// `psk_secret`: chains the keys in the order in which they were proposed; zeros if there are none.
+///
+/// # Errors
+/// [`Error::InvalidProposalList`] for more than 65,535 keys.
+pub fn psk_secret(psks: &[(PreSharedKeyId, Secret)]) -> Result<Secret, Error> {
+    let count = u16::try_from(psks.len()).map_err(|_| Error::InvalidProposalList)?;
+    let zeros = [0; 32];
+    let mut secret = Secret::zeros(32);
+    for (index, (id, psk)) in (0..count).zip(psks) {
+        let mut label = id.to_bytes();
+        index.encode(&mut label);
+        count.encode(&mut label);
+        let extracted = kdf::extract(&zeros, psk.expose());
+        let input = kdf::expand_with_label(&extracted, "derived psk", &label, 32)?;
+        secret = kdf::extract(input.expose(), secret.expose());
+    }
+    Ok(secret)
+}
