@@ -1,0 +1,120 @@
+//! The handle of a chat.
+
+use corncrake_core::id::{ConversationId, DeviceId, MessageId};
+
+use crate::{
+    client::Client,
+    command::ChatCommand,
+    error::Error,
+    event::{ChatInfo, Item, Role},
+};
+
+/// A handle to a chat of a [`Client`].
+#[derive(Clone, Debug)]
+pub struct Chat {
+    id: ConversationId,
+    client: Client,
+}
+
+impl Chat {
+    pub(crate) const fn new(id: ConversationId, client: Client) -> Self {
+        Self { id, client }
+    }
+
+    /// The conversation's id.
+    #[must_use]
+    pub const fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    /// Title, members and standing.
+    ///
+    /// # Errors
+    /// `unknown_chat`.
+    pub async fn info(&self) -> Result<ChatInfo, Error> {
+        self.client.ask_chat(self.id, ChatCommand::Info).await
+    }
+
+    /// Queues a text of at most 48 KiB. When this answers, the message is stored here and will be
+    /// sent as soon as that is possible; its item in the timeline tells when it was.
+    ///
+    /// # Errors
+    /// `message_empty`, `message_too_long`, `not_a_member`.
+    pub async fn send_text(&self, text: &str) -> Result<MessageId, Error> {
+        let text = text.to_owned();
+        self.client.ask_chat(self.id, |reply| ChatCommand::SendText { text, reply }).await
+    }
+
+    /// At most `limit` items of the timeline before item `before` (the end without it), in order.
+    ///
+    /// # Errors
+    /// `unknown_chat`, errors of the store.
+    pub async fn history(&self, before: Option<u64>, limit: u32) -> Result<Vec<Item>, Error> {
+        self.client
+            .ask_chat(self.id, |reply| ChatCommand::History { before, limit, reply })
+            .await
+    }
+
+    /// Adds people to a group; answers when the commit stands in the log.
+    ///
+    /// # Errors
+    /// `unknown_account`, `already_so`, `not_allowed`, `no_key_package`, `not_in_direct_chat`.
+    pub async fn add(&self, names: &[&str]) -> Result<(), Error> {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        self.client.ask_chat(self.id, |reply| ChatCommand::Add { names, reply }).await
+    }
+
+    /// Removes people from a group; answers when the commit stands in the log.
+    ///
+    /// # Errors
+    /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.
+    pub async fn remove(&self, names: &[&str]) -> Result<(), Error> {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        self.client.ask_chat(self.id, |reply| ChatCommand::Remove { names, reply }).await
+    }
+
+    /// Leaves a group with all devices of the account.
+    ///
+    /// # Errors
+    /// `not_a_member`, `not_in_direct_chat`.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.client.ask_chat(self.id, ChatCommand::Leave).await
+    }
+
+    /// Gives a group another title of at most 128 bytes.
+    ///
+    /// # Errors
+    /// `title_too_long`, `not_allowed`, `not_in_direct_chat`.
+    pub async fn rename(&self, title: &str) -> Result<(), Error> {
+        let title = title.to_owned();
+        self.client.ask_chat(self.id, |reply| ChatCommand::Rename { title, reply }).await
+    }
+
+    /// Gives a member another role.
+    ///
+    /// # Errors
+    /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.
+    pub async fn set_role(&self, name: &str, role: Role) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.client.ask_chat(self.id, |reply| ChatCommand::SetRole { name, role, reply }).await
+    }
+
+    /// Removes one of the own account's devices from this chat and bars its key for ever.
+    ///
+    /// # Errors
+    /// `unknown_member`, `not_a_member`.
+    pub async fn revoke_device(&self, device: DeviceId) -> Result<(), Error> {
+        self.client
+            .ask_chat(self.id, |reply| ChatCommand::RevokeDevice { device, reply })
+            .await
+    }
+
+    /// Hides the chat and erases its history on this device. Starting it again or a new message
+    /// brings it back, without the history.
+    ///
+    /// # Errors
+    /// `unknown_chat`.
+    pub async fn hide(&self) -> Result<(), Error> {
+        self.client.ask_chat(self.id, ChatCommand::Hide).await
+    }
+}

@@ -1,0 +1,198 @@
+//! The handle of an account.
+
+use std::sync::Arc;
+
+use corncrake_core::{
+    id::ConversationId,
+    identity::SafetyNumber,
+};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use crate::{
+    chat::Chat,
+    command::{ChatCommand, Command},
+    engine::{self, Reply},
+    error::{Error, Refusal},
+    event::{Account, ChatInfo, Connection, Device, Event},
+    host::Host,
+};
+
+/// A handle to an account on this device. Clones are cheap and share one engine.
+///
+/// The engine runs from [`Client::start`] (or a constructor that calls it) until [`Client::close`]
+/// or until its future is dropped; handles then answer [`Error::Closed`]. Whatever a call has
+/// answered is stored; what it promised for later (a message on its way) goes on after a restart.
+#[derive(Clone, Debug)]
+pub struct Client {
+    commands: mpsc::UnboundedSender<Command>,
+    taken: Arc<Mutex<Option<u64>>>,
+}
+
+impl Client {
+    /// Makes an engine over `host`: the handle, and the future that the host has to drive.
+    ///
+    /// # Errors
+    /// The future ends with an error if the store fails or is taken over by another opener.
+    pub fn start<H: Host>(host: H) -> (Self, impl Future<Output = Result<(), Error>>) {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let client = Self { commands, taken: Arc::new(Mutex::new(None)) };
+        (client, engine::run(host, inbox))
+    }
+
+    /// Makes a new account with this device as its first.
+    ///
+    /// # Errors
+    /// `username_taken`, `bad_username`, `weak_password`, `already_has_account`, `offline`. After
+    /// `offline` the same call goes on where it was, with the same keys.
+    pub async fn create_account(&self, name: &str, password: &str) -> Result<(), Error> {
+        let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
+        self.ask(|reply| Command::SignUp { name, password, reply }).await
+    }
+
+    /// Makes this device one more of an existing account; its chats follow by themselves.
+    ///
+    /// # Errors
+    /// `wrong_password` (for unknown names too), `already_has_account`, `offline`.
+    pub async fn enter_account(&self, name: &str, password: &str) -> Result<(), Error> {
+        let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
+        self.ask(|reply| Command::LogIn { name, password, reply }).await
+    }
+
+    /// Whose account this is.
+    ///
+    /// # Errors
+    /// `no_account` before sign-up or log-in.
+    pub async fn account(&self) -> Result<Account, Error> {
+        self.ask(Command::Account).await?.ok_or(Error::Refused(Refusal::NoAccount))
+    }
+
+    /// Whether the store holds an account.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn is_ready(&self) -> Result<bool, Error> {
+        Ok(self.ask(Command::Account).await?.is_some())
+    }
+
+    /// The devices of the own account.
+    ///
+    /// # Errors
+    /// `no_account`, `offline`.
+    pub async fn devices(&self) -> Result<Vec<Device>, Error> {
+        self.ask(Command::Devices).await
+    }
+
+    /// The number that both sides see if nobody stands between them.
+    ///
+    /// # Errors
+    /// `unknown_account`, `offline`.
+    pub async fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::SafetyNumber { name, reply }).await
+    }
+
+    /// All chats that this device knows, hidden ones too.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn chats(&self) -> Result<Vec<ChatInfo>, Error> {
+        self.ask(Command::Chats).await
+    }
+
+    /// A chat that this device knows.
+    ///
+    /// # Errors
+    /// `unknown_chat`.
+    pub async fn chat(&self, id: ConversationId) -> Result<Chat, Error> {
+        let chat = Chat::new(id, self.clone());
+        chat.info().await.map(|_| chat)
+    }
+
+    /// The chat with one person, the same one for ever, whoever starts it; with several people, a
+    /// new group without a title. Messages may be queued at once.
+    ///
+    /// # Errors
+    /// `unknown_account`, `chat_with_oneself`, `no_key_package`, `offline`.
+    pub async fn start_chat(&self, names: &[&str]) -> Result<Chat, Error> {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        let id = self.ask(|reply| Command::StartChat { names, reply }).await?;
+        Ok(Chat::new(id, self.clone()))
+    }
+
+    /// A new group with these people; its creator is the owner.
+    ///
+    /// # Errors
+    /// As [`Client::start_chat`], and `title_too_long`.
+    pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<Chat, Error> {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        let title = title.to_owned();
+        let id = self.ask(|reply| Command::CreateGroup { title, names, reply }).await?;
+        Ok(Chat::new(id, self.clone()))
+    }
+
+    /// What happens from now on, and what happened before and was not taken.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events { client: self.clone() }
+    }
+
+    /// How the connection stands.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn connection(&self) -> Result<Connection, Error> {
+        self.ask(Command::Connection).await
+    }
+
+    /// Waits until every log has been read to its head and nothing that was asked for is still owed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn settle(&self) -> Result<(), Error> {
+        self.ask(Command::Settle).await
+    }
+
+    /// Ends the engine; all that was answered is stored.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if it had ended before.
+    pub async fn close(self) -> Result<(), Error> {
+        self.ask(Command::Close).await
+    }
+
+    pub(crate) async fn ask_chat<T>(
+        &self,
+        id: ConversationId,
+        command: impl FnOnce(Reply<T>) -> ChatCommand,
+    ) -> Result<T, Error> {
+        self.ask(|reply| Command::Chat(id, command(reply))).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// The events of a client, in order.
+///
+/// An event counts as taken when the next one is asked for; after a crash, those that were not
+/// taken come again, with the same sequence numbers.
+#[derive(Clone, Debug)]
+pub struct Events {
+    client: Client,
+}
+
+impl Events {
+    /// Waits for the next event; `None` once the engine has ended.
+    pub async fn next(&mut self) -> Option<Event> {
+        let mut taken = self.client.taken.lock().await;
+        let after = *taken;
+        let event =
+            self.client.ask(|reply| Command::NextEvent { taken: after, reply }).await.ok()?;
+        *taken = Some(event.sequence);
+        Some(event)
+    }
+}

@@ -1,0 +1,59 @@
+//! What the store holds, table by table.
+//!
+//! A row's key is its table, the PRF of an id (empty where the table has one name only) and an
+//! index; its value is sealed. Every record begins with a version byte.
+
+use corncrake_core::encoding;
+use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use crate::store::StoreError;
+
+/// The tables of the local store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum Table {
+    /// One row: the account, its keys and where its flows stand.
+    Account = 1,
+    /// One row: the session.
+    Session = 2,
+    /// By position of creation: key packages and their private keys.
+    Packages = 3,
+    /// By account id: the newest account record seen.
+    Contacts = 4,
+    /// Notices read from the inbox whose conversation is not joined yet.
+    Notices = 5,
+    /// One row and the account log's map.
+    AccountLog = 6,
+    /// By conversation id: the small facts of a chat.
+    Chats = 7,
+    /// By conversation id, indexed by part: the conversation's state.
+    Parts = 8,
+    /// By conversation id, indexed by number: closed logs of the chain.
+    ClosedLogs = 9,
+    /// By conversation id, indexed by number: intents in order.
+    Intents = 10,
+    /// By conversation id: the append under way.
+    Flights = 11,
+    /// By conversation id, indexed by number: hashes of what this device sent in this epoch.
+    Own = 12,
+    /// By conversation id, indexed by number: the timeline.
+    Timeline = 13,
+    /// Indexed by sequence: events that the app has not taken yet.
+    Events = 14,
+    /// Indexed by number: letters owed to other people's inboxes.
+    Letters = 15,
+}
+
+/// The version of every record below.
+const VERSION: u8 = 1;
+
+/// Encodes a record for the store.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(encoding::encode(VERSION, record))
+}
+
+/// Decodes a record from the store.
+pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    encoding::decode(VERSION, bytes).map_err(|_| StoreError::Damaged)
+}

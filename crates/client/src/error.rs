@@ -1,0 +1,184 @@
+//! What can go wrong, cut by who must act; every error has a stable code.
+
+use core::fmt;
+
+use corncrake_wire::ErrorCode;
+
+use crate::{store::StoreError, transport::TransportError};
+
+/// Why a call did not do what was asked. Nothing was changed unless the variant says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller asked for something that cannot be.
+    Refused(Refusal),
+    /// The server refused, with its code and the seconds after which to try again.
+    Server(ErrorCode, Option<u32>),
+    /// The server was not reached.
+    Offline,
+    /// The server's answer is not what the protocol allows; it may be lying.
+    Untrue(&'static str),
+    /// The local store failed or is not ours.
+    Store(StoreError),
+    /// The engine has ended; open the client again.
+    Closed,
+}
+
+/// What a caller can mend.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The username is taken.
+    UsernameTaken,
+    /// Usernames have 3–32 of a–z, 0–9, `_`, `.`, `-`.
+    BadUsername,
+    /// The password is too easy to guess.
+    WeakPassword,
+    /// No account has this name and password.
+    WrongPassword,
+    /// Nobody has this username.
+    UnknownAccount,
+    /// No such chat is known here.
+    UnknownChat,
+    /// This device is not (or no longer) in the chat.
+    NotAMember,
+    /// The own role does not allow this.
+    NotAllowed,
+    /// What was asked for already holds.
+    AlreadySo,
+    /// The person named is not in the chat.
+    UnknownMember,
+    /// A person has no key package left to be added by.
+    NoKeyPackage,
+    /// The store holds no account; sign up or log in first.
+    NoAccount,
+    /// The store already holds an account.
+    AlreadyHasAccount,
+    /// The message is longer than 48 KiB.
+    MessageTooLong,
+    /// The message is empty.
+    MessageEmpty,
+    /// Titles have at most 128 bytes.
+    TitleTooLong,
+    /// The group would be larger than the limits allow.
+    TooManyMembers,
+    /// A chat with oneself alone cannot be started.
+    ChatWithOneself,
+    /// This cannot be done in a chat of two.
+    NotInDirectChat,
+    /// The address of the server is not an http or https URL.
+    BadServerAddress,
+}
+
+impl Refusal {
+    /// The stable code of this refusal.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UsernameTaken => "username_taken",
+            Self::BadUsername => "bad_username",
+            Self::WeakPassword => "weak_password",
+            Self::WrongPassword => "wrong_password",
+            Self::UnknownAccount => "unknown_account",
+            Self::UnknownChat => "unknown_chat",
+            Self::NotAMember => "not_a_member",
+            Self::NotAllowed => "not_allowed",
+            Self::AlreadySo => "already_so",
+            Self::UnknownMember => "unknown_member",
+            Self::NoKeyPackage => "no_key_package",
+            Self::NoAccount => "no_account",
+            Self::AlreadyHasAccount => "already_has_account",
+            Self::MessageTooLong => "message_too_long",
+            Self::MessageEmpty => "message_empty",
+            Self::TitleTooLong => "title_too_long",
+            Self::TooManyMembers => "too_many_members",
+            Self::ChatWithOneself => "chat_with_oneself",
+            Self::NotInDirectChat => "not_in_direct_chat",
+            Self::BadServerAddress => "bad_server_address",
+        }
+    }
+
+    /// What is wrong and what to do about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::UsernameTaken => "this username is taken: choose another, or log in",
+            Self::BadUsername => "a username has 3 to 32 of a-z, 0-9, '_', '.' and '-'",
+            Self::WeakPassword => "this password is easy to guess: use more words",
+            Self::WrongPassword => "no account has this username and password",
+            Self::UnknownAccount => "nobody here has this username",
+            Self::UnknownChat => "this device knows no such chat: list the chats",
+            Self::NotAMember => "this device is not in the chat",
+            Self::NotAllowed => "your role in the chat does not allow this",
+            Self::AlreadySo => "there is nothing to change",
+            Self::UnknownMember => "this person is not in the chat",
+            Self::NoKeyPackage => "this person's devices cannot be added now: try again later",
+            Self::NoAccount => "this store holds no account: sign up or log in",
+            Self::AlreadyHasAccount => "this store already holds an account: use another store",
+            Self::MessageTooLong => "a message has at most 48 KiB of text",
+            Self::MessageEmpty => "a message needs some text",
+            Self::TitleTooLong => "a title has at most 128 bytes",
+            Self::TooManyMembers => "the group would be too large",
+            Self::ChatWithOneself => "name somebody other than yourself",
+            Self::NotInDirectChat => "a chat of two has no members to change, title or roles",
+            Self::BadServerAddress => "the server's address must begin with http:// or https://",
+        }
+    }
+}
+
+impl Error {
+    /// The stable code of this error, the same in every language.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::Server(code, _) => code.as_str(),
+            Self::Offline => "offline",
+            Self::Untrue(_) => "untrue_answer",
+            Self::Store(error) => error.code(),
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => f.write_str(refusal.advice()),
+            Self::Server(code, None) => write!(f, "the server refused: {}", code.as_str()),
+            Self::Server(code, Some(seconds)) => {
+                write!(f, "the server refused: {}; try again in {seconds} s", code.as_str())
+            }
+            Self::Offline => f.write_str("the server was not reached: check address and network"),
+            Self::Untrue(what) => write!(f, "the server's answer does not hold: {what}"),
+            Self::Store(error) => error.fmt(f),
+            Self::Closed => f.write_str("the client is closed: open it again"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<TransportError> for Error {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Unreachable => Self::Offline,
+            TransportError::Refused { code, retry_after } => Self::Server(code, retry_after),
+            TransportError::Malformed => Self::Untrue("the answer has no known form"),
+        }
+    }
+}

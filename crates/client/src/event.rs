@@ -1,0 +1,240 @@
+//! What an app sees: chats, the items of their timelines, and events.
+
+use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
+use serde::{Deserialize, Serialize};
+
+pub use corncrake_core::conversation::Role;
+
+use crate::host::Timestamp;
+
+/// Whose account this client holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The account's id, the same on all its devices.
+    pub id: AccountId,
+    /// The name it is found by.
+    pub username: String,
+    /// This device.
+    pub device: DeviceId,
+}
+
+/// A device of the own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// Whether it is the one that asks.
+    pub this_device: bool,
+}
+
+/// Whether the server can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Connection {
+    /// No socket is up.
+    Offline,
+    /// One plane's socket is up, the other is not yet.
+    Connecting,
+    /// Both planes are up.
+    Online,
+}
+
+/// A chat of two or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChatKind {
+    /// Two people, each with any number of devices.
+    Direct,
+    /// Any number of people, with roles and a title.
+    Group,
+}
+
+/// How this device stands to a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// The chat is being founded; messages wait.
+    Founding,
+    /// This device is on its way in.
+    Joining,
+    /// In the chat.
+    Member,
+    /// A commit could not be finished here; this device is coming back by itself.
+    LockedOut,
+    /// Waiting to be let in by somebody who was there.
+    Waiting,
+    /// Removed by somebody.
+    Removed,
+    /// Left by this account.
+    Left,
+}
+
+/// A person in a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The account.
+    pub account: AccountId,
+    /// Its username, if the directory told it.
+    pub name: Option<String>,
+    /// What it may do.
+    pub role: Role,
+    /// How many of its devices are in the chat.
+    pub devices: usize,
+    /// Whether it is the own account.
+    pub is_me: bool,
+}
+
+/// A chat as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatInfo {
+    /// The conversation's id, the same for all members for ever.
+    pub id: ConversationId,
+    /// Direct or group.
+    pub kind: ChatKind,
+    /// The group's title, or the other person's name.
+    pub title: String,
+    /// Who is in it.
+    pub members: Vec<Member>,
+    /// How this device stands to it.
+    pub standing: Standing,
+    /// Whether it was hidden here.
+    pub hidden: bool,
+    /// False while nobody but the one who invited has spoken in a group.
+    pub confirmed: bool,
+    /// Number of the newest item of the timeline.
+    pub last_item: Option<u64>,
+}
+
+/// One line of a chat's timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Contiguous from 0 in each chat, on this device.
+    pub number: u64,
+    /// When it came to be here.
+    pub at: Timestamp,
+    /// What happened.
+    pub what: ItemKind,
+}
+
+/// Where a message stands on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Somebody else's; it is here.
+    Received,
+    /// Ours, safe in the store, on its way.
+    Queued,
+    /// Ours, read back from the log.
+    Sent,
+    /// Ours, and it will not be sent; the code says why.
+    Failed(String),
+}
+
+/// What a line of a timeline tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ItemKind {
+    /// Somebody said something.
+    Message {
+        /// Chosen by the sender; unique together with the account.
+        id: MessageId,
+        /// Who said it.
+        sender: AccountId,
+        /// What was said.
+        text: String,
+        /// Where it stands.
+        delivery: Delivery,
+    },
+    /// A message of a kind that this version does not know.
+    UnknownKind {
+        /// Chosen by the sender.
+        id: MessageId,
+        /// Who said it.
+        sender: AccountId,
+    },
+    /// Something stands in the log that could not be read here.
+    Unreadable {
+        /// Who seems to have written it, if that is known.
+        sender: Option<AccountId>,
+        /// The stable code of the cause.
+        code: String,
+    },
+    /// This device joined here; what was said before is not readable for it.
+    JoinedHere,
+    /// This device was out for a while; what was said meanwhile is not readable for it.
+    Gap,
+    /// People or devices were added.
+    Added {
+        /// By whom.
+        by: AccountId,
+        /// Whose devices.
+        who: Vec<AccountId>,
+    },
+    /// People or devices were removed.
+    Removed {
+        /// By whom.
+        by: AccountId,
+        /// Whose devices.
+        who: Vec<AccountId>,
+    },
+    /// A device let itself in or came back.
+    Rejoined {
+        /// Whose device.
+        who: AccountId,
+    },
+    /// Somebody left.
+    Left {
+        /// Who.
+        who: AccountId,
+    },
+    /// The title changed.
+    Renamed {
+        /// By whom.
+        by: AccountId,
+        /// The new title.
+        title: String,
+    },
+    /// Roles changed.
+    RolesChanged {
+        /// By whom.
+        by: AccountId,
+    },
+    /// A commit could not be finished here. Its author is at fault, or this device's store is; the
+    /// author can be removed.
+    LockedOut {
+        /// The commit's author.
+        by: AccountId,
+    },
+    /// A sender saw another history than this device: the server may show different things to
+    /// different people.
+    ViewDiffers {
+        /// The sender.
+        sender: AccountId,
+    },
+}
+
+/// Something that happened, once for each client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows by one from event to event, over restarts too.
+    pub sequence: u64,
+    /// What happened.
+    pub what: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The account is usable.
+    Ready,
+    /// The connection changed.
+    Connection(Connection),
+    /// A chat appeared.
+    ChatAdded(ConversationId),
+    /// Title, members or standing of a chat changed.
+    ChatChanged(ConversationId),
+    /// A timeline has a new item, or one of its items changed.
+    Item {
+        /// The chat.
+        chat: ConversationId,
+        /// The item as it is now.
+        item: Item,
+    },
+}
