@@ -56,14 +56,7 @@ pub enum ClientFrame {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerFrame {
     /// The first frame.
-    Hello {
-        /// The protocol's version, [`VERSION`](crate::VERSION).
-        version: u16,
-        /// Names the database; a new one means that it may have lost its newest entries.
-        instance: [u8; 16],
-        /// What this server allows.
-        limits: Limits,
-    },
+    Hello(Hello),
     /// Entries of a subscription, in order, without gaps. The first frame after a subscription
     /// comes even when there is nothing to give.
     Entries {
@@ -106,6 +99,17 @@ pub enum About {
     Connection,
     /// A subscription, which doesn't exist or has ended.
     Subscription(u32),
+}
+
+/// How a server introduces itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol's version, [`VERSION`](crate::VERSION).
+    pub version: u16,
+    /// Names the database; a new one means that it may have lost its newest entries.
+    pub instance: [u8; 16],
+    /// What this server allows.
+    pub limits: Limits,
 }
 
 /// What a server allows.

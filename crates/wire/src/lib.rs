@@ -38,13 +38,14 @@ pub mod opaque;
 pub mod open;
 pub mod session;
 
-pub use account::{AccountReply, AccountRequest};
+pub use account::{AccountReply, AccountRequest, Notice};
 pub use calls::Call;
 pub use codec::{Malformed, decode, encode};
 pub use decide::{Decision, decide};
 pub use error::{ErrorCode, Refusal};
-pub use frames::{ClientFrame, ServerFrame};
+pub use frames::{ClientFrame, Hello, ServerFrame};
 pub use ids::{AccessToken, AccountId, DeviceId, EntryId, InboxId, LogId, NoticeId, SessionToken};
+pub use log::{EntryKind, LogEntry};
 pub use open::{OpenReply, OpenRequest};
 
 /// The version of this protocol, named in [`ServerFrame::Hello`] and in `/v1/info`.
