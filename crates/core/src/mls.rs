@@ -8,9 +8,12 @@ pub mod extension;
 pub mod framing;
 pub mod group_info;
 pub mod key_package;
+pub mod key_schedule;
 pub mod leaf_node;
 pub mod proposal;
 pub mod psk;
+pub mod secret_tree;
+pub mod transcript;
 pub mod tree_math;
 pub mod welcome;
 

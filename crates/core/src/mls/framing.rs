@@ -1,6 +1,9 @@
 //! Message framing (RFC 9420 §6): what is said, by whom, and in which wrapper.
 
 use super::PROTOCOL_VERSION;
+pub mod private;
+mod public;
+
 use super::codec::{Decode, Encode, Malformed, Reader, codec_struct};
 use super::commit::Commit;
 use super::group_info::GroupInfo;
