@@ -177,7 +177,7 @@ impl From<TransportError> for Error {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::Unreachable => Self::Offline,
-            TransportError::Refused { code, retry_after } => Self::Server(code, retry_after),
+            TransportError::Refused(refusal) => Self::Server(refusal.code, refusal.retry_after),
             TransportError::Malformed => Self::Untrue("the answer has no known form"),
         }
     }

@@ -5,8 +5,8 @@
 //! two, so that the server cannot join them by connection.
 
 use corncrake_wire::{
-    AccessToken, AccountReply, AccountRequest, ErrorCode, Hello, LogEntry, LogId, Notice,
-    OpenReply, OpenRequest, SessionToken,
+    AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest, Refusal,
+    SessionToken, account::Notice, log::LogEntry,
 };
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -27,12 +27,7 @@ pub enum TransportError {
     /// The server was not reached, or the answer was lost: the request may have been carried out.
     Unreachable,
     /// The server refused; nothing was stored.
-    Refused {
-        /// What it says is wrong.
-        code: ErrorCode,
-        /// Seconds after which it asks to try again.
-        retry_after: Option<u32>,
-    },
+    Refused(Refusal),
     /// The answer does not have the form of an answer.
     Malformed,
 }
@@ -41,7 +36,12 @@ pub enum TransportError {
 #[derive(Clone, Debug)]
 pub enum Push {
     /// A plane's socket is up; every log (or the inbox) has to be watched again.
-    Connected(Plane, Hello),
+    Connected {
+        /// Which plane's.
+        plane: Plane,
+        /// Names the server's database; a new one may have lost its newest entries.
+        instance: [u8; 16],
+    },
     /// A plane's socket went down; the transport tries again by itself.
     Disconnected(Plane),
     /// Entries of a watched log, in order, and the position of its newest entry.
@@ -81,8 +81,9 @@ pub trait Transport: 'static {
     /// See [`TransportError`].
     async fn open(&self, request: OpenRequest) -> Result<OpenReply, TransportError>;
 
-    /// Keeps the account plane's socket up with this session: notices are pushed from then on.
-    fn watch_inbox(&self, session: SessionToken);
+    /// Keeps the account plane's socket up with this session: notices after position `after` are
+    /// pushed, then what comes.
+    fn watch_inbox(&self, session: SessionToken, after: u64);
 
     /// Watches a log: everything after position `after` is pushed, then what comes. Replaces an
     /// earlier watch of the same log.

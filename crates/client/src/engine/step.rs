@@ -47,7 +47,7 @@ pub(crate) enum Effect {
     Open(u64, OpenRequest),
     Account(u64, Option<SessionToken>, AccountRequest),
     Slow(u64, SlowWork),
-    WatchInbox(SessionToken),
+    WatchInbox(SessionToken, u64),
     Watch(AccessToken, u64),
     Unwatch(LogId),
     /// Events to hand to the app.
