@@ -6,10 +6,7 @@ use core::time::Duration;
 use corncrake_wire::opaque::Stretch;
 use rand_core::CryptoRng;
 
-use crate::{
-    store::{Store, sealed::StoreKey},
-    transport::Transport,
-};
+use crate::{store::Store, transport::Transport};
 
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(
@@ -58,8 +55,6 @@ pub trait Host: 'static {
 
     /// The store; its one opener is this engine.
     fn store(&self) -> &Self::Store;
-    /// The key that seals what lies in the store.
-    fn store_key(&self) -> &StoreKey;
     /// The server's address as the client sees it, such as `https://chat.example`; part of what a
     /// device signs to renew its session.
     fn origin(&self) -> &str;

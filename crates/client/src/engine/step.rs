@@ -1,5 +1,7 @@
 //! One turn of the engine: an input comes in, a batch and effects go out.
 
+use std::collections::BTreeMap;
+
 use corncrake_core::id::ConversationId;
 use corncrake_wire::{
     AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest, SessionToken,
@@ -19,6 +21,7 @@ use crate::{
     error::Error,
     event::{Event, EventKind},
     host::Timestamp,
+    store::Writes,
     transport::{Push, TransportError},
 };
 
@@ -50,9 +53,7 @@ pub(crate) enum Effect {
     WatchInbox(SessionToken, u64),
     Watch(AccessToken, u64),
     Unwatch(LogId),
-    /// Events to hand to the app.
-    Events(Vec<Event>),
-    /// Answers to commands.
+    /// An answer to a command.
     Answer(Answer),
     /// Ends the engine after the batch.
     Stop,
@@ -83,48 +84,53 @@ pub(crate) enum Then {
     Chat(ConversationId, ChatThen),
 }
 
-/// One row to write, or to delete where there is no value.
-#[derive(Debug)]
-pub(crate) struct Write {
-    pub(crate) table: Table,
-    pub(crate) name: Vec<u8>,
-    pub(crate) index: u64,
-    pub(crate) value: Option<Zeroizing<Vec<u8>>>,
-}
-
 /// What a turn has collected so far.
 pub(crate) struct Step<'a> {
     pub(crate) now: Timestamp,
     pub(crate) rng: &'a mut ChaCha20Rng,
-    pub(crate) writes: Vec<Write>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) events: Vec<EventKind>,
+    rows: BTreeMap<(Table, Vec<u8>, u64), Option<Zeroizing<Vec<u8>>>>,
+    erased: Vec<(Table, Vec<u8>)>,
 }
 
 impl<'a> Step<'a> {
     pub(crate) fn new(now: Timestamp, rng: &'a mut ChaCha20Rng) -> Self {
-        Self { now, rng, writes: Vec::new(), effects: Vec::new(), events: Vec::new() }
+        Self {
+            now,
+            rng,
+            effects: Vec::new(),
+            events: Vec::new(),
+            rows: BTreeMap::new(),
+            erased: Vec::new(),
+        }
     }
 
-    /// Writes a record.
-    pub(crate) fn put<T: Serialize>(&mut self, table: Table, name: &[u8], index: u64, record: &T) {
-        self.put_bytes(table, name, index, tables::encode(record));
+    /// Writes a record; a later line about the same row overrules this one.
+    pub(crate) fn put<T: Serialize>(&mut self, table: Table, id: &[u8], index: u64, record: &T) {
+        self.put_bytes(table, id, index, tables::encode(record));
     }
 
     /// Writes bytes that carry a version of their own.
     pub(crate) fn put_bytes(
         &mut self,
         table: Table,
-        name: &[u8],
+        id: &[u8],
         index: u64,
         value: Zeroizing<Vec<u8>>,
     ) {
-        self.writes.push(Write { table, name: name.to_vec(), index, value: Some(value) });
+        self.rows.insert((table, id.to_vec(), index), Some(value));
     }
 
     /// Deletes a record.
-    pub(crate) fn delete(&mut self, table: Table, name: &[u8], index: u64) {
-        self.writes.push(Write { table, name: name.to_vec(), index, value: None });
+    pub(crate) fn delete(&mut self, table: Table, id: &[u8], index: u64) {
+        self.rows.insert((table, id.to_vec(), index), None);
+    }
+
+    /// Deletes every record of an id that stood there before this turn or was written in it.
+    pub(crate) fn delete_all(&mut self, table: Table, id: &[u8]) {
+        self.rows.retain(|(of, name, _), _| *of != table || name != id);
+        self.erased.push((table, id.to_vec()));
     }
 
     /// Tells the app something, after the batch.
@@ -139,5 +145,36 @@ impl<'a> Step<'a> {
             let _ = reply.send(result);
         }));
         self.effects.push(Effect::Answer(answer));
+    }
+
+    /// Gives each event its durable number; they stay in the store until they are taken.
+    pub(crate) fn number_events(&mut self, next: &mut u64) -> Vec<Event> {
+        let number = |what| {
+            let event = Event { sequence: *next, what };
+            *next += 1;
+            event
+        };
+        let events: Vec<Event> = core::mem::take(&mut self.events).into_iter().map(number).collect();
+        for event in &events {
+            self.put(Table::Events, &[], event.sequence, event);
+        }
+        events
+    }
+
+    /// The batch and the effects.
+    pub(crate) fn finish(self) -> (Writes, Vec<Effect>) {
+        let mut writes = Writes::new();
+        for (table, id) in self.erased {
+            writes.delete_all(table.into(), &id);
+        }
+        for ((table, id, index), value) in self.rows {
+            match value {
+                Some(mut value) => {
+                    writes.put(table.into(), &id, index, core::mem::take(&mut *value));
+                }
+                None => writes.delete(table.into(), &id, index),
+            }
+        }
+        (writes, self.effects)
     }
 }

@@ -1,0 +1,145 @@
+//! The one actor that owns all state.
+//!
+//! Its loop takes an input (a command, a push, an answer, the clock), loads what the input needs,
+//! calls the synchronous [`State::step`], commits the batch and only then carries out the effects:
+//! whatever leaves the device or reaches the app is stored before. Nothing else in the crate
+//! touches the store, the network or the clock.
+
+use core::{future::Future, pin::Pin};
+use std::rc::Rc;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use tokio::sync::mpsc;
+
+use crate::{
+    command::Command,
+    error::Error,
+    host::Host,
+    store::{SealedStore, Store},
+    transport::Transport,
+};
+
+pub(crate) mod account;
+pub(crate) mod chats;
+mod load;
+mod state;
+mod step;
+mod tables;
+
+pub(crate) use state::State;
+pub(crate) use step::{Effect, Input, Reply, Step, Then};
+
+/// Requests under way; each ends in an input.
+type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
+
+struct Engine<'a, H: Host> {
+    host: Rc<H>,
+    store: SealedStore<'a, H::Store>,
+    state: State,
+    rng: ChaCha20Rng,
+    work: Work,
+}
+
+/// Runs an engine until it is closed, its store fails, or all its handles are gone.
+pub(crate) async fn run<H: Host>(
+    host: H,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) -> Result<(), Error> {
+    let host = Rc::new(host);
+    let mut seed = [0; 32];
+    host.random().fill_bytes(&mut seed);
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    let opened = Rc::clone(&host);
+    let store = SealedStore::open(opened.store(), &mut rng).await?;
+    let state = load::state(&store, host.settings(), host.origin()).await?;
+    let mut engine = Engine { host, store, state, rng, work: Work::new() };
+    let mut input = Input::Start;
+    loop {
+        if engine.turn(input).await? == Turn::Stop {
+            return Ok(());
+        }
+        input = match engine.wait(&mut commands).await {
+            Some(input) => input,
+            None => return Ok(()),
+        };
+    }
+}
+
+/// Whether the engine goes on after a turn.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Again,
+    Stop,
+}
+
+impl<H: Host> Engine<'_, H> {
+    async fn wait(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Input> {
+        let host = Rc::clone(&self.host);
+        let wake = self.state.wake_at();
+        let alarm = async {
+            match wake {
+                Some(at) => host.sleep_until(at).await,
+                None => core::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(input) = self.work.next(), if !self.work.is_empty() => Some(input),
+            push = host.transport().next() => Some(Input::Push(push)),
+            command = commands.recv() => command.map(Input::Command),
+            () = alarm => Some(Input::Tick),
+        }
+    }
+
+    async fn turn(&mut self, input: Input) -> Result<Turn, Error> {
+        for chat in self.state.chats_needed_by(&input, self.host.now()) {
+            load::chat(&self.store, &mut self.state, chat).await?;
+        }
+        if let Input::Command(Command::Chat(chat, command)) = input {
+            let Some(command) = self.read_only(chat, command).await? else {
+                return Ok(Turn::Again);
+            };
+            return self.step(Input::Command(Command::Chat(chat, command))).await;
+        }
+        self.step(input).await
+    }
+
+    async fn step(&mut self, input: Input) -> Result<Turn, Error> {
+        let mut step = Step::new(self.host.now(), &mut self.rng);
+        self.state.step(input, &mut step);
+        let (writes, effects) = step.finish();
+        if !writes.is_empty() {
+            self.store.commit(writes, &mut self.rng).await?;
+        }
+        let mut turn = Turn::Again;
+        for effect in effects {
+            if matches!(effect, Effect::Stop) {
+                turn = Turn::Stop;
+            }
+            self.carry_out(effect);
+        }
+        Ok(turn)
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let host = Rc::clone(&self.host);
+        match effect {
+            Effect::Open(request, call) => self.work.push(Box::pin(async move {
+                Input::Open(request, host.transport().open(call).await)
+            })),
+            Effect::Account(request, session, call) => self.work.push(Box::pin(async move {
+                Input::Account(request, host.transport().account(session, call).await)
+            })),
+            Effect::Slow(request, work) => self.work.push(Box::pin(async move {
+                Input::Slow(request, host.run_slow(move || work.run()).await)
+            })),
+            Effect::WatchInbox(session, after) => host.transport().watch_inbox(session, after),
+            Effect::Watch(token, after) => host.transport().watch(token, after),
+            Effect::Unwatch(log) => host.transport().unwatch(log),
+            Effect::Answer(answer) => answer.give(),
+            Effect::Stop => {}
+        }
+    }
+}
