@@ -1,3 +1,1 @@
-//! Placeholder.
-
-pub mod store;
+//! End-to-end encrypted chats in ten lines: accounts, conversations, sync, outbox, local store.

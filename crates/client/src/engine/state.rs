@@ -1,0 +1,219 @@
+//! All state of an engine, and the dispatch of its inputs.
+
+use std::{collections::BTreeMap, collections::VecDeque};
+
+use corncrake_core::id::ConversationId;
+use corncrake_wire::OpenRequest;
+
+use super::{
+    Effect, Input, Reply, Step, Then,
+    account::AccountState,
+    chats::Chats,
+    tables::Table,
+};
+use crate::{
+    command::Command,
+    error::Error,
+    event::{Connection, Event, EventKind},
+    host::{Settings, Timestamp},
+    transport::{Plane, Push},
+};
+
+/// All state of an engine. Whatever has to outlive it is written by the step that changes it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    pub(crate) origin: String,
+    pub(crate) account: AccountState,
+    pub(crate) chats: Chats,
+    pub(crate) requests: BTreeMap<u64, Then>,
+    pub(crate) next_request: u64,
+    pub(crate) events: EventQueue,
+    pub(crate) online: Online,
+    pub(crate) settling: Vec<Reply<()>>,
+}
+
+/// Which planes are up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Online {
+    pub(crate) account: bool,
+    pub(crate) open: bool,
+}
+
+impl Online {
+    const fn connection(self) -> Connection {
+        match (self.account, self.open) {
+            (true, true) => Connection::Online,
+            (false, false) => Connection::Offline,
+            _ => Connection::Connecting,
+        }
+    }
+}
+
+/// Events that the app has not taken, and the one who waits for the next.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue {
+    pub(crate) next: u64,
+    pub(crate) waiting: VecDeque<Event>,
+    pub(crate) asked: Option<Reply<Event>>,
+}
+
+impl State {
+    /// Takes one input; everything that follows from it stands in `step`.
+    pub(crate) fn step(&mut self, input: Input, step: &mut Step<'_>) {
+        match input {
+            Input::Start => {
+                self.account_start(step);
+                self.chats_start(step);
+            }
+            Input::Command(command) => self.command(command, step),
+            Input::Push(push) => self.pushed(push, step),
+            Input::Open(request, result) => match self.requests.remove(&request) {
+                Some(Then::Account(then)) => self.account_open_replied(then, result, step),
+                Some(Then::Chat(chat, then)) => self.chat_replied(chat, then, result, step),
+                None => {}
+            },
+            Input::Account(request, result) => {
+                if let Some(Then::Account(then)) = self.requests.remove(&request) {
+                    self.account_replied(then, result, step);
+                }
+            }
+            Input::Slow(request, done) => self.account_slow(request, done, step),
+            Input::Tick => {
+                self.account_tick(step);
+                self.chats_tick(step);
+            }
+        }
+        self.tell(step);
+        self.answer_settled(step);
+    }
+
+    /// When the engine wants to be woken at the latest.
+    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+        [self.account_wake_at(), self.chats_wake_at()].into_iter().flatten().min()
+    }
+
+    /// Asks on the open plane; `then` gets the answer.
+    pub(crate) fn ask_open(
+        &mut self,
+        then: Then,
+        request: impl Into<OpenRequest>,
+        step: &mut Step<'_>,
+    ) {
+        let number = self.next_request(then);
+        step.effects.push(Effect::Open(number, request.into()));
+    }
+
+    pub(crate) fn next_request(&mut self, then: Then) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        self.requests.insert(number, then);
+        number
+    }
+
+    /// The chats whose state `input` needs in memory.
+    pub(crate) fn chats_needed_by(&self, input: &Input, now: Timestamp) -> Vec<ConversationId> {
+        match input {
+            Input::Command(Command::Chat(chat, _)) => vec![*chat],
+            Input::Push(Push::Entries { log, .. }) => self.chats.of_log(log).into_iter().collect(),
+            Input::Open(request, _) => match self.requests.get(request) {
+                Some(Then::Chat(chat, _)) => vec![*chat],
+                _ => self.chats.busy(),
+            },
+            Input::Tick => self.chats.due(now),
+            Input::Push(Push::Connected { plane: Plane::Open, .. }) | Input::Start => {
+                self.chats.busy()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn command(&mut self, command: Command, step: &mut Step<'_>) {
+        match command {
+            Command::NextEvent { taken, reply } => self.next_event(taken, reply, step),
+            Command::Connection(reply) => step.answer(reply, Ok(self.online.connection())),
+            Command::Settle(reply) => self.settling.push(reply),
+            Command::Close(reply) => {
+                step.answer(reply, Ok(()));
+                step.effects.push(Effect::Stop);
+            }
+            Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
+            Command::StartChat { names, reply } => self.start_chat(names, reply, step),
+            Command::CreateGroup { title, names, reply } => {
+                self.create_group(title, names, reply, step);
+            }
+            Command::Chat(chat, command) => self.chat_command(chat, command, step),
+            other => self.account_command(other, step),
+        }
+    }
+
+    fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
+        let before = self.online.connection();
+        match push {
+            Push::Connected { plane: Plane::Open, .. } => {
+                self.online.open = true;
+                self.chats_connected(step);
+                self.account_log_connected(step);
+            }
+            Push::Connected { plane: Plane::Account, .. } => {
+                self.online.account = true;
+                self.account_connected(step);
+            }
+            Push::Disconnected(Plane::Open) => {
+                self.online.open = false;
+                self.chats_disconnected();
+            }
+            Push::Disconnected(Plane::Account) => self.online.account = false,
+            Push::Entries { log, entries, head } => {
+                if let Some(chat) = self.chats.of_log(&log) {
+                    self.chat_entries(chat, log, entries, head, step);
+                } else {
+                    self.account_log_entries(log, entries, head, step);
+                }
+            }
+            Push::Notices(notices) => self.account_notices(notices, step),
+            Push::SessionRefused => self.session_refused(step),
+        }
+        let after = self.online.connection();
+        if before != after {
+            step.event(EventKind::Connection(after));
+        }
+    }
+
+    fn next_event(&mut self, taken: Option<u64>, reply: Reply<Event>, step: &mut Step<'_>) {
+        if let Some(taken) = taken {
+            while let Some(event) = self.events.waiting.front()
+                && event.sequence <= taken
+            {
+                step.delete(Table::Events, &[], event.sequence);
+                self.events.waiting.pop_front();
+            }
+        }
+        match self.events.waiting.front() {
+            Some(event) => step.answer(reply, Ok(event.clone())),
+            None => self.events.asked = Some(reply),
+        }
+    }
+
+    /// Numbers the events of this step and hands the first to who waits for one.
+    fn tell(&mut self, step: &mut Step<'_>) {
+        let events = step.number_events(&mut self.events.next);
+        self.events.waiting.extend(events);
+        if let Some(event) = self.events.waiting.front()
+            && let Some(reply) = self.events.asked.take()
+        {
+            step.answer(reply, Ok(event.clone()));
+        }
+    }
+
+    fn answer_settled(&mut self, step: &mut Step<'_>) {
+        if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe() {
+            for reply in core::mem::take(&mut self.settling) {
+                step.answer(reply, Ok(()));
+            }
+        }
+    }
+}
+
+/// The one error of a command that needs an account when there is none.
+pub(crate) const NO_ACCOUNT: Error = Error::Refused(crate::error::Refusal::NoAccount);
