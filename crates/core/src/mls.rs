@@ -14,7 +14,9 @@ pub mod proposal;
 pub mod psk;
 pub mod secret_tree;
 pub mod transcript;
+pub mod tree;
 pub mod tree_math;
+pub mod treekem;
 pub mod welcome;
 
 pub use error::Error;

@@ -168,6 +168,15 @@ impl LeafNode {
         out
     }
 
+    /// The parent hash that a leaf from its owner's commit carries (§7.9).
+    #[must_use]
+    pub fn parent_hash(&self) -> Option<&[u8]> {
+        match &self.source {
+            LeafNodeSource::Commit { parent_hash } => Some(parent_hash),
+            LeafNodeSource::KeyPackage(_) | LeafNodeSource::Update => None,
+        }
+    }
+
     /// Signs the leaf for its place.
     pub fn sign(&mut self, group_id: &[u8], index: LeafIndex, key: &SignatureKey) {
         self.signature = key.sign_with_label(LABEL, &self.to_be_signed(group_id, index));

@@ -144,7 +144,7 @@ impl NodeIndex {
     }
 
     /// The node above this one at that level, which is at least its own.
-    const fn ancestor(self, level: u32) -> Self {
+    pub(super) const fn ancestor(self, level: u32) -> Self {
         // All ones below the level's bit, and a zero at it.
         match 1_u32.checked_shl(level) {
             Some(bit) => Self((self.0 | (bit - 1)) & !bit),

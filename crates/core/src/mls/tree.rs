@@ -1,0 +1,270 @@
+//! The ratchet tree: an array of parsed nodes with a tree hash kept for each (RFC 9420 §§4, 7).
+//!
+//! [`RatchetTree`] is the tree of the current epoch. A commit never copies it: the commit's effect is
+//! laid over it as a [`TreeDiff`], of which [`TreeChanges`] remain once the diff is staged. A
+//! [`TreeView`] reads a tree with or without such changes. A merge writes the changes into the
+//! arrays and remembers which pages have to be saved again.
+
+use std::collections::BTreeSet;
+
+use super::codec::{Decode, Encode, Malformed, Reader, put_vector};
+use super::leaf_node::LeafNode;
+use super::tree_math::{LeafIndex, NodeIndex, TreeSize};
+use crate::crypto::Digest;
+
+mod changes;
+mod diff;
+mod node;
+mod pages;
+mod tally;
+mod verify;
+mod view;
+
+pub use changes::TreeChanges;
+pub use diff::TreeDiff;
+pub use node::ParentNode;
+pub use tally::Capability;
+pub use view::TreeView;
+
+use node::Node;
+use tally::Tally;
+
+/// The ratchet tree of one epoch.
+///
+/// No encryption key and no signature key stands in it twice, and its rightmost leaf that is not
+/// blank lies in its right half (or is its only leaf).
+#[derive(Clone, Debug)]
+pub struct RatchetTree {
+    size: TreeSize,
+    leaves: Vec<Option<Box<LeafNode>>>,
+    /// Node `2i + 1` stands at `i`.
+    parents: Vec<Option<Box<ParentNode>>>,
+    hashes: Vec<Digest>,
+    tally: Tally,
+    dirty_pages: BTreeSet<NodeIndex>,
+}
+
+impl RatchetTree {
+    /// A tree of one leaf (§11).
+    #[must_use]
+    pub fn new(leaf: LeafNode) -> Self {
+        let mut tally = Tally::default();
+        tally.add_leaf(&leaf);
+        let leaves = vec![Some(Box::new(leaf))];
+        let mut tree = Self {
+            size: TreeSize::ONE,
+            leaves,
+            parents: Vec::new(),
+            hashes: Vec::new(),
+            tally,
+            dirty_pages: BTreeSet::new(),
+        };
+        tree.hash_all();
+        tree.dirty_pages
+            .insert(pages::page_of(LeafIndex::new(0).node()));
+        tree
+    }
+
+    /// Builds a tree of a `ratchet_tree` vector's entries (§12.4.3.3).
+    fn from_nodes(nodes: Vec<Option<Node>>) -> Result<Self, Malformed> {
+        // The last entry is a leaf that is not blank: a parent to the right of all leaves that are
+        // not blank would have nobody on that side to share a secret with.
+        let last = nodes
+            .len()
+            .checked_sub(1)
+            .and_then(|last| u32::try_from(last).ok());
+        let last = NodeIndex::new(last.ok_or(Malformed)?)
+            .leaf()
+            .ok_or(Malformed)?;
+        let size = TreeSize::holding(last).ok_or(Malformed)?;
+        if nodes.last().is_none_or(Option::is_none) {
+            return Err(Malformed);
+        }
+        let width = size.leaves() as usize;
+        let mut tree = Self {
+            size,
+            leaves: Vec::with_capacity(width),
+            parents: Vec::with_capacity(width - 1),
+            hashes: Vec::new(),
+            tally: Tally::default(),
+            dirty_pages: BTreeSet::new(),
+        };
+        for (index, node) in nodes.into_iter().enumerate() {
+            match (index % 2, node) {
+                (0, None) => tree.leaves.push(None),
+                (0, Some(Node::Leaf(leaf))) => {
+                    tree.tally.add_leaf(&leaf);
+                    tree.leaves.push(Some(leaf));
+                }
+                (1, None) => tree.parents.push(None),
+                (1, Some(Node::Parent(parent))) => {
+                    tree.tally.add_parent(&parent);
+                    tree.parents.push(Some(Box::new(parent)));
+                }
+                _ => return Err(Malformed),
+            }
+        }
+        if tree.tally.has_duplicate_key() {
+            return Err(Malformed);
+        }
+        tree.leaves.resize_with(width, || None);
+        tree.parents.resize_with(width - 1, || None);
+        tree.hash_all();
+        Ok(tree)
+    }
+
+    /// How many leaves the tree has, blank ones counted.
+    #[must_use]
+    pub fn size(&self) -> TreeSize {
+        self.size
+    }
+
+    /// The leaf at this index, unless it is blank or no such leaf exists.
+    #[must_use]
+    pub fn leaf(&self, index: LeafIndex) -> Option<&LeafNode> {
+        self.leaves.get(index.get() as usize)?.as_deref()
+    }
+
+    /// The parent at this index, unless it is blank or no such parent exists.
+    #[must_use]
+    pub fn parent(&self, index: NodeIndex) -> Option<&ParentNode> {
+        match index.level() {
+            0 => None,
+            _ => self.parents.get(index.get() as usize / 2)?.as_deref(),
+        }
+    }
+
+    /// All leaves that are not blank, from the left.
+    pub fn leaves(&self) -> impl DoubleEndedIterator<Item = (LeafIndex, &LeafNode)> {
+        (0..self.size.leaves())
+            .zip(&self.leaves)
+            .filter_map(|(index, leaf)| leaf.as_deref().map(|leaf| (LeafIndex::new(index), leaf)))
+    }
+
+    /// The tree hash of a node (§7.8).
+    #[must_use]
+    pub fn hash(&self, index: NodeIndex) -> Option<&Digest> {
+        self.hashes.get(index.get() as usize)
+    }
+
+    /// The tree hash of the root, which the group context carries (§7.8).
+    #[must_use]
+    pub fn root_hash(&self) -> Digest {
+        self.hash(self.size.root()).copied().unwrap_or_default()
+    }
+
+    /// This tree as it stands.
+    #[must_use]
+    pub fn view(&self) -> TreeView<'_> {
+        TreeView::of(self)
+    }
+
+    /// Starts a diff.
+    #[must_use]
+    pub fn diff(&self) -> TreeDiff<'_> {
+        TreeDiff::new(self)
+    }
+
+    /// Writes staged changes, which belong to this very tree, into it.
+    pub fn merge(&mut self, changes: TreeChanges) {
+        let TreeChanges {
+            kept,
+            size,
+            leaves,
+            parents,
+            hashes,
+            tally,
+        } = changes;
+        for (index, parent) in (0..).zip(&self.parents).skip(kept.leaves() as usize - 1) {
+            if parent.is_some() {
+                self.dirty_pages
+                    .insert(pages::page_of(NodeIndex::new(2 * index + 1)));
+            }
+        }
+        for width in [kept, size] {
+            self.leaves.resize_with(width.leaves() as usize, || None);
+            self.parents
+                .resize_with(width.leaves() as usize - 1, || None);
+            self.hashes
+                .resize(width.nodes() as usize, Digest::default());
+        }
+        self.size = size;
+        for (index, leaf) in leaves {
+            self.dirty_pages.insert(pages::page_of(index.node()));
+            if let Some(place) = self.leaves.get_mut(index.get() as usize) {
+                *place = leaf;
+            }
+        }
+        for (index, parent) in parents {
+            self.dirty_pages.insert(pages::page_of(index));
+            if let Some(place) = self.parents.get_mut(index.get() as usize / 2) {
+                *place = parent;
+            }
+        }
+        for (index, hash) in hashes {
+            if let (Some(place), Some(hash)) = (self.hashes.get_mut(index.get() as usize), hash) {
+                *place = hash;
+            }
+        }
+        self.tally.apply(tally);
+    }
+
+    /// Computes every tree hash from the leaves up.
+    fn hash_all(&mut self) {
+        self.hashes = vec![Digest::default(); self.size.nodes() as usize];
+        for (index, leaf) in (0..).map(LeafIndex::new).zip(&self.leaves) {
+            if let Some(place) = self.hashes.get_mut(index.node().get() as usize) {
+                *place = node::leaf_hash(index, leaf.as_deref());
+            }
+        }
+        for level in 1..=self.size.levels() {
+            let step = 1_usize << (level + 1);
+            let first = (1_usize << level) - 1;
+            for at in (first..self.hashes.len()).step_by(step) {
+                let below = step / 4;
+                let (Some(left), Some(right)) =
+                    (self.hashes.get(at - below), self.hashes.get(at + below))
+                else {
+                    continue;
+                };
+                let parent = self.parents.get(at / 2).and_then(Option::as_deref);
+                let hash = node::node_hash(parent, left, right);
+                if let Some(place) = self.hashes.get_mut(at) {
+                    *place = hash;
+                }
+            }
+        }
+    }
+}
+
+/// Two trees are the same when their nodes are.
+impl PartialEq for RatchetTree {
+    fn eq(&self, other: &Self) -> bool {
+        self.leaves == other.leaves && self.parents == other.parents
+    }
+}
+
+impl Eq for RatchetTree {}
+
+impl Encode for RatchetTree {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let last = self
+            .leaves()
+            .next_back()
+            .map_or(0, |(index, _)| index.get() as usize);
+        put_vector(out, |out| {
+            for (index, leaf) in self.leaves.iter().take(last + 1).enumerate() {
+                node::put_leaf(leaf.as_deref(), out);
+                if index < last {
+                    node::put_parent(self.parents.get(index).and_then(Option::as_deref), out);
+                }
+            }
+        });
+    }
+}
+
+impl Decode for RatchetTree {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Self::from_nodes(Decode::decode(reader)?)
+    }
+}

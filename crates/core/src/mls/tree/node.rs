@@ -1,0 +1,135 @@
+use super::super::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes};
+use super::super::leaf_node::LeafNode;
+use super::super::tree_math::{LeafIndex, NodeIndex};
+use crate::crypto::Digest;
+use crate::crypto::hpke::HpkePublicKey;
+
+/// A parent node that is not blank (RFC 9420 §7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentNode {
+    /// The key whose private half the members below hold, unmerged ones excepted.
+    pub encryption_key: HpkePublicKey,
+    /// The parent hash of the next node above that is not blank; empty at the top.
+    pub parent_hash: Vec<u8>,
+    /// The members below that do not hold the private key yet, in increasing order.
+    pub unmerged_leaves: Vec<LeafIndex>,
+}
+
+codec_struct!(ParentNode {
+    encryption_key,
+    parent_hash,
+    unmerged_leaves
+});
+
+impl ParentNode {
+    /// Lists a leaf that was just added below (§12.1.1).
+    pub(super) fn add_unmerged(&mut self, leaf: LeafIndex) {
+        if let Err(place) = self.unmerged_leaves.binary_search(&leaf) {
+            self.unmerged_leaves.insert(place, leaf);
+        }
+    }
+
+    /// Those unmerged leaves that stand below `node`.
+    pub(super) fn unmerged_below(&self, node: NodeIndex) -> impl Iterator<Item = LeafIndex> {
+        self.unmerged_leaves
+            .iter()
+            .copied()
+            .filter(move |leaf| node.covers(leaf.node()))
+    }
+}
+
+/// An entry of the `ratchet_tree` extension (§12.4.3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    Leaf(Box<LeafNode>),
+    Parent(ParentNode),
+}
+
+const LEAF: u8 = 1;
+const PARENT: u8 = 2;
+
+impl Decode for Node {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(reader)? {
+            LEAF => Decode::decode(reader).map(Self::Leaf),
+            PARENT => Decode::decode(reader).map(Self::Parent),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// Writes `optional<Node>` of a leaf.
+pub(super) fn put_leaf(node: Option<&LeafNode>, out: &mut Vec<u8>) {
+    match node {
+        Some(node) => {
+            out.extend_from_slice(&[1, LEAF]);
+            node.encode(out);
+        }
+        None => out.push(0),
+    }
+}
+
+/// Writes `optional<Node>` of a parent.
+pub(super) fn put_parent(node: Option<&ParentNode>, out: &mut Vec<u8>) {
+    match node {
+        Some(node) => {
+            out.extend_from_slice(&[1, PARENT]);
+            node.encode(out);
+        }
+        None => out.push(0),
+    }
+}
+
+/// The tree hash of a leaf (§7.8).
+pub(super) fn leaf_hash(index: LeafIndex, node: Option<&LeafNode>) -> Digest {
+    let mut input = vec![LEAF];
+    index.encode(&mut input);
+    match node {
+        Some(node) => {
+            input.push(1);
+            node.encode(&mut input);
+        }
+        None => input.push(0),
+    }
+    Digest::of(&[&input])
+}
+
+/// The tree hash of a parent above nodes of these hashes (§7.8).
+pub(super) fn node_hash(node: Option<&ParentNode>, left: &Digest, right: &Digest) -> Digest {
+    let mut input = vec![PARENT];
+    match node {
+        Some(node) => {
+            input.push(1);
+            node.encode(&mut input);
+        }
+        None => input.push(0),
+    }
+    put_bytes(&mut input, left.as_ref());
+    put_bytes(&mut input, right.as_ref());
+    Digest::of(&[&input])
+}
+
+/// The tree hash of a parent of which some unmerged leaves are taken off the list.
+pub(super) fn node_hash_without(
+    node: Option<&ParentNode>,
+    gone: &[LeafIndex],
+    left: &Digest,
+    right: &Digest,
+) -> Digest {
+    let node = node.map(|node| {
+        let mut node = node.clone();
+        node.unmerged_leaves
+            .retain(|leaf| gone.binary_search(leaf).is_err());
+        node
+    });
+    node_hash(node.as_ref(), left, right)
+}
+
+/// The parent hash of a node whose sibling below has that original tree hash (§7.9).
+pub(super) fn parent_hash(node: &ParentNode, original_sibling_tree_hash: &Digest) -> Digest {
+    let mut input = Vec::new();
+    node.encryption_key.encode(&mut input);
+    node.parent_hash.encode(&mut input);
+    put_bytes(&mut input, original_sibling_tree_hash.as_ref());
+    Digest::of(&[&input])
+}

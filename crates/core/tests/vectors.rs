@@ -1,0 +1,10 @@
+//! The official test vectors of RFC 9420 (github.com/mlswg/mls-implementations, `test-vectors`).
+//!
+//! They are looked for in `$CORNCRAKE_VECTORS/mls`, else in `../shared/vectors/mls` beside the
+//! workspace. Where the folder is missing, a test says so and passes; with the variable set, a
+//! missing file is a failure.
+
+#[path = "vectors/load.rs"]
+mod load;
+#[path = "vectors/tree.rs"]
+mod tree;
