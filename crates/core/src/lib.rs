@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod derive;
 pub mod encoding;
 pub mod id;
+pub mod identity;
 pub mod mls;
 pub mod seal;
 

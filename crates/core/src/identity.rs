@@ -1,0 +1,181 @@
+//! Who is who: accounts, their identity keys, devices and what one account says about itself.
+//!
+//! An [`AccountId`] is a labelled hash of the account's first [`IdentityKey`]; a later identity key
+//! is signed by the one before it ([`KeyChain`]). The newest one signs a [`Certificate`] for each
+//! device, which stands in MLS leaves, and the [`AccountRecord`], which stands in the directory.
+//! People compare [`SafetyNumber`]s. [`ContactKey`]s give two accounts the seed of their 1:1 chat.
+//!
+//! Everything signed is in MLS presentation language (RFC 9420 §2.1), signed with `SignWithLabel`
+//! (§5.1.2) and verified over the bytes as received.
+
+use core::fmt;
+
+use rand_core::CryptoRng;
+
+use crate::crypto::signature::{SignatureKey, SignaturePublicKey};
+use crate::crypto::{CryptoError, Secret};
+use crate::derive::{Label, labelled_hash};
+use crate::id::{AccountId, DeviceId};
+use crate::mls::codec::Malformed;
+
+mod certificate;
+mod chain;
+mod contact;
+mod record;
+mod safety_number;
+mod username;
+
+pub use certificate::{AssistantInfo, Certificate, DeviceClass, UnverifiedCertificate};
+pub use chain::KeyChain;
+pub use contact::{ContactKey, ContactPublicKey, contact_agreement};
+pub use record::{AccountRecord, DeviceEntry, VerifiedRecord};
+pub use safety_number::SafetyNumber;
+pub use username::Username;
+
+/// The most identity keys that an account may have had.
+pub const MAX_KEYS: usize = 16;
+/// The most devices of an account.
+pub const MAX_DEVICES: usize = 10;
+/// The longest account record, in bytes.
+pub const MAX_RECORD: usize = 64 * 1024;
+
+const SIGNATURE_LENGTH: usize = 64;
+
+/// Why something about an identity is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// Bytes that aren't an encoding of what they should be.
+    Malformed,
+    /// The version byte is of a later format.
+    UnsupportedVersion,
+    /// The certificate names a class of device that we don't know.
+    UnsupportedClass,
+    /// A signature doesn't verify.
+    InvalidSignature,
+    /// A key is no valid key, or agrees on nothing.
+    InvalidKey,
+    /// The identity key isn't the newest of the chain.
+    NotCurrentKey,
+    /// The id isn't that of the chain's first key, or the device id not that of the device key.
+    WrongId,
+    /// More identity keys than an account may have.
+    ChainTooLong,
+    /// Not 3 to 32 characters of a–z, 0–9, `_`, `.` and `-`.
+    BadUsername,
+    /// More devices than an account may have.
+    TooManyDevices,
+    /// A device stands twice in the list.
+    DuplicateDevice,
+    /// Longer than the format's limit.
+    TooLarge,
+}
+
+impl IdentityError {
+    /// The stable code of this error.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "identity_malformed",
+            Self::UnsupportedVersion => "identity_unsupported_version",
+            Self::UnsupportedClass => "identity_unsupported_class",
+            Self::InvalidSignature => "identity_invalid_signature",
+            Self::InvalidKey => "identity_invalid_key",
+            Self::NotCurrentKey => "identity_not_current_key",
+            Self::WrongId => "identity_wrong_id",
+            Self::ChainTooLong => "identity_chain_too_long",
+            Self::BadUsername => "bad_username",
+            Self::TooManyDevices => "too_many_devices",
+            Self::DuplicateDevice => "duplicate_device",
+            Self::TooLarge => "identity_too_large",
+        }
+    }
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "malformed identity",
+            Self::UnsupportedVersion => "identity in a format of a later version",
+            Self::UnsupportedClass => "unknown class of device",
+            Self::InvalidSignature => "invalid signature of an identity",
+            Self::InvalidKey => "invalid key of an identity",
+            Self::NotCurrentKey => "not the newest identity key",
+            Self::WrongId => "id does not belong to its key",
+            Self::ChainTooLong => "too many identity keys",
+            Self::BadUsername => "not a valid username",
+            Self::TooManyDevices => "too many devices",
+            Self::DuplicateDevice => "device listed twice",
+            Self::TooLarge => "identity above the size limit",
+        })
+    }
+}
+
+impl core::error::Error for IdentityError {}
+
+impl From<Malformed> for IdentityError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<CryptoError> for IdentityError {
+    fn from(error: CryptoError) -> Self {
+        match error {
+            CryptoError::InvalidKey => Self::InvalidKey,
+            _ => Self::InvalidSignature,
+        }
+    }
+}
+
+/// The key with which an account signs its certificates and its record.
+///
+/// It is in memory only right after its owner typed the password; between, it lies in the vault.
+#[derive(Clone, Debug)]
+pub struct IdentityKey(SignatureKey);
+
+impl IdentityKey {
+    /// A fresh key.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        Self(SignatureKey::generate(rng))
+    }
+
+    /// The key with this secret seed.
+    ///
+    /// # Errors
+    /// [`IdentityError::InvalidKey`] if the seed isn't 32 bytes long.
+    pub fn try_from_seed(seed: &[u8]) -> Result<Self, IdentityError> {
+        Ok(Self(SignatureKey::try_from_seed(seed)?))
+    }
+
+    /// The secret seed.
+    #[must_use]
+    pub fn expose_seed(&self) -> Secret {
+        self.0.expose_seed()
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> SignaturePublicKey {
+        self.0.public()
+    }
+
+    fn sign(&self, label: &str, content: &[u8]) -> Vec<u8> {
+        self.0.sign_with_label(label, content)
+    }
+}
+
+/// The id of the device with this signature key.
+#[must_use]
+pub fn device_id(device_key: &SignaturePublicKey) -> DeviceId {
+    DeviceId::from_bytes(labelled_hash(Label::DeviceId, &[device_key.as_bytes()]))
+}
+
+/// The id of the account whose first identity key this is.
+#[must_use]
+pub fn account_id(first_key: &SignaturePublicKey) -> AccountId {
+    AccountId::from_bytes(labelled_hash(Label::AccountId, &[first_key.as_bytes()]))
+}
+
+#[cfg(test)]
+mod tests;

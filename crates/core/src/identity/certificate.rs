@@ -1,0 +1,307 @@
+use core::fmt;
+
+use super::chain::{KeyChain, UnverifiedChain};
+use super::{IdentityError, IdentityKey, SIGNATURE_LENGTH, device_id};
+use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::id::{AccountId, DeviceId};
+use crate::mls::codec::{Encode, Reader, put_bytes};
+
+const VERSION: u8 = 1;
+const LABEL: &str = "corncrake certificate";
+const CLASS_PERSON: u8 = 1;
+const CLASS_ASSISTANT: u8 = 2;
+
+/// The most that an assistant says about itself, in bytes of all three fields together.
+const MAX_ASSISTANT_INFO: usize = 512;
+
+/// What an account says about one of its devices; the identity of an MLS `basic` credential.
+///
+/// ```text
+/// struct {
+///     uint8 version = 1;
+///     KeyChain chain;
+///     opaque device_key[32];
+///     uint64 list_version;
+///     uint8 class;                     /* 1: person, 2: assistant */
+///     select (class) {
+///         case assistant: opaque operator<V>; opaque model_class<V>; opaque policy<V>;
+///     }
+///     opaque signature[64];            /* SignWithLabel(newest key of the chain,
+///                                         "corncrake certificate", everything before) */
+/// } Certificate;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    chain: KeyChain,
+    device_key: SignaturePublicKey,
+    list_version: u64,
+    class: DeviceClass,
+}
+
+/// What kind of participant a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceClass {
+    /// Somebody's phone or computer.
+    Person,
+    /// A program that reads along.
+    Assistant(AssistantInfo),
+}
+
+/// What an assistant says about itself, 512 bytes in all.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AssistantInfo {
+    /// Who runs it and can read what it reads.
+    pub operator: String,
+    /// What kind of model answers, and where it runs.
+    pub model_class: String,
+    /// A link to the policy of its operator.
+    pub policy: String,
+}
+
+/// A certificate as received, before its signatures are verified.
+#[derive(Clone, Debug)]
+pub struct UnverifiedCertificate<'a> {
+    chain: UnverifiedChain,
+    device_key: SignaturePublicKey,
+    list_version: u64,
+    class: DeviceClass,
+    content: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl Certificate {
+    /// Signs a certificate for `device_key`.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotCurrentKey`] if `identity` isn't the newest key of `chain`,
+    /// [`IdentityError::TooLarge`] if an assistant says too much.
+    pub fn issue(
+        identity: &IdentityKey,
+        chain: &KeyChain,
+        device_key: &SignaturePublicKey,
+        list_version: u64,
+        class: &DeviceClass,
+    ) -> Result<Vec<u8>, IdentityError> {
+        if identity.public() != chain.current_key() {
+            return Err(IdentityError::NotCurrentKey);
+        }
+        let mut out = vec![VERSION];
+        chain.encode(&mut out);
+        device_key.as_bytes().encode(&mut out);
+        list_version.encode(&mut out);
+        class.write(&mut out)?;
+        let signature = identity.sign(LABEL, &out);
+        out.extend_from_slice(&signature);
+        Ok(out)
+    }
+
+    /// Reads a certificate without verifying it.
+    ///
+    /// # Errors
+    /// [`IdentityError`] of form; an unknown version or class has a code of its own.
+    pub fn parse(bytes: &[u8]) -> Result<UnverifiedCertificate<'_>, IdentityError> {
+        let mut reader = Reader::new(bytes);
+        let [version] = reader.array()?;
+        if version != VERSION {
+            return Err(IdentityError::UnsupportedVersion);
+        }
+        let chain = UnverifiedChain::read(&mut reader)?;
+        let device_key = SignaturePublicKey::from_bytes(reader.array()?);
+        let list_version = u64::from_be_bytes(reader.array()?);
+        let class = DeviceClass::read(&mut reader)?;
+        let signature = reader.take(SIGNATURE_LENGTH)?;
+        reader.finish()?;
+        let content = bytes
+            .get(..bytes.len() - SIGNATURE_LENGTH)
+            .unwrap_or_default();
+        Ok(UnverifiedCertificate {
+            chain,
+            device_key,
+            list_version,
+            class,
+            content,
+            signature,
+        })
+    }
+
+    /// Reads and verifies a certificate.
+    ///
+    /// # Errors
+    /// [`IdentityError`] of form or signature.
+    pub fn parse_and_verify(bytes: &[u8]) -> Result<Self, IdentityError> {
+        Self::parse(bytes)?.verify()
+    }
+
+    /// Reads and verifies the certificates of many leaves at once, in their order.
+    ///
+    /// # Errors
+    /// [`IdentityError`] of the first that fails in form, else of one that fails in signature.
+    pub fn verify_all<'a>(
+        certificates: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Self>, IdentityError> {
+        let parsed: Result<Vec<_>, _> = certificates.into_iter().map(Self::parse).collect();
+        let parsed = parsed?;
+        let signed: Vec<_> = parsed
+            .iter()
+            .flat_map(UnverifiedCertificate::signed)
+            .collect();
+        verify_batch(&signed).map_err(|(_, error)| error)?;
+        drop(signed);
+        Ok(parsed
+            .into_iter()
+            .map(UnverifiedCertificate::into_verified)
+            .collect())
+    }
+
+    /// The account that the device belongs to.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        self.chain.account_id()
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        device_id(&self.device_key)
+    }
+
+    /// The device's signature key, which its leaf must have.
+    #[must_use]
+    pub fn device_key(&self) -> &SignaturePublicKey {
+        &self.device_key
+    }
+
+    /// The identity key that signed the certificate.
+    #[must_use]
+    pub fn identity_key(&self) -> SignaturePublicKey {
+        self.chain.current_key()
+    }
+
+    /// The account's keys up to the one that signed.
+    #[must_use]
+    pub fn chain(&self) -> &KeyChain {
+        &self.chain
+    }
+
+    /// The version of the account's device list with which the device came.
+    #[must_use]
+    pub fn list_version(&self) -> u64 {
+        self.list_version
+    }
+
+    /// What kind of participant the device is.
+    #[must_use]
+    pub fn class(&self) -> &DeviceClass {
+        &self.class
+    }
+}
+
+impl UnverifiedCertificate<'_> {
+    /// Its signatures, for a batch with others.
+    #[must_use]
+    pub fn signed(&self) -> Vec<Signed<'_>> {
+        let mut signed = self.chain.signed();
+        signed.push(Signed {
+            key: self.chain.current_key(),
+            label: LABEL,
+            content: self.content.to_vec(),
+            signature: self.signature,
+        });
+        signed
+    }
+
+    /// The account it names, which nothing vouches for yet.
+    #[must_use]
+    pub fn claimed_account(&self) -> AccountId {
+        self.chain.account_id()
+    }
+
+    /// Verifies the signatures.
+    ///
+    /// # Errors
+    /// [`IdentityError::InvalidSignature`] or [`IdentityError::InvalidKey`].
+    pub fn verify(self) -> Result<Certificate, IdentityError> {
+        verify_batch(&self.signed()).map_err(|(_, error)| error)?;
+        Ok(self.into_verified())
+    }
+
+    fn into_verified(self) -> Certificate {
+        let Self {
+            chain,
+            device_key,
+            list_version,
+            class,
+            content: _,
+            signature: _,
+        } = self;
+        Certificate {
+            chain: chain.into_verified(),
+            device_key,
+            list_version,
+            class,
+        }
+    }
+}
+
+impl DeviceClass {
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), IdentityError> {
+        match self {
+            Self::Person => out.push(CLASS_PERSON),
+            Self::Assistant(info) => {
+                info.check_length()?;
+                out.push(CLASS_ASSISTANT);
+                for field in [&info.operator, &info.model_class, &info.policy] {
+                    put_bytes(out, field.as_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, IdentityError> {
+        let [class] = reader.array()?;
+        match class {
+            CLASS_PERSON => Ok(Self::Person),
+            CLASS_ASSISTANT => {
+                let mut text = || -> Result<String, IdentityError> {
+                    let bytes = reader.bytes()?.to_vec();
+                    String::from_utf8(bytes).map_err(|_| IdentityError::Malformed)
+                };
+                let info = AssistantInfo {
+                    operator: text()?,
+                    model_class: text()?,
+                    policy: text()?,
+                };
+                info.check_length()?;
+                Ok(Self::Assistant(info))
+            }
+            _ => Err(IdentityError::UnsupportedClass),
+        }
+    }
+}
+
+impl AssistantInfo {
+    fn check_length(&self) -> Result<(), IdentityError> {
+        let Self {
+            operator,
+            model_class,
+            policy,
+        } = self;
+        if operator.len() + model_class.len() + policy.len() > MAX_ASSISTANT_INFO {
+            return Err(IdentityError::TooLarge);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for AssistantInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            operator: _,
+            model_class: _,
+            policy: _,
+        } = self;
+        f.write_str("AssistantInfo { .. }")
+    }
+}

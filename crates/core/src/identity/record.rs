@@ -1,0 +1,224 @@
+use super::chain::{KeyChain, UnverifiedChain};
+use super::contact::ContactPublicKey;
+use super::{
+    IdentityError, IdentityKey, MAX_DEVICES, MAX_RECORD, SIGNATURE_LENGTH, Username, device_id,
+};
+use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::id::{AccountId, DeviceId};
+use crate::mls::codec::{Decode, Encode, Reader, put_bytes};
+
+const VERSION: u8 = 1;
+const LABEL: &str = "corncrake account record";
+
+/// What an account says about itself; the directory serves it by name and by id.
+///
+/// ```text
+/// struct {
+///     opaque device_id[32];
+///     opaque device_key[32];
+///     uint64 since;                    /* the list version with which it came */
+/// } DeviceEntry;
+///
+/// struct {
+///     uint8 version = 1;
+///     opaque account_id[32];
+///     KeyChain chain;
+///     opaque username<V>;
+///     opaque contact_key[32];
+///     uint64 list_version;
+///     DeviceEntry devices<V>;          /* at most 10 */
+///     opaque signature[64];            /* SignWithLabel(newest key of the chain,
+///                                         "corncrake account record", everything before) */
+/// } AccountRecord;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRecord {
+    /// The identity keys.
+    pub chain: KeyChain,
+    /// The name under which the account is found.
+    pub username: Username,
+    /// With which others agree on the seeds of 1:1 chats.
+    pub contact_key: ContactPublicKey,
+    /// Rises by one with each record.
+    pub list_version: u64,
+    /// The devices, at most ten.
+    pub devices: Vec<DeviceEntry>,
+}
+
+/// One device of an account record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceEntry {
+    /// The device's signature key, from which its id follows.
+    pub key: SignaturePublicKey,
+    /// The list version with which it came.
+    pub since: u64,
+}
+
+/// An account record whose signatures have been verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedRecord(AccountRecord);
+
+impl AccountRecord {
+    /// Signs the record.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotCurrentKey`] if `identity` isn't the newest key of the chain, or what
+    /// [`verify`](Self::verify) would refuse.
+    pub fn issue(&self, identity: &IdentityKey) -> Result<Vec<u8>, IdentityError> {
+        let Self {
+            chain,
+            username,
+            contact_key,
+            list_version,
+            devices,
+        } = self;
+        if identity.public() != chain.current_key() {
+            return Err(IdentityError::NotCurrentKey);
+        }
+        check_devices(devices)?;
+        let mut out = vec![VERSION];
+        chain.account_id().as_bytes().encode(&mut out);
+        chain.encode(&mut out);
+        put_bytes(&mut out, username.as_str().as_bytes());
+        contact_key.0.encode(&mut out);
+        list_version.encode(&mut out);
+        devices.encode(&mut out);
+        let signature = identity.sign(LABEL, &out);
+        out.extend_from_slice(&signature);
+        Ok(out)
+    }
+
+    /// Reads and verifies a record: signatures, that the id belongs to the chain and each device id
+    /// to its key, name, number and uniqueness of devices.
+    ///
+    /// # Errors
+    /// [`IdentityError`] of whatever is wrong.
+    pub fn verify(bytes: &[u8]) -> Result<VerifiedRecord, IdentityError> {
+        if bytes.len() > MAX_RECORD {
+            return Err(IdentityError::TooLarge);
+        }
+        let mut reader = Reader::new(bytes);
+        let [version] = reader.array()?;
+        if version != VERSION {
+            return Err(IdentityError::UnsupportedVersion);
+        }
+        let account = AccountId::from_bytes(reader.array()?);
+        let chain = UnverifiedChain::read(&mut reader)?;
+        let username = read_username(&mut reader)?;
+        let contact_key = ContactPublicKey(reader.array()?);
+        let list_version = u64::from_be_bytes(reader.array()?);
+        let devices = read_devices(&mut reader)?;
+        let signature = reader.take(SIGNATURE_LENGTH)?;
+        reader.finish()?;
+        if account != chain.account_id() {
+            return Err(IdentityError::WrongId);
+        }
+        let mut signed = chain.signed();
+        signed.push(Signed {
+            key: chain.current_key(),
+            label: LABEL,
+            content: bytes
+                .get(..bytes.len() - SIGNATURE_LENGTH)
+                .unwrap_or_default()
+                .to_vec(),
+            signature,
+        });
+        verify_batch(&signed).map_err(|(_, error)| error)?;
+        drop(signed);
+        let chain = chain.into_verified();
+        Ok(VerifiedRecord(Self {
+            chain,
+            username,
+            contact_key,
+            list_version,
+            devices,
+        }))
+    }
+}
+
+impl VerifiedRecord {
+    /// What the record says.
+    #[must_use]
+    pub fn record(&self) -> &AccountRecord {
+        &self.0
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        self.0.chain.account_id()
+    }
+
+    /// Whether this record may take the place of `earlier`: the same account, a higher version, and
+    /// a chain of keys that goes on from the earlier one.
+    #[must_use]
+    pub fn is_successor_of(&self, earlier: &Self) -> bool {
+        self.0.list_version > earlier.0.list_version && self.0.chain.extends(&earlier.0.chain)
+    }
+
+    /// The record, for its next version.
+    #[must_use]
+    pub fn into_record(self) -> AccountRecord {
+        self.0
+    }
+}
+
+impl DeviceEntry {
+    /// The device's id.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        device_id(&self.key)
+    }
+}
+
+impl Encode for DeviceEntry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.device().as_bytes().encode(out);
+        self.key.as_bytes().encode(out);
+        self.since.encode(out);
+    }
+}
+
+fn read_username(reader: &mut Reader<'_>) -> Result<Username, IdentityError> {
+    let text = core::str::from_utf8(reader.bytes()?).map_err(|_| IdentityError::BadUsername)?;
+    let name = Username::parse(text)?;
+    // One name has one form, or two records could bear one name.
+    if name.as_str() == text {
+        Ok(name)
+    } else {
+        Err(IdentityError::BadUsername)
+    }
+}
+
+fn read_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceEntry>, IdentityError> {
+    let mut list = Reader::new(reader.bytes()?);
+    let mut devices = Vec::new();
+    while !list.is_empty() {
+        let device = DeviceId::from_bytes(list.array()?);
+        let key = SignaturePublicKey::from_bytes(list.array()?);
+        let entry = DeviceEntry {
+            key,
+            since: u64::decode(&mut list)?,
+        };
+        if entry.device() != device {
+            return Err(IdentityError::WrongId);
+        }
+        devices.push(entry);
+    }
+    check_devices(&devices)?;
+    Ok(devices)
+}
+
+fn check_devices(devices: &[DeviceEntry]) -> Result<(), IdentityError> {
+    if devices.len() > MAX_DEVICES {
+        return Err(IdentityError::TooManyDevices);
+    }
+    let mut keys: Vec<_> = devices.iter().map(|entry| entry.key.as_bytes()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.len() == devices.len() {
+        Ok(())
+    } else {
+        Err(IdentityError::DuplicateDevice)
+    }
+}
