@@ -5,6 +5,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mls::codec::{Decode, Encode, Malformed, Reader};
+
 /// The text is not the hexadecimal form of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,6 +59,18 @@ macro_rules! ids {
                 f.write_str(concat!(stringify!($name), "("))?;
                 write_hex(f, self.0.get(..4).unwrap_or_default())?;
                 f.write_str("..)")
+            }
+        }
+
+        impl Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.0);
+            }
+        }
+
+        impl Decode for $name {
+            fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+                reader.array().map(Self)
             }
         }
 

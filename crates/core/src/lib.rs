@@ -4,6 +4,7 @@
 //! a file or a socket, reads a clock or keeps a global. A failed call leaves its subject as it was.
 
 pub mod content;
+pub mod conversation;
 pub mod crypto;
 pub mod derive;
 pub mod encoding;

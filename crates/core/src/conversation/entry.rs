@@ -1,0 +1,126 @@
+//! What stands inside an envelope: a type byte, then an entry in MLS presentation encoding.
+
+use crate::crypto::hpke::HpkePublicKey;
+use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+pub use crate::seal::envelope::EntryKind;
+
+use super::handover::Handover;
+use super::knock::{Answer, Knock};
+
+/// An entry of a log, as it stands inside its envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A change to the group.
+    Commit(CommitEntry),
+    /// A message: an encoded `MLSMessage` that holds a `PrivateMessage`.
+    Message(Vec<u8>),
+    /// Closes the log; the group goes on in the next one.
+    Handover(Handover),
+    /// Asks to be let back in.
+    Knock(Knock),
+    /// Lets a knocker back in.
+    Answer(Answer),
+    /// A sealed record of an account log.
+    AccountRecord(Vec<u8>),
+}
+
+/// A commit and the 128 bytes from which everybody rebuilds its GroupInfo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitEntry {
+    /// An encoded `MLSMessage` that holds a `PublicMessage`, all its proposals inline.
+    pub message: Vec<u8>,
+    /// The rest of the GroupInfo.
+    pub tail: Tail,
+}
+
+/// What a GroupInfo has beyond what every reader folds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The new epoch's external public key (RFC 9420 §12.4.3.2).
+    pub external_pub: HpkePublicKey,
+    /// The check of the seed that the next log would have.
+    pub next: [u8; 32],
+    /// The committer's signature over the GroupInfo.
+    pub signature: Vec<u8>,
+}
+
+codec_struct!(Tail {
+    external_pub,
+    next,
+    signature
+});
+codec_struct!(CommitEntry { message, tail });
+
+impl Entry {
+    /// The kind of append that carries this entry.
+    #[must_use]
+    pub fn kind(&self) -> EntryKind {
+        match self {
+            Self::Commit(_) | Self::Handover(_) | Self::AccountRecord(_) => EntryKind::Commit,
+            Self::Message(_) | Self::Knock(_) | Self::Answer(_) => EntryKind::Message,
+        }
+    }
+
+    /// The bytes that go into the envelope.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_bytes()
+    }
+
+    /// Reads what came out of an envelope.
+    ///
+    /// # Errors
+    /// [`Malformed`] bytes or an unknown type.
+    pub fn decode(inner: &[u8]) -> Result<Self, Malformed> {
+        Self::decode_exact(inner)
+    }
+}
+
+impl Encode for Entry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Commit(commit) => {
+                out.push(1);
+                commit.encode(out);
+            }
+            Self::Message(message) => {
+                out.push(2);
+                out.extend_from_slice(message);
+            }
+            Self::Handover(handover) => {
+                out.push(3);
+                handover.encode(out);
+            }
+            Self::Knock(knock) => {
+                out.push(4);
+                knock.encode(out);
+            }
+            Self::Answer(answer) => {
+                out.push(5);
+                answer.encode(out);
+            }
+            Self::AccountRecord(record) => {
+                out.push(6);
+                out.extend_from_slice(record);
+            }
+        }
+    }
+}
+
+impl Decode for Entry {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let rest = |reader: &mut Reader<'_>| {
+            let len = reader.rest().len();
+            reader.take(len).map(<[u8]>::to_vec)
+        };
+        match u8::decode(reader)? {
+            1 => CommitEntry::decode(reader).map(Self::Commit),
+            2 => rest(reader).map(Self::Message),
+            3 => Handover::decode(reader).map(Self::Handover),
+            4 => Knock::decode(reader).map(Self::Knock),
+            5 => Answer::decode(reader).map(Self::Answer),
+            6 => rest(reader).map(Self::AccountRecord),
+            _ => Err(Malformed),
+        }
+    }
+}

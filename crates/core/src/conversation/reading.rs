@@ -1,0 +1,212 @@
+//! What came of reading one entry of a log.
+
+use core::fmt;
+
+use super::context::ContextExtension;
+use super::knock::{Answer, ClosedLog, Knock};
+use crate::id::{AccountId, DeviceId};
+use crate::mls;
+use crate::seal::envelope::Seed;
+
+/// A device of a member, as it stands or stood in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sender {
+    /// The account.
+    pub account: AccountId,
+    /// The device.
+    pub device: DeviceId,
+    /// The index of the device's leaf.
+    pub leaf: u32,
+}
+
+/// What the caller knows of an entry because its inner bytes are his own.
+#[derive(Clone, Copy, Debug)]
+pub enum OwnEntry<'a> {
+    /// A message of ours; it is never decrypted.
+    Message,
+    /// A commit of ours, with the secrets that [`OwnCommit`](super::OwnCommit) gave.
+    Commit(&'a [u8]),
+}
+
+/// What one entry turned out to be.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// A message of somebody else.
+    Message {
+        /// Who sent it.
+        sender: Sender,
+        /// What it says.
+        content: Vec<u8>,
+        /// Whether the sender had read other entries than we have.
+        view_alarm: bool,
+    },
+    /// Our own message.
+    Own,
+    /// Something that was said, but that we can't read: an item of the timeline.
+    Unreadable {
+        /// Who sent it, if that could be seen.
+        sender: Option<Sender>,
+        /// Why we can't read it.
+        cause: Cause,
+    },
+    /// A commit that counted.
+    Commit(Box<CommitReport>),
+    /// An entry that counts for nobody.
+    Skipped(SkipReason),
+    /// A handover that counted: the group goes on in the next log.
+    Closed {
+        /// Who confirmed the newest commit.
+        by: Sender,
+        /// The next log's seed, if we hold the epoch's secrets.
+        next_seed: Option<Seed>,
+        /// What to keep of this log in order to answer knocks.
+        closed: Box<ClosedLog>,
+    },
+    /// Somebody asks to be let in.
+    Knock(Box<Knock>),
+    /// Somebody answered a knock.
+    Answer(Box<Answer>),
+    /// An entry after the end of the log, or one that was read before.
+    Ignored,
+}
+
+/// A commit that counted, and what it did.
+#[derive(Clone, Debug)]
+pub struct CommitReport {
+    /// Who committed, at his leaf after the commit.
+    pub author: Sender,
+    /// Whether that was this device.
+    pub own: bool,
+    /// Whether the author came in, or back, by this commit.
+    pub external: bool,
+    /// Devices that came in, the author of an external commit not among them.
+    pub added: Vec<Sender>,
+    /// Devices that went, at their leaves before the commit.
+    pub removed: Vec<Sender>,
+    /// The context before and after, if it changed.
+    pub context_change: Option<Box<(ContextExtension, ContextExtension)>>,
+    /// Where this device stands now.
+    pub outcome: Outcome,
+    /// Whether somebody has to hand over now.
+    pub handover_due: bool,
+    /// Whether the author had read other entries than we have.
+    pub view_alarm: bool,
+}
+
+/// Where a device stands after a commit that counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Holds the new epoch's secrets.
+    Finished {
+        /// Whether `external_pub` and `next` are what the secrets give; if not, commit at once.
+        tail_true: bool,
+    },
+    /// Was a member, and can't follow: folds on and rejoins.
+    LockedOut(mls::Error),
+    /// Holds no secrets, as before.
+    Outside,
+    /// This commit removed our leaf.
+    RemovedMe,
+}
+
+/// Why something that was said can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// We hold no secrets of the epoch.
+    NotMember,
+    /// Our own leaf sent it, but this store does not know it: the store is a copy or a backup.
+    UnknownOwn,
+    /// It was sent under a key that is gone, or was never made.
+    Undecryptable,
+}
+
+impl Cause {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotMember => "not_a_member",
+            Self::UnknownOwn => "unknown_own_entry",
+            Self::Undecryptable => "undecryptable",
+        }
+    }
+}
+
+/// Why an entry counts for nobody; the same for every reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The envelope does not open.
+    Envelope,
+    /// What was in the envelope is no entry.
+    Malformed,
+    /// A commit in an append of messages, or the other way round.
+    WrongKind,
+    /// A record of an account log.
+    Misplaced,
+    /// A message or commit that the group protocol refuses.
+    Mls(mls::Error),
+    /// A proposal that conversations do not use.
+    ForbiddenProposal,
+    /// GroupContext extensions other than ours.
+    Context,
+    /// A leaf whose certificate is not good.
+    Certificate,
+    /// A leaf that changes account, device key or identity key.
+    Identity,
+    /// A device that would stand in the tree twice.
+    DeviceTwice,
+    /// More devices or adds than the limits allow.
+    TooMany,
+    /// A key that was revoked.
+    Revoked,
+    /// The committer's role does not allow it.
+    NotAllowed,
+    /// An account would keep leaves, a role or its place on `leaving` after its removal.
+    IncompleteRemoval,
+    /// An assistant where none is admitted.
+    Assistant,
+    /// The signature over the new GroupInfo does not verify.
+    GroupInfo,
+    /// A handover that does not fit.
+    Handover,
+}
+
+impl SkipReason {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Envelope => "bad_envelope",
+            Self::Malformed => "malformed_entry",
+            Self::WrongKind => "wrong_kind",
+            Self::Misplaced => "misplaced_record",
+            Self::Mls(error) => error.code(),
+            Self::ForbiddenProposal => "forbidden_proposal",
+            Self::Context => "bad_context",
+            Self::Certificate => "bad_certificate",
+            Self::Identity => "changed_identity",
+            Self::DeviceTwice => "device_twice",
+            Self::TooMany => "too_many",
+            Self::Revoked => "revoked_key",
+            Self::NotAllowed => "not_allowed",
+            Self::IncompleteRemoval => "incomplete_removal",
+            Self::Assistant => "assistant_not_admitted",
+            Self::GroupInfo => "bad_group_info",
+            Self::Handover => "bad_handover",
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl From<mls::Error> for SkipReason {
+    fn from(error: mls::Error) -> Self {
+        Self::Mls(error)
+    }
+}

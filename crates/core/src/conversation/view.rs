@@ -1,0 +1,228 @@
+//! What a sender had read: a running hash that shows when two members see different logs.
+//!
+//! Each message and each commit carries {log, position, hash} as its `authenticated_data`: the
+//! newest position that its sender had read, and the hash over (log id, entry id) of all entries
+//! from the last but one commit that counted up to there, across a handover. A mismatch is an
+//! alarm; what can't be checked is none.
+
+use std::collections::VecDeque;
+
+use crate::derive::{Label, labelled_hash};
+use crate::id::{EntryId, LogId};
+use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+
+const VERSION: u8 = 1;
+
+/// How many marks a reader keeps; a sender who lags further behind can't be checked.
+pub(super) const MARKS: usize = 1024;
+
+/// A running hash at one position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) log: LogId,
+    pub(super) position: u64,
+    pub(super) hash: [u8; 32],
+}
+
+codec_struct!(Mark {
+    log,
+    position,
+    hash
+});
+
+/// What a sender says he had read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    log: LogId,
+    position: u64,
+    hash: Option<[u8; 32]>,
+}
+
+impl Encode for Seen {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        self.log.encode(out);
+        self.position.encode(out);
+        self.hash.encode(out);
+    }
+}
+
+impl Decode for Seen {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if u8::decode(reader)? != VERSION {
+            return Err(Malformed);
+        }
+        Ok(Self {
+            log: LogId::decode(reader)?,
+            position: u64::decode(reader)?,
+            hash: Option::decode(reader)?,
+        })
+    }
+}
+
+/// The running hashes of one reader and their values since the newest commit that counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// From the last but one commit that counted, if that is known.
+    previous: Option<[u8; 32]>,
+    /// From the newest commit that counted, if that is known.
+    newest: Option<[u8; 32]>,
+    /// Number of the first mark that is kept.
+    first: u64,
+    marks: VecDeque<Mark>,
+    /// Numbers of the marks that the store still has, but that are gone here.
+    pruned: Vec<u64>,
+    /// Number of the first mark that the store does not have.
+    unsaved: u64,
+}
+
+impl View {
+    /// The view of who reads a conversation from its very beginning.
+    pub(super) fn from_start(log: LogId) -> Self {
+        let mut view = Self {
+            previous: Some(start()),
+            newest: Some(start()),
+            ..Self::default()
+        };
+        view.mark(log, 0);
+        view
+    }
+
+    /// What to say in the next message or commit.
+    pub(super) fn say(&self, log: LogId, position: u64) -> Vec<u8> {
+        let hash = self.previous;
+        Seen {
+            log,
+            position,
+            hash,
+        }
+        .to_bytes()
+    }
+
+    /// Whether the words of the author of the entry at `position` contradict what was read here.
+    pub(super) fn contradicts(&self, said: &[u8], log: LogId, position: u64) -> bool {
+        let Ok(seen) = Seen::decode_exact(said) else {
+            return false;
+        };
+        if seen.log == log && seen.position >= position {
+            return true;
+        }
+        let known = self.marks.iter().rev();
+        let mut known = known.filter(|mark| mark.log == seen.log && mark.position == seen.position);
+        match (seen.hash, known.next()) {
+            (Some(said), Some(mark)) => said != mark.hash,
+            _ => false,
+        }
+    }
+
+    /// Takes in an entry that is no commit that counted.
+    pub(super) fn advance(&mut self, log: LogId, position: u64, entry: EntryId) {
+        self.previous = self.previous.map(|hash| extend(hash, log, entry));
+        self.newest = self.newest.map(|hash| extend(hash, log, entry));
+        self.mark(log, position);
+    }
+
+    /// Takes in a commit that counted: the hash from the commit before it takes over.
+    pub(super) fn turn(&mut self, log: LogId, position: u64, entry: EntryId) {
+        self.previous = self.newest.map(|hash| extend(hash, log, entry));
+        self.newest = Some(extend(start(), log, entry));
+        while !self.marks.is_empty() {
+            self.forget_oldest();
+        }
+        self.mark(log, position);
+    }
+
+    /// Goes on at the head of the next log.
+    pub(super) fn enter(&mut self, log: LogId) {
+        self.mark(log, 0);
+    }
+
+    fn mark(&mut self, log: LogId, position: u64) {
+        let Some(hash) = self.previous else { return };
+        if self.marks.len() >= MARKS {
+            self.forget_oldest();
+        }
+        self.marks.push_back(Mark {
+            log,
+            position,
+            hash,
+        });
+    }
+
+    fn forget_oldest(&mut self) {
+        if self.marks.pop_front().is_some() {
+            if self.first < self.unsaved {
+                self.pruned.push(self.first);
+            }
+            self.first += 1;
+            self.unsaved = self.unsaved.max(self.first);
+        }
+    }
+
+    /// The record that is written with each entry.
+    pub(super) fn head(&self) -> Head {
+        Head {
+            previous: self.previous,
+            newest: self.newest,
+            first: self.first,
+        }
+    }
+
+    /// Marks that the store lacks, and the numbers of those that it may drop.
+    pub(super) fn take_changes(&mut self) -> Vec<(u32, Option<Mark>)> {
+        let gone = core::mem::take(&mut self.pruned);
+        let skip = usize::try_from(self.unsaved - self.first).unwrap_or(usize::MAX);
+        let fresh: Vec<_> = self.marks.iter().copied().skip(skip).collect();
+        let mut changes: Vec<_> = gone.into_iter().map(|n| (slot(n), None)).collect();
+        for (number, mark) in (self.unsaved..).zip(fresh) {
+            changes.retain(|(taken, _)| *taken != slot(number));
+            changes.push((slot(number), Some(mark)));
+        }
+        self.unsaved = self.first + self.marks.len() as u64;
+        changes
+    }
+
+    /// Puts a view together from what was saved.
+    pub(super) fn load(head: Head, marks: &mut std::collections::BTreeMap<u32, Mark>) -> Self {
+        let mut view = Self {
+            previous: head.previous,
+            newest: head.newest,
+            first: head.first,
+            ..Self::default()
+        };
+        let mut number = head.first;
+        while let Some(mark) = marks.remove(&slot(number)) {
+            view.marks.push_back(mark);
+            number += 1;
+        }
+        view.unsaved = number;
+        view
+    }
+}
+
+/// The part of a [`View`] that each entry changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    previous: Option<[u8; 32]>,
+    newest: Option<[u8; 32]>,
+    first: u64,
+}
+
+codec_struct!(Head {
+    previous,
+    newest,
+    first
+});
+
+/// The place where a mark is stored: a ring, so that an old mark is written over.
+fn slot(number: u64) -> u32 {
+    u32::try_from(number % MARKS as u64).unwrap_or_default()
+}
+
+fn start() -> [u8; 32] {
+    labelled_hash(Label::View, &[])
+}
+
+fn extend(hash: [u8; 32], log: LogId, entry: EntryId) -> [u8; 32] {
+    labelled_hash(Label::View, &[&hash, log.as_bytes(), entry.as_bytes()])
+}
