@@ -6,5 +6,9 @@
 
 #[path = "vectors/load.rs"]
 mod load;
+#[path = "vectors/messages.rs"]
+mod messages;
+#[path = "vectors/primitives.rs"]
+mod primitives;
 #[path = "vectors/tree.rs"]
 mod tree;

@@ -1,9 +1,18 @@
 //! Welcome messages (RFC 9420 §12.4.3.1).
 
-use super::codec::codec_struct;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::Error;
+use super::codec::{Decode, Encode, codec_struct};
+use super::group_info::GroupInfo;
+use super::key_package::KeyPackage;
+use super::key_schedule::MemberSecret;
 use super::psk::PreSharedKeyId;
-use crate::crypto::hpke::HpkeCiphertext;
-use crate::crypto::{Digest, Secret};
+use crate::crypto::hpke::{self, HpkeCiphertext, HpkePrivateKey};
+use crate::crypto::{Digest, Secret, aead};
+
+const LABEL: &str = "Welcome";
 
 /// Lets those whom a commit adds into the epoch that it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +30,74 @@ codec_struct!(Welcome {
     secrets,
     encrypted_group_info
 });
+
+impl Welcome {
+    /// Seals a GroupInfo and, to each new member, its secrets.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] for an init key that nothing can be sealed to.
+    pub fn seal<'a>(
+        info: &GroupInfo,
+        member: &MemberSecret,
+        secrets: impl IntoIterator<Item = (&'a KeyPackage, GroupSecrets)>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        let (key, nonce) = member.welcome_key()?;
+        let encrypted_group_info = aead::seal(&key, &nonce, &[], &info.to_bytes())?;
+        let secrets = secrets.into_iter().map(|(package, secrets)| {
+            let plaintext = Zeroizing::new(secrets.to_bytes());
+            let encrypted_group_secrets = hpke::encrypt_with_label(
+                &package.init_key,
+                LABEL,
+                &encrypted_group_info,
+                &plaintext,
+                rng,
+            )?;
+            Ok(EncryptedGroupSecrets {
+                new_member: package.reference(),
+                encrypted_group_secrets,
+            })
+        });
+        let secrets = secrets.collect::<Result<_, Error>>()?;
+        Ok(Self {
+            cipher_suite: info.context.cipher_suite,
+            secrets,
+            encrypted_group_info,
+        })
+    }
+
+    /// Opens the secrets for a key package.
+    ///
+    /// # Errors
+    /// [`Error::NotForUs`] if there are none, [`Error::Decryption`] if they do not open.
+    pub fn open_secrets(
+        &self,
+        package: &KeyPackage,
+        init: &HpkePrivateKey,
+    ) -> Result<GroupSecrets, Error> {
+        let reference = package.reference();
+        let ours = self
+            .secrets
+            .iter()
+            .find(|secrets| secrets.new_member == reference);
+        let sealed = &ours.ok_or(Error::NotForUs)?.encrypted_group_secrets;
+        if package.cipher_suite != self.cipher_suite {
+            return Err(Error::Unsupported);
+        }
+        let secrets = hpke::decrypt_with_label(init, LABEL, &self.encrypted_group_info, sealed)?;
+        Ok(GroupSecrets::decode_exact(secrets.expose())?)
+    }
+
+    /// Opens the GroupInfo; its signature is still to be verified.
+    ///
+    /// # Errors
+    /// [`Error::Decryption`].
+    pub fn open_info(&self, member: &MemberSecret) -> Result<GroupInfo, Error> {
+        let (key, nonce) = member.welcome_key()?;
+        let info = aead::open(&key, &nonce, &[], &self.encrypted_group_info)?;
+        Ok(GroupInfo::decode_exact(&info)?)
+    }
+}
 
 /// The epoch's secrets for one new member.
 #[derive(Clone, Debug, PartialEq, Eq)]

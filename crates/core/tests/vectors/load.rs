@@ -2,7 +2,15 @@
 
 use std::path::PathBuf;
 
+use corncrake_core::crypto::{Digest, Secret};
 use serde_json::Value;
+
+/// Suite 0x0003.
+pub(crate) const OURS: &[u64] = &[3];
+/// Suites that share our hash, HPKE's KEM and signatures, but not the AEAD.
+pub(crate) const SAME_CURVES: &[u64] = &[1, 3];
+/// Suites that share our hash.
+pub(crate) const SAME_HASH: &[u64] = &[1, 2, 3];
 
 /// The cases of one file; none where the vectors are not installed.
 pub(crate) fn cases(name: &str) -> Vec<Value> {
@@ -55,4 +63,19 @@ pub(crate) fn number(value: &Value) -> u64 {
 /// A field with a list.
 pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
+}
+
+/// A field of text.
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
+/// A field of hex digits that is a secret.
+pub(crate) fn hidden(value: &Value) -> Secret {
+    Secret::from(bytes(value))
+}
+
+/// A field of hex digits that is a hash.
+pub(crate) fn digest(value: &Value) -> Digest {
+    Digest(bytes(value).try_into().expect("32 bytes"))
 }

@@ -68,7 +68,7 @@ impl PrivateMessage {
             generation: key.generation,
             reuse_guard,
         };
-        let (key, nonce) = message.sender_data_key(sender_data_secret)?;
+        let (key, nonce) = sender_data_key(sender_data_secret, &message.ciphertext)?;
         let aad = message.sender_data_aad();
         message.encrypted_sender_data = aead::seal(&key, &nonce, &aad, &sender_data.to_bytes())?;
         Ok(message)
@@ -82,7 +82,7 @@ impl PrivateMessage {
     /// # Errors
     /// [`Error::Decryption`].
     pub fn sender_data(&self, sender_data_secret: &Secret) -> Result<SenderData, Error> {
-        let (key, nonce) = self.sender_data_key(sender_data_secret)?;
+        let (key, nonce) = sender_data_key(sender_data_secret, &self.ciphertext)?;
         let aad = self.sender_data_aad();
         let bytes = aead::open(&key, &nonce, &aad, &self.encrypted_sender_data)?;
         SenderData::decode_exact(&bytes).map_err(|_| Error::Decryption)
@@ -126,16 +126,6 @@ impl PrivateMessage {
         self.content_type == ContentType::Application
     }
 
-    fn sender_data_key(&self, secret: &Secret) -> Result<(Secret, [u8; 12]), Error> {
-        let sample = self
-            .ciphertext
-            .get(..SAMPLE_LEN)
-            .unwrap_or(&self.ciphertext);
-        let key = kdf::expand_with_label(secret, "key", sample, aead::KEY_LEN)?;
-        let nonce = kdf::expand_with_label(secret, "nonce", sample, aead::NONCE_LEN)?;
-        Ok((key, *nonce.expose_array().ok_or(Error::Internal)?))
-    }
-
     fn sender_data_aad(&self) -> Vec<u8> {
         let mut aad = Vec::with_capacity(64);
         self.group_id.encode(&mut aad);
@@ -149,6 +139,20 @@ impl PrivateMessage {
         self.authenticated_data.encode(&mut aad);
         aad
     }
+}
+
+/// The key and nonce that encrypt the sender data of a ciphertext (§6.3.2).
+///
+/// # Errors
+/// Only for a secret of the wrong length.
+pub fn sender_data_key(
+    secret: &Secret,
+    ciphertext: &[u8],
+) -> Result<(Secret, [u8; aead::NONCE_LEN]), Error> {
+    let sample = ciphertext.get(..SAMPLE_LEN).unwrap_or(ciphertext);
+    let key = kdf::expand_with_label(secret, "key", sample, aead::KEY_LEN)?;
+    let nonce = kdf::expand_with_label(secret, "nonce", sample, aead::NONCE_LEN)?;
+    Ok((key, *nonce.expose_array().ok_or(Error::Internal)?))
 }
 
 fn guarded(nonce: &[u8; aead::NONCE_LEN], reuse_guard: [u8; 4]) -> [u8; aead::NONCE_LEN] {

@@ -1,7 +1,8 @@
 //! Signing, tagging and checking messages (RFC 9420 §§6.1 and 6.2).
 
 use super::{
-    AuthenticatedContent, FramedContent, FramedContentAuthData, PublicMessage, Sender, WireFormat,
+    AuthenticatedContent, ContentType, FramedContent, FramedContentAuthData, PublicMessage, Sender,
+    WireFormat,
 };
 use crate::crypto::signature::{SignatureKey, SignaturePublicKey};
 use crate::crypto::{Digest, Secret, kdf};
@@ -54,13 +55,18 @@ impl FramedContent {
 
 impl PublicMessage {
     /// Wraps signed content; a member's gets its membership tag.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for application content, which never travels readable (§6).
     pub fn protect(
         content: FramedContent,
         auth: FramedContentAuthData,
         membership_key: &Secret,
         context: &GroupContext,
-    ) -> Self {
+    ) -> Result<Self, Error> {
+        if content.content.content_type() == ContentType::Application {
+            return Err(Error::Unsupported);
+        }
         let mut message = Self {
             content,
             auth,
@@ -70,7 +76,7 @@ impl PublicMessage {
             let tag = kdf::mac(membership_key, &[&message.to_be_tagged(context)]);
             message.membership_tag = Some(tag);
         }
-        message
+        Ok(message)
     }
 
     /// Verifies the signature with the sender's key.
