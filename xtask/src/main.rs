@@ -1,3 +1,64 @@
-//! Placeholder.
+//! `cargo xtask`: every automation of the project, in Rust, without other tools.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use xtask::{Result, bench, check, tidy, world};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Every automation of Corncrake")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs everything that has to hold before a change lands; ends with `N passed, N failed`.
+    Test,
+    /// Prints medians as a table.
+    Bench {
+        /// What to measure.
+        what: What,
+    },
+    /// Walks the client's World with mixed faults and crashes, seed by seed.
+    World {
+        /// How many seeds.
+        #[arg(long, default_value_t = 2_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        start: u64,
+    },
+    /// Looks at the tree: file lengths, words that must not stay, links between documents.
+    Tidy,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Group operations at 2, 10, 100 and 1,000 members.
+    Core,
+    /// Appends per second and catch-up of the real server.
+    Server,
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
+        Task::Test => check::run(),
+        Task::Bench { what: What::Core } => bench::core(),
+        Task::Bench { what: What::Server } => bench::server(),
+        Task::World { seeds, start } => world::run(*seeds, *start),
+        Task::Tidy => tidy::run(),
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options.task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            xtask::say(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
