@@ -16,7 +16,10 @@ use crate::encoding::EncodingError;
 
 pub mod envelope;
 pub mod local;
+pub mod notice;
 pub mod padding;
+pub mod record;
+pub mod vault;
 
 const VERSION_LENGTH: usize = 1;
 const NONCE_LENGTH: usize = 24;

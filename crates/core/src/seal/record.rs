@@ -1,0 +1,311 @@
+//! Records of the account log: what an account's devices tell each other about its chats.
+//!
+//! The log's seed and the records' key both derive from the account's [`StorageKey`]. Records are
+//! applied in the order of the log to an [`AccountMap`], in which the last writer wins; the whole
+//! map stands beside every hundredth record as the log's state. Records that this version doesn't
+//! know are kept as they are.
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::envelope::Seed;
+use super::{SealError, open, seal};
+use crate::derive::{Key32, Label, derive};
+use crate::encoding::{self, EncodingError};
+use crate::id::{AccountId, ConversationId, DeviceId, LogId};
+
+mod map;
+
+pub use map::AccountMap;
+
+const VERSION: u8 = 1;
+const RECORD: u8 = 1;
+const MAP: u8 = 2;
+const KIND_CONVERSATION: u32 = 1;
+const KIND_CONTACT: u32 = 2;
+const KIND_DEVICE_NAME: u32 = 3;
+
+/// The longest sealed record, in bytes.
+pub const MAX_RECORD: usize = 64 * 1024;
+/// The longest sealed map, in bytes.
+pub const MAX_MAP: usize = 16 * 1024 * 1024;
+
+/// The key from which the account log's seed and the key of its records derive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageKey(Key32);
+
+/// The key under which the records of an account log are sealed.
+#[derive(Clone, Debug)]
+pub struct RecordKey(Key32);
+
+/// One record of the account log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccountLogRecord {
+    /// Where a conversation goes on.
+    Conversation(ConversationRecord),
+    /// Somebody whom the account knows.
+    Contact(ContactRecord),
+    /// What the owner calls one of his devices.
+    DeviceName(DeviceNameRecord),
+    /// A record of a later version, kept as it is.
+    Unknown(UnknownRecord),
+}
+
+/// Where a conversation goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationRecord {
+    /// The conversation.
+    pub id: ConversationId,
+    /// The seed of its newest log.
+    pub seed: Seed,
+    /// The point of its history that a reader may trust.
+    pub anchor: Anchor,
+    /// Whether the owner has hidden the chat.
+    pub hidden: bool,
+}
+
+/// A point of a group's history that a reader trusts: a fold counts only if it passes through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The epoch.
+    pub epoch: u64,
+    /// The interim transcript hash of that epoch (RFC 9420 §8.2).
+    pub interim: [u8; 32],
+}
+
+/// Somebody whom the account knows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactRecord {
+    /// The account.
+    pub account: AccountId,
+    /// The name under which it was found.
+    pub username: String,
+    /// The highest version of its account record that was seen.
+    pub list_version: u64,
+    /// The identity key whose safety number was compared.
+    pub verified_key: Option<[u8; 32]>,
+    /// Whether the owner doesn't want to hear from it.
+    pub blocked: bool,
+}
+
+/// What the owner calls one of his devices.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNameRecord {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+}
+
+/// A record of a later version.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UnknownRecord {
+    kind: u32,
+    key: Vec<u8>,
+    value: Zeroizing<Vec<u8>>,
+}
+
+/// The stored form of every record; kind and key say which earlier record it replaces.
+#[derive(Serialize, Deserialize)]
+struct Encoded {
+    kind: u32,
+    key: Vec<u8>,
+    #[serde(with = "erased")]
+    value: Zeroizing<Vec<u8>>,
+}
+
+/// Bytes that are erased when dropped, in a serialised struct.
+mod erased {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &Zeroizing<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.as_slice().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+        Vec::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+impl StorageKey {
+    /// A fresh key.
+    pub fn random(rng: &mut impl CryptoRng) -> Self {
+        Self(Key32::random(rng))
+    }
+
+    /// The key with these secret bytes.
+    #[must_use]
+    pub fn from_key(key: Key32) -> Self {
+        Self(key)
+    }
+
+    /// The secret bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+
+    /// The seed of the account log.
+    #[must_use]
+    pub fn account_log_seed(&self) -> Seed {
+        Seed::from_key(derive(self.expose(), Label::AccountLog, &[]))
+    }
+
+    /// The key of the account log's records.
+    #[must_use]
+    pub fn record_key(&self) -> RecordKey {
+        RecordKey(derive(self.expose(), Label::AccountRecordKey, &[]))
+    }
+}
+
+impl RecordKey {
+    /// Seals a record for the account log `log`.
+    ///
+    /// # Errors
+    /// [`SealError::TooLarge`] above [`MAX_RECORD`].
+    pub fn seal_record(
+        &self,
+        log: LogId,
+        record: &AccountLogRecord,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, SealError> {
+        let plain = Zeroizing::new(encoding::encode(VERSION, &record.encode()));
+        let sealed = seal(VERSION, &self.0, &[log.as_bytes(), &[RECORD]], &plain, rng);
+        if sealed.len() > MAX_RECORD {
+            Err(SealError::TooLarge)
+        } else {
+            Ok(sealed)
+        }
+    }
+
+    /// Opens a record of the account log `log`.
+    ///
+    /// # Errors
+    /// [`SealError`] if it was sealed for another log or purpose, changed, or is malformed.
+    pub fn open_record(&self, log: LogId, sealed: &[u8]) -> Result<AccountLogRecord, SealError> {
+        if sealed.len() > MAX_RECORD {
+            return Err(SealError::TooLarge);
+        }
+        let plain = open(VERSION, &self.0, &[log.as_bytes(), &[RECORD]], sealed)?;
+        Ok(AccountLogRecord::decode(encoding::decode(
+            VERSION, &plain,
+        )?)?)
+    }
+
+    /// Seals the whole map as a state of the account log `log`.
+    ///
+    /// # Errors
+    /// [`SealError::TooLarge`] above [`MAX_MAP`].
+    pub fn seal_map(
+        &self,
+        log: LogId,
+        map: &AccountMap,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, SealError> {
+        let sealed = seal(
+            VERSION,
+            &self.0,
+            &[log.as_bytes(), &[MAP]],
+            &map.encode(),
+            rng,
+        );
+        if sealed.len() > MAX_MAP {
+            Err(SealError::TooLarge)
+        } else {
+            Ok(sealed)
+        }
+    }
+
+    /// Opens a state of the account log `log`.
+    ///
+    /// # Errors
+    /// [`SealError`] if it was sealed for another log or purpose, changed, or is malformed.
+    pub fn open_map(&self, log: LogId, sealed: &[u8]) -> Result<AccountMap, SealError> {
+        if sealed.len() > MAX_MAP {
+            return Err(SealError::TooLarge);
+        }
+        let plain = open(VERSION, &self.0, &[log.as_bytes(), &[MAP]], sealed)?;
+        Ok(AccountMap::decode(&plain)?)
+    }
+}
+
+impl AccountLogRecord {
+    fn encode(&self) -> Encoded {
+        fn value<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
+            Zeroizing::new(encoding::encode(VERSION, record))
+        }
+        let (kind, key, value) = match self {
+            Self::Conversation(it) => (KIND_CONVERSATION, it.id.as_bytes().to_vec(), value(it)),
+            Self::Contact(it) => (KIND_CONTACT, it.account.as_bytes().to_vec(), value(it)),
+            Self::DeviceName(it) => (KIND_DEVICE_NAME, it.device.as_bytes().to_vec(), value(it)),
+            Self::Unknown(it) => (it.kind, it.key.clone(), it.value.clone()),
+        };
+        Encoded { kind, key, value }
+    }
+
+    /// A known kind in a later version is as unknown as a later kind.
+    fn decode(encoded: Encoded) -> Result<Self, EncodingError> {
+        let Encoded { kind, key, value } = encoded;
+        let known = match kind {
+            KIND_CONVERSATION => encoding::decode(VERSION, &value).map(Self::Conversation),
+            KIND_CONTACT => encoding::decode(VERSION, &value).map(Self::Contact),
+            KIND_DEVICE_NAME => encoding::decode(VERSION, &value).map(Self::DeviceName),
+            _ => Err(EncodingError::UnsupportedVersion),
+        };
+        match known {
+            Ok(record) if record.encode().key == key => Ok(record),
+            Err(EncodingError::UnsupportedVersion) => {
+                Ok(Self::Unknown(UnknownRecord { kind, key, value }))
+            }
+            Ok(_) | Err(EncodingError::Malformed) => Err(EncodingError::Malformed),
+        }
+    }
+}
+
+impl core::fmt::Debug for ContactRecord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self {
+            account,
+            username: _,
+            list_version: _,
+            verified_key: _,
+            blocked: _,
+        } = self;
+        f.debug_struct("ContactRecord")
+            .field("account", account)
+            .finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for DeviceNameRecord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { device, name: _ } = self;
+        f.debug_struct("DeviceNameRecord")
+            .field("device", device)
+            .finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for UnknownRecord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self {
+            kind,
+            key: _,
+            value: _,
+        } = self;
+        f.debug_struct("UnknownRecord")
+            .field("kind", kind)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
