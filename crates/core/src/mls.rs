@@ -12,11 +12,13 @@ pub mod key_schedule;
 pub mod leaf_node;
 pub mod proposal;
 pub mod psk;
+pub mod public_group;
 pub mod secret_tree;
 pub mod transcript;
 pub mod tree;
 pub mod tree_math;
 pub mod treekem;
+pub mod validation;
 pub mod welcome;
 
 pub use error::Error;

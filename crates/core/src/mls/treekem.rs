@@ -310,7 +310,7 @@ impl FreshPath {
 }
 
 /// The nodes that one step's path secret is sealed to, in order.
-fn recipients(
+pub(super) fn recipients(
     view: TreeView<'_>,
     step: Step,
     added: &[LeafIndex],

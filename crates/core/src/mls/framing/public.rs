@@ -4,7 +4,7 @@ use super::{
     AuthenticatedContent, ContentType, FramedContent, FramedContentAuthData, PublicMessage, Sender,
     WireFormat,
 };
-use crate::crypto::signature::{SignatureKey, SignaturePublicKey};
+use crate::crypto::signature::{SignatureKey, SignaturePublicKey, Signed};
 use crate::crypto::{Digest, Secret, kdf};
 use crate::mls::codec::Encode;
 use crate::mls::group_info::GroupContext;
@@ -140,6 +140,17 @@ impl PublicMessage {
 }
 
 impl AuthenticatedContent {
+    /// The signature as a member of a batch.
+    #[must_use]
+    pub fn signed<'a>(&'a self, context: &GroupContext, key: &'a SignaturePublicKey) -> Signed<'a> {
+        Signed {
+            key,
+            label: LABEL,
+            content: self.content.to_be_signed(self.wire_format, context),
+            signature: &self.auth.signature,
+        }
+    }
+
     /// Verifies the signature with the sender's key.
     ///
     /// # Errors

@@ -25,6 +25,16 @@ impl<'a> TreeDiff<'a> {
         }
     }
 
+    /// Goes on with a diff that was put aside; `tree` is the one that it was started on.
+    pub(in super::super) fn resume(tree: &'a RatchetTree, changes: TreeChanges) -> Self {
+        Self { tree, changes }
+    }
+
+    /// Puts the diff aside, its hashes still to be computed.
+    pub(in super::super) fn pause(self) -> TreeChanges {
+        self.changes
+    }
+
     /// The tree as changed so far.
     #[must_use]
     pub fn view(&self) -> TreeView<'_> {

@@ -1,0 +1,450 @@
+use std::collections::BTreeSet;
+
+use super::super::commit::UpdatePath;
+use super::super::extension::Extensions;
+use super::super::framing::{AuthenticatedContent, Content, FramedContent, PublicMessage, Sender};
+use super::super::group_info::{GroupContext, GroupInfo};
+use super::super::key_package::KeyPackage;
+use super::super::leaf_node::{LeafNode, LeafNodeSource};
+use super::super::tree::{TreeChanges, TreeDiff, TreeView};
+use super::super::tree_math::LeafIndex;
+use super::super::validation::{check_leaf, check_members};
+use super::super::{Error, transcript, treekem};
+use super::effect::{CommitSender, Effect};
+use super::proposals::{ProposalCache, ProposalList};
+use super::{PublicGroup, check_signatures};
+use crate::crypto::Digest;
+
+/// A commit whose signatures, proposals and keys are valid; its parent hashes come next.
+///
+/// What it says can be read before anything is done with it.
+#[derive(Clone, Debug)]
+pub struct VerifiedCommit {
+    /// The history that the commit was verified against.
+    base: Digest,
+    content: AuthenticatedContent,
+    effect: Effect,
+    changes: TreeChanges,
+}
+
+/// A commit that would start a new epoch, without its confirmation tag.
+#[derive(Clone, Debug)]
+pub struct Unconfirmed {
+    commit: VerifiedCommit,
+    context: GroupContext,
+    previous_transcript_hash: Vec<u8>,
+}
+
+/// A commit whose public side is complete: it can be inspected, then merged or dropped.
+#[derive(Clone, Debug)]
+pub struct StagedPublic {
+    commit: VerifiedCommit,
+    context: GroupContext,
+    previous_transcript_hash: Vec<u8>,
+    confirmation_tag: Digest,
+    interim_transcript_hash: Digest,
+}
+
+impl PublicGroup {
+    /// Verifies a commit with all proposals inline (RFC 9420 §12.4.2), except for what takes
+    /// secrets: membership tag, confirmation tag, path secrets.
+    ///
+    /// # Errors
+    /// What is wrong with the commit.
+    pub fn verify_commit(&self, message: &PublicMessage) -> Result<VerifiedCommit, Error> {
+        self.verify_commit_with(message.authenticated(), &ProposalCache::default())
+    }
+
+    /// Verifies a commit that may name proposals of a cache.
+    ///
+    /// # Errors
+    /// What is wrong with the commit; [`Error::UnknownProposal`] if the cache lacks one.
+    pub fn verify_commit_with(
+        &self,
+        content: AuthenticatedContent,
+        cache: &ProposalCache,
+    ) -> Result<VerifiedCommit, Error> {
+        self.check_place(&content.content)?;
+        let Content::Commit(commit) = &content.content.content else {
+            return Err(Error::Unsupported);
+        };
+        if content.auth.confirmation_tag.is_none() {
+            return Err(Error::InvalidCommit);
+        }
+        let path_leaf = commit.path.as_ref().map(|path| &path.leaf_node);
+        let (sender, key) = match content.content.sender {
+            Sender::Member(index) => (CommitSender::Member(index), self.leaf(index)),
+            Sender::NewMemberCommit => (CommitSender::External, path_leaf),
+            Sender::External(_) | Sender::NewMemberProposal => return Err(Error::InvalidSender),
+        };
+        let key = &key.ok_or(Error::InvalidSender)?.signature_key;
+        let proposals = ProposalList::collect(self, sender, &commit.proposals, cache)?;
+        if proposals.needs_path && commit.path.is_none() {
+            return Err(Error::InvalidCommit);
+        }
+        let (effect, mut diff) = Effect::apply(self, sender, proposals)?;
+        let mut signatures = vec![content.signed(&self.context, key)];
+        effect.check_proposed_leaves(self, &mut signatures)?;
+        if let Some(path) = &commit.path {
+            self.check_path(&effect, path, diff.view())?;
+            signatures.push(path.leaf_node.signed(self.group_id(), effect.author));
+            diff.set_leaf(effect.author, Some(path.leaf_node.clone()));
+        }
+        check_members(diff.view(), &effect.extensions)?;
+        check_signatures(&signatures)?;
+        let changes = diff.pause();
+        Ok(VerifiedCommit {
+            base: self.interim_transcript_hash,
+            content,
+            effect,
+            changes,
+        })
+    }
+
+    /// Computes the epoch that a commit starts: tree with path, parent hash of the committer's leaf
+    /// (§7.9.2), context, transcript.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTree`] if the parent hash does not fit, [`Error::WrongEpoch`] if the group
+    /// has moved on since the commit was verified.
+    pub fn stage(&self, mut commit: VerifiedCommit) -> Result<StagedPublic, Error> {
+        let tag = commit
+            .content
+            .auth
+            .confirmation_tag
+            .ok_or(Error::InvalidCommit)?;
+        self.check_base(&commit)?;
+        let mut diff = TreeDiff::resume(&self.tree, commit.changes);
+        if let Some(path) = path_of(&commit.content) {
+            let keys: Vec<_> = path
+                .nodes
+                .iter()
+                .map(|node| node.encryption_key.clone())
+                .collect();
+            let expected = diff.set_path(commit.effect.author, &keys);
+            if expected.as_deref() != path.leaf_node.parent_hash() || expected.is_none() {
+                return Err(Error::InvalidTree);
+            }
+        }
+        commit.changes = diff.pause();
+        self.frame(commit)
+            .map(|unconfirmed| unconfirmed.confirm(tag))
+    }
+
+    /// Moves to the epoch that a staged commit starts.
+    ///
+    /// # Errors
+    /// [`Error::WrongEpoch`] if the commit was staged on another state.
+    pub fn merge(&mut self, staged: StagedPublic) -> Result<(), Error> {
+        self.check_base(&staged.commit)?;
+        let StagedPublic {
+            commit,
+            context,
+            confirmation_tag,
+            interim_transcript_hash,
+            ..
+        } = staged;
+        self.tree.merge(commit.changes);
+        self.context = context;
+        self.confirmation_tag = confirmation_tag;
+        self.interim_transcript_hash = interim_transcript_hash;
+        self.context_is_saved = false;
+        Ok(())
+    }
+
+    /// Checks group and epoch of a message.
+    pub(super) fn check_place(&self, content: &FramedContent) -> Result<(), Error> {
+        if content.group_id != self.context.group_id {
+            return Err(Error::WrongGroup);
+        }
+        if content.epoch != self.context.epoch {
+            return Err(Error::WrongEpoch);
+        }
+        Ok(())
+    }
+
+    /// The commit's proposals and path are in its tree; hashes and transcript follow.
+    pub(super) fn frame(&self, mut commit: VerifiedCommit) -> Result<Unconfirmed, Error> {
+        let mut diff = TreeDiff::resume(&self.tree, commit.changes);
+        let mut context = self.next_context(&commit.effect, diff.root_hash())?;
+        commit.changes = diff.into_changes();
+        let AuthenticatedContent {
+            wire_format,
+            content,
+            auth,
+        } = &commit.content;
+        let interim = self.interim_transcript_hash.as_ref();
+        let confirmed = transcript::confirmed(interim, *wire_format, content, &auth.signature);
+        let previous_transcript_hash = core::mem::replace(
+            &mut context.confirmed_transcript_hash,
+            confirmed.as_ref().to_vec(),
+        );
+        Ok(Unconfirmed {
+            commit,
+            context,
+            previous_transcript_hash,
+        })
+    }
+
+    /// The provisional group context (§12.4.1): the next one but for the transcript hash.
+    pub(super) fn next_context(
+        &self,
+        effect: &Effect,
+        tree_hash: Digest,
+    ) -> Result<GroupContext, Error> {
+        Ok(GroupContext {
+            cipher_suite: self.context.cipher_suite,
+            group_id: self.context.group_id.clone(),
+            epoch: self
+                .context
+                .epoch
+                .checked_add(1)
+                .ok_or(Error::InvalidCommit)?,
+            tree_hash,
+            confirmed_transcript_hash: self.context.confirmed_transcript_hash.clone(),
+            extensions: effect.extensions.clone(),
+        })
+    }
+
+    /// Checks leaf and keys of a path against the tree with all proposals applied.
+    fn check_path(
+        &self,
+        effect: &Effect,
+        path: &UpdatePath,
+        view: TreeView<'_>,
+    ) -> Result<(), Error> {
+        let leaf = &path.leaf_node;
+        check_leaf(leaf, self.suite)?;
+        let replaced = effect.replaced(self).map(|leaf| &leaf.encryption_key);
+        if !matches!(leaf.source, LeafNodeSource::Commit { .. })
+            || replaced == Some(&leaf.encryption_key)
+        {
+            return Err(Error::InvalidLeafNode);
+        }
+        let steps = view.filtered_direct_path(effect.author);
+        if steps.len() != path.nodes.len() {
+            return Err(Error::InvalidCommit);
+        }
+        let mut keys = BTreeSet::from([&leaf.encryption_key]);
+        for (step, node) in steps.into_iter().zip(&path.nodes) {
+            node.encryption_key.check()?;
+            let recipients = treekem::recipients(view, step, &effect.added).count();
+            if !keys.insert(&node.encryption_key) || recipients != node.encrypted_path_secret.len()
+            {
+                return Err(Error::InvalidCommit);
+            }
+        }
+        if keys.into_iter().any(|key| view.has_encryption_key(key)) {
+            return Err(Error::InvalidCommit);
+        }
+        Ok(())
+    }
+
+    fn check_base(&self, commit: &VerifiedCommit) -> Result<(), Error> {
+        if commit.base == self.interim_transcript_hash {
+            Ok(())
+        } else {
+            Err(Error::WrongEpoch)
+        }
+    }
+}
+
+impl VerifiedCommit {
+    /// A commit of our own, which needs no check.
+    pub(super) fn own(
+        group: &PublicGroup,
+        content: AuthenticatedContent,
+        effect: Effect,
+        changes: TreeChanges,
+    ) -> Self {
+        Self {
+            base: group.interim_transcript_hash,
+            content,
+            effect,
+            changes,
+        }
+    }
+
+    /// Who committed.
+    #[must_use]
+    pub fn sender(&self) -> CommitSender {
+        self.effect.sender
+    }
+
+    /// The committer's leaf after the commit.
+    #[must_use]
+    pub fn author(&self) -> LeafIndex {
+        self.effect.author
+    }
+
+    /// The epoch that the commit ends.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.content.content.epoch
+    }
+
+    /// The signed content.
+    #[must_use]
+    pub fn content(&self) -> &AuthenticatedContent {
+        &self.content
+    }
+
+    /// The application's bytes that the commit carries.
+    #[must_use]
+    pub fn authenticated_data(&self) -> &[u8] {
+        &self.content.content.authenticated_data
+    }
+
+    /// All proposals.
+    #[must_use]
+    pub fn proposals(&self) -> &ProposalList {
+        &self.effect.proposals
+    }
+
+    /// The key packages of those who come.
+    #[must_use]
+    pub fn adds(&self) -> &[KeyPackage] {
+        &self.effect.proposals.adds
+    }
+
+    /// The leaves of those who come, in the order of [`Self::adds`].
+    #[must_use]
+    pub fn added(&self) -> &[LeafIndex] {
+        &self.effect.added
+    }
+
+    /// The leaves of those who go, in the tree before the commit.
+    #[must_use]
+    pub fn removes(&self) -> &[LeafIndex] {
+        &self.effect.proposals.removes
+    }
+
+    /// The group context's extensions, if the commit replaces them.
+    #[must_use]
+    pub fn extensions(&self) -> Option<&Extensions> {
+        self.effect.proposals.extensions.as_ref()
+    }
+
+    /// The KEM output of an external commit.
+    #[must_use]
+    pub fn external_init(&self) -> Option<&[u8]> {
+        self.effect.proposals.external_init.as_deref()
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> Option<&UpdatePath> {
+        path_of(&self.content)
+    }
+
+    /// The committer's new leaf, if the commit has a path.
+    #[must_use]
+    pub fn path_leaf(&self) -> Option<&LeafNode> {
+        self.path().map(|path| &path.leaf_node)
+    }
+
+    /// The leaves that the commit touches, with what each will be.
+    pub fn changed_leaves(&self) -> impl Iterator<Item = (LeafIndex, Option<&LeafNode>)> {
+        self.changes.leaves()
+    }
+
+    /// The members as they will be; `group` is the one that verified the commit.
+    #[must_use]
+    pub fn members_after<'a>(&'a self, group: &'a PublicGroup) -> TreeView<'a> {
+        self.changes.over(&group.tree)
+    }
+}
+
+impl Unconfirmed {
+    /// The commit.
+    #[must_use]
+    pub fn commit(&self) -> &VerifiedCommit {
+        &self.commit
+    }
+
+    /// The context of the epoch that the commit starts.
+    #[must_use]
+    pub fn context(&self) -> &GroupContext {
+        &self.context
+    }
+
+    /// Completes the public side.
+    #[must_use]
+    pub fn confirm(self, confirmation_tag: Digest) -> StagedPublic {
+        let Self {
+            mut commit,
+            context,
+            previous_transcript_hash,
+        } = self;
+        commit.content.auth.confirmation_tag = Some(confirmation_tag);
+        let confirmed = &context.confirmed_transcript_hash;
+        let interim_transcript_hash = transcript::interim(confirmed, &confirmation_tag);
+        StagedPublic {
+            commit,
+            context,
+            previous_transcript_hash,
+            confirmation_tag,
+            interim_transcript_hash,
+        }
+    }
+}
+
+impl StagedPublic {
+    /// The commit.
+    #[must_use]
+    pub fn commit(&self) -> &VerifiedCommit {
+        &self.commit
+    }
+
+    /// The context of the epoch that the commit starts.
+    #[must_use]
+    pub fn context(&self) -> &GroupContext {
+        &self.context
+    }
+
+    /// The provisional context, to which the path secrets are sealed (§12.4.1).
+    #[must_use]
+    pub fn provisional_context(&self) -> GroupContext {
+        GroupContext {
+            confirmed_transcript_hash: self.previous_transcript_hash.clone(),
+            ..self.context.clone()
+        }
+    }
+
+    /// The confirmation tag that the commit carries.
+    #[must_use]
+    pub fn confirmation_tag(&self) -> &Digest {
+        &self.confirmation_tag
+    }
+
+    /// The hash of all commits, this one included.
+    #[must_use]
+    pub fn interim_transcript_hash(&self) -> &Digest {
+        &self.interim_transcript_hash
+    }
+
+    /// The tree of the epoch that the commit starts; `group` is the one that staged it.
+    #[must_use]
+    pub fn tree<'a>(&'a self, group: &'a PublicGroup) -> TreeView<'a> {
+        self.commit.changes.over(&group.tree)
+    }
+
+    /// The committer's GroupInfo of the new epoch with these extensions and that signature.
+    #[must_use]
+    pub fn group_info(&self, extensions: Extensions, signature: Vec<u8>) -> GroupInfo {
+        GroupInfo {
+            context: self.context.clone(),
+            extensions,
+            confirmation_tag: self.confirmation_tag,
+            signer: self.commit.effect.author,
+            signature,
+        }
+    }
+}
+
+fn path_of(content: &AuthenticatedContent) -> Option<&UpdatePath> {
+    match &content.content.content {
+        Content::Commit(commit) => commit.path.as_ref(),
+        Content::Application(_) | Content::Proposal(_) => None,
+    }
+}
