@@ -12,3 +12,5 @@ mod messages;
 mod primitives;
 #[path = "vectors/tree.rs"]
 mod tree;
+#[path = "vectors/treekem.rs"]
+mod treekem;
