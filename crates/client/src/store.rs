@@ -10,9 +10,13 @@ use corncrake_core::seal::local::StoreKey;
 
 pub mod memory;
 pub mod sealed;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod sqlite;
 
 pub use memory::MemoryStore;
 pub use sealed::{SealedStore, Writes};
+#[cfg(not(target_arch = "wasm32"))]
+pub use sqlite::SqliteStore;
 
 /// The number of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,11 +11,11 @@ use super::*;
 const ONE: Table = Table(1);
 const TWO: Table = Table(2);
 
-fn store_key(byte: u8) -> StoreKey {
+pub(super) fn store_key(byte: u8) -> StoreKey {
     StoreKey::new(&Key32::from_bytes([byte; 32]))
 }
 
-fn rng() -> ChaCha20Rng {
+pub(super) fn rng() -> ChaCha20Rng {
     ChaCha20Rng::from_seed([1; 32])
 }
 

@@ -76,7 +76,7 @@ fn a_chain_is_extended_by_its_newest_key_up_to_sixteen() {
     let mut bytes = full.to_bytes();
     assert_eq!(KeyChain::verify(&bytes), Ok(full));
     bytes.extend_from_slice(&[7; 96]);
-    bytes.splice(32..34, (0x4000 | 16 * 96u16).to_be_bytes());
+    bytes.splice(32..34, (0x4000 | (16 * 96u16)).to_be_bytes());
     assert_eq!(KeyChain::verify(&bytes), Err(IdentityError::ChainTooLong));
 }
 

@@ -109,7 +109,7 @@ impl EnvelopeKey {
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
         let place: [&[u8]; 2] = [log.as_bytes(), &[kind.byte()]];
-        Ok(seal(VERSION, &self.0, &place, &*padding::pad(inner)?, rng))
+        Ok(seal(VERSION, &self.0, &place, &padding::pad(inner)?, rng))
     }
 
     /// Opens an entry of this log and kind.
@@ -123,7 +123,7 @@ impl EnvelopeKey {
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let place: [&[u8]; 2] = [log.as_bytes(), &[kind.byte()]];
-        padding::unpad(&*open(VERSION, &self.0, &place, sealed)?)
+        padding::unpad(&open(VERSION, &self.0, &place, sealed)?)
     }
 
     /// Pads and seals what lies beside an entry of this log.
@@ -139,7 +139,7 @@ impl EnvelopeKey {
     ) -> Result<Vec<u8>, SealError> {
         let (what, entry) = beside.place();
         let place: [&[u8]; 3] = [log.as_bytes(), &[what], entry];
-        Ok(seal(VERSION, &self.0, &place, &*padding::pad(inner)?, rng))
+        Ok(seal(VERSION, &self.0, &place, &padding::pad(inner)?, rng))
     }
 
     /// Opens what lies beside an entry of this log.
@@ -154,7 +154,7 @@ impl EnvelopeKey {
     ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (what, entry) = beside.place();
         let place: [&[u8]; 3] = [log.as_bytes(), &[what], entry];
-        padding::unpad(&*open(VERSION, &self.0, &place, sealed)?)
+        padding::unpad(&open(VERSION, &self.0, &place, sealed)?)
     }
 }
 
