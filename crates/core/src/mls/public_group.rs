@@ -25,6 +25,8 @@ mod draft;
 mod effect;
 mod proposals;
 mod save;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{StagedPublic, Unconfirmed, VerifiedCommit};
 pub use draft::{Draft, DraftedCommit};

@@ -175,10 +175,10 @@ impl RatchetTree {
             hashes,
             tally,
         } = changes;
-        for (index, parent) in (0..).zip(&self.parents).skip(kept.leaves() as usize - 1) {
-            if parent.is_some() {
-                self.dirty_pages
-                    .insert(pages::page_of(NodeIndex::new(2 * index + 1)));
+        // What is cut off goes from its pages too.
+        for index in (kept.nodes()..self.size.nodes()).map(NodeIndex::new) {
+            if self.view().encryption_key(index).is_some() {
+                self.dirty_pages.insert(pages::page_of(index));
             }
         }
         for width in [kept, size] {

@@ -24,7 +24,7 @@ pub struct VerifiedCommit {
     base: Digest,
     content: AuthenticatedContent,
     effect: Effect,
-    changes: TreeChanges,
+    pub(super) changes: TreeChanges,
 }
 
 /// A commit that would start a new epoch, without its confirmation tag.

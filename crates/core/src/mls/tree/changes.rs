@@ -46,4 +46,10 @@ impl TreeChanges {
             .iter()
             .map(|(index, leaf)| (*index, leaf.as_deref()))
     }
+
+    /// How many nodes were hashed again.
+    #[cfg(test)]
+    pub(in super::super) fn hashed_nodes(&self) -> usize {
+        self.hashes.len()
+    }
 }
