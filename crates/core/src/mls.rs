@@ -6,6 +6,7 @@ pub mod credential;
 mod error;
 pub mod extension;
 pub mod framing;
+pub mod group;
 pub mod group_info;
 pub mod key_package;
 pub mod key_schedule;

@@ -3,9 +3,8 @@
 use rand_core::CryptoRng;
 
 use super::codec::{Encode, codec_struct};
-use super::credential::Credential;
 use super::extension::Extensions;
-use super::leaf_node::{Capabilities, LeafNode, LeafNodeSource, Lifetime};
+use super::leaf_node::{LeafContent, LeafNode, LeafNodeSource, Lifetime};
 use super::tree_math::LeafIndex;
 use super::{Error, PROTOCOL_VERSION};
 use crate::crypto::hpke::{HpkePrivateKey, HpkePublicKey};
@@ -43,16 +42,12 @@ codec_struct!(KeyPackage {
 /// What a new key package shall say.
 #[derive(Clone, Debug)]
 pub struct KeyPackageContent {
-    /// Who the client is.
-    pub credential: Credential,
-    /// What it supports.
-    pub capabilities: Capabilities,
+    /// What its leaf shall say.
+    pub leaf: LeafContent,
     /// When the package may be used.
     pub lifetime: Lifetime,
     /// Extensions of the package.
     pub extensions: Extensions,
-    /// Extensions of its leaf.
-    pub leaf_extensions: Extensions,
 }
 
 /// The private keys that belong to a key package; kept until its Welcome has come.
@@ -76,15 +71,9 @@ impl KeyPackage {
             init: HpkePrivateKey::generate(rng),
             leaf: HpkePrivateKey::generate(rng),
         };
-        let mut leaf_node = LeafNode {
-            encryption_key: keys.leaf.public(),
-            signature_key: signer.public(),
-            credential: content.credential,
-            capabilities: content.capabilities,
-            source: LeafNodeSource::KeyPackage(content.lifetime),
-            extensions: content.leaf_extensions,
-            signature: Vec::new(),
-        };
+        let mut leaf_node = LeafNode::unsigned(content.leaf, signer.public());
+        leaf_node.encryption_key = keys.leaf.public();
+        leaf_node.source = LeafNodeSource::KeyPackage(content.lifetime);
         leaf_node.sign(&[], LeafIndex::default(), signer);
         let mut package = Self {
             version: PROTOCOL_VERSION,

@@ -66,7 +66,7 @@ impl JoinerSecret {
 
 /// The joiner secret with the pre-shared keys mixed in.
 #[derive(Clone, Debug)]
-pub struct MemberSecret(Secret);
+pub struct MemberSecret(pub(super) Secret);
 
 impl MemberSecret {
     /// `welcome_secret`.

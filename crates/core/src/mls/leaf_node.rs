@@ -147,7 +147,31 @@ codec_struct!(LeafNode {
     signature,
 });
 
+/// What a leaf says about its client, keys aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafContent {
+    /// Who the client is.
+    pub credential: Credential,
+    /// What it supports.
+    pub capabilities: Capabilities,
+    /// Extensions.
+    pub extensions: Extensions,
+}
+
 impl LeafNode {
+    /// A leaf that waits for its encryption key, source and signature.
+    pub(super) fn unsigned(content: LeafContent, signature_key: SignaturePublicKey) -> Self {
+        Self {
+            encryption_key: HpkePublicKey::from_bytes(Vec::new()),
+            signature_key,
+            credential: content.credential,
+            capabilities: content.capabilities,
+            source: LeafNodeSource::Update,
+            extensions: content.extensions,
+            signature: Vec::new(),
+        }
+    }
+
     /// `LeafNodeTBS`; the place counts only for leaves that were made in a group.
     #[must_use]
     pub fn to_be_signed(&self, group_id: &[u8], index: LeafIndex) -> Vec<u8> {

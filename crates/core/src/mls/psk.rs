@@ -112,3 +112,22 @@ pub fn psk_secret(psks: &[(PreSharedKeyId, Secret)]) -> Result<Secret, Error> {
     }
     Ok(secret)
 }
+
+/// `psk_secret` of these keys, which `find` knows.
+///
+/// # Errors
+/// [`Error::MissingPsk`] if it does not.
+pub fn gather(
+    ids: &[PreSharedKeyId],
+    find: &dyn Fn(&PskSource) -> Option<Secret>,
+) -> Result<Secret, Error> {
+    let psks = ids.iter().map(|id| Some((id.clone(), find(&id.source)?)));
+    let psks: Option<Vec<_>> = psks.collect();
+    psk_secret(&psks.ok_or(Error::MissingPsk)?)
+}
+
+/// Knows no pre-shared key.
+#[must_use]
+pub fn none(_: &PskSource) -> Option<Secret> {
+    None
+}

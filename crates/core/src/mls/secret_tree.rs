@@ -116,6 +116,14 @@ pub struct Step {
     siblings: Vec<(NodeIndex, Secret)>,
 }
 
+impl Step {
+    /// Whose key it is.
+    #[must_use]
+    pub fn leaf(&self) -> LeafIndex {
+        self.leaf
+    }
+}
+
 /// The secrets of an epoch from which message keys come.
 #[derive(Clone, Debug)]
 pub struct SecretTree {
@@ -167,13 +175,13 @@ impl SecretTree {
         self.step(leaf, kind, Some(generation))
     }
 
-    /// Takes a computed key out of the tree; returns the nodes that changed.
+    /// Makes a step final and erases what it consumes; returns the nodes that changed.
     ///
     /// A step that was computed before another one for the same sender is worthless after it and
     /// must not be applied.
-    pub fn advance(&mut self, step: Step) -> (MessageKey, Vec<NodeIndex>) {
+    pub fn advance(&mut self, step: Step) -> Vec<NodeIndex> {
         let Step {
-            key,
+            key: _,
             leaf,
             ratchets,
             consumed,
@@ -189,7 +197,7 @@ impl SecretTree {
             changed.push(node);
         }
         self.ratchets.insert(leaf, ratchets);
-        (key, changed)
+        changed
     }
 
     /// The secret of a node that has not been used yet.

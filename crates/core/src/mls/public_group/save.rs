@@ -32,6 +32,12 @@ impl PublicGroup {
         changes
     }
 
+    /// Forgets that anything was saved: the next [`Self::take_changes`] gives every part.
+    pub(in super::super) fn touch(&mut self) {
+        self.context_is_saved = false;
+        self.tree.touch_pages();
+    }
+
     /// Whether a saved part belongs to a group's public state.
     #[must_use]
     pub fn holds_part(part: PartId) -> bool {
