@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use corncrake_core::crypto::Suite;
 use corncrake_core::crypto::signature::SignatureKey;
-use corncrake_core::mls::codec::{Decode, Encode};
+use corncrake_core::mls::codec::Decode;
 use corncrake_core::mls::credential::Credential;
 use corncrake_core::mls::extension::Extensions;
 use corncrake_core::mls::framing::{MlsMessage, PrivateMessage, PublicMessage};
