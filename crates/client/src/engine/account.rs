@@ -1,0 +1,351 @@
+//! The account's side of the engine: sign-up and log-in, the session, key packages, the inbox,
+//! letters to others, the directory, and the account log.
+//!
+//! Sign-up and log-in are a [`flow`]: short, with somebody waiting for its end. Everything else is
+//! work that is always wanted: [`State::account_work`] looks at what is stored and begins whatever
+//! should be under way and isn't. It is called after each thing that happens and at each start, so
+//! a crash at any point costs a repetition and nothing else; every repetition is harmless.
+
+use corncrake_core::{
+    conversation,
+    crypto::signature::{SignatureKey, SignaturePublicKey},
+    derive::Key32,
+    id::{AccountId, DeviceId, InboxId},
+    identity::{Certificate, ContactKey},
+    seal::record::StorageKey,
+};
+use corncrake_wire::{AccountReply, OpenReply};
+use serde::{Deserialize, Serialize};
+
+use super::{State, Step, state::NO_ACCOUNT, tables::Table};
+use crate::{command::Command, event, host::Timestamp, transport::TransportError};
+
+mod claims;
+mod directory;
+mod flow;
+mod inbox;
+mod letters;
+mod load;
+mod log;
+mod log_in;
+mod packages;
+mod retry;
+mod session;
+mod sign_up;
+mod slow;
+
+pub(crate) use claims::ClaimedPackage;
+pub(crate) use directory::{By, Contact};
+pub(crate) use load::load;
+pub(crate) use packages::OwnPackage;
+pub(crate) use retry::Retry;
+pub(crate) use slow::{SlowDone, SlowWork};
+
+/// What the engine knows about its account.
+#[derive(Debug, Default)]
+pub(crate) struct AccountState {
+    me: Option<Me>,
+    /// The keys of a sign-up or log-in that was begun and whose end isn't known.
+    pending: Option<flow::PendingRow>,
+    flow: Option<flow::Flow>,
+    sessions: session::Sessions,
+    packages: packages::Packages,
+    inbox: inbox::Inbox,
+    letters: letters::Letters,
+    directory: directory::Directory,
+    claims: claims::Claims,
+    log: log::AccountLog,
+}
+
+/// This account and this device.
+#[derive(Clone, Debug)]
+pub(crate) struct Me {
+    pub(crate) account: AccountId,
+    pub(crate) username: String,
+    pub(crate) device: DeviceId,
+    pub(crate) device_key: SignatureKey,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) identity_key: SignaturePublicKey,
+    pub(crate) inbox: InboxId,
+    pub(crate) contact_key: ContactKey,
+    pub(crate) storage_key: StorageKey,
+}
+
+/// The account as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct AccountRow {
+    username: String,
+    device_seed: Key32,
+    certificate: Vec<u8>,
+    inbox: InboxId,
+    contact_key: Key32,
+    storage_key: StorageKey,
+    /// The version of the vault that this device wrote or read last.
+    vault_version: u64,
+}
+
+/// What the one row of an account's beginnings holds.
+#[derive(Debug, Serialize, Deserialize)]
+enum Stage {
+    Pending(flow::PendingRow),
+    Account(AccountRow),
+}
+
+/// What to do with an answer that the account's side asked for.
+#[derive(Debug)]
+pub(crate) enum AccountThen {
+    Flow(flow::FlowThen),
+    RenewStarted,
+    Renewed,
+    PackagesCounted,
+    PackagesUploaded,
+    NoticesDeleted(u64),
+    Deposited(u64),
+    LookedUp(u64),
+    Claimed(u64),
+    Log(log::LogThen),
+}
+
+impl Me {
+    /// What core needs of it to act in a conversation.
+    pub(crate) fn seat(&self) -> conversation::Me<'_> {
+        conversation::Me {
+            account: self.account,
+            device_key: &self.device_key,
+            certificate: &self.certificate,
+        }
+    }
+
+    fn from_row(row: AccountRow) -> Option<Self> {
+        let certificate = Certificate::parse_and_verify(&row.certificate).ok()?;
+        Some(Self {
+            account: certificate.account(),
+            username: row.username,
+            device: certificate.device(),
+            device_key: SignatureKey::try_from_seed(row.device_seed.expose()).ok()?,
+            identity_key: certificate.identity_key(),
+            certificate: row.certificate,
+            inbox: row.inbox,
+            contact_key: ContactKey::from_key(&row.contact_key),
+            storage_key: row.storage_key,
+        })
+    }
+}
+
+impl AccountState {
+    /// Whose account this is; nothing until it is usable.
+    pub(crate) const fn me(&self) -> Option<&Me> {
+        self.me.as_ref()
+    }
+
+    /// The key package with this reference.
+    pub(crate) fn package(&self, reference: &[u8]) -> Option<&OwnPackage> {
+        self.packages.get(reference)
+    }
+
+    /// The newest account record seen of this account.
+    pub(crate) fn contact(&self, account: &AccountId) -> Option<&Contact> {
+        self.directory.contact(account)
+    }
+
+    /// The server can be reached again: no more pauses.
+    fn hurry(&mut self) {
+        self.sessions.renewal.hurry();
+        self.packages.hurry_after_failure();
+        self.letters.hurry();
+        self.directory.hurry();
+        self.claims.hurry();
+        self.log.hurry();
+        if let Some(flow) = &mut self.flow {
+            flow.retry.hurry();
+        }
+    }
+}
+
+impl State {
+    /// Goes on with what was under way before.
+    pub(crate) fn account_start(&mut self, step: &mut Step<'_>) {
+        if self.account.me.is_none() {
+            return;
+        }
+        self.watch_inbox(step);
+        self.watch_account_log(step);
+        self.account_work(step);
+        let kept: Vec<_> = self.account.inbox.kept.values().cloned().collect();
+        for notice in kept {
+            self.chats_noticed(notice.invitation, notice.seed, step);
+        }
+    }
+
+    /// Takes a command about the account.
+    pub(crate) fn account_command(&mut self, command: Command, step: &mut Step<'_>) {
+        match command {
+            Command::SignUp {
+                name,
+                password,
+                reply,
+            } => self.sign_up(name, password, reply, step),
+            Command::LogIn {
+                name,
+                password,
+                reply,
+            } => self.log_in(name, password, reply, step),
+            Command::Account(reply) => {
+                let account = self.account.me.as_ref().map(|me| event::Account {
+                    id: me.account,
+                    username: me.username.clone(),
+                    device: me.device,
+                });
+                step.answer(reply, Ok(account));
+            }
+            Command::Devices(reply) => match &self.account.me {
+                Some(me) => {
+                    let by = vec![By::Id(me.account)];
+                    self.begin_look_up(by, directory::LookUpThen::Devices(reply), step);
+                }
+                None => step.answer(reply, Err(NO_ACCOUNT)),
+            },
+            Command::SafetyNumber { name, reply } => match &self.account.me {
+                Some(_) => {
+                    let then = directory::LookUpThen::SafetyNumber(name.clone(), reply);
+                    self.begin_look_up(vec![By::Name(name)], then, step);
+                }
+                None => step.answer(reply, Err(NO_ACCOUNT)),
+            },
+            _ => {}
+        }
+    }
+
+    /// Takes an answer of the account plane.
+    pub(crate) fn account_replied(
+        &mut self,
+        then: AccountThen,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match then {
+            AccountThen::Flow(then) => self.flow_replied(then, result, step),
+            AccountThen::RenewStarted => self.renewal_started(result, step),
+            AccountThen::Renewed => self.renewed(result, step),
+            AccountThen::PackagesCounted => self.packages_counted(result, step),
+            AccountThen::PackagesUploaded => self.packages_uploaded(result, step),
+            AccountThen::NoticesDeleted(up_to) => self.notices_deleted(up_to, result, step),
+            AccountThen::Deposited(_)
+            | AccountThen::LookedUp(_)
+            | AccountThen::Claimed(_)
+            | AccountThen::Log(_) => {}
+        }
+    }
+
+    /// Takes an answer of the open plane.
+    pub(crate) fn account_open_replied(
+        &mut self,
+        then: AccountThen,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match then {
+            AccountThen::Deposited(number) => self.deposited(number, result, step),
+            AccountThen::LookedUp(number) => self.looked_up(number, result, step),
+            AccountThen::Claimed(number) => self.claimed(number, result, step),
+            AccountThen::Log(then) => self.account_log_replied(then, result, step),
+            AccountThen::Flow(_)
+            | AccountThen::RenewStarted
+            | AccountThen::Renewed
+            | AccountThen::PackagesCounted
+            | AccountThen::PackagesUploaded
+            | AccountThen::NoticesDeleted(_) => {}
+        }
+    }
+
+    /// The clock reached a moment that something waited for.
+    pub(crate) fn account_tick(&mut self, step: &mut Step<'_>) {
+        self.account_work(step);
+    }
+
+    /// When there will be something to do at the latest.
+    pub(crate) fn account_wake_at(&self) -> Option<Timestamp> {
+        let account = &self.account;
+        let flow = account.flow.as_ref().and_then(|flow| flow.retry.wake_at());
+        if account.me.is_none() {
+            return flow;
+        }
+        let usable = account.sessions.current.is_some();
+        let with_session = if usable {
+            [account.packages.check.wake_at(), account.inbox.wake_at()]
+        } else {
+            [None; 2]
+        };
+        let always = [
+            account.sessions.wake_at(),
+            account.letters.wake_at(),
+            account.directory.wake_at(),
+            account.claims.wake_at(),
+            account.log.wake_at(),
+        ];
+        with_session.into_iter().chain(always).flatten().min()
+    }
+
+    /// Whether something is owed that a settled client doesn't owe.
+    pub(crate) fn account_owes(&self) -> bool {
+        let account = &self.account;
+        account.flow.is_some()
+            || account.me.is_some()
+                && (!account.inbox.is_read
+                    || account.letters.is_owed()
+                    || account.directory.is_busy()
+                    || account.claims.is_busy()
+                    || account.packages.is_lacking()
+                    || account.log.is_owed())
+    }
+
+    /// Begins whatever should be under way and isn't.
+    pub(super) fn account_work(&mut self, step: &mut Step<'_>) {
+        self.work_flow(step);
+        if self.account.me.is_none() {
+            return;
+        }
+        self.renew_session(step);
+        if self.account.sessions.current.is_some() {
+            self.check_packages(step);
+            self.delete_notices(step);
+        }
+        self.deposit_letters(step);
+        self.work_look_ups(step);
+        self.work_claims(step);
+        self.work_account_log(step);
+    }
+
+    /// A call on the account plane failed: it may have been the session.
+    fn after_account_error(&mut self, error: &TransportError, step: &mut Step<'_>) {
+        if session::is_about_session(error) {
+            self.session_refused(step);
+        }
+    }
+
+    /// The account is usable from the end of this step on.
+    fn begin_account(&mut self, row: AccountRow, step: &mut Step<'_>) {
+        let stage = Stage::Account(row);
+        step.put(Table::Account, &[], 0, &stage);
+        let Stage::Account(row) = stage else { return };
+        self.account.pending = None;
+        self.account.me = Me::from_row(row);
+        if let Some(me) = &self.account.me {
+            self.account.log.open(&me.storage_key);
+        }
+        step.event(event::EventKind::Ready);
+    }
+}
+
+/// Ids as the wire's types name them.
+const fn wire_account(id: AccountId) -> corncrake_wire::AccountId {
+    corncrake_wire::AccountId(*id.as_bytes())
+}
+
+const fn wire_device(id: DeviceId) -> corncrake_wire::DeviceId {
+    corncrake_wire::DeviceId(*id.as_bytes())
+}
+
+const fn wire_inbox(id: InboxId) -> corncrake_wire::InboxId {
+    corncrake_wire::InboxId(*id.as_bytes())
+}

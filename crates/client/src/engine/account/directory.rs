@@ -1,0 +1,316 @@
+//! The directory: account records by name or id, verified, and never older than seen before.
+
+use std::collections::BTreeMap;
+
+use corncrake_core::{
+    crypto::signature::SignaturePublicKey,
+    id::{AccountId, DeviceId},
+    identity::{
+        AccountRecord, ContactPublicKey, DeviceEntry, SafetyNumber, Username, VerifiedRecord,
+    },
+};
+use corncrake_wire::{
+    ErrorCode, OpenReply,
+    open::{By as WireBy, LookUp, SignedRecord},
+};
+
+use super::{AccountThen, Retry, session::reply_of, wire_account};
+use crate::{
+    engine::{GatherThen, Reply, State, Step, Then, tables::Table},
+    error::{Error, Refusal},
+    event::Device,
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// How often a look-up is tried before its caller hears that the server is out of reach.
+const TRIES: u32 = 3;
+
+/// How somebody is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Name(String),
+    Id(AccountId),
+}
+
+/// The newest account record seen of an account.
+#[derive(Clone, Debug)]
+pub(crate) struct Contact {
+    pub(crate) account: AccountId,
+    /// The name under which it is found.
+    pub(crate) username: String,
+    /// With which it agrees on the seeds of 1:1 chats.
+    pub(crate) contact_key: ContactPublicKey,
+    /// Its newest identity key.
+    pub(crate) identity_key: SignaturePublicKey,
+    pub(crate) devices: Vec<DeviceId>,
+    bytes: Vec<u8>,
+    record: VerifiedRecord,
+}
+
+/// Who gets what was looked up.
+#[derive(Debug)]
+pub(super) enum LookUpThen {
+    Chats(GatherThen),
+    Devices(Reply<Vec<Device>>),
+    SafetyNumber(String, Reply<SafetyNumber>),
+}
+
+/// Records seen, and look-ups under way.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    contacts: BTreeMap<AccountId, Contact>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+}
+
+/// Several look-ups for one purpose, one after the other.
+#[derive(Debug)]
+struct Job {
+    wanted: Vec<By>,
+    found: Vec<AccountId>,
+    then: LookUpThen,
+    retry: Retry,
+}
+
+impl Contact {
+    fn verify(bytes: Vec<u8>) -> Option<Self> {
+        let verified = AccountRecord::verify(&bytes).ok()?;
+        let record = verified.record();
+        Some(Self {
+            account: verified.account(),
+            username: record.username.as_str().to_owned(),
+            contact_key: record.contact_key,
+            identity_key: record.chain.current_key(),
+            devices: record.devices.iter().map(DeviceEntry::device).collect(),
+            bytes,
+            record: verified,
+        })
+    }
+}
+
+impl Directory {
+    /// Takes a stored record; whether it is one.
+    pub(super) fn load(&mut self, bytes: &[u8]) -> bool {
+        let Some(contact) = Contact::verify(bytes.to_vec()) else {
+            return false;
+        };
+        self.contacts.insert(contact.account, contact);
+        true
+    }
+
+    pub(super) fn contact(&self, account: &AccountId) -> Option<&Contact> {
+        self.contacts.get(account)
+    }
+
+    /// The account that had this name when it was seen last.
+    pub(super) fn named(&self, name: &str) -> Option<&Contact> {
+        self.contacts
+            .values()
+            .find(|contact| contact.username == name)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.jobs.values_mut().for_each(|job| job.retry.hurry());
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.jobs
+            .values()
+            .filter_map(|job| job.retry.wake_at())
+            .min()
+    }
+}
+
+impl State {
+    /// Looks people up, all or none; chats get their accounts in the order asked for.
+    pub(crate) fn look_up(&mut self, wanted: Vec<By>, then: GatherThen, step: &mut Step<'_>) {
+        self.begin_look_up(wanted, LookUpThen::Chats(then), step);
+    }
+
+    pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
+        let directory = &mut self.account.directory;
+        let job = Job {
+            wanted,
+            found: Vec::new(),
+            then,
+            retry: Retry::default(),
+        };
+        directory.jobs.insert(directory.next_job, job);
+        directory.next_job += 1;
+        self.work_look_ups(step);
+    }
+
+    /// Asks for what is due.
+    pub(super) fn work_look_ups(&mut self, step: &mut Step<'_>) {
+        let jobs = self.account.directory.jobs.iter();
+        let due: Vec<u64> = jobs
+            .filter(|(_, job)| job.retry.is_due(step.now))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in due {
+            self.look_up_next(number, step);
+        }
+    }
+
+    pub(super) fn looked_up(
+        &mut self,
+        number: u64,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(job) = self.account.directory.jobs.get_mut(&number) else {
+            return;
+        };
+        let Some(by) = job.wanted.get(job.found.len()).cloned() else {
+            return;
+        };
+        let found = match reply_of::<LookUp>(result) {
+            Ok(record) => self
+                .accept_record(&by, &record, step)
+                .map(|record| record.account()),
+            Err(error) => {
+                job.retry.failed(&error, step.now, step.rng);
+                match error {
+                    TransportError::Refused(refusal)
+                        if refusal.code == ErrorCode::UnknownAccount =>
+                    {
+                        Err(Refusal::UnknownAccount.into())
+                    }
+                    TransportError::Unreachable if job.retry.tries() < TRIES => return,
+                    error => Err(Error::from(error)),
+                }
+            }
+        };
+        match found {
+            Ok(account) => {
+                if let Some(job) = self.account.directory.jobs.get_mut(&number) {
+                    job.found.push(account);
+                    job.retry = Retry::default();
+                }
+                self.look_up_next(number, step);
+            }
+            Err(error) => self.end_look_up(number, Some(error), step),
+        }
+    }
+
+    /// Checks a record from the server: signatures, that it is the one asked for, and that it is
+    /// no older than one seen before. The newest stays.
+    pub(super) fn accept_record(
+        &mut self,
+        by: &By,
+        signed: &SignedRecord,
+        step: &mut Step<'_>,
+    ) -> Result<VerifiedRecord, Error> {
+        let contact = Contact::verify(signed.bytes.clone())
+            .ok_or(Error::Untrue("the account record does not verify"))?;
+        let account = contact.account;
+        let asked = match by {
+            By::Name(name) => contact.username == name.to_ascii_lowercase(),
+            By::Id(id) => account == *id,
+        };
+        if !asked || contact.record.record().list_version != signed.version {
+            return Err(Error::Untrue("the account record is not the one asked for"));
+        }
+        let contacts = &mut self.account.directory.contacts;
+        let record = contact.record.clone();
+        match contacts.get(&account) {
+            Some(seen) if seen.bytes == contact.bytes => return Ok(record),
+            Some(seen) if !record.is_successor_of(&seen.record) => {
+                return Err(Error::Untrue(
+                    "the account record is older than one seen before",
+                ));
+            }
+            _ => {}
+        }
+        let renamed = |seen: &&Contact| seen.account != account;
+        if self
+            .account
+            .directory
+            .named(&contact.username)
+            .filter(renamed)
+            .is_some()
+        {
+            return Err(Error::Untrue(
+                "the username belongs to another account than before",
+            ));
+        }
+        step.put(Table::Contacts, account.as_bytes(), 0, &contact.bytes);
+        self.account.directory.contacts.insert(account, contact);
+        Ok(record)
+    }
+
+    fn look_up_next(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(job) = self.account.directory.jobs.get_mut(&number) else {
+            return;
+        };
+        let by = match job.wanted.get(job.found.len()) {
+            None => return self.end_look_up(number, None, step),
+            Some(By::Id(account)) => WireBy::Id(wire_account(*account)),
+            Some(By::Name(name)) => match Username::parse(name) {
+                Ok(name) => WireBy::Name(name.as_str().to_owned()),
+                Err(_) => {
+                    let error = Refusal::UnknownAccount.into();
+                    return self.end_look_up(number, Some(error), step);
+                }
+            },
+        };
+        job.retry.begin();
+        let request = LookUp {
+            by,
+            admission: Vec::new(),
+        };
+        self.ask_open(Then::Account(AccountThen::LookedUp(number)), request, step);
+    }
+
+    fn end_look_up(&mut self, number: u64, error: Option<Error>, step: &mut Step<'_>) {
+        let Some(job) = self.account.directory.jobs.remove(&number) else {
+            return;
+        };
+        match job.then {
+            LookUpThen::Chats(then) => {
+                let result = error.map_or(Ok(job.found), Err);
+                self.chats_gathered(then, result, step);
+            }
+            LookUpThen::Devices(reply) => {
+                let result = error.map_or_else(|| Ok(self.own_devices()), Err);
+                step.answer(reply, result);
+            }
+            LookUpThen::SafetyNumber(name, reply) => {
+                // Keys that were seen before still tell who is at the other end.
+                let error = error.filter(|error| *error != Error::Offline);
+                let result = error.map_or_else(|| self.safety_number(&name), Err);
+                step.answer(reply, result);
+            }
+        }
+    }
+
+    fn own_devices(&self) -> Vec<Device> {
+        let Some(me) = &self.account.me else {
+            return Vec::new();
+        };
+        let own = self.account.directory.contact(&me.account);
+        let devices = own.into_iter().flat_map(|contact| &contact.devices);
+        devices
+            .map(|&id| Device {
+                id,
+                this_device: id == me.device,
+            })
+            .collect()
+    }
+
+    fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {
+        let me = self.account.me.as_ref().ok_or(Refusal::NoAccount)?;
+        let contact = self
+            .account
+            .directory
+            .named(&name.to_ascii_lowercase())
+            .ok_or(Error::Offline)?;
+        let theirs = (contact.account, &contact.identity_key);
+        Ok(SafetyNumber::new((me.account, &me.identity_key), theirs))
+    }
+}

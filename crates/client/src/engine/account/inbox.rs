@@ -1,0 +1,162 @@
+//! The inbox: notices read, opened, kept until their conversation is joined, and deleted at the
+//! server only after the batch that keeps them.
+
+use std::collections::BTreeMap;
+
+use corncrake_core::seal::{envelope::Seed, notice};
+use corncrake_wire::{
+    AccountReply,
+    account::{DeleteNotices, Notice as SealedNotice},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{AccountThen, Retry, session};
+use crate::{
+    engine::{Effect, State, Step, chats::rows::Invitation, tables::Table},
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// A notice that is kept until its conversation is joined.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    /// The log's seed.
+    pub(super) seed: Seed,
+    /// Where the Welcome for this device lies in that log.
+    pub(super) invitation: Invitation,
+}
+
+/// How far the inbox has been read, as it is stored.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct InboxRow {
+    pub(super) read: u64,
+}
+
+/// The inbox as this device knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(super) row: InboxRow,
+    /// Notices whose conversation is not joined yet, by position.
+    pub(super) kept: BTreeMap<u64, Notice>,
+    /// Up to where notices have been deleted at the server, as far as this run knows.
+    deleted: u64,
+    deletion: Retry,
+    /// Whether all that lay in the inbox has come since the socket is up.
+    pub(super) is_read: bool,
+}
+
+impl Inbox {
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        (self.deleted < self.row.read)
+            .then(|| self.deletion.wake_at())
+            .flatten()
+    }
+}
+
+impl State {
+    /// Has new notices pushed.
+    pub(super) fn watch_inbox(&mut self, step: &mut Step<'_>) {
+        if let Some(session) = &self.account.sessions.current {
+            self.account.inbox.is_read = false;
+            let token = session.token.clone();
+            step.effects
+                .push(Effect::WatchInbox(token, self.account.inbox.row.read));
+        }
+    }
+
+    /// The account plane's socket is up.
+    pub(crate) fn account_connected(&mut self, step: &mut Step<'_>) {
+        self.watch_inbox(step);
+        self.account.hurry();
+        self.account_work(step);
+    }
+
+    /// Letters for this device have come, in order.
+    pub(crate) fn account_notices(&mut self, notices: Vec<SealedNotice>, step: &mut Step<'_>) {
+        self.account.inbox.is_read = true;
+        let before = self.account.inbox.row.read;
+        for SealedNotice { position, bytes } in notices {
+            if position <= self.account.inbox.row.read {
+                continue;
+            }
+            self.account.inbox.row.read = position;
+            // What doesn't open was for a package whose keys are gone, or never for us.
+            if let Some(notice) = self.open_notice(position, &bytes) {
+                step.put(Table::Notices, &[], position, &notice);
+                self.account.inbox.kept.insert(position, notice.clone());
+                self.chats_noticed(notice.invitation, notice.seed, step);
+            }
+        }
+        if before < self.account.inbox.row.read {
+            step.put(Table::Account, INBOX_ROW, 0, &self.account.inbox.row);
+            self.account.inbox.deletion.hurry();
+            self.account.packages.check.hurry();
+        }
+        self.account_work(step);
+    }
+
+    /// The notice with this number has done its work.
+    pub(crate) fn notice_done(&mut self, number: u64, step: &mut Step<'_>) {
+        self.account.inbox.kept.remove(&number);
+        step.delete(Table::Notices, &[], number);
+    }
+
+    /// Deletes at the server what is stored here.
+    pub(super) fn delete_notices(&mut self, step: &mut Step<'_>) {
+        let inbox = &mut self.account.inbox;
+        let up_to = inbox.row.read;
+        if inbox.deleted < up_to && inbox.deletion.is_due(step.now) {
+            inbox.deletion.begin();
+            self.ask_account(
+                AccountThen::NoticesDeleted(up_to),
+                DeleteNotices { up_to },
+                step,
+            );
+        }
+    }
+
+    pub(super) fn notices_deleted(
+        &mut self,
+        up_to: u64,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match session::reply_of::<DeleteNotices>(result) {
+            Ok(()) => {
+                self.account.inbox.deleted = up_to;
+                self.account.inbox.deletion = Retry::default();
+                self.account_work(step);
+            }
+            Err(error) => {
+                self.account
+                    .inbox
+                    .deletion
+                    .failed(&error, step.now, step.rng);
+                self.after_account_error(&error, step);
+            }
+        }
+    }
+
+    fn open_notice(&self, row: u64, bytes: &[u8]) -> Option<Notice> {
+        let reference = notice::Notice::package(bytes).ok()?;
+        let package = self.account.packages.get(reference.as_bytes())?;
+        let notice::Notice {
+            seed,
+            position,
+            entry,
+        } = notice::Notice::open(bytes, &package.keys.init).ok()?;
+        let package = reference.as_bytes().to_vec();
+        Some(Notice {
+            seed,
+            invitation: Invitation {
+                row,
+                position,
+                entry,
+                package,
+            },
+        })
+    }
+}
+
+/// The id of the row that tells how far the inbox has been read.
+pub(super) const INBOX_ROW: &[u8] = b"inbox";

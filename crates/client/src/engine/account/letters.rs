@@ -1,0 +1,165 @@
+//! Letters: notices that this device owes to the inboxes of others.
+
+use std::collections::BTreeMap;
+
+use core::time::Duration;
+
+use corncrake_core::id::InboxId;
+use corncrake_wire::{ErrorCode, OpenReply, open::Deposit};
+use serde::{Deserialize, Serialize};
+
+use super::{AccountThen, Retry, session, wire_inbox};
+use crate::{
+    engine::{State, Step, Then, tables::Table},
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// A letter that could not be delivered for so long would find its package expired.
+const GIVEN_UP_AFTER: Duration = Duration::from_hours(90 * 24);
+/// At most so many deposits are under way at once.
+const AT_ONCE: usize = 8;
+
+/// A letter as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LetterRow {
+    pub(super) number: u64,
+    inbox: InboxId,
+    notice: Vec<u8>,
+    since: Timestamp,
+}
+
+/// A letter that is owed.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(super) row: LetterRow,
+    pub(super) retry: Retry,
+    /// The inbox is full; it takes its owner to change that.
+    refused: bool,
+}
+
+/// The letters that are owed, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Letters(BTreeMap<u64, Letter>);
+
+impl Letters {
+    pub(super) fn insert(&mut self, row: LetterRow) {
+        let letter = Letter {
+            row,
+            retry: Retry::default(),
+            refused: false,
+        };
+        self.0.insert(letter.row.number, letter);
+    }
+
+    /// Whether one is on its way and not just waiting for its reader.
+    pub(super) fn is_owed(&self) -> bool {
+        self.0.values().any(|letter| !letter.refused)
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.0.values_mut().for_each(|letter| letter.retry.hurry());
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        if self.under_way() >= AT_ONCE {
+            return None;
+        }
+        self.0
+            .values()
+            .filter_map(|letter| letter.retry.wake_at())
+            .min()
+    }
+
+    fn under_way(&self) -> usize {
+        self.0
+            .values()
+            .filter(|letter| letter.retry.is_busy())
+            .count()
+    }
+
+    fn remove(&mut self, number: u64, step: &mut Step<'_>) {
+        self.0.remove(&number);
+        step.delete(Table::Letters, &[], number);
+    }
+}
+
+impl State {
+    /// Owes a sealed notice to an inbox until it lies there; stored with this step.
+    pub(crate) fn owe_letter(&mut self, inbox: InboxId, notice: Vec<u8>, step: &mut Step<'_>) {
+        let letters = &mut self.account.letters;
+        let number = letters.0.last_key_value().map_or(0, |(last, _)| last + 1);
+        let row = LetterRow {
+            number,
+            inbox,
+            notice,
+            since: step.now,
+        };
+        step.put(Table::Letters, &[], number, &row);
+        letters.insert(row);
+        self.deposit_letters(step);
+    }
+
+    /// Deposits what is due.
+    pub(super) fn deposit_letters(&mut self, step: &mut Step<'_>) {
+        let letters = &mut self.account.letters;
+        let room = AT_ONCE.saturating_sub(letters.under_way());
+        let due = letters
+            .0
+            .values_mut()
+            .filter(|letter| letter.retry.is_due(step.now));
+        let mut requests = Vec::new();
+        for letter in due.take(room) {
+            letter.retry.begin();
+            let LetterRow {
+                number,
+                inbox,
+                notice,
+                since: _,
+            } = &letter.row;
+            let inbox = wire_inbox(*inbox);
+            requests.push((
+                *number,
+                Deposit {
+                    inbox,
+                    notice: notice.clone(),
+                    admission: Vec::new(),
+                },
+            ));
+        }
+        for (number, request) in requests {
+            self.ask_open(Then::Account(AccountThen::Deposited(number)), request, step);
+        }
+    }
+
+    pub(super) fn deposited(
+        &mut self,
+        number: u64,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        let letters = &mut self.account.letters;
+        let Some(letter) = letters.0.get_mut(&number) else {
+            return;
+        };
+        match session::reply_of::<Deposit>(result) {
+            Ok(()) => letters.remove(number, step),
+            Err(error) => {
+                let code = match &error {
+                    TransportError::Refused(refusal) => Some(refusal.code),
+                    _ => None,
+                };
+                let hopeless = matches!(
+                    code,
+                    Some(ErrorCode::UnknownInbox | ErrorCode::Malformed | ErrorCode::TooLarge)
+                );
+                letter.refused = code == Some(ErrorCode::InboxFull);
+                letter.retry.failed(&error, step.now, step.rng);
+                if hopeless || step.now.since(letter.row.since) > GIVEN_UP_AFTER {
+                    letters.remove(number, step);
+                }
+            }
+        }
+        self.deposit_letters(step);
+    }
+}

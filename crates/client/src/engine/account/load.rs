@@ -1,0 +1,73 @@
+//! Reads the account's side of the store.
+
+use super::{
+    AccountState, Me, Stage,
+    inbox::{INBOX_ROW, Notice},
+    letters::LetterRow,
+    log::{LogRow, OWED, OwedRow},
+    packages::PackageRow,
+};
+use crate::{
+    engine::tables::{Table, decode},
+    store::{Order, SealedStore, Store, StoreError},
+};
+
+/// What the store holds about the account.
+pub(crate) async fn load<S: Store>(store: &SealedStore<'_, S>) -> Result<AccountState, StoreError> {
+    let mut account = AccountState::default();
+    match store.get(Table::Account.into(), &[], 0).await? {
+        Some(bytes) => match decode(&bytes)? {
+            Stage::Pending(pending) => account.pending = Some(pending),
+            Stage::Account(row) => {
+                let me = Me::from_row(row).ok_or(StoreError::Damaged)?;
+                account.log.open(&me.storage_key);
+                account.me = Some(me);
+            }
+        },
+        None => return Ok(account),
+    }
+    if let Some(bytes) = store.get(Table::Session.into(), &[], 0).await? {
+        account.sessions.current = Some(decode(&bytes)?);
+    }
+    if let Some(bytes) = store.get(Table::Account.into(), INBOX_ROW, 0).await? {
+        account.inbox.row = decode(&bytes)?;
+    }
+    for (number, bytes) in store.scan(Table::Packages.into()).await? {
+        let row: PackageRow = decode(&bytes)?;
+        let package = row.into_package().ok_or(StoreError::Damaged)?;
+        account.packages.rows.insert(number, package);
+    }
+    for (position, bytes) in store.scan(Table::Notices.into()).await? {
+        let notice: Notice = decode(&bytes)?;
+        account.inbox.kept.insert(position, notice);
+    }
+    for (_, bytes) in store.scan(Table::Letters.into()).await? {
+        let row: LetterRow = decode(&bytes)?;
+        account.letters.insert(row);
+    }
+    for (_, bytes) in store.scan(Table::Contacts.into()).await? {
+        let record: Vec<u8> = decode(&bytes)?;
+        whole(account.directory.load(&record))?;
+    }
+    if let Some(bytes) = store.get(Table::AccountLog.into(), &[], 0).await? {
+        let row: LogRow = decode(&bytes)?;
+        whole(account.log.load(&row))?;
+    }
+    let owed = (Table::AccountLog.into(), OWED);
+    for (_, bytes) in store
+        .range(owed, 0..=u64::MAX, Order::Ascending, u32::MAX)
+        .await?
+    {
+        let row: OwedRow = decode(&bytes)?;
+        whole(account.log.load_owed(&row))?;
+    }
+    Ok(account)
+}
+
+fn whole(is_whole: bool) -> Result<(), StoreError> {
+    if is_whole {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged)
+    }
+}

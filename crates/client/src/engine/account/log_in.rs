@@ -1,0 +1,271 @@
+//! Log-in (architecture §8): the password opens the vault, whose identity key lets this device in.
+
+use corncrake_core::{
+    id::AccountId,
+    identity::{Certificate, DeviceClass, DeviceEntry, MAX_DEVICES, Username, VerifiedRecord},
+    seal::vault::Vault,
+};
+use corncrake_wire::{
+    AccountReply, DeviceId, ErrorCode,
+    account::{AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn},
+    opaque::{self, ClientLogIn, ExportKey},
+    open::SignedRecord,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    AccountRow, AccountThen, By, Me, SlowDone, SlowWork,
+    flow::{FlowThen, Path, PendingRow, damaged},
+    session::reply_of,
+    wire_device,
+};
+use crate::{
+    engine::{Reply, State, Step},
+    error::{Error, Refusal},
+    transport::TransportError,
+};
+
+impl State {
+    /// Brings an account to this device.
+    pub(super) fn log_in(
+        &mut self,
+        name: String,
+        password: Zeroizing<String>,
+        reply: Reply<()>,
+        step: &mut Step<'_>,
+    ) {
+        if self.account.me.is_some() || self.account.flow.is_some() {
+            return step.answer(reply, Err(Refusal::AlreadyHasAccount.into()));
+        }
+        // A name that nobody can have is as unknown as one that nobody has.
+        let Ok(name) = Username::parse(&name) else {
+            return step.answer(reply, Err(Refusal::WrongPassword.into()));
+        };
+        self.begin_flow(Path::LogIn, (name.as_str(), password), reply, step);
+        self.work_flow(step);
+    }
+
+    pub(super) fn start_log_in(&mut self, step: &mut Step<'_>) -> Result<(), Error> {
+        let (Some(flow), Some(pending)) = (&self.account.flow, &self.account.pending) else {
+            return Ok(());
+        };
+        let (client, request) = opaque::log_in(flow.password.as_bytes(), step.rng)
+            .map_err(|_| Refusal::WrongPassword)?;
+        let request = LogInStart {
+            name: pending.name.clone(),
+            opaque: request,
+        };
+        let then = FlowThen::LogInStarted(Box::new(client));
+        self.ask_account_with(None, AccountThen::Flow(then), request, step);
+        Ok(())
+    }
+
+    pub(super) fn log_in_started(
+        &mut self,
+        client: Box<ClientLogIn>,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) -> Result<(), Error> {
+        let LogInStarted {
+            attempt,
+            opaque: reply,
+        } = match reply_of::<LogInStart>(result) {
+            Ok(started) => started,
+            Err(error) => return self.log_in_failed(error, step),
+        };
+        let stretch = self.settings.stretch;
+        let work = |seed| SlowWork::LogIn {
+            client,
+            reply,
+            stretch,
+            seed,
+        };
+        self.stretch(FlowThen::Stretched(attempt), work, step);
+        Ok(())
+    }
+
+    pub(super) fn stretched(
+        &mut self,
+        attempt: [u8; 16],
+        done: SlowDone,
+        step: &mut Step<'_>,
+    ) -> Result<(), Error> {
+        let Ok((proof, export)) = done else {
+            return self.wrong_password(step);
+        };
+        let then = FlowThen::LoggedIn(Box::new(export));
+        let request = LogInFinish {
+            attempt,
+            opaque: proof,
+        };
+        self.ask_account_with(None, AccountThen::Flow(then), request, step);
+        Ok(())
+    }
+
+    pub(super) fn logged_in(
+        &mut self,
+        export: &ExportKey,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) -> Result<(), Error> {
+        let LoggedIn {
+            session,
+            account,
+            vault,
+            record,
+        } = match reply_of::<LogInFinish>(result) {
+            Ok(logged_in) => logged_in,
+            Err(error) => return self.log_in_failed(error, step),
+        };
+        let account = AccountId::from_bytes(account.0);
+        let Some(pending) = self.account.pending.clone() else {
+            return Ok(());
+        };
+        let opened =
+            Vault::open_with_password(&vault.bytes, account, vault.version, export.expose_bytes())
+                .map_err(|_| Error::Untrue("the vault does not open"))?;
+        let verified = self.accept_record(&By::Id(account), &record, step)?;
+        if self.is_resumed_by_another(&opened) {
+            self.drop_pending(step);
+            return Err(Refusal::UsernameTaken.into());
+        }
+        let Entry {
+            row,
+            record,
+            drop,
+            is_new,
+        } = enter(&pending, &opened, verified, (record, vault.version))?;
+        let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
+        // What was uploaded with the device stays as it is; later checks fill it up.
+        let packages = if is_new {
+            self.first_packages(&me, step)
+        } else {
+            Vec::new()
+        };
+        let request = AddDevice {
+            record,
+            device: pending.new_device()?,
+            packages,
+            drop,
+        };
+        let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row)));
+        self.ask_account_with(Some(session.token), then, request, step);
+        Ok(())
+    }
+
+    pub(super) fn device_added(
+        &mut self,
+        row: AccountRow,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) -> Result<(), Error> {
+        match reply_of::<AddDevice>(result) {
+            Ok(session) => self.finish_flow(row, session, step),
+            Err(error) => self.flow_failed(error, step),
+        }
+        Ok(())
+    }
+
+    /// Whether a sign-up found its name taken by an account that isn't the one it was making.
+    fn is_resumed_by_another(&self, opened: &Vault) -> bool {
+        let resumed = self
+            .account
+            .flow
+            .as_ref()
+            .is_some_and(|flow| flow.path == Path::Resume);
+        let own = self
+            .account
+            .pending
+            .as_ref()
+            .and_then(|pending| pending.new_account.as_ref());
+        resumed && own.is_none_or(|new| new.storage_key != opened.storage_key)
+    }
+
+    fn log_in_failed(&mut self, error: TransportError, step: &mut Step<'_>) -> Result<(), Error> {
+        match &error {
+            TransportError::Refused(refusal) if refusal.code == ErrorCode::LogInFailed => {
+                self.wrong_password(step)
+            }
+            _ => {
+                self.flow_failed(error, step);
+                Ok(())
+            }
+        }
+    }
+
+    fn wrong_password(&mut self, step: &mut Step<'_>) -> Result<(), Error> {
+        let resumed = self
+            .account
+            .flow
+            .as_ref()
+            .is_some_and(|flow| flow.path == Path::Resume);
+        if resumed {
+            self.drop_pending(step);
+            return Err(Refusal::UsernameTaken.into());
+        }
+        Err(Refusal::WrongPassword.into())
+    }
+}
+
+/// How this device stands in the account.
+struct Entry {
+    row: AccountRow,
+    record: SignedRecord,
+    drop: Option<DeviceId>,
+    is_new: bool,
+}
+
+/// Puts the device into the record, unless an earlier try has.
+fn enter(
+    pending: &PendingRow,
+    vault: &Vault,
+    verified: VerifiedRecord,
+    (signed, vault_version): (SignedRecord, u64),
+) -> Result<Entry, Error> {
+    let mut record = verified.into_record();
+    if record.chain != vault.chain
+        || record.contact_key != vault.contact_key.public()
+        || record.username.as_str() != pending.name
+    {
+        return Err(Error::Untrue(
+            "vault and account record do not belong to each other",
+        ));
+    }
+    let key = pending.device_public()?;
+    let known = record
+        .devices
+        .iter()
+        .find(|device| device.key == key)
+        .map(|device| device.since);
+    let (since, record, drop) = match known {
+        Some(since) => (since, signed, None),
+        None => {
+            let version = record.list_version + 1;
+            let drop = (record.devices.len() >= MAX_DEVICES)
+                .then(|| wire_device(record.devices.remove(0).device()));
+            record.list_version = version;
+            record.devices.push(DeviceEntry {
+                key: key.clone(),
+                since: version,
+            });
+            let bytes = record.issue(&vault.identity).map_err(damaged)?;
+            (version, SignedRecord { version, bytes }, drop)
+        }
+    };
+    let certificate = Certificate::issue(
+        &vault.identity,
+        &vault.chain,
+        &key,
+        since,
+        &DeviceClass::Person,
+    )
+    .map_err(damaged)?;
+    let keys = (vault.storage_key.clone(), vault.contact_key.expose());
+    let row = pending.account_row(certificate, keys, vault_version);
+    Ok(Entry {
+        row,
+        record,
+        drop,
+        is_new: known.is_none(),
+    })
+}

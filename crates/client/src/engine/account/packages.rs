@@ -1,0 +1,311 @@
+//! Key packages: enough of them at the server, and their private keys here until they are used.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use corncrake_core::{
+    conversation::{NewKeyPackage, Use, new_key_package},
+    crypto::{Suite, hpke::HpkePrivateKey},
+    derive::Key32,
+    mls::{
+        codec::Decode,
+        key_package::{KeyPackage, KeyPackageKeys},
+        leaf_node::Lifetime,
+    },
+};
+use corncrake_wire::{
+    AccountReply,
+    account::{CountPackages, NewPackage, PackageCount, UploadPackages},
+    limits,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{AccountThen, Me, Retry, session};
+use crate::{
+    engine::{State, Step, tables::Table},
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// The suite of all key packages so far.
+pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
+/// Between two checks; and as clocks differ, a package is good from a day before it was made.
+const DAY: Duration = Duration::from_hours(24);
+/// How long others may use a package.
+const LIFETIME: Duration = Duration::from_hours(90 * 24);
+/// How long its private keys outlive a package: its Welcome may be on the way.
+const KEPT_AFTER: Duration = Duration::from_hours(7 * 24);
+/// How old the package of last resort gets.
+const LAST_RESORT_AGE: Duration = Duration::from_hours(30 * 24);
+
+/// A key package of this device.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnPackage {
+    /// Names it in notices and Welcomes.
+    pub(crate) reference: [u8; 32],
+    /// The key package.
+    pub(crate) bytes: Vec<u8>,
+    /// Its private keys.
+    pub(crate) keys: KeyPackageKeys,
+    /// Whether it is used more than once.
+    pub(crate) last_resort: bool,
+    made: Timestamp,
+}
+
+/// A key package as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PackageRow {
+    pub(super) number: u64,
+    reference: [u8; 32],
+    bytes: Vec<u8>,
+    init: Key32,
+    leaf: Key32,
+    last_resort: bool,
+    made: Timestamp,
+}
+
+impl PackageRow {
+    /// The row; nothing if the suite had keys of another length.
+    fn new(number: u64, package: &OwnPackage) -> Option<Self> {
+        let OwnPackage {
+            reference,
+            bytes,
+            keys,
+            last_resort,
+            made,
+        } = package;
+        let key =
+            |key: &HpkePrivateKey| key.expose().expose_array().copied().map(Key32::from_bytes);
+        Some(Self {
+            number,
+            reference: *reference,
+            bytes: bytes.clone(),
+            init: key(&keys.init)?,
+            leaf: key(&keys.leaf)?,
+            last_resort: *last_resort,
+            made: *made,
+        })
+    }
+
+    /// The package; nothing if its keys are none.
+    pub(super) fn into_package(self) -> Option<OwnPackage> {
+        let Self {
+            number: _,
+            reference,
+            bytes,
+            init,
+            leaf,
+            last_resort,
+            made,
+        } = self;
+        let keys = KeyPackageKeys {
+            init: HpkePrivateKey::try_from_bytes(init.expose()).ok()?,
+            leaf: HpkePrivateKey::try_from_bytes(leaf.expose()).ok()?,
+        };
+        Some(OwnPackage {
+            reference,
+            bytes,
+            keys,
+            last_resort,
+            made,
+        })
+    }
+}
+
+impl OwnPackage {
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.since(self.made) > LIFETIME + KEPT_AFTER
+    }
+
+    fn to_upload(&self) -> NewPackage {
+        NewPackage {
+            suite: SUITE.id(),
+            last_resort: self.last_resort,
+            bytes: self.bytes.clone(),
+        }
+    }
+}
+
+/// The key packages of this device, by the number of their row.
+#[derive(Debug, Default)]
+pub(crate) struct Packages {
+    pub(super) rows: BTreeMap<u64, OwnPackage>,
+    pub(super) check: Retry,
+}
+
+impl Packages {
+    /// The package with this reference.
+    pub(crate) fn get(&self, reference: &[u8]) -> Option<&OwnPackage> {
+        self.rows
+            .values()
+            .find(|package| package.reference == reference)
+    }
+
+    fn newest_last_resort(&self) -> Option<Timestamp> {
+        let resorts = self.rows.values().filter(|package| package.last_resort);
+        resorts.map(|package| package.made).max()
+    }
+
+    /// Makes `one_time` packages and, if asked, one of last resort; their rows are stored with
+    /// this step.
+    pub(super) fn make(
+        &mut self,
+        me: &Me,
+        (one_time, last_resort): (usize, bool),
+        step: &mut Step<'_>,
+    ) -> Vec<NewPackage> {
+        let kinds = core::iter::repeat_n(false, one_time).chain(last_resort.then_some(true));
+        let mut made = Vec::new();
+        for last_resort in kinds {
+            let lifetime = Lifetime {
+                not_before: step.now.0.saturating_sub(millis(DAY)) / 1000,
+                not_after: step.now.after(LIFETIME).0 / 1000,
+            };
+            let usage = if last_resort {
+                Use::LastResort
+            } else {
+                Use::Once
+            };
+            let NewKeyPackage { bytes, keys } =
+                new_key_package(&me.seat(), me.inbox, lifetime, usage, step.rng);
+            let Ok(package) = KeyPackage::decode_exact(&bytes) else {
+                continue;
+            };
+            let reference = package.reference().0;
+            let package = OwnPackage {
+                reference,
+                bytes,
+                keys,
+                last_resort,
+                made: step.now,
+            };
+            let number = self.rows.last_key_value().map_or(0, |(last, _)| last + 1);
+            let Some(row) = PackageRow::new(number, &package) else {
+                continue;
+            };
+            step.put(Table::Packages, &[], number, &row);
+            made.push(package.to_upload());
+            self.rows.insert(number, package);
+        }
+        made
+    }
+
+    /// What there is, as the server takes it.
+    pub(super) fn to_upload(&self) -> Vec<NewPackage> {
+        self.rows.values().map(OwnPackage::to_upload).collect()
+    }
+
+    /// Whether the server may have too few.
+    pub(super) const fn is_lacking(&self) -> bool {
+        self.check.is_busy() || self.check.tries() > 0
+    }
+
+    /// Checks at once if the last check failed.
+    pub(super) const fn hurry_after_failure(&mut self) {
+        if self.check.tries() > 0 {
+            self.check.hurry();
+        }
+    }
+
+    /// Forgets every package, for they belong to a device that will not be.
+    pub(super) fn forget(&mut self, step: &mut Step<'_>) {
+        step.delete_all(Table::Packages, &[]);
+        self.rows.clear();
+    }
+
+    fn forget_over(&mut self, step: &mut Step<'_>) {
+        let now = step.now;
+        self.rows.retain(|&number, package| {
+            let keep = !package.is_over(now);
+            if !keep {
+                step.delete(Table::Packages, &[], number);
+            }
+            keep
+        });
+    }
+}
+
+impl State {
+    /// How many packages for one use the server should hold.
+    pub(super) fn packages_wanted(&self) -> usize {
+        usize::from(self.settings.key_packages).min(limits::KEY_PACKAGES)
+    }
+
+    /// A Welcome for this package has been taken: if it was for one use, its keys go.
+    pub(crate) fn package_done(&mut self, reference: &[u8], step: &mut Step<'_>) {
+        self.account.packages.rows.retain(|&number, package| {
+            let keep = package.last_resort || package.reference != reference;
+            if !keep {
+                step.delete(Table::Packages, &[], number);
+            }
+            keep
+        });
+        self.account.packages.check.hurry();
+    }
+
+    /// Counts what the server has left, when it is time.
+    pub(super) fn check_packages(&mut self, step: &mut Step<'_>) {
+        if self.account.packages.check.is_due(step.now) {
+            self.account.packages.check.begin();
+            let request = CountPackages { suite: SUITE.id() };
+            self.ask_account(AccountThen::PackagesCounted, request, step);
+        }
+    }
+
+    pub(super) fn packages_counted(
+        &mut self,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        let PackageCount {
+            one_time,
+            last_resort,
+        } = match session::reply_of::<CountPackages>(result) {
+            Ok(count) => count,
+            Err(error) => return self.packages_failed(&error, step),
+        };
+        let wanted = self.packages_wanted();
+        let Some(me) = &self.account.me else { return };
+        let packages = &mut self.account.packages;
+        packages.forget_over(step);
+        let missing = wanted.saturating_sub(usize::try_from(one_time).unwrap_or(usize::MAX));
+        let age = packages
+            .newest_last_resort()
+            .map(|made| step.now.since(made));
+        let renew = !last_resort || age.is_none_or(|age| age > LAST_RESORT_AGE);
+        if missing == 0 && !renew {
+            packages.check = Retry::at(step.now.after(DAY));
+            return;
+        }
+        let made = packages.make(me, (missing, renew), step);
+        self.ask_account(
+            AccountThen::PackagesUploaded,
+            UploadPackages { packages: made },
+            step,
+        );
+    }
+
+    pub(super) fn packages_uploaded(
+        &mut self,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match session::reply_of::<UploadPackages>(result) {
+            Ok(()) => self.account.packages.check = Retry::at(step.now.after(DAY)),
+            // Whether they were stored is unknown or they were not; counting again tells.
+            Err(error) => self.packages_failed(&error, step),
+        }
+    }
+
+    fn packages_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
+        self.account
+            .packages
+            .check
+            .failed(error, step.now, step.rng);
+        self.after_account_error(error, step);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

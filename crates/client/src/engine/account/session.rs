@@ -1,0 +1,190 @@
+//! The session: the right to act for the account, renewed by the device's key.
+
+use core::time::Duration;
+
+use corncrake_wire::{
+    AccountReply, AccountRequest, Call, ErrorCode, SessionToken,
+    account::{Renew, RenewStart, RenewStarted, Session},
+    session::{RENEWAL_LABEL, renewal_content},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{AccountThen, Retry, wire_account, wire_device};
+use crate::{
+    engine::{Effect, State, Step, Then, tables::Table},
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// How long before its end a session is renewed.
+const RENEW_BEFORE: Duration = Duration::from_hours(7 * 24);
+
+/// Between two renewals at the least.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The session as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionRow {
+    pub(super) token: SessionToken,
+    /// When to renew it, long before its end.
+    renew_from: Timestamp,
+}
+
+impl SessionRow {
+    fn new(session: Session, now: Timestamp) -> Self {
+        let Session { token, expires } = session;
+        let lasts = Timestamp(expires.saturating_mul(1000)).since(now);
+        let renew_from = now.after((lasts - RENEW_BEFORE.min(lasts / 2)).max(PAUSE));
+        Self { token, renew_from }
+    }
+}
+
+/// The session and its renewal.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    pub(super) current: Option<SessionRow>,
+    pub(super) renewal: Retry,
+}
+
+impl Sessions {
+    fn renew_from(&self) -> Timestamp {
+        self.current
+            .as_ref()
+            .map_or(Timestamp(0), |session| session.renew_from)
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.renewal.wake_at().map(|at| at.max(self.renew_from()))
+    }
+}
+
+/// Whether a refusal means that another session is needed.
+pub(super) fn is_about_session(error: &TransportError) -> bool {
+    let TransportError::Refused(refusal) = error else {
+        return false;
+    };
+    matches!(
+        refusal.code,
+        ErrorCode::SessionRequired | ErrorCode::SessionExpired | ErrorCode::DeviceRequired
+    )
+}
+
+/// The reply of one kind of call among those of its plane.
+pub(super) fn reply_of<C: Call>(
+    result: Result<C::Replies, TransportError>,
+) -> Result<C::Reply, TransportError> {
+    result.and_then(|reply| C::unwrap(reply).ok_or(TransportError::Malformed))
+}
+
+impl State {
+    /// Asks on the account plane, with the session of this device if there is one.
+    pub(super) fn ask_account(
+        &mut self,
+        then: AccountThen,
+        request: impl Into<AccountRequest>,
+        step: &mut Step<'_>,
+    ) {
+        let token = self
+            .account
+            .sessions
+            .current
+            .as_ref()
+            .map(|session| session.token.clone());
+        self.ask_account_with(token, then, request, step);
+    }
+
+    /// Asks on the account plane with this session or with none.
+    pub(super) fn ask_account_with(
+        &mut self,
+        session: Option<SessionToken>,
+        then: AccountThen,
+        request: impl Into<AccountRequest>,
+        step: &mut Step<'_>,
+    ) {
+        let number = self.next_request(Then::Account(then));
+        step.effects
+            .push(Effect::Account(number, session, request.into()));
+    }
+
+    /// The account plane's socket, or a call, found the session no good.
+    pub(crate) fn session_refused(&mut self, step: &mut Step<'_>) {
+        if self.account.sessions.renewal.is_busy() {
+            return;
+        }
+        self.account.sessions.current = None;
+        step.delete(Table::Session, &[], 0);
+        self.account_work(step);
+    }
+
+    /// Begins a renewal when it is time.
+    pub(super) fn renew_session(&mut self, step: &mut Step<'_>) {
+        let Some(me) = &self.account.me else { return };
+        let sessions = &mut self.account.sessions;
+        if step.now < sessions.renew_from() || !sessions.renewal.is_due(step.now) {
+            return;
+        }
+        sessions.renewal.begin();
+        let request = RenewStart {
+            account: wire_account(me.account),
+            device: wire_device(me.device),
+        };
+        self.ask_account_with(None, AccountThen::RenewStarted, request, step);
+    }
+
+    pub(super) fn renewal_started(
+        &mut self,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        let RenewStarted { nonce } = match reply_of::<RenewStart>(result) {
+            Ok(started) => started,
+            Err(error) => return self.renewal_failed(&error, step),
+        };
+        let Some(me) = &self.account.me else { return };
+        let (account, device) = (wire_account(me.account), wire_device(me.device));
+        let content = renewal_content(&self.origin, &account, &device, &nonce);
+        let signature = me.device_key.sign_with_label(RENEWAL_LABEL, &content);
+        let request = Renew {
+            account,
+            device,
+            nonce,
+            signature,
+        };
+        self.ask_account_with(None, AccountThen::Renewed, request, step);
+    }
+
+    pub(super) fn renewed(
+        &mut self,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match reply_of::<Renew>(result) {
+            Ok(session) => {
+                self.begin_session(session, step);
+                self.account_work(step);
+            }
+            Err(error) => self.renewal_failed(&error, step),
+        }
+    }
+
+    /// Stores a session and watches the inbox with it.
+    pub(super) fn begin_session(&mut self, session: Session, step: &mut Step<'_>) {
+        let row = SessionRow::new(session, step.now);
+        step.put(Table::Session, &[], 0, &row);
+        let renewal = Retry::at(step.now.after(PAUSE));
+        self.account.sessions = Sessions {
+            current: Some(row),
+            renewal,
+        };
+        self.account.packages.check.hurry();
+        self.watch_inbox(step);
+    }
+
+    fn renewal_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
+        self.account
+            .sessions
+            .renewal
+            .failed(error, step.now, step.rng);
+        self.account_work(step);
+    }
+}
