@@ -4,7 +4,6 @@
 use super::context::{CONTEXT, ContextExtension, RULES, RULES_BASE};
 use super::entry::Tail;
 use super::reading::SkipReason;
-use crate::crypto::Digest;
 use crate::id::ConversationId;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader};
 use crate::mls::credential::CredentialType;
@@ -13,7 +12,6 @@ use crate::mls::extension::{
 };
 use crate::mls::group_info::{GroupContext, GroupInfo};
 use crate::mls::tree::RatchetTree;
-use crate::mls::tree_math::LeafIndex;
 
 /// Code point of `next` in a GroupInfo.
 pub const NEXT: u16 = 0xF0C0;
@@ -108,22 +106,6 @@ pub(super) fn info_extensions(tail: &Tail) -> Extensions {
         ),
         Extension::new(ExtensionType(NEXT), &tail.next),
     )
-}
-
-/// The GroupInfo of an epoch, rebuilt from what was folded and what stands in the commit's entry.
-pub(super) fn rebuild_info(
-    context: GroupContext,
-    confirmation_tag: Digest,
-    signer: LeafIndex,
-    tail: &Tail,
-) -> GroupInfo {
-    GroupInfo {
-        context,
-        extensions: info_extensions(tail),
-        confirmation_tag,
-        signer,
-        signature: tail.signature.clone(),
-    }
 }
 
 /// The tail in a GroupInfo whose extensions are exactly ours.

@@ -1,0 +1,166 @@
+//! Saving a conversation in parts: those of the group, and three kinds of our own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::facts::{Cursor, Facts};
+use super::roster::Roster;
+use super::state::read_extensions;
+use super::view::{Head, Mark, View};
+use super::{Conversation, Error, Standing};
+use crate::mls::codec::{Decode, Encode, Malformed, Reader};
+use crate::mls::group::Group;
+use crate::mls::public_group::PublicGroup;
+use crate::mls::{self, PartId};
+
+const VERSION: u8 = 1;
+
+/// What changes at commits.
+const FACTS: PartId = PartId {
+    kind: 0x80,
+    index: 0,
+};
+/// What changes with each entry.
+const CURSOR: PartId = PartId {
+    kind: 0x81,
+    index: 0,
+};
+/// Running hashes of the view, one for each entry.
+const MARK: u8 = 0x82;
+
+/// What the store lacks.
+#[derive(Debug)]
+pub(super) struct Unsaved {
+    pub(super) facts: bool,
+    pub(super) cursor: bool,
+    /// Parts of secrets that the store has.
+    secrets: BTreeSet<PartId>,
+    /// Parts of secrets that the store has to delete.
+    dropped: BTreeSet<PartId>,
+}
+
+impl Unsaved {
+    /// Nothing was saved yet.
+    pub(super) fn all() -> Self {
+        Self {
+            facts: true,
+            cursor: true,
+            secrets: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+        }
+    }
+
+    /// The secrets of the group that was saved are gone.
+    pub(super) fn drop_secrets(&mut self) {
+        self.facts = true;
+        self.dropped.append(&mut self.secrets);
+    }
+}
+
+impl Conversation {
+    /// The parts that changed since the last call, each with its new bytes, or `None` if it is to be
+    /// deleted. All of them belong into one transaction, with what the reading gave.
+    pub fn take_changes(&mut self) -> Vec<(PartId, Option<Vec<u8>>)> {
+        let dropped = core::mem::take(&mut self.unsaved.dropped);
+        let mut changes: BTreeMap<_, _> = dropped.into_iter().map(|part| (part, None)).collect();
+        changes.extend(match &mut self.standing {
+            Standing::Member(group) => group.take_changes(),
+            Standing::Outside(public) => public.take_changes(),
+        });
+        for (part, bytes) in &changes {
+            if bytes.is_none() {
+                self.unsaved.secrets.remove(part);
+            } else if !PublicGroup::holds_part(*part) {
+                self.unsaved.secrets.insert(*part);
+            }
+        }
+        if core::mem::take(&mut self.unsaved.facts) {
+            let is_member = matches!(self.standing, Standing::Member(_));
+            changes.insert(FACTS, Some(pack(&u8::from(is_member), &self.facts)));
+        }
+        let marks = self.view.take_changes();
+        if core::mem::take(&mut self.unsaved.cursor) || !marks.is_empty() {
+            changes.insert(CURSOR, Some(pack(&self.cursor, &self.view.head())));
+        }
+        changes.extend(marks.into_iter().map(|(index, mark)| {
+            let bytes = mark.map(|mark| mark.to_bytes());
+            (PartId { kind: MARK, index }, bytes)
+        }));
+        changes.into_iter().collect()
+    }
+
+    /// Puts a conversation together from all of its saved parts.
+    ///
+    /// # Errors
+    /// [`mls::Error::CorruptState`] if parts are missing or strange.
+    pub fn load(parts: impl IntoIterator<Item = (PartId, Vec<u8>)>) -> Result<Self, Error> {
+        let mut own = BTreeMap::new();
+        let mut marks = BTreeMap::new();
+        let mut group = Vec::new();
+        for (part, bytes) in parts {
+            match part {
+                FACTS | CURSOR => {
+                    own.insert(part, bytes);
+                }
+                PartId { kind: MARK, index } => {
+                    marks.insert(index, Mark::decode_exact(&bytes)?);
+                }
+                _ => group.push((part, bytes)),
+            }
+        }
+        let corrupt = Error::Mls(mls::Error::CorruptState);
+        let facts = own.remove(&FACTS).ok_or(corrupt)?;
+        let cursor = own.remove(&CURSOR).ok_or(corrupt)?;
+        let (is_member, facts) = unpack(&facts, |reader| {
+            Ok((u8::decode(reader)? == 1, Facts::decode(reader)?))
+        })?;
+        let (cursor, head) = unpack(&cursor, |reader| {
+            Ok((Cursor::decode(reader)?, Head::decode(reader)?))
+        })?;
+        let secrets = group.iter().map(|(part, _)| *part);
+        let secrets = secrets
+            .filter(|part| !PublicGroup::holds_part(*part))
+            .collect();
+        let standing = if is_member {
+            Standing::Member(Box::new(Group::load(group)?))
+        } else {
+            Standing::Outside(Box::new(PublicGroup::load(group)?))
+        };
+        let public = standing.public();
+        let context = read_extensions(public.extensions()).map_err(|_| corrupt)?;
+        let roster = Roster::verify(public.leaves(), &context).map_err(|_| corrupt)?;
+        Ok(Self {
+            standing,
+            context,
+            roster,
+            facts,
+            cursor,
+            view: View::load(head, &mut marks),
+            unsaved: Unsaved {
+                facts: false,
+                cursor: false,
+                secrets,
+                dropped: BTreeSet::new(),
+            },
+        })
+    }
+}
+
+fn pack(first: &impl Encode, second: &impl Encode) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    first.encode(&mut out);
+    second.encode(&mut out);
+    out
+}
+
+fn unpack<T>(
+    bytes: &[u8],
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
+) -> Result<T, Malformed> {
+    let mut reader = Reader::new(bytes);
+    if u8::decode(&mut reader)? != VERSION {
+        return Err(Malformed);
+    }
+    let value = read(&mut reader)?;
+    reader.finish()?;
+    Ok(value)
+}

@@ -1,0 +1,407 @@
+//! Writing: messages, commits, handovers. Nothing changes until it is read back from the log, the
+//! sender's ratchet aside.
+
+use std::collections::BTreeSet;
+
+use rand_core::CryptoRng;
+
+use super::context::{AssistantPolicy, ContextExtension, Permissions, Role};
+use super::entry::{CommitEntry, Entry, Tail};
+use super::handover::{Handover, Place};
+use super::join::{self, Claimed};
+use super::knock::{Knock, KnockKey};
+use super::state::{group_extensions, info_extensions};
+use super::verdict::judge;
+use super::{Conversation, Error, Me, Standing, State, successor_seed};
+use crate::crypto::Secret;
+use crate::id::{AccountId, DeviceId};
+use crate::identity::MAX_DEVICES;
+use crate::mls::codec::Encode;
+use crate::mls::framing::MlsMessage;
+use crate::mls::group::{CommitPlan, ExternalJoin, Group, PathChoice, PendingCommit};
+use crate::mls::public_group::PublicGroup;
+use crate::mls::tree_math::LeafIndex;
+
+/// What a commit shall change; everything that goes together goes into one commit.
+///
+/// Accounts on `leaving` are removed along with it. [`Change::default`] does only that, and
+/// [`Change::fresh_path`] brings fresh keys even if nothing else changes.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Devices to add.
+    pub add: Vec<Claimed>,
+    /// Other accounts to remove, with all their devices.
+    pub remove: Vec<AccountId>,
+    /// Own devices to remove.
+    pub remove_devices: Vec<DeviceId>,
+    /// Own devices to remove for ever: their keys go on the list of revoked ones.
+    pub revoke_devices: Vec<DeviceId>,
+    /// Whether the own account leaves.
+    pub leave: bool,
+    /// A new title.
+    pub title: Option<String>,
+    /// A new pointer to the picture.
+    pub picture: Option<Vec<u8>>,
+    /// New roles.
+    pub roles: Vec<(AccountId, Role)>,
+    /// New permissions.
+    pub permissions: Option<Permissions>,
+    /// A new assistant policy.
+    pub assistant: Option<AssistantPolicy>,
+    /// Whether to commit even if nothing changes but our keys.
+    pub fresh_path: bool,
+}
+
+impl Change {
+    /// Adds devices.
+    #[must_use]
+    pub fn add(devices: Vec<Claimed>) -> Self {
+        Self {
+            add: devices,
+            ..Self::default()
+        }
+    }
+
+    /// Removes another account.
+    #[must_use]
+    pub fn remove(account: AccountId) -> Self {
+        Self {
+            remove: vec![account],
+            ..Self::default()
+        }
+    }
+
+    /// Leaves with all own devices.
+    #[must_use]
+    pub fn leave() -> Self {
+        Self {
+            leave: true,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the title.
+    #[must_use]
+    pub fn title(title: impl Into<String>) -> Self {
+        Self {
+            title: Some(title.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Sets an account's role.
+    #[must_use]
+    pub fn role(account: AccountId, role: Role) -> Self {
+        Self {
+            roles: vec![(account, role)],
+            ..Self::default()
+        }
+    }
+
+    /// Brings fresh keys.
+    #[must_use]
+    pub fn fresh_path() -> Self {
+        Self {
+            fresh_path: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// A commit of our own, ready to be appended.
+#[derive(Clone, Debug)]
+pub struct OwnCommit {
+    /// The entry's inner bytes.
+    pub inner: Vec<u8>,
+    /// The secrets of the epoch that it starts; stored before the append and given back to
+    /// [`Conversation::read`] when the entry comes from the log.
+    pub pending: Secret,
+    /// The Welcome to lie beside it, if it adds anybody.
+    pub welcome: Option<Vec<u8>>,
+    /// Those whom it adds; each is owed a notice.
+    pub added: Vec<Claimed>,
+    entry: CommitEntry,
+}
+
+impl Conversation {
+    /// Encrypts a message in the newest epoch: the entry's inner bytes. The changed parts must be
+    /// stored before the bytes leave.
+    ///
+    /// # Errors
+    /// [`Error::NotMember`], [`Error::NotAdmitted`] after leaving, [`Error::Closed`], or
+    /// [`Error::NeedsPath`] where a commit with a fresh path has to come first.
+    pub fn seal_message(
+        &mut self,
+        content: &[u8],
+        me: &Me<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, Error> {
+        self.may_write(me)?;
+        let Standing::Member(group) = &mut self.standing else {
+            return Err(Error::NotMember);
+        };
+        if self.facts.needs_path || self.facts.tail_true != Some(true) {
+            return Err(Error::NeedsPath);
+        }
+        let said = self.view.say(self.facts.log, self.cursor.position);
+        let message = group.encrypt(content, &said, me.device_key, rng)?;
+        Ok(Entry::Message(message).encode())
+    }
+
+    /// Makes a commit.
+    ///
+    /// # Errors
+    /// [`Error::AlreadySo`] if nothing would change, [`Error::NotAllowed`] and others if the commit
+    /// would count for nobody.
+    pub fn commit(
+        &self,
+        change: Change,
+        me: &Me<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<OwnCommit, Error> {
+        self.may_write(me)?;
+        let Standing::Member(group) = &self.standing else {
+            return Err(Error::NotMember);
+        };
+        let context = self.context_after(&change, me)?;
+        let removes = self.leaves_to_remove(&change, me)?;
+        let standing = |device: &Claimed| {
+            let leaf = self.roster.leaf_of_key(&device.device.key);
+            leaf.is_some_and(|leaf| !removes.contains(&leaf))
+        };
+        let added: Vec<_> = change
+            .add
+            .into_iter()
+            .filter(|device| !standing(device))
+            .collect();
+        let same = context == self.context && removes.is_empty() && added.is_empty();
+        if same && !change.fresh_path {
+            return Err(Error::AlreadySo);
+        }
+        let own = self.public().leaf(group.own_leaf());
+        let own = own.ok_or(Error::NotMember)?;
+        let plan = CommitPlan {
+            extensions: (context != self.context).then(|| group_extensions(&context)),
+            removes: removes.into_iter().map(LeafIndex::new).collect(),
+            adds: added.iter().map(|device| device.package.clone()).collect(),
+            path: PathChoice::Always,
+            leaf: join::renewed_leaf(own, me, self.public().suite()),
+            authenticated_data: self.view.say(self.facts.log, self.cursor.position),
+        };
+        let pending = group.commit(plan, me.device_key, rng)?;
+        self.complete(&pending, added, me, rng)
+    }
+
+    /// Comes in, or back in, by an external commit to the folded epoch. A leaf of this device goes
+    /// with it; where the account has ten other devices, its first one goes.
+    ///
+    /// # Errors
+    /// [`Error::NotAdmitted`] if the own account is not in the tree or is leaving,
+    /// [`Error::Revoked`] if this device's key was revoked, [`Error::Closed`].
+    pub fn rejoin(&self, me: &Me<'_>, rng: &mut impl CryptoRng) -> Result<OwnCommit, Error> {
+        self.may_write(me)?;
+        let key = *me.device_key.public().as_bytes();
+        if self.context.revoked.contains(&key) {
+            return Err(Error::Revoked);
+        }
+        let mut devices = self
+            .roster
+            .devices(me.account)
+            .map(|device| device.sender.leaf);
+        let first = devices.next().ok_or(Error::NotAdmitted)?;
+        let full = devices.count() + 1 >= MAX_DEVICES;
+        let remove = self.roster.leaf_of_key(&key).or(full.then_some(first));
+        let join = ExternalJoin {
+            leaf: join::leaf_content(me, self.public().suite()),
+            remove: remove.map(LeafIndex::new),
+            authenticated_data: self.view.say(self.facts.log, self.cursor.position),
+        };
+        let external_pub = &self.facts.tail.external_pub;
+        let pending = Group::join_external(self.public(), external_pub, join, me.device_key, rng)?;
+        self.complete(&pending, Vec::new(), me, rng)
+    }
+
+    /// Tree and GroupInfo after an own commit, to lie beside it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the conversation has moved on since the commit was made.
+    pub fn state_after(&self, commit: &OwnCommit) -> Result<State, Error> {
+        let judged = judge(self.public(), &self.roster, &self.context, &commit.entry)?;
+        let mut public = self.public().clone();
+        public.merge(judged.staged)?;
+        let author = LeafIndex::new(judged.author.leaf);
+        Ok(state_of(&public, author, &commit.entry.tail))
+    }
+
+    /// Tree and GroupInfo of the newest epoch, to open the next log with.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let author = LeafIndex::new(self.facts.author.leaf);
+        state_of(self.public(), author, &self.facts.tail)
+    }
+
+    /// Compares a state that lies beside the newest commit, or opens this log, with the truth;
+    /// nothing if it lies elsewhere or the epoch has passed.
+    pub fn check_state(&mut self, position: u64, state: &[u8]) -> Option<bool> {
+        if position != self.facts.counted {
+            return None;
+        }
+        let is_true = self.state().encode() == state;
+        if is_true && self.facts.state_at != Some(position) {
+            self.facts.state_at = Some(position);
+            self.facts.commits_since_state = 0;
+            self.unsaved.facts = true;
+        }
+        Some(is_true)
+    }
+
+    /// The handover of the newest commit, if one is due and we may: its entry's inner bytes.
+    #[must_use]
+    pub fn handover(&self, me: &Me<'_>) -> Option<Vec<u8>> {
+        let Standing::Member(group) = &self.standing else {
+            return None;
+        };
+        let own = self.roster.device(group.own_leaf().get())?;
+        let due = self.facts.handover_due && !self.facts.closed && self.facts.counted > 0;
+        if !due || self.facts.tail_true != Some(true) || !self.may_hand_over(own) {
+            return None;
+        }
+        let anchor = self.anchor();
+        let place = Place {
+            group: self.id(),
+            log: self.facts.log,
+            epoch: anchor.epoch,
+            transcript: anchor.transcript,
+            leaf: group.own_leaf(),
+        };
+        Some(Entry::Handover(Handover::sign(place, me.device_key)).encode())
+    }
+
+    /// A knock at this log: the entry's inner bytes, and the key to its answers.
+    pub fn knock(&self, me: &Me<'_>, rng: &mut impl CryptoRng) -> (Vec<u8>, KnockKey) {
+        Knock::new(self.id(), self.facts.log, me, rng)
+    }
+
+    fn may_write(&self, me: &Me<'_>) -> Result<(), Error> {
+        if self.facts.closed {
+            return Err(Error::Closed);
+        }
+        if self.context.leaving.contains(&me.account) {
+            return Err(Error::NotAdmitted);
+        }
+        Ok(())
+    }
+
+    fn context_after(&self, change: &Change, me: &Me<'_>) -> Result<ContextExtension, Error> {
+        let mut context = self.context.clone();
+        let going: Vec<_> = context
+            .leaving
+            .iter()
+            .chain(&change.remove)
+            .copied()
+            .collect();
+        for account in going {
+            context.roles.remove(&account);
+            context.leaving.remove(&account);
+        }
+        if change.leave {
+            context.leaving.insert(me.account);
+        }
+        for device in &change.revoke_devices {
+            let mut own = self.roster.devices(me.account);
+            let device = own.find(|own| own.sender.device == *device);
+            context
+                .revoked
+                .insert(device.ok_or(Error::UnknownMember)?.key);
+        }
+        for (account, role) in &change.roles {
+            let is_added = change.add.iter().any(|device| device.account() == *account);
+            if !self.roster.has_account(*account) && !is_added {
+                return Err(Error::UnknownMember);
+            }
+            match role {
+                Role::Member => context.roles.remove(account),
+                role => context.roles.insert(*account, *role),
+            };
+        }
+        if let Some(title) = &change.title {
+            context.title.clone_from(title);
+        }
+        if let Some(picture) = &change.picture {
+            context.picture.clone_from(picture);
+        }
+        context.permissions = change.permissions.unwrap_or(context.permissions);
+        context.assistant = change.assistant.unwrap_or(context.assistant);
+        if context.is_well_formed() {
+            Ok(context)
+        } else {
+            Err(Error::TooLong)
+        }
+    }
+
+    fn leaves_to_remove(&self, change: &Change, me: &Me<'_>) -> Result<BTreeSet<u32>, Error> {
+        let accounts = self.context.leaving.iter().chain(&change.remove);
+        let others = accounts.flat_map(|account| self.roster.devices(*account));
+        let own = self.roster.devices(me.account);
+        let own = own.filter(|device| {
+            let id = device.sender.device;
+            change.remove_devices.contains(&id) || change.revoke_devices.contains(&id)
+        });
+        let leaves: BTreeSet<_> = others.chain(own).map(|device| device.sender.leaf).collect();
+        let key = me.device_key.public();
+        let own_leaf = self.roster.leaf_of_key(key.as_bytes());
+        if change.remove.contains(&me.account)
+            || own_leaf.is_some_and(|leaf| leaves.contains(&leaf))
+        {
+            return Err(Error::NotAllowed);
+        }
+        Ok(leaves)
+    }
+
+    /// Announces the new epoch's keys, signs its GroupInfo, and refuses what the verdict would.
+    fn complete(
+        &self,
+        pending: &PendingCommit,
+        added: Vec<Claimed>,
+        me: &Me<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<OwnCommit, Error> {
+        let id = self.id();
+        let export = |label: &str, context: &[u8], len| pending.export(label, context, len);
+        let seed = successor_seed(id.as_bytes(), export)?;
+        let mut tail = Tail {
+            external_pub: pending.external_pub()?,
+            next: seed.next_check(id.as_bytes()),
+            signature: Vec::new(),
+        };
+        let mut info = pending
+            .public()
+            .group_info(info_extensions(&tail), Vec::new());
+        info.sign(me.device_key);
+        tail.signature.clone_from(&info.signature);
+        let entry = CommitEntry {
+            message: pending.message().to_vec(),
+            tail,
+        };
+        judge(self.public(), &self.roster, &self.context, &entry)?;
+        let welcome = if added.is_empty() {
+            None
+        } else {
+            Some(MlsMessage::Welcome(pending.welcome(&info, rng)?).to_bytes())
+        };
+        Ok(OwnCommit {
+            inner: Entry::Commit(entry.clone()).encode(),
+            pending: Secret::from(pending.to_bytes()),
+            welcome,
+            added,
+            entry,
+        })
+    }
+}
+
+fn state_of(public: &PublicGroup, author: LeafIndex, tail: &Tail) -> State {
+    State {
+        info: public.group_info(info_extensions(tail), author, tail.signature.clone()),
+        tree: public.tree().clone(),
+    }
+}

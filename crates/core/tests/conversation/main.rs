@@ -1,0 +1,11 @@
+//! Conversations end to end: one log, several devices, good commits and bad ones.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests; a failed step ends them"
+)]
+
+mod lab;
+mod life;
