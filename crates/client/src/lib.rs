@@ -1,3 +1,4 @@
 //! Placeholder.
 
 pub mod store;
+pub mod transport;

@@ -1,0 +1,317 @@
+//! The transport of native programs: HTTP requests and one WebSocket for each plane.
+//!
+//! The two planes share nothing that a server could join them by: each has its own connections,
+//! its own TLS sessions and its own socket. Sockets that break, or fall silent, are opened again
+//! after a random wait that doubles at each try; a request that succeeds ends the wait.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use corncrake_wire::limits::{APPEND_BODY, PAGE_BYTES};
+use corncrake_wire::{
+    ACCOUNT_SOCKET, AccessToken, AccountReply, AccountRequest, CONTENT_TYPE, ErrorCode, INFO_PATH,
+    LogId, OPEN_SOCKET, OpenReply, OpenRequest, Refusal, SESSION_HEADER, SessionToken,
+};
+use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response};
+use serde::Deserialize;
+use tokio::sync::{Mutex, Notify, OnceCell, mpsc};
+use tokio::task::JoinSet;
+use url::Url;
+
+use super::{Push, Transport, TransportError};
+
+mod account_socket;
+mod line;
+mod open_socket;
+
+/// The longest reply: what lies beside an entry, or a page.
+const MAX_REPLY: usize = APPEND_BODY + PAGE_BYTES;
+/// Pushes that wait for the engine; behind them the server waits.
+const PUSHES: usize = 64;
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    connect: Duration,
+    silence_before_ping: Duration,
+    silence_before_end: Duration,
+    first_retry: Duration,
+    last_retry: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(20),
+            silence_before_ping: Duration::from_secs(corncrake_wire::limits::PING_AFTER),
+            silence_before_end: Duration::from_secs(corncrake_wire::limits::CLOSE_AFTER),
+            first_retry: Duration::from_secs(1),
+            last_retry: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A server reached over HTTP.
+///
+/// It is made inside a tokio runtime, on which its sockets live until it is dropped. The open
+/// plane's socket is kept up from the start, the account plane's from the first
+/// [`watch_inbox`](Transport::watch_inbox) on.
+#[derive(Debug)]
+pub struct HttpTransport {
+    server: Arc<Server>,
+    to_account: mpsc::UnboundedSender<account_socket::Watch>,
+    to_open: mpsc::UnboundedSender<open_socket::Order>,
+    pushes: Mutex<mpsc::Receiver<Push>>,
+    _sockets: JoinSet<()>,
+}
+
+/// Where the two planes are, and how to reach them.
+#[derive(Debug)]
+struct Server {
+    account: Client,
+    open: Client,
+    base: Url,
+    open_base: OnceCell<Url>,
+    /// Told when the server has answered: whoever waits to reconnect tries at once.
+    reached: Notify,
+    pace: Pace,
+}
+
+/// What the server says about itself, as far as it matters here.
+#[derive(Deserialize)]
+struct Info {
+    open_url: Option<String>,
+}
+
+/// The body of a refusal (RFC 9457).
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    retry_after: Option<u32>,
+}
+
+impl HttpTransport {
+    /// A transport to the server whose account plane has the base URL `server`. Nothing is said
+    /// before the first request or the runtime's next turn, so this works offline.
+    ///
+    /// # Errors
+    /// [`TransportError::Malformed`] if `server` is no HTTP URL, [`TransportError::Unreachable`]
+    /// if this machine lacks what TLS needs.
+    pub fn new(server: &str) -> Result<Self, TransportError> {
+        Self::with_pace(server, Pace::default())
+    }
+
+    fn with_pace(server: &str, pace: Pace) -> Result<Self, TransportError> {
+        let server = Arc::new(Server {
+            account: client(pace)?,
+            open: client(pace)?,
+            base: base_url(server)?,
+            open_base: OnceCell::new(),
+            reached: Notify::new(),
+            pace,
+        });
+        let (to_account, watches) = mpsc::unbounded_channel();
+        let (to_open, orders) = mpsc::unbounded_channel();
+        let (push, pushes) = mpsc::channel(PUSHES);
+        let mut sockets = JoinSet::new();
+        sockets.spawn(account_socket::keep_up(
+            Arc::clone(&server),
+            watches,
+            push.clone(),
+        ));
+        sockets.spawn(open_socket::keep_up(Arc::clone(&server), orders, push));
+        Ok(Self {
+            server,
+            to_account,
+            to_open,
+            pushes: Mutex::new(pushes),
+            _sockets: sockets,
+        })
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn account(
+        &self,
+        session: Option<SessionToken>,
+        request: AccountRequest,
+    ) -> Result<AccountReply, TransportError> {
+        let url = join(&self.server.base, request.path());
+        let mut post = self.server.account.post(url).body(request.encode());
+        if let Some(session) = session {
+            let mut value = HeaderValue::from_str(&session.to_header())
+                .map_err(|_| TransportError::Malformed)?;
+            value.set_sensitive(true);
+            post = post.header(SESSION_HEADER, value);
+        }
+        let body = self.server.post(post).await?;
+        request
+            .decode_reply(&body)
+            .map_err(|_| TransportError::Malformed)
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<OpenReply, TransportError> {
+        let url = join(self.server.open_base().await?, request.path());
+        let post = self.server.open.post(url).body(request.encode());
+        let body = self.server.post(post).await?;
+        request
+            .decode_reply(&body)
+            .map_err(|_| TransportError::Malformed)
+    }
+
+    fn watch_inbox(&self, session: SessionToken, after: u64) {
+        // The sockets' tasks end with this transport only, so there is always a receiver.
+        let _ = self
+            .to_account
+            .send(account_socket::Watch { session, after });
+    }
+
+    fn watch(&self, token: AccessToken, after: u64) {
+        let _ = self
+            .to_open
+            .send(open_socket::Order::Watch { token, after });
+    }
+
+    fn unwatch(&self, log: LogId) {
+        let _ = self.to_open.send(open_socket::Order::Unwatch(log));
+    }
+
+    async fn next(&self) -> Push {
+        match self.pushes.lock().await.recv().await {
+            Some(push) => push,
+            // Both sockets' tasks have ended, which they do only when this is dropped.
+            None => core::future::pending().await,
+        }
+    }
+}
+
+impl Server {
+    async fn post(&self, request: RequestBuilder) -> Result<Vec<u8>, TransportError> {
+        let request = request.header(CONTENT_TYPE_HEADER, CONTENT_TYPE);
+        let response = request
+            .send()
+            .await
+            .map_err(|_| TransportError::Unreachable)?;
+        self.reached.notify_waiters();
+        answer(response).await
+    }
+
+    /// The base URL of the open plane, which the server names when first asked.
+    async fn open_base(&self) -> Result<&Url, TransportError> {
+        let ask = async || {
+            let request = self.account.get(join(&self.base, INFO_PATH));
+            let response = request
+                .send()
+                .await
+                .map_err(|_| TransportError::Unreachable)?;
+            let info: Info = serde_json::from_slice(&answer(response).await?)
+                .map_err(|_| TransportError::Malformed)?;
+            match info.open_url {
+                None => Ok(self.base.clone()),
+                Some(url) => {
+                    let open = base_url(&url)?;
+                    let downgrade = self.base.scheme() == "https" && open.scheme() != "https";
+                    if downgrade {
+                        Err(TransportError::Malformed)
+                    } else {
+                        Ok(open)
+                    }
+                }
+            }
+        };
+        self.open_base.get_or_try_init(ask).await
+    }
+
+    fn account_socket(&self) -> RequestBuilder {
+        self.account.get(join(&self.base, ACCOUNT_SOCKET))
+    }
+
+    async fn open_socket(&self) -> Result<RequestBuilder, TransportError> {
+        Ok(self.open.get(join(self.open_base().await?, OPEN_SOCKET)))
+    }
+}
+
+/// A client of its own: nothing of its connections is shared with another's.
+fn client(pace: Pace) -> Result<Client, TransportError> {
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .redirect(Policy::none())
+        .referer(false)
+        .connect_timeout(pace.connect)
+        .read_timeout(pace.silence_before_end)
+        .tcp_nodelay(true)
+        .build()
+        .map_err(|_| TransportError::Unreachable)
+}
+
+fn base_url(text: &str) -> Result<Url, TransportError> {
+    let mut url = Url::parse(text).map_err(|_| TransportError::Malformed)?;
+    if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
+        return Err(TransportError::Malformed);
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// Where the open plane is; a server reached over TLS can't send its clients to one without.
+fn open_base(base: &Url, named: Option<&str>) -> Result<Url, TransportError> {
+    let Some(named) = named else {
+        return Ok(base.clone());
+    };
+    let open = base_url(named)?;
+    if base.scheme() == "https" && open.scheme() != "https" {
+        return Err(TransportError::Malformed);
+    }
+    Ok(open)
+}
+
+/// A server may live below a path of its host.
+fn join(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url
+}
+
+/// The body of a reply, or why there is none.
+async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|_| TransportError::Unreachable)?
+    {
+        if body.len() + chunk.len() > MAX_REPLY {
+            return Err(TransportError::Malformed);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if status.is_success() {
+        return Ok(body);
+    }
+    let problem = serde_json::from_slice::<Problem>(&body).ok();
+    let code = problem
+        .as_ref()
+        .and_then(|problem| ErrorCode::from_name(&problem.code));
+    match (code, problem) {
+        // The server doesn't know itself what it has done.
+        (Some(ErrorCode::Internal), _) => Err(TransportError::Unreachable),
+        (
+            Some(code),
+            Some(Problem {
+                code: _,
+                retry_after,
+            }),
+        ) => Err(TransportError::Refused(Refusal { code, retry_after })),
+        // Not our server speaks, but something in between.
+        _ if status.is_server_error() => Err(TransportError::Unreachable),
+        _ => Err(TransportError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

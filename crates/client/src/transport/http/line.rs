@@ -1,0 +1,166 @@
+//! One socket to the server: frames, heartbeat, and the wait before the next try.
+
+use core::time::Duration;
+
+use corncrake_wire::frames::Hello;
+use corncrake_wire::limits::{COMMIT, PAGE_BYTES};
+use corncrake_wire::{ClientFrame, Refusal, ServerFrame, VERSION};
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::RequestBuilder;
+use reqwest::header::RETRY_AFTER;
+use reqwest_websocket::{Bytes, Message, Upgrade as _, WebSocket};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tungstenite::protocol::WebSocketConfig;
+
+use super::{Pace, Server};
+
+/// The longest frame from the server: a page, or one entry of the largest size.
+const MAX_FRAME: usize = COMMIT + PAGE_BYTES;
+
+/// A socket is no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// The server asked not to come back before.
+    pub(super) retry_after: Option<u32>,
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            retry_after: refusal.retry_after,
+        }
+    }
+}
+
+/// An open socket that has said hello.
+pub(super) struct Line {
+    socket: WebSocket,
+    pace: Pace,
+    heard: Instant,
+    pinged: bool,
+}
+
+impl Line {
+    pub(super) async fn open(request: RequestBuilder, pace: Pace) -> Result<(Self, Hello), Lost> {
+        let attempt = timeout(pace.connect, Self::connect(request, pace));
+        attempt.await.unwrap_or(Err(Lost::default()))
+    }
+
+    async fn connect(request: RequestBuilder, pace: Pace) -> Result<(Self, Hello), Lost> {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_FRAME))
+            .max_frame_size(Some(MAX_FRAME));
+        let upgrade = request.upgrade().web_socket_config(config);
+        let response = upgrade.send().await.map_err(|_| Lost::default())?;
+        let seconds = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        let retry_after = seconds.and_then(|seconds| seconds.parse().ok());
+        let socket = response
+            .into_websocket()
+            .await
+            .map_err(|_| Lost { retry_after })?;
+        let mut line = Self {
+            socket,
+            pace,
+            heard: Instant::now(),
+            pinged: false,
+        };
+        match line.next().await? {
+            ServerFrame::Hello(hello) if hello.version == VERSION => Ok((line, hello)),
+            ServerFrame::Refused { refusal, about: _ } => Err(refusal.into()),
+            _ => Err(Lost::default()),
+        }
+    }
+
+    pub(super) async fn send(&mut self, frame: &ClientFrame) -> Result<(), Lost> {
+        let message = Message::Binary(Bytes::from(corncrake_wire::encode(frame)));
+        let sent = timeout(self.pace.silence_before_end, self.socket.send(message)).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Lost::default()),
+        }
+    }
+
+    /// The next frame that isn't heartbeat. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<ServerFrame, Lost> {
+        loop {
+            let patience = if self.pinged {
+                self.pace.silence_before_end
+            } else {
+                self.pace.silence_before_ping
+            };
+            let message = tokio::select! {
+                message = self.socket.next() => message,
+                () = sleep_until(self.heard + patience) => {
+                    if self.pinged {
+                        return Err(Lost::default());
+                    }
+                    self.send(&ClientFrame::Ping(0)).await?;
+                    self.pinged = true;
+                    continue;
+                }
+            };
+            let bytes = match message {
+                Some(Ok(Message::Binary(bytes))) => bytes,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    self.hear();
+                    continue;
+                }
+                _ => return Err(Lost::default()),
+            };
+            self.hear();
+            match corncrake_wire::decode(&bytes).map_err(|_| Lost::default())? {
+                ServerFrame::Ping(number) => self.send(&ClientFrame::Pong(number)).await?,
+                ServerFrame::Pong(_) => {}
+                frame => return Ok(frame),
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        self.heard = Instant::now();
+        self.pinged = false;
+    }
+}
+
+/// The wait before a socket is opened again: random, doubled at each try.
+pub(super) struct Backoff {
+    pace: Pace,
+    most: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            most: pace.first_retry,
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.most = self.pace.first_retry;
+    }
+
+    /// Waits at least as long as the server asked, else until `server` is known to be reachable
+    /// or the time is up.
+    pub(super) async fn wait(&mut self, server: &Server, lost: Lost) {
+        let fraction = random_fraction();
+        let least = self.pace.first_retry.mul_f64(fraction);
+        let rest = self.most.mul_f64(fraction).saturating_sub(least);
+        self.most = (self.most * 2).min(self.pace.last_retry);
+        let asked = Duration::from_secs(lost.retry_after.unwrap_or(0).into());
+        sleep(asked.min(self.pace.last_retry) + least).await;
+        tokio::select! {
+            () = sleep(rest) => {}
+            () = server.reached.notified() => {}
+        }
+    }
+}
+
+/// A number from 0 up to 1.
+fn random_fraction() -> f64 {
+    let number = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(number) / (f64::from(u32::MAX) + 1.0)
+}
