@@ -83,8 +83,13 @@ impl KeyPackage {
             extensions: content.extensions,
             signature: Vec::new(),
         };
-        package.signature = signer.sign_with_label(LABEL, &package.to_be_signed());
+        package.sign(signer);
         (package, keys)
+    }
+
+    /// Signs the package; its leaf has been signed before.
+    pub fn sign(&mut self, signer: &SignatureKey) {
+        self.signature = signer.sign_with_label(LABEL, &self.to_be_signed());
     }
 
     /// `KeyPackageTBS`.

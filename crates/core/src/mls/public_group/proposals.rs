@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::codec::Encode;
-use super::super::extension::{ExtensionType, Extensions, ExternalSender};
+use super::super::extension::Extensions;
 use super::super::framing::{AuthenticatedContent, Content, Sender};
 use super::super::key_package::KeyPackage;
 use super::super::leaf_node::LeafNode;
@@ -177,8 +177,8 @@ impl ProposalList {
 }
 
 impl PublicGroup {
-    /// Verifies a message that carries a proposal and remembers it for a commit of this epoch
-    /// (§12.1).
+    /// Verifies a message in which a member proposes something and remembers it for a commit of
+    /// this epoch (§12.1).
     ///
     /// # Errors
     /// [`Error::WrongGroup`], [`Error::WrongEpoch`], [`Error::InvalidSender`],
@@ -193,29 +193,11 @@ impl PublicGroup {
             return Err(Error::Unsupported);
         };
         let sender = message.content.sender;
-        let key = match (sender, proposal) {
-            (Sender::Member(index), _) => self.leaf(index).map(|leaf| leaf.signature_key.clone()),
-            (
-                Sender::External(index),
-                Proposal::Add(_)
-                | Proposal::Remove(_)
-                | Proposal::PreSharedKey(_)
-                | Proposal::ReInit(_)
-                | Proposal::GroupContextExtensions(_),
-            ) => {
-                let senders: Option<Vec<ExternalSender>> =
-                    self.extensions().parsed(ExtensionType::EXTERNAL_SENDERS)?;
-                let index = usize::try_from(index).unwrap_or(usize::MAX);
-                senders
-                    .and_then(|senders| senders.into_iter().nth(index))
-                    .map(|sender| sender.signature_key)
-            }
-            (Sender::NewMemberProposal, Proposal::Add(package)) => {
-                Some(package.leaf_node.signature_key.clone())
-            }
-            (Sender::External(_) | Sender::NewMemberProposal | Sender::NewMemberCommit, _) => None,
+        let Sender::Member(index) = sender else {
+            return Err(Error::InvalidSender);
         };
-        message.verify_signature(&self.context, &key.ok_or(Error::InvalidSender)?)?;
+        let leaf = self.leaf(index).ok_or(Error::InvalidSender)?;
+        message.verify_signature(&self.context, &leaf.signature_key)?;
         cache
             .0
             .insert(message.proposal_reference(), (sender, proposal.clone()));

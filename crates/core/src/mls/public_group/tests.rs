@@ -20,6 +20,7 @@ use crate::crypto::hpke::HpkePrivateKey;
 use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Digest, Suite};
 
+mod forged;
 mod measured;
 
 pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
