@@ -1,0 +1,74 @@
+//! What goes wrong, with a stable code, and the exit code that goes with it.
+
+use std::process::ExitCode;
+
+use corncrake::Error;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The stable code.
+    pub(crate) code: String,
+    /// What is wrong and what to do about it.
+    pub(crate) message: String,
+    /// Who has to act.
+    pub(crate) exit: Exit,
+}
+
+/// How the program ends; see `--help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done = 0,
+    Refused = 1,
+    Offline = 3,
+    Files = 4,
+    Server = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Refused => Self::from(1),
+            Exit::Offline => Self::from(3),
+            Exit::Files => Self::from(4),
+            Exit::Server => Self::from(5),
+        }
+    }
+}
+
+impl Failure {
+    /// The person has to ask for something else.
+    pub(crate) fn refused(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            exit: Exit::Refused,
+        }
+    }
+
+    /// The home folder or something in it cannot be used.
+    pub(crate) fn home(message: impl Into<String>) -> Self {
+        Self {
+            code: "home_unusable".to_owned(),
+            message: message.into(),
+            exit: Exit::Files,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Offline => Exit::Offline,
+            Error::Store(_) | Error::Closed => Exit::Files,
+            Error::Server(..) | Error::Untrue(_) => Exit::Server,
+            _ => Exit::Refused,
+        };
+        Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            exit,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What can be typed after `corncrake`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused: the message says what to do, the code in brackets is stable
+  2  not understood: see --help
+  3  the server was not reached; what was to be sent is queued
+  4  the files in the home folder cannot be used
+  5  the server refused or answered something that does not hold
+
+CHAT is a username (the chat of two), #title of a group, or a chat's id or its first digits.
+Passwords are asked for at the terminal, or read as the first line of standard input.";
+
+/// End-to-end encrypted chats from a terminal.
+#[derive(Debug, Parser)]
+#[command(name = "corncrake", version, after_help = EXIT_CODES)]
+pub(crate) struct Options {
+    /// Folder for this device's store and its key [default: .corncrake in your home folder].
+    #[arg(long, global = true, env = "CORNCRAKE_HOME")]
+    pub(crate) home: Option<PathBuf>,
+    /// The server, such as <https://chat.example>; needed at first, then remembered.
+    #[arg(long, global = true, env = "CORNCRAKE_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Answers as JSON on standard output, errors as JSON on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a new account; this is its first device.
+    SignUp {
+        /// 3 to 32 of a-z, 0-9, '_', '.' and '-'.
+        name: String,
+    },
+    /// Makes this one more device of an existing account.
+    LogIn {
+        /// The account's username.
+        name: String,
+    },
+    /// Lists the chats.
+    Chats,
+    /// Sends a message and waits until it stands in the chat's log.
+    Send {
+        /// Username, #title or id.
+        chat: String,
+        /// What to say.
+        text: String,
+        /// Seconds to wait before leaving the message queued.
+        #[arg(long, default_value_t = 15)]
+        wait: u64,
+    },
+    /// Shows what happens, as it happens, until interrupted.
+    Listen,
+    /// Shows the newest part of a chat.
+    History {
+        /// Username, #title or id.
+        chat: String,
+        /// How many lines.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Only lines before this number.
+        #[arg(long)]
+        before: Option<u64>,
+    },
+    /// Makes and changes groups.
+    #[command(subcommand)]
+    Group(Group),
+    /// Hides a chat and erases its history on this device.
+    Hide {
+        /// Username, #title or id.
+        chat: String,
+    },
+    /// Lists the devices of the account.
+    Devices,
+    /// Shows the safety number of you and somebody: equal on both sides if nobody stands between.
+    Verify {
+        /// Whom you compare with.
+        name: String,
+    },
+    /// Takes commands from standard input, one JSON object a line, and writes answers and events.
+    Session(Session),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Group {
+    /// Founds a group; you are its owner.
+    Create {
+        /// At most 128 bytes.
+        title: String,
+        /// Usernames.
+        names: Vec<String>,
+    },
+    /// Adds people.
+    Add {
+        /// #title or id.
+        chat: String,
+        /// Usernames.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Removes people.
+    Remove {
+        /// #title or id.
+        chat: String,
+        /// Usernames.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Leaves a group with all your devices.
+    Leave {
+        /// #title or id.
+        chat: String,
+    },
+    /// Gives a group another title.
+    Rename {
+        /// #title or id.
+        chat: String,
+        /// At most 128 bytes.
+        title: String,
+    },
+    /// Gives a member another role.
+    Role {
+        /// #title or id.
+        chat: String,
+        /// A username.
+        name: String,
+        /// What the member may do from now on.
+        role: RoleName,
+    },
+}
+
+/// The roles of a group.
+#[derive(Clone, Copy, Debug, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoleName {
+    /// May do everything.
+    Owner,
+    /// May add, remove and change where the group lets admins.
+    Admin,
+    /// Speaks and leaves.
+    Member,
+}
+
+/// A line such as `{"id": 1, "do": "send", "chat": "bob", "text": "hi"}` is answered by
+/// `{"id": 1, "ok": …}` or `{"id": 1, "error": {"code": …, "message": …}}`; answers come in the
+/// order of the lines. Events are lines with the field `event`; one counts as taken when the next
+/// one is written. The end of standard input ends the session.
+#[derive(Debug, Args)]
+pub(crate) struct Session {}

@@ -1,0 +1,181 @@
+//! Finding chats by what a person types, and waiting for the network as long as a person would.
+
+use std::time::Duration;
+
+use corncrake::{
+    Chat, ChatInfo, ChatKind, Client, Connection, ConversationId, Delivery, ItemKind, MessageId,
+    Standing,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::failure::Failure;
+
+const GLANCE: Duration = Duration::from_millis(50);
+/// How long a connection may be down before a command goes on without it.
+const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
+/// How many items from the end an own message is looked for.
+const RECENT: u32 = 100;
+
+/// How far the network let us come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Everything is read and sent.
+    Head,
+    /// Something is still on its way.
+    NotYet,
+    /// The server is not there.
+    Offline,
+}
+
+/// Waits until everything is read and sent, for `patience` at most.
+pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+    tokio::select! {
+        biased;
+        done = client.settle() => done.map(|()| Reach::Head).map_err(Failure::from),
+        reach = watch_connection(client, patience) => reach,
+    }
+}
+
+/// Waits until the server has been away for a while, or `patience` is over.
+async fn watch_connection(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+    let start = Instant::now();
+    let mut last_online = start;
+    while start.elapsed() < patience {
+        if client.connection().await? == Connection::Online {
+            last_online = Instant::now();
+        } else if last_online.elapsed() > PATIENCE_OFFLINE {
+            return Ok(Reach::Offline);
+        }
+        sleep(GLANCE).await;
+    }
+    Ok(Reach::NotYet)
+}
+
+/// Waits until an own message stands in the log, for `patience` at most.
+pub(crate) async fn wait_sent(
+    client: &Client,
+    chat: &Chat,
+    message: MessageId,
+    patience: Duration,
+) -> Result<Delivery, Failure> {
+    let mut given_up = core::pin::pin!(watch_connection(client, patience));
+    loop {
+        let delivery = delivery(chat, message).await?;
+        if delivery != Delivery::Queued {
+            return Ok(delivery);
+        }
+        tokio::select! {
+            gone = &mut given_up => return gone.map(|_| Delivery::Queued),
+            () = sleep(GLANCE) => {}
+        }
+    }
+}
+
+async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> {
+    let page = chat.history(None, RECENT).await?;
+    let found = page.into_iter().find_map(|item| match item.what {
+        ItemKind::Message { id, delivery, .. } if id == message => Some(delivery),
+        _ => None,
+    });
+    Ok(found.unwrap_or(Delivery::Queued))
+}
+
+/// The chat that `name` names; the chat of two with a username is started if there is none.
+pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<Chat, Failure> {
+    match find_among(&client.chats().await?, name)? {
+        Some(id) => Ok(client.chat(id).await?),
+        None => Ok(client.start_chat(&[name]).await?),
+    }
+}
+
+/// The chat that `name` names.
+pub(crate) async fn find(client: &Client, name: &str) -> Result<Chat, Failure> {
+    match find_among(&client.chats().await?, name)? {
+        Some(id) => Ok(client.chat(id).await?),
+        None => Err(unknown(name)),
+    }
+}
+
+fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, Failure> {
+    if let Some(title) = name.strip_prefix('#') {
+        let groups = chats.iter().filter(|chat| {
+            chat.kind == ChatKind::Group
+                && chat.title == title
+                && !matches!(chat.standing, Standing::Left)
+        });
+        return only(groups, name)?.map(Some).ok_or_else(|| unknown(name));
+    }
+    let lower = name.to_ascii_lowercase();
+    let direct = chats
+        .iter()
+        .filter(|chat| chat.kind == ChatKind::Direct && !chat.hidden && chat.title == lower)
+        .map(|chat| chat.id)
+        .min();
+    if direct.is_some() {
+        return Ok(direct);
+    }
+    if name.len() >= 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return only(
+            chats
+                .iter()
+                .filter(|chat| chat.id.to_string().starts_with(&lower)),
+            name,
+        );
+    }
+    Ok(None)
+}
+
+fn only<'a>(
+    mut chats: impl Iterator<Item = &'a ChatInfo>,
+    name: &str,
+) -> Result<Option<ConversationId>, Failure> {
+    let first = chats.next().map(|chat| chat.id);
+    match chats.next() {
+        None => Ok(first),
+        Some(_) => Err(Failure::refused(
+            "ambiguous_chat",
+            format!("several chats are called {name}: use the id that `corncrake chats` shows"),
+        )),
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    let message = format!("this device knows no chat {name}: `corncrake chats` lists them");
+    Failure::refused("unknown_chat", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(first: u8, kind: ChatKind, title: &str) -> ChatInfo {
+        ChatInfo {
+            id: ConversationId::from_bytes([first; 32]),
+            kind,
+            title: title.to_owned(),
+            members: Vec::new(),
+            standing: Standing::Member,
+            hidden: false,
+            confirmed: true,
+            last_item: None,
+        }
+    }
+
+    #[test]
+    fn chats_are_found_by_name_title_and_id() {
+        let chats = [
+            chat(1, ChatKind::Direct, "bob"),
+            chat(2, ChatKind::Group, "bob"),
+            chat(3, ChatKind::Group, "twice"),
+            chat(4, ChatKind::Group, "twice"),
+        ];
+        let found = |name: &str| find_among(&chats, name).map_err(|failure| failure.code);
+        assert_eq!(found("Bob"), Ok(Some(chats[0].id)));
+        assert_eq!(found("#bob"), Ok(Some(chats[1].id)));
+        assert_eq!(found("02020202"), Ok(Some(chats[1].id)));
+        assert_eq!(found("0202020"), Ok(None));
+        assert_eq!(found("carol"), Ok(None));
+        assert_eq!(found("#carol"), Err("unknown_chat".to_owned()));
+        assert_eq!(found("#twice"), Err("ambiguous_chat".to_owned()));
+    }
+}

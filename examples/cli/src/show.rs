@@ -1,0 +1,336 @@
+//! What answers and events look like, for people and as JSON.
+
+use std::collections::BTreeMap;
+
+use corncrake::{
+    AccountId, ChatInfo, ChatKind, Client, Connection, Delivery, Event, EventKind, Item, ItemKind,
+    Role, Standing, Timestamp,
+};
+use serde_json::{Value, json};
+
+use crate::failure::{Exit, Failure};
+
+/// What a command answers.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// For programs.
+    pub(crate) json: Value,
+    /// For people.
+    pub(crate) text: String,
+    /// How the program ends after it.
+    pub(crate) exit: Exit,
+}
+
+impl Answer {
+    /// An answer after which the program ends well.
+    pub(crate) const fn new(json: Value, text: String) -> Self {
+        Self {
+            json,
+            text,
+            exit: Exit::Done,
+        }
+    }
+}
+
+/// The usernames that this device knows.
+#[derive(Debug, Default)]
+pub(crate) struct Names(BTreeMap<AccountId, String>);
+
+impl Names {
+    /// The names of everybody in the chats of this device.
+    pub(crate) async fn of(client: &Client) -> Result<Self, Failure> {
+        let mut names = Self::default();
+        let me = client.account().await?;
+        names.0.insert(me.id, me.username);
+        client
+            .chats()
+            .await?
+            .iter()
+            .for_each(|chat| names.learn(chat));
+        Ok(names)
+    }
+
+    /// Adds the names of a chat's members.
+    pub(crate) fn learn(&mut self, chat: &ChatInfo) {
+        let named = chat.members.iter().filter_map(|member| {
+            member
+                .name
+                .as_ref()
+                .map(|name| (member.account, name.clone()))
+        });
+        self.0.extend(named);
+    }
+
+    fn get(&self, account: &AccountId) -> String {
+        let short = || account.to_string().chars().take(8).collect();
+        self.0.get(account).cloned().unwrap_or_else(short)
+    }
+
+    fn all(&self, accounts: &[AccountId]) -> String {
+        accounts
+            .iter()
+            .map(|account| self.get(account))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Text of other people without what could command a terminal or turn its writing round.
+pub(crate) fn tame(text: &str) -> String {
+    let wild = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars()
+        .map(|c| if wild(c) { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// The stable name of a standing.
+pub(crate) const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Founding => "founding",
+        Standing::Joining => "joining",
+        Standing::Member => "member",
+        Standing::LockedOut => "locked_out",
+        Standing::Waiting => "waiting",
+        Standing::Removed => "removed",
+        Standing::Left => "left",
+    }
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+}
+
+const fn connection(connection: Connection) -> &'static str {
+    match connection {
+        Connection::Offline => "offline",
+        Connection::Connecting => "connecting",
+        Connection::Online => "online",
+    }
+}
+
+/// A chat as JSON.
+pub(crate) fn chat_json(chat: &ChatInfo) -> Value {
+    let members: Vec<_> = chat
+        .members
+        .iter()
+        .map(|member| {
+            json!({
+                "account": member.account.to_string(),
+                "name": member.name,
+                "role": role(member.role),
+                "devices": member.devices,
+                "me": member.is_me,
+            })
+        })
+        .collect();
+    json!({
+        "chat": chat.id.to_string(),
+        "kind": match chat.kind { ChatKind::Direct => "direct", ChatKind::Group => "group" },
+        "title": chat.title,
+        "members": members,
+        "standing": standing(chat.standing),
+        "hidden": chat.hidden,
+        "confirmed": chat.confirmed,
+        "last_item": chat.last_item,
+    })
+}
+
+/// A chat as a line.
+pub(crate) fn chat_line(chat: &ChatInfo) -> String {
+    let id: String = chat.id.to_string().chars().take(8).collect();
+    let mark = match chat.kind {
+        ChatKind::Direct => "",
+        ChatKind::Group => "#",
+    };
+    let people = chat
+        .members
+        .iter()
+        .filter_map(|member| member.name.as_deref());
+    let people = people.collect::<Vec<_>>().join(", ");
+    let mut line = format!("{id}  {mark}{}  ({people})", tame(&chat.title));
+    if chat.standing != Standing::Member {
+        line.push_str("  ");
+        line.push_str(standing(chat.standing));
+    }
+    if !chat.confirmed {
+        line.push_str("  not confirmed: only who invited you has spoken");
+    }
+    line
+}
+
+/// A line of a timeline as JSON.
+pub(crate) fn item_json(item: &Item, names: &Names) -> Value {
+    let list = |who: &[AccountId]| who.iter().map(|one| names.get(one)).collect::<Vec<_>>();
+    let what = match &item.what {
+        ItemKind::Message {
+            id,
+            sender,
+            text,
+            delivery,
+        } => {
+            let (state, code) = match delivery {
+                Delivery::Received => ("received", None),
+                Delivery::Queued => ("queued", None),
+                Delivery::Sent => ("sent", None),
+                Delivery::Failed(code) => ("failed", Some(code)),
+            };
+            json!({"kind": "message", "message": id.to_string(), "from": names.get(sender),
+                "text": text, "delivery": state, "code": code})
+        }
+        ItemKind::UnknownKind { id, sender } => {
+            json!({"kind": "unknown_kind", "message": id.to_string(), "from": names.get(sender)})
+        }
+        ItemKind::Unreadable { sender, code } => {
+            json!({"kind": "unreadable", "from": sender.map(|one| names.get(&one)), "code": code})
+        }
+        ItemKind::JoinedHere => json!({"kind": "joined_here"}),
+        ItemKind::Gap => json!({"kind": "gap"}),
+        ItemKind::Added { by, who } => {
+            json!({"kind": "added", "by": names.get(by), "who": list(who)})
+        }
+        ItemKind::Removed { by, who } => {
+            json!({"kind": "removed", "by": names.get(by), "who": list(who)})
+        }
+        ItemKind::Rejoined { who } => json!({"kind": "rejoined", "who": names.get(who)}),
+        ItemKind::Left { who } => json!({"kind": "left", "who": names.get(who)}),
+        ItemKind::Renamed { by, title } => {
+            json!({"kind": "renamed", "by": names.get(by), "title": title})
+        }
+        ItemKind::RolesChanged { by } => json!({"kind": "roles_changed", "by": names.get(by)}),
+        ItemKind::LockedOut { by } => json!({"kind": "locked_out", "by": names.get(by)}),
+        ItemKind::ViewDiffers { sender } => {
+            json!({"kind": "view_differs", "from": names.get(sender)})
+        }
+        _ => json!({"kind": "other"}),
+    };
+    let mut line = json!({"number": item.number, "at": item.at.0});
+    if let (Some(line), Value::Object(what)) = (line.as_object_mut(), what) {
+        line.extend(what);
+    }
+    line
+}
+
+/// A line of a timeline for people.
+pub(crate) fn item_line(item: &Item, names: &Names) -> String {
+    let what = match &item.what {
+        ItemKind::Message {
+            sender,
+            text,
+            delivery,
+            ..
+        } => {
+            let mark = match delivery {
+                Delivery::Received | Delivery::Sent => String::new(),
+                Delivery::Queued => "  (queued)".to_owned(),
+                Delivery::Failed(code) => format!("  (not sent: {code})"),
+            };
+            format!(
+                "{}: {}{mark}",
+                names.get(sender),
+                tame(text).replace('\n', "\n    ")
+            )
+        }
+        ItemKind::UnknownKind { sender, .. } => {
+            format!(
+                "{} sent something that needs a newer version",
+                names.get(sender)
+            )
+        }
+        ItemKind::Unreadable { code, .. } => format!("* something could not be read ({code})"),
+        ItemKind::JoinedHere => "* this device joined here".to_owned(),
+        ItemKind::Gap => "* this device was out; what was said meanwhile is not here".to_owned(),
+        ItemKind::Added { by, who } => format!("* {} added {}", names.get(by), names.all(who)),
+        ItemKind::Removed { by, who } => format!("* {} removed {}", names.get(by), names.all(who)),
+        ItemKind::Rejoined { who } => format!("* a device of {} came in", names.get(who)),
+        ItemKind::Left { who } => format!("* {} left", names.get(who)),
+        ItemKind::Renamed { by, title } => {
+            format!("* {} named the group {}", names.get(by), tame(title))
+        }
+        ItemKind::RolesChanged { by } => format!("* {} changed the roles", names.get(by)),
+        ItemKind::LockedOut { by } => {
+            let by = names.get(by);
+            format!("* a change by {by} shut this device out; you may want to remove {by}")
+        }
+        ItemKind::ViewDiffers { sender } => format!(
+            "* {} saw another history than you: the server may be lying to one of you",
+            names.get(sender)
+        ),
+        _ => "* something that needs a newer version".to_owned(),
+    };
+    format!("{:>5}  {}  {what}", item.number, clock(item.at))
+}
+
+/// An event as JSON.
+pub(crate) fn event_json(event: &Event, names: &Names) -> Value {
+    let what = match &event.what {
+        EventKind::Ready => json!({"event": "ready"}),
+        EventKind::Connection(state) => {
+            json!({"event": "connection", "connection": connection(*state)})
+        }
+        EventKind::ChatAdded(chat) => json!({"event": "chat_added", "chat": chat.to_string()}),
+        EventKind::ChatChanged(chat) => json!({"event": "chat_changed", "chat": chat.to_string()}),
+        EventKind::Item { chat, item } => {
+            json!({"event": "item", "chat": chat.to_string(), "item": item_json(item, names)})
+        }
+        _ => json!({"event": "other"}),
+    };
+    let mut line = json!({"sequence": event.sequence});
+    if let (Some(line), Value::Object(what)) = (line.as_object_mut(), what) {
+        line.extend(what);
+    }
+    line
+}
+
+/// An event for people; some are of no interest to them.
+pub(crate) fn event_line(event: &Event, title: Option<&str>, names: &Names) -> Option<String> {
+    let chat = || tame(title.unwrap_or("a chat"));
+    match &event.what {
+        EventKind::Connection(state) => Some(format!("* {}", connection(*state))),
+        EventKind::ChatAdded(_) => Some(format!("[{}] * new", chat())),
+        EventKind::Item { item, .. } => Some(format!("[{}] {}", chat(), item_line(item, names))),
+        _ => None,
+    }
+}
+
+/// A moment in UTC, to the minute (Howard Hinnant's days-to-civil).
+fn clock(at: Timestamp) -> String {
+    let minutes = at.0 / 60_000;
+    let (days, minute) = (minutes / 1_440, minutes % 1_440);
+    let z = days + 719_468;
+    let (era, doe) = (z / 146_097, z % 146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
+        minute / 60,
+        minute % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        assert_eq!(clock(Timestamp(0)), "1970-01-01 00:00");
+        assert_eq!(clock(Timestamp(951_782_400_000)), "2000-02-29 00:00");
+        assert_eq!(clock(Timestamp(1_767_225_599_000)), "2025-12-31 23:59");
+    }
+
+    #[test]
+    fn text_cannot_command_the_terminal() {
+        assert_eq!(tame("a\u{1b}[2Jb\u{202e}c\nd"), "a\u{fffd}[2Jb\u{fffd}c\nd");
+    }
+}
