@@ -98,6 +98,8 @@ codes! {
     TooManySubscriptions "too_many_subscriptions" 409,
     /// The frame belongs to the other plane's socket, or comes before its time.
     FrameRefused "frame_refused" 400,
+    /// The body did not come in time.
+    TimedOut "timed_out" 408,
     /// The server is shutting down or overloaded.
     Unavailable "unavailable" 503,
     /// The server failed; nothing is known about the outcome.

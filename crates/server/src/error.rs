@@ -1,0 +1,137 @@
+//! The one error of all routes: a refusal that the caller can act on, or a failure of ours.
+
+use std::fmt;
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use corncrake_wire::{ErrorCode, PROBLEM_TYPE, Refusal, opaque::OpaqueFailed};
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request can't be granted; nothing was stored.
+    Refused(Refusal),
+    /// The server failed. The cause goes to the log of the server, never into an answer.
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// What a caller is told. Logs the cause of a failure.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => *refusal,
+            Self::Failed(cause) => {
+                tracing::error!(%cause, "request failed");
+                Refusal {
+                    code: ErrorCode::Internal,
+                    retry_after: Some(5),
+                }
+            }
+        }
+    }
+
+    /// A failure with this cause.
+    #[must_use]
+    pub fn failed(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(cause.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Failed(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ErrorCode> for Error {
+    fn from(code: ErrorCode) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+impl From<corncrake_wire::Malformed> for Error {
+    fn from(_: corncrake_wire::Malformed) -> Self {
+        ErrorCode::Malformed.into()
+    }
+}
+
+impl From<OpaqueFailed> for Error {
+    fn from(_: OpaqueFailed) -> Self {
+        ErrorCode::Malformed.into()
+    }
+}
+
+/// The uniqueness constraints that a request can run into.
+const CONSTRAINTS: [(&str, ErrorCode); 4] = [
+    ("accounts.name", ErrorCode::UsernameTaken),
+    ("accounts.id", ErrorCode::IdTaken),
+    ("devices.id", ErrorCode::IdTaken),
+    ("devices.inbox", ErrorCode::IdTaken),
+];
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let violated = error
+            .as_database_error()
+            .filter(|e| e.is_unique_violation());
+        let code = violated.and_then(|violation| {
+            let message = violation.message();
+            CONSTRAINTS
+                .iter()
+                .find(|(name, _)| message.ends_with(name))
+                .map(|(_, code)| *code)
+        });
+        code.map_or_else(|| Self::failed(error), Self::from)
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let Refusal { code, retry_after } = self.refusal();
+        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut problem = serde_json::json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": code.status(),
+            "code": code.as_str(),
+        });
+        if let (Some(seconds), Some(members)) = (retry_after, problem.as_object_mut()) {
+            members.insert("retry_after".to_owned(), seconds.into());
+        }
+        let mut response = (status, problem.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(code);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_nothing_about_its_cause() {
+        let error = Error::failed("secret table name");
+        assert_eq!(error.refusal().code, ErrorCode::Internal);
+        assert_eq!(error.into_response().status(), 500);
+    }
+}

@@ -1,0 +1,670 @@
+//! Appends: many requests decided in order, stored by few statements.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
+
+use corncrake_wire::{
+    Decision, EntryId, ErrorCode, LogId, decide,
+    log::{Append, EntryKind, LogEntry, NewEntry, Part},
+};
+use futures_util::TryStreamExt;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    COMMIT, Live, Memory, STATE, WELCOME, kind_of,
+    memory::{Log, Mark, Placed},
+    part_number, signed, unsigned,
+};
+use crate::{Error, clock::Clock, sql};
+
+/// Entries of one log that wait for their place at most.
+const TAIL: usize = 16;
+/// Entries of all logs that wait for their place at most.
+const WAITING: usize = 32 * 1024;
+/// Their bytes at most: what a start after a crash reads.
+const WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// How far `progress` may lag behind.
+const PROGRESS: i64 = 2048;
+/// Logs in memory at most.
+const LOGS: usize = 100_000;
+
+/// An append that was found well-formed.
+#[derive(Debug)]
+pub(crate) struct NewAppend {
+    log: LogId,
+    kind: EntryKind,
+    after: u64,
+    entries: Vec<NewEntry>,
+    marks: Vec<Mark>,
+    opening: Option<Vec<u8>>,
+}
+
+impl NewAppend {
+    /// Checks an append as far as it can be checked without the log.
+    pub(crate) fn new(append: Append) -> Result<Self, ErrorCode> {
+        let marks = append.check()?.iter().map(mark).collect();
+        let log = append.token.log_id();
+        let Append {
+            token: _,
+            kind,
+            after,
+            entries,
+            opening,
+            admission: _,
+        } = append;
+        Ok(Self {
+            log,
+            kind,
+            after,
+            entries,
+            marks,
+            opening,
+        })
+    }
+
+    /// The log.
+    pub(crate) const fn log(&self) -> &LogId {
+        &self.log
+    }
+}
+
+fn mark(id: &EntryId) -> Mark {
+    id.0.first_chunk().copied().unwrap_or_default()
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Stored { positions: Vec<u64>, head: u64 },
+    Refused(ErrorCode),
+    Conflict { newest_commit: u64, head: u64 },
+}
+
+/// The writer's knowledge about logs.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    memory: Arc<Memory>,
+    live: Arc<Live>,
+    clock: Arc<dyn Clock>,
+    next_entry: i64,
+    next_log: i64,
+    day: i64,
+    /// The newest `progress.settled`.
+    progress: i64,
+    /// Entries that had no place when they came, oldest first.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    log: LogId,
+    position: u64,
+    entry: i64,
+    length: usize,
+}
+
+/// What a transaction is about to make true.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    drafts: HashMap<LogId, Draft>,
+    outcomes: Vec<Outcome>,
+    waiting: Vec<Waiting>,
+    next_entry: i64,
+    next_log: i64,
+    day: i64,
+    /// The next `progress.settled`, if it is time to write one.
+    progress: Option<i64>,
+}
+
+/// A log under change.
+#[derive(Debug, Default)]
+struct Draft {
+    log: Log,
+    /// Entries that this transaction adds; they stand at the end of the log's tail.
+    added: usize,
+    is_new: bool,
+    settles: bool,
+    /// What followers get, if there were any when the entries were stored.
+    pushed: Option<Vec<LogEntry>>,
+}
+
+/// A row for `entries`.
+struct EntryRow {
+    entry: i64,
+    log: i64,
+    position: u64,
+    flags: i64,
+    bytes: Vec<u8>,
+}
+
+/// A row for `besides`.
+struct BesideRow {
+    log: i64,
+    part: Part,
+    position: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Rows {
+    entries: Vec<EntryRow>,
+    besides: Vec<BesideRow>,
+}
+
+impl Appender {
+    /// Learns from the database what a crash may have left without a place.
+    pub(crate) async fn open(
+        connection: &mut SqliteConnection,
+        memory: Arc<Memory>,
+        live: Arc<Live>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let mut appender = Self {
+            memory,
+            live,
+            clock,
+            next_entry: 1,
+            next_log: 1,
+            day: 0,
+            progress: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+        };
+        appender.recover(connection).await?;
+        Ok(appender)
+    }
+
+    /// Forgets everything and learns it anew.
+    pub(crate) async fn recover(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        sqlx::query("INSERT OR IGNORE INTO progress (one, settled) VALUES (1, 0)")
+            .execute(&mut *connection)
+            .await?;
+        let numbers = sqlx::query(
+            "SELECT (SELECT coalesce(max(num), 0) FROM entries), \
+             (SELECT coalesce(max(num), 0) FROM logs), \
+             (SELECT coalesce(max(day), 0) FROM days), (SELECT settled FROM progress)",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        self.next_entry = numbers.try_get::<i64, _>(0)? + 1;
+        self.next_log = numbers.try_get::<i64, _>(1)? + 1;
+        self.day = numbers.try_get(2)?;
+        self.progress = numbers.try_get(3)?;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+
+        let mut logs = HashMap::<LogId, Log>::new();
+        let mut rows = sqlx::query(
+            "SELECT logs.id, logs.num, logs.head, logs.newest_commit, \
+             e.num, e.position, e.flags, e.bytes \
+             FROM entries e JOIN logs ON logs.num = e.log WHERE e.num > ? ORDER BY e.num",
+        )
+        .bind(self.progress)
+        .fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await? {
+            let id = log_id(&row, 0)?;
+            let (entry, bytes): (i64, &[u8]) = (row.try_get(4)?, row.try_get(7)?);
+            let position = unsigned(row.try_get(5)?);
+            let log = match logs.entry(id) {
+                Entry::Occupied(log) => log.into_mut(),
+                Entry::Vacant(log) => log.insert(log_from(&row, 1)?),
+            };
+            if position <= log.settled {
+                continue;
+            }
+            let placed = Placed {
+                entry,
+                mark: mark(&EntryId::of(bytes)),
+                length: bytes.len(),
+            };
+            if position != log.head + 1 {
+                return Err(Error::failed("an entry is missing in the database"));
+            }
+            log.tail.push(placed);
+            log.head = position;
+            if kind_of(row.try_get(6)?) == EntryKind::Commit {
+                log.newest_commit = position;
+            }
+            self.waiting_bytes += bytes.len();
+            self.waiting.push_back(Waiting {
+                log: id,
+                position,
+                entry,
+                length: bytes.len(),
+            });
+        }
+        *self.memory.lock() = logs;
+        Ok(())
+    }
+
+    /// Decides about appends, in order, and stores what they bring.
+    pub(crate) async fn store(
+        &self,
+        connection: &mut SqliteConnection,
+        appends: Vec<&mut NewAppend>,
+    ) -> Result<Plan, Error> {
+        let mut plan = Plan {
+            next_entry: self.next_entry,
+            next_log: self.next_log,
+            day: self.day,
+            ..Plan::default()
+        };
+        if appends.is_empty() {
+            return Ok(plan);
+        }
+        self.draft_logs(connection, &appends, &mut plan).await?;
+        let known = self.known(connection, &appends, &plan).await?;
+        let mut rows = Rows::default();
+        for append in appends {
+            let outcome = self.place(append, &known, &mut plan, &mut rows);
+            plan.outcomes.push(outcome);
+        }
+        self.choose_settling(&mut plan);
+        insert(connection, &self.clock, &mut plan, rows).await?;
+        settle(connection, &plan).await?;
+        Ok(plan)
+    }
+
+    /// Makes true in memory what was committed, and hands new entries to followers.
+    pub(crate) fn publish(&mut self, plan: Plan) -> Vec<Outcome> {
+        self.next_entry = plan.next_entry;
+        self.next_log = plan.next_log;
+        self.day = plan.day;
+        self.progress = plan.progress.unwrap_or(self.progress);
+        let mut pushes = Vec::new();
+        {
+            let mut logs = self.memory.lock();
+            if logs.len() > LOGS {
+                logs.retain(|_, log| !log.tail.is_empty());
+            }
+            for (id, mut draft) in plan.drafts {
+                if draft.settles {
+                    draft.log.settled = draft.log.head;
+                    draft.log.tail.clear();
+                }
+                if draft.added > 0 {
+                    pushes.push((id, draft.pushed.unwrap_or_default(), draft.log.head));
+                }
+                if !draft.is_new || draft.added > 0 {
+                    logs.insert(id, draft.log);
+                }
+            }
+            self.waiting_bytes += plan.waiting.iter().map(|w| w.length).sum::<usize>();
+            self.waiting.extend(plan.waiting);
+            while let Some(done) = self.waiting.pop_front_if(|waiting| {
+                logs.get(&waiting.log)
+                    .is_none_or(|log| log.settled >= waiting.position)
+            }) {
+                self.waiting_bytes -= done.length;
+            }
+        }
+        for (id, entries, head) in pushes {
+            self.live.push(&id, &Arc::new(entries), head);
+        }
+        plan.outcomes
+    }
+
+    /// Takes every log that is asked for from memory, from the database, or as a new one.
+    async fn draft_logs(
+        &self,
+        connection: &mut SqliteConnection,
+        appends: &[&mut NewAppend],
+        plan: &mut Plan,
+    ) -> Result<(), Error> {
+        let mut cold = HashSet::new();
+        {
+            let logs = self.memory.lock();
+            for append in appends {
+                match logs.get(&append.log) {
+                    Some(log) => {
+                        plan.drafts.entry(append.log).or_insert_with(|| Draft {
+                            log: log.clone(),
+                            ..Draft::default()
+                        });
+                    }
+                    None => {
+                        cold.insert(append.log);
+                    }
+                }
+            }
+        }
+        for id in cold {
+            let row = sqlx::query("SELECT num, head, newest_commit FROM logs WHERE id = ?")
+                .bind(id.0.to_vec())
+                .fetch_optional(&mut *connection)
+                .await?;
+            let draft = match row {
+                Some(row) => Draft {
+                    log: log_from(&row, 0)?,
+                    ..Draft::default()
+                },
+                None => Draft {
+                    is_new: true,
+                    ..Draft::default()
+                },
+            };
+            plan.drafts.insert(id, draft);
+        }
+        Ok(())
+    }
+
+    /// Finds entries of the batch that have a place already.
+    async fn known(
+        &self,
+        connection: &mut SqliteConnection,
+        appends: &[&mut NewAppend],
+        plan: &Plan,
+    ) -> Result<HashMap<(i64, Mark), u64>, Error> {
+        let mut asked = Vec::new();
+        for append in appends {
+            if let Some(draft) = plan.drafts.get(&append.log)
+                && draft.log.settled > 0
+            {
+                asked.extend(append.marks.iter().map(|mark| (draft.log.num, *mark)));
+            }
+        }
+        let mut known = HashMap::new();
+        for chunk in asked.chunks(sql::ROWS) {
+            let mut query = sqlx::query(sql::known(chunk.len()));
+            for (log, mark) in chunk {
+                query = query.bind(*log).bind(mark.to_vec());
+            }
+            for row in query.fetch_all(&mut *connection).await? {
+                let mark: Mark = row.try_get::<&[u8], _>(1)?.try_into().unwrap_or_default();
+                known.insert((row.try_get(0)?, mark), unsigned(row.try_get(2)?));
+            }
+        }
+        Ok(known)
+    }
+
+    /// Decides about one append; takes its entries out of it if they are to be stored.
+    fn place(
+        &self,
+        append: &mut NewAppend,
+        known: &HashMap<(i64, Mark), u64>,
+        plan: &mut Plan,
+        rows: &mut Rows,
+    ) -> Outcome {
+        let Some(draft) = plan.drafts.get_mut(&append.log) else {
+            return Outcome::Refused(ErrorCode::Internal);
+        };
+        let log = &mut draft.log;
+        let positions: Vec<_> = append
+            .marks
+            .iter()
+            .map(|mark| {
+                let in_tail = (log.settled + 1..)
+                    .zip(&log.tail)
+                    .find(|(_, p)| p.mark == *mark);
+                in_tail
+                    .map(|(position, _)| position)
+                    .or_else(|| known.get(&(log.num, *mark)).copied())
+            })
+            .collect();
+        match decide(
+            log.head,
+            log.newest_commit,
+            &positions,
+            append.kind,
+            append.after,
+        ) {
+            Decision::Stored(positions) => {
+                return Outcome::Stored {
+                    positions,
+                    head: log.head,
+                };
+            }
+            Decision::Refuse(code) => return Outcome::Refused(code),
+            Decision::Conflict => {
+                return Outcome::Conflict {
+                    newest_commit: log.newest_commit,
+                    head: log.head,
+                };
+            }
+            Decision::Place { first: _ } => {}
+        }
+        if log.head == 0 {
+            let Some(opening) = append.opening.take() else {
+                return Outcome::Refused(ErrorCode::OpeningMissing);
+            };
+            log.num = plan.next_log;
+            plan.next_log += 1;
+            let (log, part) = (log.num, Part::State);
+            rows.besides.push(BesideRow {
+                log,
+                part,
+                position: 0,
+                bytes: opening,
+            });
+        }
+        let followed = self.live.is_followed(&append.log);
+        let mut positions = Vec::with_capacity(append.entries.len());
+        for (new, mark) in append.entries.drain(..).zip(&append.marks) {
+            let NewEntry {
+                bytes,
+                welcome,
+                state,
+            } = new;
+            log.head += 1;
+            let (position, entry, length) = (log.head, plan.next_entry, bytes.len());
+            plan.next_entry += 1;
+            let mut flags = 0;
+            if append.kind == EntryKind::Commit {
+                flags |= COMMIT;
+                log.newest_commit = position;
+                draft.settles = true;
+            }
+            let besides = [
+                (Part::Welcome, WELCOME, welcome),
+                (Part::State, STATE, state),
+            ];
+            for (part, flag, bytes) in besides {
+                if let Some(bytes) = bytes {
+                    flags |= flag;
+                    rows.besides.push(BesideRow {
+                        log: log.num,
+                        part,
+                        position,
+                        bytes,
+                    });
+                }
+            }
+            if followed {
+                let entry = log_entry(position, flags, bytes.clone());
+                draft.pushed.get_or_insert_default().push(entry);
+            }
+            log.tail.push(Placed {
+                entry,
+                mark: *mark,
+                length,
+            });
+            draft.added += 1;
+            plan.waiting.push(Waiting {
+                log: append.log,
+                position,
+                entry,
+                length,
+            });
+            rows.entries.push(EntryRow {
+                entry,
+                log: log.num,
+                position,
+                flags,
+                bytes,
+            });
+            positions.push(position);
+        }
+        draft.settles |= log.tail.len() >= TAIL;
+        Outcome::Stored {
+            positions,
+            head: log.head,
+        }
+    }
+
+    /// Adds the logs of the oldest waiting entries to those that get their places, when too much
+    /// waits, and notes how far everything has its place then.
+    fn choose_settling(&self, plan: &mut Plan) {
+        let mut count = self.waiting.len() + plan.waiting.len();
+        let mut bytes = self.waiting_bytes + plan.waiting.iter().map(|w| w.length).sum::<usize>();
+        let logs = self.memory.lock();
+        let mut oldest = plan.next_entry;
+        for waiting in self.waiting.iter().chain(&plan.waiting) {
+            let settled = match plan.drafts.get(&waiting.log) {
+                Some(draft) => draft.settles || draft.log.settled >= waiting.position,
+                None => logs
+                    .get(&waiting.log)
+                    .is_none_or(|log| log.settled >= waiting.position),
+            };
+            if !settled {
+                if count <= WAITING && bytes <= WAITING_BYTES {
+                    oldest = waiting.entry;
+                    break;
+                }
+                if let Some(draft) = plan.drafts.get_mut(&waiting.log) {
+                    draft.settles = true;
+                } else if let Some(log) = logs.get(&waiting.log) {
+                    let draft = Draft {
+                        log: log.clone(),
+                        settles: true,
+                        ..Draft::default()
+                    };
+                    plan.drafts.insert(waiting.log, draft);
+                }
+            }
+            count -= 1;
+            bytes -= waiting.length;
+        }
+        plan.progress = (oldest > self.progress + PROGRESS).then_some(oldest - 1);
+    }
+}
+
+/// Inserts new logs, entries, what lies beside them, and the day.
+async fn insert(
+    connection: &mut SqliteConnection,
+    clock: &Arc<dyn Clock>,
+    plan: &mut Plan,
+    rows: Rows,
+) -> Result<(), Error> {
+    for (id, draft) in plan
+        .drafts
+        .iter()
+        .filter(|(_, draft)| draft.is_new && draft.added > 0)
+    {
+        sqlx::query("INSERT INTO logs (num, id, head, newest_commit) VALUES (?, ?, 0, 0)")
+            .bind(draft.log.num)
+            .bind(id.0.to_vec())
+            .execute(&mut *connection)
+            .await?;
+    }
+    let today = clock.today();
+    if let Some(first) = rows.entries.first()
+        && plan.day < today
+    {
+        sqlx::query("INSERT OR IGNORE INTO days (day, first_entry) VALUES (?, ?)")
+            .bind(today)
+            .bind(first.entry)
+            .execute(&mut *connection)
+            .await?;
+        plan.day = today;
+    }
+    let mut entries = rows.entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let chunk: Vec<_> = entries.by_ref().take(sql::ROWS).collect();
+        let mut query = sqlx::query(sql::insert_entries(chunk.len()));
+        for row in chunk {
+            let EntryRow {
+                entry,
+                log,
+                position,
+                flags,
+                bytes,
+            } = row;
+            query = query
+                .bind(entry)
+                .bind(log)
+                .bind(signed(position))
+                .bind(flags)
+                .bind(bytes);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    for row in rows.besides {
+        sqlx::query("INSERT INTO besides (log, part, position, bytes) VALUES (?, ?, ?, ?)")
+            .bind(row.log)
+            .bind(part_number(row.part))
+            .bind(signed(row.position))
+            .bind(row.bytes)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Gives the entries of logs that are due their places.
+async fn settle(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), Error> {
+    let mut places = Vec::new();
+    for draft in plan.drafts.values().filter(|draft| draft.settles) {
+        let log = &draft.log;
+        places.extend(
+            (log.settled + 1..)
+                .zip(&log.tail)
+                .map(|(at, placed)| (log.num, at, *placed)),
+        );
+        sqlx::query("UPDATE logs SET head = ?, newest_commit = ? WHERE num = ?")
+            .bind(signed(log.head))
+            .bind(signed(log.newest_commit))
+            .bind(log.num)
+            .execute(&mut *connection)
+            .await?;
+    }
+    places.sort_unstable_by_key(|(log, position, _)| (*log, *position));
+    for chunk in places.chunks(sql::ROWS) {
+        let mut query = sqlx::query(sql::insert_places(chunk.len()));
+        for (log, position, placed) in chunk {
+            query = query
+                .bind(*log)
+                .bind(signed(*position))
+                .bind(placed.entry)
+                .bind(signed(placed.length as u64))
+                .bind(placed.mark.to_vec());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    if let Some(settled) = plan.progress {
+        sqlx::query("UPDATE progress SET settled = ?")
+            .bind(settled)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// An entry as it is handed out.
+pub(super) fn log_entry(position: u64, flags: i64, bytes: Vec<u8>) -> LogEntry {
+    LogEntry {
+        position,
+        kind: kind_of(flags),
+        bytes,
+        has_welcome: flags & WELCOME != 0,
+        has_state: flags & STATE != 0,
+    }
+}
+
+fn log_id(row: &SqliteRow, column: usize) -> Result<LogId, Error> {
+    LogId::try_from(row.try_get::<&[u8], _>(column)?).map_err(Error::from)
+}
+
+/// A settled log from the columns `num`, `head` and `newest_commit`.
+fn log_from(row: &SqliteRow, first: usize) -> Result<Log, Error> {
+    let head = unsigned(row.try_get(first + 1)?);
+    Ok(Log {
+        num: row.try_get(first)?,
+        head,
+        newest_commit: unsigned(row.try_get(first + 2)?),
+        settled: head,
+        tail: Vec::new(),
+    })
+}

@@ -1,0 +1,139 @@
+//! Key packages: uploaded by their device, each handed out once, the one of last resort again
+//! and again.
+
+use corncrake_wire::{
+    AccountId, DeviceId, EntryId, ErrorCode,
+    account::{NewPackage, PackageCount},
+    limits,
+    open::ClaimedPackage,
+};
+use sqlx::{Row, SqliteConnection, SqlitePool};
+
+use crate::Error;
+
+/// Checks sizes and numbers of packages.
+pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
+    if packages.len() > 2 * (limits::KEY_PACKAGES + 1) {
+        return Err(ErrorCode::TooManyPackages);
+    }
+    if packages
+        .iter()
+        .any(|package| package.bytes.len() > limits::KEY_PACKAGE)
+    {
+        return Err(ErrorCode::TooLarge);
+    }
+    if packages.iter().any(|package| package.bytes.is_empty()) {
+        return Err(ErrorCode::Malformed);
+    }
+    Ok(())
+}
+
+/// Stores packages of a device. One of last resort replaces the one before it.
+pub(crate) async fn upload(
+    connection: &mut SqliteConnection,
+    device: i64,
+    packages: Vec<NewPackage>,
+    today: i64,
+) -> Result<(), Error> {
+    for NewPackage {
+        suite,
+        last_resort,
+        bytes,
+    } in packages
+    {
+        let digest = EntryId::of(&bytes).0.to_vec();
+        if last_resort {
+            sqlx::query("DELETE FROM packages WHERE device = ? AND suite = ? AND last_resort = 1")
+                .bind(device)
+                .bind(suite)
+                .execute(&mut *connection)
+                .await?;
+        }
+        sqlx::query(
+            "INSERT OR IGNORE INTO packages (device, suite, last_resort, bytes, digest, day) \
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(device)
+        .bind(suite)
+        .bind(last_resort)
+        .bind(bytes)
+        .bind(digest)
+        .bind(today)
+        .execute(&mut *connection)
+        .await?;
+    }
+    let most: Option<i64> = sqlx::query_scalar(
+        "SELECT max(n) FROM (SELECT count(*) AS n FROM packages \
+         WHERE device = ? AND last_resort = 0 GROUP BY suite)",
+    )
+    .bind(device)
+    .fetch_one(connection)
+    .await?;
+    if most.unwrap_or(0) > i64::try_from(limits::KEY_PACKAGES).unwrap_or(i64::MAX) {
+        return Err(ErrorCode::TooManyPackages.into());
+    }
+    Ok(())
+}
+
+/// Counts the packages of a device.
+pub(crate) async fn count(
+    readers: &SqlitePool,
+    device: i64,
+    suite: u16,
+) -> Result<PackageCount, Error> {
+    let row = sqlx::query(
+        "SELECT count(*) FILTER (WHERE last_resort = 0), count(*) FILTER (WHERE last_resort = 1) \
+         FROM packages WHERE device = ? AND suite = ?",
+    )
+    .bind(device)
+    .bind(suite)
+    .fetch_one(readers)
+    .await?;
+    Ok(PackageCount {
+        one_time: row.try_get(0)?,
+        last_resort: row.try_get::<u32, _>(1)? > 0,
+    })
+}
+
+/// Takes one package of each device of an account, the oldest first.
+pub(crate) async fn claim(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    suite: u16,
+) -> Result<Vec<ClaimedPackage>, Error> {
+    let account: i64 = sqlx::query_scalar("SELECT num FROM accounts WHERE id = ?")
+        .bind(account.0.to_vec())
+        .fetch_optional(&mut *connection)
+        .await?
+        .ok_or(ErrorCode::UnknownAccount)?;
+    let devices = sqlx::query("SELECT num, id FROM devices WHERE account = ? ORDER BY num")
+        .bind(account)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut claimed = Vec::with_capacity(devices.len());
+    for device in devices {
+        let package = sqlx::query(
+            "SELECT num, last_resort, bytes FROM packages WHERE device = ? AND suite = ? \
+             ORDER BY last_resort, num LIMIT 1",
+        )
+        .bind(device.try_get::<i64, _>(0)?)
+        .bind(suite)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(package) = package else { continue };
+        let last_resort: bool = package.try_get(1)?;
+        if !last_resort {
+            sqlx::query("DELETE FROM packages WHERE num = ?")
+                .bind(package.try_get::<i64, _>(0)?)
+                .execute(&mut *connection)
+                .await?;
+        }
+        let device = DeviceId::try_from(device.try_get::<&[u8], _>(1)?)?;
+        claimed.push(ClaimedPackage {
+            device,
+            last_resort,
+            bytes: package.try_get(2)?,
+        });
+    }
+    Ok(claimed)
+}

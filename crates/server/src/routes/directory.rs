@@ -1,0 +1,52 @@
+//! The directory: account records and key packages, for anybody.
+
+use std::sync::Arc;
+
+use axum::{Router, extract, routing::post};
+use corncrake_wire::{
+    Call, ErrorCode, limits,
+    open::{By, Claim, Claimed, LookUp, SignedRecord},
+};
+
+use crate::{
+    Error, State, accounts,
+    extract::{Answer, Posted},
+    packages,
+};
+
+pub(super) fn router() -> Router<Arc<State>> {
+    Router::new()
+        .route(LookUp::PATH, post(look_up))
+        .route(Claim::PATH, post(claim))
+}
+
+async fn look_up(
+    extract::State(state): extract::State<Arc<State>>,
+    Posted(request): Posted<LookUp>,
+) -> Result<Answer<SignedRecord>, Error> {
+    if request.admission.len() > limits::ADMISSION {
+        return Err(ErrorCode::TooLarge.into());
+    }
+    if let By::Name(name) = &request.by
+        && !limits::is_username(name)
+    {
+        return Err(ErrorCode::InvalidName.into());
+    }
+    Ok(Answer(accounts::look_up(&state.readers, request.by).await?))
+}
+
+async fn claim(
+    extract::State(state): extract::State<Arc<State>>,
+    Posted(request): Posted<Claim>,
+) -> Result<Answer<Claimed>, Error> {
+    if request.admission.len() > limits::ADMISSION {
+        return Err(ErrorCode::TooLarge.into());
+    }
+    let packages = state
+        .writer
+        .run(move |connection| {
+            Box::pin(packages::claim(connection, request.account, request.suite))
+        })
+        .await?;
+    Ok(Answer(Claimed { packages }))
+}

@@ -1,0 +1,82 @@
+//! Logging in by password. A name that nobody has is answered like any other.
+
+use std::sync::Arc;
+
+use axum::{Router, extract, routing::post};
+use corncrake_wire::{
+    Call, ErrorCode,
+    account::{LogInFinish, LogInStart, LogInStarted, LoggedIn},
+    limits, opaque,
+};
+
+use crate::{
+    Error, Origin, OsRandom, State, accounts,
+    extract::{Answer, Posted},
+    random, sessions,
+    state::LogIn,
+};
+
+pub(super) fn router() -> Router<Arc<State>> {
+    Router::new()
+        .route(LogInStart::PATH, post(start))
+        .route(LogInFinish::PATH, post(finish))
+}
+
+async fn start(
+    extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
+    Posted(request): Posted<LogInStart>,
+) -> Result<Answer<LogInStarted>, Error> {
+    state.rates.attempt(origin)?;
+    if !limits::is_username(&request.name) {
+        return Err(ErrorCode::InvalidName.into());
+    }
+    let account = accounts::by_name(&state.readers, &request.name).await?;
+    let record = account.as_ref().map(|account| account.opaque.as_slice());
+    let (opaque, log_in) =
+        state
+            .secret
+            .log_in_reply(&request.name, record, &request.opaque, &mut OsRandom)?;
+    let attempt = random()?;
+    let account = account.map(|account| (account.num, account.id));
+    state.log_ins.begin(
+        attempt,
+        LogIn {
+            state: log_in,
+            account,
+        },
+        state.clock.now(),
+    );
+    Ok(Answer(LogInStarted { attempt, opaque }))
+}
+
+async fn finish(
+    extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
+    Posted(request): Posted<LogInFinish>,
+) -> Result<Answer<LoggedIn>, Error> {
+    state.rates.attempt(origin)?;
+    let now = state.clock.now();
+    let log_in = state
+        .log_ins
+        .end(&request.attempt, now)
+        .ok_or(ErrorCode::LogInFailed)?;
+    opaque::check_log_in(&log_in.state, &request.opaque).map_err(|_| ErrorCode::LogInFailed)?;
+    let (num, account) = log_in.account.ok_or(ErrorCode::LogInFailed)?;
+    let (session, record) = state
+        .writer
+        .run(move |connection| {
+            Box::pin(async move {
+                let record = accounts::record(connection, num).await?;
+                Ok((sessions::begin(connection, num, None, now).await?, record))
+            })
+        })
+        .await?;
+    let vault = accounts::vault(&state.readers, num).await?;
+    Ok(Answer(LoggedIn {
+        session,
+        account,
+        vault,
+        record,
+    }))
+}

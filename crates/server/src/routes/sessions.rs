@@ -1,0 +1,96 @@
+//! Renewing a session by the device's key, and ending one.
+
+use std::sync::Arc;
+
+use axum::{Router, extract, routing::post};
+use corncrake_wire::{
+    Call, ErrorCode,
+    account::{LogOut, Renew, RenewStart, RenewStarted, Session},
+    session::renewal,
+};
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use crate::{
+    Error, Origin, State, accounts,
+    extract::{Answer, Posted},
+    random,
+    sessions::{self, Caller},
+};
+
+pub(super) fn router() -> Router<Arc<State>> {
+    Router::new()
+        .route(RenewStart::PATH, post(start))
+        .route(Renew::PATH, post(renew))
+        .route(LogOut::PATH, post(log_out))
+}
+
+async fn start(
+    extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
+    Posted(request): Posted<RenewStart>,
+) -> Result<Answer<RenewStarted>, Error> {
+    state.rates.attempt(origin)?;
+    let nonce = random()?;
+    state
+        .renewals
+        .begin(nonce, (request.account, request.device), state.clock.now());
+    Ok(Answer(RenewStarted { nonce }))
+}
+
+async fn renew(
+    extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
+    Posted(request): Posted<Renew>,
+) -> Result<Answer<Session>, Error> {
+    state.rates.attempt(origin)?;
+    let now = state.clock.now();
+    let Renew {
+        account,
+        device,
+        nonce,
+        signature,
+    } = request;
+    let asked = state
+        .renewals
+        .end(&nonce, now)
+        .ok_or(ErrorCode::SessionRequired)?;
+    let known = accounts::device_key(&state.readers, account, device).await?;
+    let (account_num, device_num, key) = known.ok_or(ErrorCode::UnknownDevice)?;
+    let signed = state.origins.iter().any(|ours| {
+        let (Ok(key), Ok(signature)) = (
+            VerifyingKey::from_bytes(&key),
+            Signature::from_slice(&signature),
+        ) else {
+            return false;
+        };
+        key.verify_strict(&renewal(ours, &account, &device, &nonce), &signature)
+            .is_ok()
+    });
+    if asked != (account, device) || !signed {
+        return Err(ErrorCode::SessionRequired.into());
+    }
+    let session = state
+        .writer
+        .run(move |connection| {
+            Box::pin(sessions::begin(
+                connection,
+                account_num,
+                Some(device_num),
+                now,
+            ))
+        })
+        .await?;
+    Ok(Answer(session))
+}
+
+async fn log_out(
+    extract::State(state): extract::State<Arc<State>>,
+    caller: Caller,
+    Posted(LogOut): Posted<LogOut>,
+) -> Result<Answer<()>, Error> {
+    state
+        .writer
+        .run(move |connection| Box::pin(sessions::end(connection, caller.digest)))
+        .await?;
+    Ok(Answer(()))
+}

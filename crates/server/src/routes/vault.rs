@@ -1,0 +1,53 @@
+//! The vault: sealed bytes under a version.
+
+use std::sync::Arc;
+
+use axum::{Router, extract, routing::post};
+use corncrake_wire::{
+    Call, ErrorCode,
+    account::{GetVault, ReplaceVault, Vault},
+    limits,
+};
+
+use crate::{
+    Error, State, accounts,
+    extract::{Answer, Posted},
+    sessions::Caller,
+};
+
+pub(super) fn router() -> Router<Arc<State>> {
+    Router::new()
+        .route(GetVault::PATH, post(get))
+        .route(ReplaceVault::PATH, post(replace))
+}
+
+async fn get(
+    extract::State(state): extract::State<Arc<State>>,
+    caller: Caller,
+    Posted(GetVault): Posted<GetVault>,
+) -> Result<Answer<Vault>, Error> {
+    Ok(Answer(
+        accounts::vault(&state.readers, caller.account).await?,
+    ))
+}
+
+async fn replace(
+    extract::State(state): extract::State<Arc<State>>,
+    caller: Caller,
+    Posted(request): Posted<ReplaceVault>,
+) -> Result<Answer<()>, Error> {
+    if request.vault.bytes.len() > limits::VAULT {
+        return Err(ErrorCode::TooLarge.into());
+    }
+    state
+        .writer
+        .run(move |connection| {
+            Box::pin(accounts::replace_vault(
+                connection,
+                caller.account,
+                request.vault,
+            ))
+        })
+        .await?;
+    Ok(Answer(()))
+}

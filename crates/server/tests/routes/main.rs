@@ -1,0 +1,25 @@
+//! The real server on a real listener with a real database: one file per subject.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod bad_requests;
+mod devices;
+mod directory;
+mod holdings;
+mod inbox;
+mod info;
+mod log_in;
+mod logs;
+mod packages;
+mod rates;
+mod schema;
+mod sessions;
+mod sign_up;
+mod sockets;
+mod support;
+mod vault;
