@@ -208,18 +208,7 @@ impl Server {
                 .map_err(|_| TransportError::Unreachable)?;
             let info: Info = serde_json::from_slice(&answer(response).await?)
                 .map_err(|_| TransportError::Malformed)?;
-            match info.open_url {
-                None => Ok(self.base.clone()),
-                Some(url) => {
-                    let open = base_url(&url)?;
-                    let downgrade = self.base.scheme() == "https" && open.scheme() != "https";
-                    if downgrade {
-                        Err(TransportError::Malformed)
-                    } else {
-                        Ok(open)
-                    }
-                }
-            }
+            open_base(&self.base, info.open_url.as_deref())
         };
         self.open_base.get_or_try_init(ask).await
     }
