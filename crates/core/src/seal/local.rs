@@ -25,6 +25,12 @@ impl StoreKey {
         }
     }
 
+    /// The keys under an app's 32 random bytes.
+    #[must_use]
+    pub fn from_bytes(key: [u8; 32]) -> Self {
+        Self::new(&Key32::from_bytes(key))
+    }
+
     /// The name under which `id` stands in `table`: a pseudorandom function of both, so that the
     /// file shows no ids.
     #[must_use]
