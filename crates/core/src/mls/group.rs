@@ -36,6 +36,8 @@ mod commit;
 mod finish;
 mod join;
 mod save;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{CommitPlan, PathChoice, PendingCommit};
 pub use finish::{StagedCommit, Unfinished};

@@ -9,7 +9,7 @@ use super::super::credential::Credential;
 use super::super::extension::{ExtensionType, Extensions};
 use super::super::framing::{PublicMessage, WireFormat};
 use super::super::key_package::{KeyPackage, KeyPackageContent, KeyPackageKeys};
-use super::super::leaf_node::{Capabilities, Lifetime};
+use super::super::leaf_node::{Capabilities, LeafContent, Lifetime};
 use super::super::proposal::Proposal;
 use super::super::tree::RatchetTree;
 use super::super::tree_math::{LeafIndex, NodeIndex};
@@ -56,14 +56,16 @@ pub(super) enum Path {
 pub(super) fn joiner(rng: &mut ChaCha20Rng) -> Joiner {
     let signer = SignatureKey::generate(rng);
     let content = KeyPackageContent {
-        credential: Credential::Basic(b"somebody".to_vec()),
-        capabilities: Capabilities::basic(SUITE, vec![ExtensionType(0xF0C1)]),
+        leaf: LeafContent {
+            credential: Credential::Basic(b"somebody".to_vec()),
+            capabilities: Capabilities::basic(SUITE, vec![ExtensionType(0xF0C1)]),
+            extensions: Extensions::default(),
+        },
         lifetime: Lifetime {
             not_before: 0,
             not_after: u64::MAX,
         },
         extensions: Extensions::default(),
-        leaf_extensions: Extensions::default(),
     };
     let (package, keys) = KeyPackage::generate(SUITE, content, &signer, rng);
     Joiner {
