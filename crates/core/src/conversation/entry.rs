@@ -7,6 +7,9 @@ pub use crate::seal::envelope::EntryKind;
 use super::handover::Handover;
 use super::knock::{Answer, Knock};
 
+/// Longest handover, knock or answer in bytes.
+const MAX_SMALL: usize = 4096;
+
 /// An entry of a log, as it stands inside its envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -72,7 +75,13 @@ impl Entry {
     /// # Errors
     /// [`Malformed`] bytes or an unknown type.
     pub fn decode(inner: &[u8]) -> Result<Self, Malformed> {
-        Self::decode_exact(inner)
+        let entry = Self::decode_exact(inner)?;
+        match &entry {
+            Self::Handover(_) | Self::Knock(_) | Self::Answer(_) if inner.len() > MAX_SMALL => {
+                Err(Malformed)
+            }
+            _ => Ok(entry),
+        }
     }
 }
 

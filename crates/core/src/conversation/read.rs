@@ -99,7 +99,7 @@ impl Conversation {
             Ok(received) => received,
             Err(error) => {
                 let cause = match error {
-                    mls::Error::OwnMessage => Cause::UnknownOwn,
+                    mls::Error::CopiedState => Cause::UnknownOwn,
                     _ => Cause::Undecryptable,
                 };
                 return Reading::Unreadable {

@@ -115,7 +115,8 @@ pub enum Outcome {
 pub enum Cause {
     /// We hold no secrets of the epoch.
     NotMember,
-    /// Our own leaf sent it, but this store does not know it: the store is a copy or a backup.
+    /// Our own leaf verifiably sent it, but not from this state: there is a copy of the store, or
+    /// this is an old one. No send in this epoch; rejoin with a fresh leaf.
     UnknownOwn,
     /// It was sent under a key that is gone, or was never made.
     Undecryptable,

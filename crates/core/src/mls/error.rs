@@ -47,6 +47,8 @@ pub enum Error {
     Decryption,
     /// The message is our own; its key is gone.
     OwnMessage,
+    /// Our own leaf sent it, but not from this state: there is a copy of it, or this is an old one.
+    CopiedState,
     /// A pre-shared key that we do not hold.
     MissingPsk,
     /// The Welcome holds nothing for this key package.
@@ -87,6 +89,7 @@ impl Error {
             Self::InvalidConfirmationTag => "mls_invalid_confirmation_tag",
             Self::Decryption => "mls_decryption_failed",
             Self::OwnMessage => "mls_own_message",
+            Self::CopiedState => "mls_copied_state",
             Self::MissingPsk => "mls_missing_psk",
             Self::NotForUs => "mls_not_for_us",
             Self::Removed => "mls_removed",
@@ -120,6 +123,7 @@ impl fmt::Display for Error {
             Self::InvalidConfirmationTag => "confirmation tag does not fit",
             Self::Decryption => "decryption failed",
             Self::OwnMessage => "own message",
+            Self::CopiedState => "own message that this state never sent",
             Self::MissingPsk => "pre-shared key not available",
             Self::NotForUs => "welcome is for somebody else",
             Self::Removed => "removed from the group",

@@ -165,7 +165,7 @@ impl Group {
     /// The ratchet moves only once the message's signature has been verified.
     ///
     /// # Errors
-    /// [`Error::WrongGroup`], [`Error::WrongEpoch`], [`Error::OwnMessage`],
+    /// [`Error::WrongGroup`], [`Error::WrongEpoch`], [`Error::OwnMessage`], [`Error::CopiedState`],
     /// [`Error::Unsupported`] for handshake messages, else [`Error::Decryption`].
     pub fn decrypt(&mut self, message: &PrivateMessage) -> Result<Received, Error> {
         if message.content_type != ContentType::Application {
@@ -266,18 +266,20 @@ impl Group {
         let sender_data = message.sender_data(&self.secrets.sender_data)?;
         let leaf = sender_data.leaf_index;
         let sender = self.public.leaf(leaf).ok_or(Error::Decryption)?;
-        if leaf == self.own_leaf() {
-            return Err(Error::OwnMessage);
-        }
+        let is_own = leaf == self.own_leaf();
         let kind = match message.content_type {
             ContentType::Application => RatchetKind::Application,
             ContentType::Proposal | ContentType::Commit => RatchetKind::Handshake,
         };
-        let step = self.secret_tree.key(leaf, kind, sender_data.generation)?;
+        let step = self.secret_tree.key(leaf, kind, sender_data.generation);
+        let step = step.map_err(|error| if is_own { Error::OwnMessage } else { error })?;
         let opened = message.open(sender_data, &step.key)?;
         opened
             .verify_signature(self.public.context(), &sender.signature_key)
             .map_err(|_| Error::Decryption)?;
+        if is_own {
+            return Err(Error::CopiedState);
+        }
         Ok((opened, step))
     }
 }
