@@ -21,6 +21,7 @@ use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Digest, Suite};
 
 mod forged;
+mod joined;
 mod measured;
 
 pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
@@ -55,16 +56,18 @@ pub(super) enum Path {
 
 pub(super) fn joiner(rng: &mut ChaCha20Rng) -> Joiner {
     let signer = SignatureKey::generate(rng);
+    let leaf = LeafContent {
+        credential: Credential::Basic(b"somebody".to_vec()),
+        capabilities: Capabilities::basic(SUITE, vec![ExtensionType(0xF0C1)]),
+        extensions: Extensions::default(),
+    };
+    let lifetime = Lifetime {
+        not_before: 0,
+        not_after: u64::MAX,
+    };
     let content = KeyPackageContent {
-        leaf: LeafContent {
-            credential: Credential::Basic(b"somebody".to_vec()),
-            capabilities: Capabilities::basic(SUITE, vec![ExtensionType(0xF0C1)]),
-            extensions: Extensions::default(),
-        },
-        lifetime: Lifetime {
-            not_before: 0,
-            not_after: u64::MAX,
-        },
+        leaf,
+        lifetime,
         extensions: Extensions::default(),
     };
     let (package, keys) = KeyPackage::generate(SUITE, content, &signer, rng);

@@ -1,0 +1,303 @@
+//! Trees that a joiner gets from a member who lies, hash and signature fitting.
+
+use super::super::super::codec::put_vector;
+use super::super::super::tree::ParentNode;
+use super::*;
+use crate::crypto::hpke::HpkePublicKey;
+
+/// The entries of a `ratchet_tree` vector, each as it is encoded.
+fn entries(tree: &RatchetTree) -> Vec<Vec<u8>> {
+    let last = tree.leaves().next_back().unwrap().0.node().get();
+    (0..=last)
+        .map(|index| {
+            let node = NodeIndex::new(index);
+            match (node.leaf(), tree.parent(node)) {
+                (Some(leaf), _) => entry(1, tree.leaf(leaf)),
+                (None, parent) => entry(2, parent),
+            }
+        })
+        .collect()
+}
+
+fn entry(node_type: u8, node: Option<&impl Encode>) -> Vec<u8> {
+    let Some(node) = node else { return vec![0] };
+    let mut bytes = vec![1, node_type];
+    node.encode(&mut bytes);
+    bytes
+}
+
+fn assemble(entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_vector(&mut bytes, |out| {
+        entries.iter().for_each(|entry| out.extend(entry))
+    });
+    bytes
+}
+
+/// Joins a group whose tree has been exchanged by leaf 0.
+fn join(members: &Members, tree: &[u8]) -> Result<PublicGroup, Error> {
+    let liar = members.at(0);
+    let tree = RatchetTree::decode_exact(tree)?;
+    let own = LeafIndex::new(0);
+    let mut info = liar
+        .group
+        .group_info(Extensions::default(), own, Vec::new());
+    info.context.tree_hash = tree.root_hash();
+    info.sign(&liar.signer);
+    PublicGroup::from_info(&info, tree)
+}
+
+/// Eight members, leaf 2 and leaf 7 unmerged everywhere above, leaf 5 gone.
+fn members() -> Members {
+    let mut members = Members::full(8, 21);
+    let at = LeafIndex::new;
+    members.change(at(0), &[at(2), at(5), at(7)], 0, Path::With);
+    for by in [3, 1, 6, 4, 0] {
+        members.change(at(by), &[], 0, Path::With);
+    }
+    members.change(at(1), &[], 1, Path::Without);
+    members.change(at(1), &[], 1, Path::Without);
+    members.change(at(1), &[], 1, Path::Without);
+    members
+}
+
+#[test]
+fn the_true_tree_is_accepted() {
+    let members = members();
+    let tree = members.at(0).group.tree();
+    assert_eq!(assemble(&entries(tree)), tree.to_bytes());
+    assert!(join(&members, &tree.to_bytes()).is_ok());
+    let unmerged: usize = (0..tree.size().nodes())
+        .filter_map(|node| tree.parent(NodeIndex::new(node)))
+        .map(|parent| parent.unmerged_leaves.len())
+        .sum();
+    assert!(unmerged >= 6, "the tree tests unmerged leaves");
+}
+
+#[test]
+fn no_parent_can_be_changed_unnoticed() {
+    let members = members();
+    let tree = members.at(0).group.tree().clone();
+    let honest = entries(&tree);
+    let other_key = HpkePrivateKey::generate(&mut members.rng.clone()).public();
+    let mut tried = 0;
+    for node in (0..tree.size().nodes()).map(NodeIndex::new) {
+        let Some(parent) = tree.parent(node) else {
+            continue;
+        };
+        let mut lies = vec![
+            ParentNode {
+                encryption_key: other_key.clone(),
+                ..parent.clone()
+            },
+            ParentNode {
+                encryption_key: HpkePublicKey::from_bytes(vec![0; 32]),
+                ..parent.clone()
+            },
+            ParentNode {
+                parent_hash: vec![1; 32],
+                ..parent.clone()
+            },
+        ];
+        if !parent.parent_hash.is_empty() {
+            lies.push(ParentNode {
+                parent_hash: Vec::new(),
+                ..parent.clone()
+            });
+        }
+        let list = &parent.unmerged_leaves;
+        let mut lists = vec![Vec::new(), list.iter().rev().copied().collect()];
+        for leaf in (0..tree.size().leaves() + 2)
+            .chain([u32::MAX])
+            .map(LeafIndex::new)
+        {
+            // One more, one less, one twice.
+            let mut changed = list.clone();
+            match changed.binary_search(&leaf) {
+                Ok(at) => {
+                    let mut twice = changed.clone();
+                    twice.insert(at, leaf);
+                    lists.push(twice);
+                    changed.remove(at);
+                }
+                Err(at) => changed.insert(at, leaf),
+            }
+            lists.push(changed);
+        }
+        lists.retain(|changed| changed != list);
+        lies.extend(lists.into_iter().map(|unmerged_leaves| ParentNode {
+            unmerged_leaves,
+            ..parent.clone()
+        }));
+        for lie in lies {
+            let mut forged = honest.clone();
+            forged[node.get() as usize] = entry(2, Some(&lie));
+            let joined = join(&members, &assemble(&forged));
+            assert_eq!(joined.unwrap_err(), Error::InvalidTree, "{node:?}: {lie:?}");
+            tried += 1;
+        }
+        if node != tree.size().root() {
+            let mut forged = honest.clone();
+            forged[node.get() as usize] = vec![0];
+            assert!(
+                join(&members, &assemble(&forged)).is_err(),
+                "blank {node:?}"
+            );
+        }
+    }
+    assert!(tried > 50);
+}
+
+#[test]
+fn no_parent_stands_where_nobody_put_one() {
+    // Nobody has committed since the founder, so the right half is blank above its leaves.
+    let members = Members::founded(8, 22);
+    let tree = members.at(0).group.tree().clone();
+    let honest = entries(&tree);
+    let key = HpkePrivateKey::generate(&mut members.rng.clone()).public();
+    let blank: Vec<_> = (0..tree.size().nodes())
+        .map(NodeIndex::new)
+        .filter(|node| node.level() > 0 && tree.parent(*node).is_none())
+        .collect();
+    assert!(!blank.is_empty());
+    for node in blank {
+        let below: Vec<_> = node.leaves().collect();
+        for unmerged_leaves in [Vec::new(), below[1..].to_vec(), below] {
+            for parent_hash in [Vec::new(), vec![1; 32]] {
+                let encryption_key = key.clone();
+                let unmerged_leaves = unmerged_leaves.clone();
+                let lie = ParentNode {
+                    encryption_key,
+                    parent_hash,
+                    unmerged_leaves,
+                };
+                let mut forged = honest.clone();
+                forged[node.get() as usize] = entry(2, Some(&lie));
+                let joined = join(&members, &assemble(&forged));
+                assert_eq!(joined.unwrap_err(), Error::InvalidTree, "{node:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn leaves_and_keys_are_checked_too() {
+    let members = members();
+    let tree = members.at(0).group.tree().clone();
+    let honest = entries(&tree);
+    for (index, leaf) in tree.leaves() {
+        let place = index.node().get() as usize;
+        let mut unsigned = leaf.clone();
+        unsigned.signature[3] ^= 1;
+        let mut forged = honest.clone();
+        forged[place] = entry(1, Some(&unsigned));
+        assert!(join(&members, &assemble(&forged)).is_err());
+        // Somebody else's leaf, valid as it may be, has a key that the tree holds already.
+        let other = tree
+            .leaves()
+            .map(|(_, other)| other)
+            .find(|other| *other != leaf);
+        let mut forged = honest.clone();
+        forged[place] = entry(1, other);
+        assert_eq!(
+            join(&members, &assemble(&forged)).unwrap_err(),
+            Error::Malformed
+        );
+    }
+    let mut info =
+        members
+            .at(0)
+            .group
+            .group_info(Extensions::default(), LeafIndex::new(0), Vec::new());
+    info.context.tree_hash = Digest::default();
+    info.sign(&members.at(0).signer);
+    assert_eq!(
+        PublicGroup::from_info(&info, tree.clone()).unwrap_err(),
+        Error::InvalidTree
+    );
+    let mut info =
+        members
+            .at(0)
+            .group
+            .group_info(Extensions::default(), LeafIndex::new(9), Vec::new());
+    info.sign(&members.at(0).signer);
+    assert_eq!(
+        PublicGroup::from_info(&info, tree).unwrap_err(),
+        Error::InvalidGroupInfo
+    );
+}
+
+#[test]
+fn node_vectors_of_the_wrong_shape_are_malformed() {
+    let members = Members::full(4, 23);
+    let tree = members.at(0).group.tree().clone();
+    let honest = entries(&tree);
+    let leaf = honest[0].clone();
+    let parent = honest[1].clone();
+    let blank = vec![0];
+    let shapes = [
+        ("nothing", vec![]),
+        ("a blank leaf", vec![blank.clone()]),
+        ("a parent as a leaf", vec![parent.clone()]),
+        ("a parent at the end", vec![leaf.clone(), parent.clone()]),
+        ("two entries", vec![leaf.clone(), blank.clone()]),
+        (
+            "a blank at the end",
+            vec![leaf.clone(), parent.clone(), blank.clone()],
+        ),
+        (
+            "a leaf as a parent",
+            vec![leaf, honest[2].clone(), honest[4].clone()],
+        ),
+        (
+            "a parent as the last leaf",
+            vec![honest[0].clone(), blank, parent],
+        ),
+    ];
+    for (what, shape) in shapes {
+        assert!(
+            RatchetTree::decode_exact(&assemble(&shape)).is_err(),
+            "{what}"
+        );
+    }
+    let mut longer = tree.to_bytes();
+    longer.push(0);
+    assert!(RatchetTree::decode_exact(&longer).is_err());
+    let bytes = tree.to_bytes();
+    for len in 0..bytes.len() {
+        assert!(RatchetTree::decode_exact(&bytes[..len]).is_err());
+    }
+}
+
+#[test]
+fn saved_parts_that_do_not_fit_are_corrupt() {
+    let members = members();
+    let saved = &members.at(0).saved;
+    assert!(PublicGroup::load(saved.clone()).is_ok());
+    for (part, bytes) in saved {
+        let mut missing = saved.clone();
+        missing.remove(part);
+        assert_eq!(PublicGroup::load(missing).unwrap_err(), Error::CorruptState);
+        for spoiled in [
+            &bytes[1..],
+            &bytes[..bytes.len() - 1],
+            &[bytes.as_slice(), &[0]].concat(),
+        ] {
+            let mut parts = saved.clone();
+            parts.insert(*part, spoiled.to_vec());
+            assert_eq!(PublicGroup::load(parts).unwrap_err(), Error::CorruptState);
+        }
+    }
+    for index in [0, 7, 8, u32::MAX, u32::MAX - 1, 0x0fff_ffff] {
+        let mut parts = saved.clone();
+        parts.insert(PartId { kind: 2, index }, vec![1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            PublicGroup::load(parts).unwrap_err(),
+            Error::CorruptState,
+            "page {index}"
+        );
+    }
+    let mut parts = saved.clone();
+    parts.insert(PartId { kind: 99, index: 0 }, vec![1]);
+    assert_eq!(PublicGroup::load(parts).unwrap_err(), Error::CorruptState);
+}
