@@ -8,6 +8,8 @@
 mod load;
 #[path = "vectors/messages.rs"]
 mod messages;
+#[path = "vectors/passive.rs"]
+mod passive;
 #[path = "vectors/primitives.rs"]
 mod primitives;
 #[path = "vectors/tree.rs"]

@@ -81,6 +81,14 @@ impl Group {
         }
     }
 
+    /// Checks the membership tag of a message that is no commit, such as another client's proposal.
+    ///
+    /// # Errors
+    /// [`Error::InvalidMembershipTag`].
+    pub fn verify_membership(&self, message: &PublicMessage) -> Result<(), Error> {
+        message.verify_membership_tag(&self.secrets.membership, self.public.context())
+    }
+
     /// As [`Group::finish`], for a commit that came encrypted and so has no membership tag.
     ///
     /// # Errors
