@@ -8,16 +8,19 @@
 use core::{future::Future, pin::Pin};
 use std::rc::Rc;
 
+use corncrake_core::id::ConversationId;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
+use self::tables::Table;
 use crate::{
-    command::Command,
-    error::Error,
+    command::{ChatCommand, Command},
+    error::{Error, Refusal},
+    event::Item,
     host::Host,
-    store::{SealedStore, Store},
+    store::{Order, SealedStore},
     transport::Transport,
 };
 
@@ -28,6 +31,7 @@ mod state;
 mod step;
 mod tables;
 
+pub(crate) use chats::{ClaimThen, GatherThen};
 pub(crate) use state::State;
 pub(crate) use step::{Effect, Input, Reply, Step, Then};
 
@@ -54,7 +58,13 @@ pub(crate) async fn run<H: Host>(
     let opened = Rc::clone(&host);
     let store = SealedStore::open(opened.store(), &mut rng).await?;
     let state = load::state(&store, host.settings(), host.origin()).await?;
-    let mut engine = Engine { host, store, state, rng, work: Work::new() };
+    let mut engine = Engine {
+        host,
+        store,
+        state,
+        rng,
+        work: Work::new(),
+    };
     let mut input = Input::Start;
     loop {
         if engine.turn(input).await? == Turn::Stop {
@@ -94,19 +104,19 @@ impl<H: Host> Engine<'_, H> {
     }
 
     async fn turn(&mut self, input: Input) -> Result<Turn, Error> {
-        for chat in self.state.chats_needed_by(&input, self.host.now()) {
-            load::chat(&self.store, &mut self.state, chat).await?;
+        if let Input::Command(Command::Chat(
+            id,
+            ChatCommand::History {
+                before,
+                limit,
+                reply,
+            },
+        )) = input
+        {
+            // Whoever asked may have gone away.
+            let _ = reply.send(self.history(id, before, limit).await);
+            return Ok(Turn::Again);
         }
-        if let Input::Command(Command::Chat(chat, command)) = input {
-            let Some(command) = self.read_only(chat, command).await? else {
-                return Ok(Turn::Again);
-            };
-            return self.step(Input::Command(Command::Chat(chat, command))).await;
-        }
-        self.step(input).await
-    }
-
-    async fn step(&mut self, input: Input) -> Result<Turn, Error> {
         let mut step = Step::new(self.host.now(), &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
@@ -121,6 +131,32 @@ impl<H: Host> Engine<'_, H> {
             self.carry_out(effect);
         }
         Ok(turn)
+    }
+
+    /// A page of a timeline, straight from the store.
+    async fn history(
+        &self,
+        id: ConversationId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Item>, Error> {
+        let chat = self.state.chats.all.get(&id).ok_or(Refusal::UnknownChat)?;
+        let end = before.unwrap_or(u64::MAX).min(chat.row.next_item);
+        let mut items = Vec::new();
+        if let Some(last) = end.checked_sub(1) {
+            let table = (Table::Timeline.into(), id.as_bytes().as_slice());
+            let rows = self
+                .store
+                .range(table, 0..=last, Order::Descending, limit)
+                .await?;
+            for (_, bytes) in rows.into_iter().rev() {
+                items.push(tables::decode::<Item>(&bytes)?);
+            }
+        }
+        if let (None, Some(me)) = (before, self.state.account.me()) {
+            items.extend(chat.queued_items(me.account, self.host.now()));
+        }
+        Ok(items)
     }
 
     fn carry_out(&mut self, effect: Effect) {

@@ -10,7 +10,16 @@ use crate::{store::Store, transport::Transport};
 
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct Timestamp(pub u64);
 
@@ -18,7 +27,19 @@ impl Timestamp {
     /// The moment `wait` after this one.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// The moment `wait` before this one.
+    #[must_use]
+    pub fn before(self, wait: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// How long after `earlier` this is; zero if it is not.
@@ -39,12 +60,18 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { key_packages: 50, stretch: Stretch::default() }
+        Self {
+            key_packages: 50,
+            stretch: Stretch::default(),
+        }
     }
 }
 
 /// The outside of an engine. Futures need not be `Send`: the host drives the engine on one thread.
-#[expect(async_fn_in_trait, reason = "the engine drives these futures on one thread")]
+#[expect(
+    async_fn_in_trait,
+    reason = "the engine drives these futures on one thread"
+)]
 pub trait Host: 'static {
     /// Where state lies.
     type Store: Store;

@@ -1,4 +1,21 @@
-//! Placeholder.
+//! End-to-end encrypted chats in ten lines: accounts, conversations, sync, outbox, local store.
 
+mod chat;
+mod client;
+mod command;
+mod engine;
+mod error;
+mod event;
+pub mod host;
 pub mod store;
 pub mod transport;
+
+pub use chat::Chat;
+pub use client::{Client, Events};
+pub use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
+pub use corncrake_core::identity::SafetyNumber;
+pub use error::{Error, Refusal};
+pub use event::{
+    Account, ChatInfo, ChatKind, Connection, Delivery, Device, Event, EventKind, Item, ItemKind,
+    Member, Role, Standing,
+};

@@ -1,16 +1,10 @@
 //! All state of an engine, and the dispatch of its inputs.
 
-use std::{collections::BTreeMap, collections::VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use corncrake_core::id::ConversationId;
 use corncrake_wire::OpenRequest;
 
-use super::{
-    Effect, Input, Reply, Step, Then,
-    account::AccountState,
-    chats::Chats,
-    tables::Table,
-};
+use super::{Effect, Input, Reply, Step, Then, account::AccountState, chats::Chats, tables::Table};
 use crate::{
     command::Command,
     error::Error,
@@ -58,19 +52,44 @@ pub(crate) struct EventQueue {
     pub(crate) asked: Option<Reply<Event>>,
 }
 
+impl EventQueue {
+    /// The id of the row that tells the next sequence number.
+    pub(crate) const COUNTER: &[u8] = b"next";
+}
+
 impl State {
+    pub(crate) fn new(
+        settings: Settings,
+        origin: String,
+        account: AccountState,
+        chats: Chats,
+    ) -> Self {
+        Self {
+            settings,
+            origin,
+            account,
+            chats,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            events: EventQueue::default(),
+            online: Online::default(),
+            settling: Vec::new(),
+        }
+    }
+
     /// Takes one input; everything that follows from it stands in `step`.
     pub(crate) fn step(&mut self, input: Input, step: &mut Step<'_>) {
         match input {
             Input::Start => {
-                self.account_start(step);
                 self.chats_start(step);
+                self.account_start(step);
             }
             Input::Command(command) => self.command(command, step),
             Input::Push(push) => self.pushed(push, step),
             Input::Open(request, result) => match self.requests.remove(&request) {
                 Some(Then::Account(then)) => self.account_open_replied(then, result, step),
                 Some(Then::Chat(chat, then)) => self.chat_replied(chat, then, result, step),
+                Some(Then::Enter(number, then)) => self.enter_replied(number, then, result, step),
                 None => {}
             },
             Input::Account(request, result) => {
@@ -90,7 +109,10 @@ impl State {
 
     /// When the engine wants to be woken at the latest.
     pub(crate) fn wake_at(&self) -> Option<Timestamp> {
-        [self.account_wake_at(), self.chats_wake_at()].into_iter().flatten().min()
+        [self.account_wake_at(), self.chats_wake_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Asks on the open plane; `then` gets the answer.
@@ -111,23 +133,6 @@ impl State {
         number
     }
 
-    /// The chats whose state `input` needs in memory.
-    pub(crate) fn chats_needed_by(&self, input: &Input, now: Timestamp) -> Vec<ConversationId> {
-        match input {
-            Input::Command(Command::Chat(chat, _)) => vec![*chat],
-            Input::Push(Push::Entries { log, .. }) => self.chats.of_log(log).into_iter().collect(),
-            Input::Open(request, _) => match self.requests.get(request) {
-                Some(Then::Chat(chat, _)) => vec![*chat],
-                _ => self.chats.busy(),
-            },
-            Input::Tick => self.chats.due(now),
-            Input::Push(Push::Connected { plane: Plane::Open, .. }) | Input::Start => {
-                self.chats.busy()
-            }
-            _ => Vec::new(),
-        }
-    }
-
     fn command(&mut self, command: Command, step: &mut Step<'_>) {
         match command {
             Command::NextEvent { taken, reply } => self.next_event(taken, reply, step),
@@ -139,7 +144,11 @@ impl State {
             }
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
             Command::StartChat { names, reply } => self.start_chat(names, reply, step),
-            Command::CreateGroup { title, names, reply } => {
+            Command::CreateGroup {
+                title,
+                names,
+                reply,
+            } => {
                 self.create_group(title, names, reply, step);
             }
             Command::Chat(chat, command) => self.chat_command(chat, command, step),
@@ -150,12 +159,17 @@ impl State {
     fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
         let before = self.online.connection();
         match push {
-            Push::Connected { plane: Plane::Open, .. } => {
+            Push::Connected {
+                plane: Plane::Open, ..
+            } => {
                 self.online.open = true;
                 self.chats_connected(step);
                 self.account_log_connected(step);
             }
-            Push::Connected { plane: Plane::Account, .. } => {
+            Push::Connected {
+                plane: Plane::Account,
+                ..
+            } => {
                 self.online.account = true;
                 self.account_connected(step);
             }
@@ -165,8 +179,8 @@ impl State {
             }
             Push::Disconnected(Plane::Account) => self.online.account = false,
             Push::Entries { log, entries, head } => {
-                if let Some(chat) = self.chats.of_log(&log) {
-                    self.chat_entries(chat, log, entries, head, step);
+                if let Some(place) = self.chats.of_log(&log) {
+                    self.chat_entries(place, log, entries, head, step);
                 } else {
                     self.account_log_entries(log, entries, head, step);
                 }

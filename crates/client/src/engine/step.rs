@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::{
     account::{AccountThen, SlowDone, SlowWork},
-    chats::ChatThen,
+    chats::{ChatThen, enter::EnterThen},
+    state::EventQueue,
     tables::{self, Table},
 };
 use crate::{
@@ -82,6 +83,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(crate) enum Then {
     Account(AccountThen),
     Chat(ConversationId, ChatThen),
+    Enter(u64, EnterThen),
 }
 
 /// What a turn has collected so far.
@@ -129,7 +131,8 @@ impl<'a> Step<'a> {
 
     /// Deletes every record of an id that stood there before this turn or was written in it.
     pub(crate) fn delete_all(&mut self, table: Table, id: &[u8]) {
-        self.rows.retain(|(of, name, _), _| *of != table || name != id);
+        self.rows
+            .retain(|(of, name, _), _| *of != table || name != id);
         self.erased.push((table, id.to_vec()));
     }
 
@@ -150,11 +153,20 @@ impl<'a> Step<'a> {
     /// Gives each event its durable number; they stay in the store until they are taken.
     pub(crate) fn number_events(&mut self, next: &mut u64) -> Vec<Event> {
         let number = |what| {
-            let event = Event { sequence: *next, what };
+            let event = Event {
+                sequence: *next,
+                what,
+            };
             *next += 1;
             event
         };
-        let events: Vec<Event> = core::mem::take(&mut self.events).into_iter().map(number).collect();
+        let events: Vec<Event> = core::mem::take(&mut self.events)
+            .into_iter()
+            .map(number)
+            .collect();
+        if !events.is_empty() {
+            self.put(Table::Events, EventQueue::COUNTER, 0, next);
+        }
         for event in &events {
             self.put(Table::Events, &[], event.sequence, event);
         }

@@ -3,7 +3,7 @@
 //! A row's key is its table, the PRF of an id (empty where the table has one name only) and an
 //! index; its value is sealed. Every record begins with a version byte.
 
-use corncrake_core::encoding;
+use corncrake_core::{encoding, mls::PartId};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -45,6 +45,12 @@ pub(crate) enum Table {
     Letters = 15,
 }
 
+impl From<Table> for crate::store::Table {
+    fn from(table: Table) -> Self {
+        Self(table as u8)
+    }
+}
+
 /// The version of every record below.
 const VERSION: u8 = 1;
 
@@ -56,4 +62,16 @@ pub(crate) fn encode<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
 /// Decodes a record from the store.
 pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     encoding::decode(VERSION, bytes).map_err(|_| StoreError::Damaged)
+}
+
+/// The index of the row that holds a part of a conversation's state.
+pub(crate) fn part_index(part: PartId) -> u64 {
+    u64::from(part.kind) << 32 | u64::from(part.index)
+}
+
+/// The part that a row with this index holds.
+pub(crate) fn part_of(index: u64) -> Option<PartId> {
+    let kind = u8::try_from(index >> 32).ok()?;
+    let index = u32::try_from(index & u64::from(u32::MAX)).ok()?;
+    Some(PartId { kind, index })
 }

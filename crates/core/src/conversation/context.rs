@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::AccountId;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes, put_vector};
 
@@ -58,7 +60,7 @@ pub enum Kind {
 }
 
 /// What an account may do in a group; a later one includes the earlier ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Talks, leaves, and looks after its own devices.
     Member,

@@ -136,6 +136,14 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// The hash of the knock that this answers.
+    #[must_use]
+    pub fn knock(&self) -> [u8; 32] {
+        self.knock
+    }
+}
+
 impl KnockKey {
     /// The seeds in an answer, unless it is for another knock or does not open.
     #[must_use]

@@ -271,6 +271,18 @@ impl Conversation {
 }
 
 impl Conversation {
+    /// Gives up the own leaf's secrets, as one does whose store turns out to be a copy: from now on
+    /// this device folds, and comes back by [`rejoin`](Self::rejoin).
+    pub fn step_out(&mut self) {
+        if self.is_member() {
+            let public = self.public().clone();
+            self.unsaved.drop_secrets();
+            self.facts.tail_true = None;
+            self.unsaved.facts = true;
+            self.standing = Standing::Outside(Box::new(public));
+        }
+    }
+
     /// Goes on without secrets; they are gone from memory and, with the next save, from the store.
     fn fold_on(&mut self, staged: StagedPublic, outcome: Outcome) -> Outcome {
         let mut public = self.public().clone();

@@ -1,0 +1,377 @@
+//! Conversations: how they are founded and entered, read and written, and what is owed in them.
+//!
+//! - [`rows`]: what a chat keeps in the store.
+//! - [`create`]: new chats. [`enter`]: folding into a chat that exists.
+//! - [`read`]: entries come in. [`write`]: the one append under way.
+//! - [`duties`]: what a device does unasked, after a wait.
+//! - [`closed`]: logs that were handed over, and knocks at them.
+//! - [`commands`], [`timeline`]: what the app asks, and what it sees.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corncrake_core::{
+    conversation::{Conversation, Knock},
+    id::{AccountId, ConversationId, EntryId, MessageId},
+    seal::envelope::{LogKeys, Seed},
+};
+use corncrake_wire::{AccessToken, LogId, OpenReply, log::AppendReply};
+
+pub(crate) mod closed;
+mod commands;
+pub(crate) mod create;
+mod duties;
+pub(crate) mod enter;
+mod read;
+pub(crate) mod rows;
+mod timeline;
+mod write;
+
+use self::{
+    duties::Duty,
+    enter::Enter,
+    rows::{ChatRow, ClosedLog, Flight, Intent, Phase},
+};
+use super::{
+    Effect, Reply, State, Step,
+    tables::{Table, part_index},
+};
+use crate::{
+    event::{EventKind, ItemKind},
+    host::Timestamp,
+    transport::TransportError,
+};
+pub(crate) use create::{ClaimThen, GatherThen};
+
+/// How many ids of messages are remembered in each chat, to show each message once.
+const REMEMBERED_MESSAGES: usize = 1024;
+/// How often a log is looked at anew although its subscription says nothing.
+pub(crate) const LOOK_AGAIN: u64 = 5 * 60 * 1000;
+
+/// All chats of the account on this device.
+#[derive(Debug, Default)]
+pub(crate) struct Chats {
+    pub(crate) all: BTreeMap<ConversationId, Chat>,
+    /// Which chat a watched log belongs to, and which of its logs it is.
+    pub(crate) logs: BTreeMap<LogId, (ConversationId, Place)>,
+    /// Folds under way.
+    pub(crate) entering: BTreeMap<u64, Enter>,
+    pub(crate) next_enter: u64,
+}
+
+/// Which log of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The one that it is in.
+    Current,
+    /// A closed one, by its number.
+    Closed(u64),
+}
+
+/// One chat in memory.
+#[derive(Debug)]
+pub(crate) struct Chat {
+    pub(crate) row: ChatRow,
+    pub(crate) keys: LogKeys,
+    /// The fold of the current log, with secrets while this device is a member.
+    pub(crate) conversation: Option<Conversation>,
+    pub(crate) intents: VecDeque<(u64, Intent)>,
+    pub(crate) flight: Option<Flight>,
+    /// Hashes of what this device sealed in this epoch, with their rows.
+    pub(crate) own: BTreeMap<EntryId, u64>,
+    pub(crate) recent: VecDeque<(AccountId, MessageId)>,
+    pub(crate) closed: BTreeMap<u64, ClosedLog>,
+    pub(crate) session: Session,
+}
+
+/// What a chat forgets when the engine ends.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// The newest position of the current log as far as the server told since it was watched.
+    pub(crate) head: Option<u64>,
+    /// Whether an append is with the server.
+    pub(crate) asked: bool,
+    /// No append before this moment.
+    pub(crate) not_before: Option<Timestamp>,
+    /// How often in a row an append led to nothing, or a rejoin was needed.
+    pub(crate) tries: u32,
+    /// When each duty is due.
+    pub(crate) duties: BTreeMap<Duty, Timestamp>,
+    /// When the chat wants to be looked at again.
+    pub(crate) wake: Option<Timestamp>,
+    /// When the log was last watched.
+    pub(crate) watched: Option<Timestamp>,
+    /// Who waits for an intent.
+    pub(crate) replies: BTreeMap<u64, Reply<()>>,
+    /// Knocks at closed logs that nobody has answered yet.
+    pub(crate) knocks: BTreeMap<[u8; 32], (u64, Box<Knock>)>,
+    /// An invitation that may bring this device in without an external commit.
+    pub(crate) invitation: Option<rows::Invitation>,
+    /// Whether the opening state is being fetched.
+    pub(crate) opening_asked: bool,
+    /// Whether a Welcome is being fetched.
+    pub(crate) welcome_asked: bool,
+    /// Whether somebody waits in `start_chat` for this chat.
+    pub(crate) starter: Option<create::Starter>,
+}
+
+/// What to do with the answer to a chat's request.
+#[derive(Debug)]
+pub(crate) enum ChatThen {
+    /// The append of the flight.
+    Appended,
+    /// The opening state of the current log.
+    Opening(LogId),
+    /// A Welcome for a fold that is in memory.
+    Welcome(LogId),
+    /// A state beside the commit at this position.
+    State(LogId, u64),
+    /// An append behind the end of a closed log.
+    Answered([u8; 32]),
+}
+
+impl Chat {
+    pub(crate) fn new(row: ChatRow, conversation: Option<Conversation>) -> Self {
+        Self {
+            keys: row.seed.log_keys(),
+            row,
+            conversation,
+            intents: VecDeque::new(),
+            flight: None,
+            own: BTreeMap::new(),
+            recent: VecDeque::new(),
+            closed: BTreeMap::new(),
+            session: Session::default(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> LogId {
+        LogId(*self.keys.log.as_bytes())
+    }
+
+    pub(crate) fn token(&self) -> AccessToken {
+        AccessToken::new(*self.keys.access_token.expose())
+    }
+
+    /// Whether the current log has been read to its head since the connection came up.
+    pub(crate) fn caught_up(&self) -> bool {
+        self.session
+            .head
+            .is_some_and(|head| head <= self.row.cursor)
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.row.phase == Phase::Inside
+            && self
+                .conversation
+                .as_ref()
+                .is_some_and(Conversation::is_member)
+    }
+
+    pub(crate) fn remember(&mut self, account: AccountId, id: MessageId) {
+        if self.recent.len() == REMEMBERED_MESSAGES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((account, id));
+    }
+
+    pub(crate) fn wake_by(&mut self, at: Timestamp) {
+        self.session.wake = Some(self.session.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Makes another log the current one.
+    pub(crate) fn move_to(&mut self, seed: &Seed) {
+        self.row.seed = seed.clone();
+        self.keys = seed.log_keys();
+        self.row.cursor = 0;
+        self.row.newest_counted = None;
+        self.row.recorded = false;
+        self.session.head = None;
+        self.session.duties.clear();
+        self.session.not_before = None;
+    }
+
+    /// Writes the row, and what changed in the conversation's state.
+    pub(crate) fn save(&mut self, step: &mut Step<'_>) {
+        let id = *self.row.id.as_bytes();
+        step.put(Table::Chats, &id, 0, &self.row);
+        if let Some(conversation) = &mut self.conversation {
+            for (part, value) in conversation.take_changes() {
+                match value {
+                    Some(value) => {
+                        step.put_bytes(Table::Parts, &id, part_index(part), value.into())
+                    }
+                    None => step.delete(Table::Parts, &id, part_index(part)),
+                }
+            }
+        }
+    }
+
+    /// Drops the conversation's state: this device is out.
+    pub(crate) fn forget(&mut self, phase: Phase, step: &mut Step<'_>) {
+        let id = *self.row.id.as_bytes();
+        self.row.phase = phase;
+        self.conversation = None;
+        step.delete_all(Table::Parts, &id);
+        self.drop_flight(step);
+        self.forget_own(step);
+        self.session.duties.clear();
+        step.effects.push(Effect::Unwatch(self.log()));
+        step.event(EventKind::ChatChanged(self.row.id));
+    }
+
+    pub(crate) fn forget_own(&mut self, step: &mut Step<'_>) {
+        for row in core::mem::take(&mut self.own).into_values() {
+            step.delete(Table::Own, self.row.id.as_bytes(), row);
+        }
+    }
+
+    pub(crate) fn drop_flight(&mut self, step: &mut Step<'_>) {
+        if self.flight.take().is_some() {
+            step.delete(Table::Flights, self.row.id.as_bytes(), 0);
+        }
+        self.session.asked = false;
+    }
+}
+
+impl Chats {
+    pub(crate) fn of_log(&self, log: &LogId) -> Option<(ConversationId, Place)> {
+        self.logs.get(log).copied()
+    }
+}
+
+impl State {
+    /// Runs `work` on a chat that is in memory; the chat is out of the map meanwhile.
+    pub(crate) fn with_chat<T>(
+        &mut self,
+        id: ConversationId,
+        step: &mut Step<'_>,
+        work: impl FnOnce(&mut Self, &mut Chat, &mut Step<'_>) -> T,
+    ) -> Option<T> {
+        let mut chat = self.chats.all.remove(&id)?;
+        let result = work(self, &mut chat, step);
+        self.chats.all.insert(id, chat);
+        Some(result)
+    }
+
+    pub(crate) fn chats_start(&mut self, step: &mut Step<'_>) {
+        for id in self.chat_ids() {
+            self.with_chat(id, step, |state, chat, step| state.resume(chat, step));
+        }
+    }
+
+    fn resume(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if let Phase::Entering(goal) = &chat.row.phase {
+            let (seed, goal) = (chat.row.seed.clone(), goal.clone());
+            self.enter(Some(chat.row.id), seed, goal, step);
+        }
+    }
+
+    pub(crate) fn chats_connected(&mut self, step: &mut Step<'_>) {
+        for id in self.chat_ids() {
+            self.with_chat(id, step, |state, chat, step| {
+                chat.session.asked = false;
+                chat.session.opening_asked = false;
+                chat.session.welcome_asked = false;
+                chat.session.not_before = None;
+                state.watch(chat, step);
+                state.watch_closed(chat, step);
+            });
+        }
+        self.enter_again(step);
+    }
+
+    pub(crate) fn chats_disconnected(&mut self) {
+        for chat in self.chats.all.values_mut() {
+            chat.session.head = None;
+            chat.session.wake = None;
+        }
+    }
+
+    pub(crate) fn chats_tick(&mut self, step: &mut Step<'_>) {
+        let due: Vec<ConversationId> = self
+            .chats
+            .all
+            .values()
+            .filter(|chat| chat.session.wake.is_some_and(|wake| wake <= step.now))
+            .map(|chat| chat.row.id)
+            .collect();
+        for id in due {
+            self.with_chat(id, step, |state, chat, step| state.advance(chat, step));
+        }
+        self.enter_tick(step);
+    }
+
+    pub(crate) fn chats_wake_at(&self) -> Option<Timestamp> {
+        let chats = self.chats.all.values().filter_map(|chat| chat.session.wake);
+        let enters = self
+            .chats
+            .entering
+            .values()
+            .filter_map(|enter| enter.retry_at);
+        chats.chain(enters).min()
+    }
+
+    /// Whether something is still owed that this device can bring about.
+    pub(crate) fn chats_owe(&self) -> bool {
+        let owes = |chat: &Chat| match chat.row.phase {
+            Phase::Inside => {
+                !chat.intents.is_empty()
+                    || chat.flight.is_some()
+                    || !chat.caught_up()
+                    || !chat.is_member()
+                    || chat.session.duties.keys().any(|duty| duty.is_own())
+            }
+            Phase::Entering(_) => true,
+            Phase::Waiting | Phase::Removed | Phase::Left => false,
+        };
+        self.chats.all.values().any(owes)
+            || self.chats.entering.values().any(|enter| !enter.is_stuck())
+    }
+
+    pub(crate) fn chat_ids(&self) -> Vec<ConversationId> {
+        self.chats.all.keys().copied().collect()
+    }
+
+    /// Subscribes to the current log from where it was read.
+    pub(crate) fn watch(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
+            let place = (chat.row.id, Place::Current);
+            self.chats.logs.insert(chat.log(), place);
+            chat.session.watched = Some(step.now);
+            step.effects
+                .push(Effect::Watch(chat.token(), chat.row.cursor));
+        }
+    }
+
+    pub(crate) fn chat_replied(
+        &mut self,
+        id: ConversationId,
+        then: ChatThen,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        self.with_chat(id, step, |state, chat, step| {
+            match then {
+                ChatThen::Appended => {
+                    let reply = result.map(|reply| match reply {
+                        OpenReply::Append(reply) => Some(reply),
+                        _ => None::<AppendReply>,
+                    });
+                    state.appended(chat, reply, step);
+                }
+                ChatThen::Opening(log) => state.opening_came(chat, log, result, step),
+                ChatThen::Welcome(log) => state.welcome_came(chat, log, result, step),
+                ChatThen::State(log, position) => {
+                    state.laid_state_came(chat, (log, position), result, step);
+                }
+                ChatThen::Answered(knock) => state.answered(chat, knock, result, step),
+            }
+            state.advance(chat, step);
+        });
+    }
+
+    /// Puts a line at the end of a chat's timeline.
+    pub(crate) fn tell_item(&mut self, chat: &mut Chat, what: ItemKind, step: &mut Step<'_>) {
+        timeline::append(chat, what, step);
+    }
+}

@@ -1,0 +1,211 @@
+//! Logs that were handed over: followed for knocks, and answered.
+
+use core::time::Duration;
+
+use corncrake_core::{
+    conversation::{Answer, ClosedLog as HandedOver, Entry, KnockKey},
+    mls::codec::Decode,
+    seal::envelope::{EntryKind, LogKeys, Seed},
+};
+use corncrake_wire::{
+    AccessToken, LogId, OpenReply,
+    log::{self, Append, NewEntry},
+};
+
+use super::{
+    Chat, ChatThen, Place,
+    duties::Duty,
+    read::kind_of,
+    rows::{ClosedLog, Pending, Phase},
+};
+use crate::{
+    engine::{Effect, State, Step, Then, tables::Table},
+    transport::TransportError,
+};
+
+/// How long a closed log is followed; afterwards it is looked at when the engine starts.
+const FOLLOWED: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The wait of each rank in leaf order.
+const RANK_WAIT: Duration = Duration::from_secs(2);
+
+impl State {
+    /// Follows the closed logs of a chat.
+    pub(super) fn watch_closed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let current = chat.log();
+        for (number, closed) in &chat.closed {
+            let keys = closed.keys();
+            let log = log_of(&keys);
+            if log == current || closed.closed_at.after(FOLLOWED) < step.now {
+                continue;
+            }
+            self.chats
+                .logs
+                .insert(log, (chat.row.id, Place::Closed(*number)));
+            step.effects
+                .push(Effect::Watch(token_of(&keys), closed.cursor));
+        }
+    }
+
+    /// Reads what comes behind the end of a closed log.
+    pub(super) fn closed_entries(
+        &mut self,
+        chat: &mut Chat,
+        number: u64,
+        entries: Vec<log::LogEntry>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(closed) = chat.closed.get_mut(&number) else {
+            return;
+        };
+        let keys = closed.keys();
+        let Some(handed_over) = closed.handed_over() else {
+            return;
+        };
+        for entry in entries {
+            if entry.position <= closed.cursor {
+                continue;
+            }
+            closed.cursor = entry.position;
+            let kind = kind_of(entry.kind);
+            let Ok(inner) = keys.envelope.open(keys.log, kind, &entry.bytes) else {
+                continue;
+            };
+            match HandedOver::read(kind, &inner) {
+                Some(Entry::Knock(knock)) if handed_over.may_be_answered(&knock) => {
+                    chat.session
+                        .knocks
+                        .insert(knock.hash(), (number, Box::new(knock)));
+                }
+                Some(Entry::Answer(answer)) => {
+                    chat.session.knocks.remove(&answer.knock());
+                    chat.session.duties.remove(&Duty::Answer(answer.knock()));
+                }
+                _ => {}
+            }
+        }
+        step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, closed);
+        self.answer_knocks(chat, step);
+    }
+
+    /// Answers knocks that nobody of a lower rank has answered.
+    pub(super) fn answer_knocks(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let knocks: Vec<[u8; 32]> = chat.session.knocks.keys().copied().collect();
+        for hash in knocks {
+            let Some((number, _)) = chat.session.knocks.get(&hash) else {
+                continue;
+            };
+            let number = *number;
+            let Some(closed) = chat.closed.get(&number).cloned() else {
+                continue;
+            };
+            let Some(handed_over) = closed.handed_over() else {
+                continue;
+            };
+            let wait = RANK_WAIT.saturating_mul(handed_over.rank);
+            let at = *chat
+                .session
+                .duties
+                .entry(Duty::Answer(hash))
+                .or_insert_with(|| step.now.after(wait));
+            if at > step.now {
+                chat.wake_by(at);
+                continue;
+            }
+            let Some((_, knock)) = chat.session.knocks.get(&hash) else {
+                continue;
+            };
+            let Some((seed, chain)) = chat.seeds_behind(number) else {
+                continue;
+            };
+            let Some(inner) = handed_over.answer(knock, &seed, &chain, step.rng) else {
+                chat.session.knocks.remove(&hash);
+                continue;
+            };
+            let keys = closed.keys();
+            let sealed = keys
+                .envelope
+                .seal(keys.log, EntryKind::Message, &inner, step.rng);
+            let Ok(sealed) = sealed else { continue };
+            let append = Append {
+                token: token_of(&keys),
+                kind: log::EntryKind::Message,
+                after: closed.closed_by,
+                entries: vec![NewEntry::new(sealed)],
+                opening: None,
+                admission: Vec::new(),
+            };
+            // Until the answer is read in the log, it is tried again.
+            let again = step.now.after(Duration::from_secs(10));
+            chat.session.duties.insert(Duty::Answer(hash), again);
+            chat.wake_by(again);
+            self.ask_open(
+                Then::Chat(chat.row.id, ChatThen::Answered(hash)),
+                append,
+                step,
+            );
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        chat: &mut Chat,
+        knock: [u8; 32],
+        result: Result<OpenReply, TransportError>,
+        _: &mut Step<'_>,
+    ) {
+        // A commit behind the end counts for nobody, but moves `after`.
+        if let Ok(OpenReply::Append(log::AppendReply::Conflict { newest_commit, .. })) = result
+            && let Some((number, _)) = chat.session.knocks.get(&knock)
+            && let Some(closed) = chat.closed.get_mut(number)
+        {
+            closed.closed_by = newest_commit;
+            chat.session.duties.remove(&Duty::Answer(knock));
+        }
+    }
+}
+
+impl Chat {
+    /// The seed of the log behind a closed one, and what follows as far as it is known.
+    fn seeds_behind(&self, number: u64) -> Option<(Seed, Vec<(HandedOver, Seed)>)> {
+        let behind = |number: u64| match self.closed.get(&(number + 1)) {
+            Some(next) => Some(next.seed.clone()),
+            None if self.row.phase == Phase::Waiting => None,
+            None => Some(self.row.seed.clone()),
+        };
+        let chain = self
+            .closed
+            .range(number + 1..)
+            .map_while(|(number, closed)| Some((closed.handed_over()?, behind(*number)?)))
+            .collect();
+        Some((behind(number)?, chain))
+    }
+
+    /// What is kept of the log that was closed last.
+    pub(super) fn newest_closed(&self) -> Option<HandedOver> {
+        self.closed.last_key_value()?.1.handed_over()
+    }
+
+    /// The seeds in an answer to this chat's knock.
+    pub(super) fn open_answer(&self, answer: &Answer) -> Option<Vec<Seed>> {
+        let Pending(key) = self.row.knock.as_ref()?;
+        Some(KnockKey::from_bytes(key).ok()?.open(answer))
+    }
+}
+
+impl ClosedLog {
+    pub(super) fn keys(&self) -> LogKeys {
+        self.seed.log_keys()
+    }
+
+    pub(super) fn handed_over(&self) -> Option<HandedOver> {
+        HandedOver::decode_exact(&self.handed_over).ok()
+    }
+}
+
+pub(super) fn log_of(keys: &LogKeys) -> LogId {
+    LogId(*keys.log.as_bytes())
+}
+
+pub(super) fn token_of(keys: &LogKeys) -> AccessToken {
+    AccessToken::new(*keys.access_token.expose())
+}

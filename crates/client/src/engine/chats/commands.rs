@@ -1,0 +1,195 @@
+//! What the app asks of a chat.
+
+use corncrake_core::{
+    content::{MAX_TEXT, Message},
+    id::{AccountId, ConversationId},
+};
+
+use super::{
+    Chat,
+    create::{GatherThen, TITLE},
+    rows::{Intent, Phase, Wish},
+};
+use crate::{
+    command::ChatCommand,
+    engine::{Reply, State, Step, state::NO_ACCOUNT, tables::Table},
+    error::Refusal,
+    event::{ChatKind, EventKind},
+};
+
+impl State {
+    pub(crate) fn chat_command(
+        &mut self,
+        id: ConversationId,
+        command: ChatCommand,
+        step: &mut Step<'_>,
+    ) {
+        let Some(chat) = self.chats.all.get(&id) else {
+            return command.refuse(Refusal::UnknownChat, step);
+        };
+        if self.account.me().is_none() {
+            return command.refuse(Refusal::NoAccount, step);
+        }
+        if let Some(refusal) = why_not(chat, &command) {
+            return command.refuse(refusal, step);
+        }
+        match command {
+            ChatCommand::Info(reply) => {
+                let info = self.chat_info(chat);
+                step.answer(reply, Ok(info));
+            }
+            ChatCommand::History { reply, .. } => step.answer(reply, Ok(Vec::new())),
+            ChatCommand::SendText { text, reply } => {
+                self.with_chat(id, step, |state, chat, step| {
+                    state.send_text(chat, text, reply, step);
+                });
+            }
+            ChatCommand::Add { names, reply } => {
+                self.gather(names, GatherThen::Add { chat: id, reply }, step);
+            }
+            ChatCommand::Remove { names, reply } => {
+                self.gather_members(id, names, GatherThen::Remove { chat: id, reply }, step);
+            }
+            ChatCommand::SetRole { name, role, reply } => {
+                let then = GatherThen::Role {
+                    chat: id,
+                    role,
+                    reply,
+                };
+                self.gather_members(id, vec![name], then, step);
+            }
+            ChatCommand::Leave(reply) => self.leave(id, reply, step),
+            ChatCommand::Rename { title, reply } => self.wish(id, Wish::Title(title), reply, step),
+            ChatCommand::RevokeDevice { device, reply } => {
+                self.wish(id, Wish::Revoke(device), reply, step);
+            }
+            ChatCommand::Hide(reply) => {
+                self.with_chat(id, step, |state, chat, step| state.hide(chat, reply, step));
+            }
+        }
+    }
+
+    fn send_text(
+        &mut self,
+        chat: &mut Chat,
+        text: String,
+        reply: Reply<corncrake_core::id::MessageId>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(me) = self.account.me().map(|me| me.account) else {
+            return step.answer(reply, Err(NO_ACCOUNT));
+        };
+        let message = Message::text(text.as_str(), step.rng);
+        let Ok(content) = message.encode() else {
+            return step.answer(reply, Err(Refusal::MessageTooLong.into()));
+        };
+        let id = message.id;
+        chat.queue(
+            Intent::Send {
+                id,
+                content: content.to_vec(),
+                text,
+            },
+            step,
+        );
+        chat.save(step);
+        step.answer(reply, Ok(id));
+        if let Some(item) = chat.queued_items(me, step.now).pop() {
+            step.event(EventKind::Item {
+                chat: chat.row.id,
+                item,
+            });
+        }
+        self.advance(chat, step);
+    }
+
+    /// Names of members need no directory if they are known here.
+    fn gather_members(
+        &mut self,
+        id: ConversationId,
+        names: Vec<String>,
+        then: GatherThen,
+        step: &mut Step<'_>,
+    ) {
+        let Some(chat) = self.chats.all.get(&id) else {
+            return;
+        };
+        let members = self.chat_info(chat).members;
+        let known: Option<Vec<AccountId>> = names
+            .iter()
+            .map(|name| {
+                let name = name.to_lowercase();
+                let named = |m: &&crate::event::Member| m.name.as_deref() == Some(name.as_str());
+                members.iter().find(named).map(|member| member.account)
+            })
+            .collect();
+        match known {
+            Some(accounts) => self.chats_gathered(then, Ok(accounts), step),
+            None => self.gather(names, then, step),
+        }
+    }
+
+    fn leave(&mut self, id: ConversationId, reply: Reply<()>, step: &mut Step<'_>) {
+        let alone = self.chats.all.get(&id).is_some_and(|chat| {
+            chat.conversation
+                .as_ref()
+                .is_some_and(|conversation| conversation.members().len() < 2)
+        });
+        if !alone {
+            return self.wish(id, Wish::Leave, reply, step);
+        }
+        self.with_chat(id, step, |state, chat, step| {
+            state.all_intents_failed(chat, step);
+            chat.forget(Phase::Left, step);
+            chat.save(step);
+        });
+        step.answer(reply, Ok(()));
+    }
+
+    fn hide(&mut self, chat: &mut Chat, reply: Reply<()>, step: &mut Step<'_>) {
+        chat.row.hidden = true;
+        step.delete_all(Table::Timeline, chat.row.id.as_bytes());
+        self.record_again(chat, step);
+        step.answer(reply, Ok(()));
+        self.advance(chat, step);
+    }
+}
+
+/// What a chat can't do as it stands.
+fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
+    let out = matches!(chat.row.phase, Phase::Removed | Phase::Left);
+    let direct = chat.row.kind == ChatKind::Direct;
+    match command {
+        ChatCommand::Info(_) | ChatCommand::History { .. } | ChatCommand::Hide(_) => None,
+        _ if out => Some(Refusal::NotAMember),
+        ChatCommand::SendText { text, .. } if text.is_empty() => Some(Refusal::MessageEmpty),
+        ChatCommand::SendText { text, .. } if text.len() > MAX_TEXT => {
+            Some(Refusal::MessageTooLong)
+        }
+        ChatCommand::SendText { .. } | ChatCommand::RevokeDevice { .. } => None,
+        _ if direct => Some(Refusal::NotInDirectChat),
+        ChatCommand::Rename { title, .. } if title.len() > TITLE => Some(Refusal::TitleTooLong),
+        ChatCommand::Add { names, .. } | ChatCommand::Remove { names, .. } if names.is_empty() => {
+            Some(Refusal::UnknownMember)
+        }
+        _ => None,
+    }
+}
+
+impl ChatCommand {
+    fn refuse(self, refusal: Refusal, step: &mut Step<'_>) {
+        let error = refusal.into();
+        match self {
+            Self::Info(reply) => step.answer(reply, Err(error)),
+            Self::SendText { reply, .. } => step.answer(reply, Err(error)),
+            Self::History { reply, .. } => step.answer(reply, Err(error)),
+            Self::Add { reply, .. }
+            | Self::Remove { reply, .. }
+            | Self::Rename { reply, .. }
+            | Self::SetRole { reply, .. }
+            | Self::RevokeDevice { reply, .. }
+            | Self::Leave(reply)
+            | Self::Hide(reply) => step.answer(reply, Err(error)),
+        }
+    }
+}

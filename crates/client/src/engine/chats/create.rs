@@ -1,0 +1,528 @@
+//! New chats, and people for chats that exist.
+
+use corncrake_core::{
+    conversation::{Change, ContextExtension, Conversation},
+    id::{AccountId, ConversationId, EntryId},
+    identity::contact_agreement,
+    seal::envelope::{Seed, entry_id},
+};
+use corncrake_wire::log::LogEntry;
+
+use super::{
+    Chat,
+    read::kind_of,
+    rows::{ChatRow, Goal, Intent, Opening, Phase, Purpose, Wish},
+    write::claimed,
+};
+use crate::{
+    engine::{
+        Reply, State, Step,
+        account::{By, ClaimedPackage},
+        state::NO_ACCOUNT,
+        tables::Table,
+    },
+    error::{Error, Refusal},
+    event::{ChatKind, EventKind, Role},
+};
+
+/// Who waits in `start_chat` or `create_group`.
+pub(crate) type Starter = Reply<ConversationId>;
+
+/// The longest title, in bytes.
+pub(super) const TITLE: usize = 128;
+
+/// What looked-up people are for.
+#[derive(Debug)]
+pub(crate) enum GatherThen {
+    Direct(Starter),
+    Group {
+        title: String,
+        starter: Starter,
+    },
+    Add {
+        chat: ConversationId,
+        reply: Reply<()>,
+    },
+    Remove {
+        chat: ConversationId,
+        reply: Reply<()>,
+    },
+    Role {
+        chat: ConversationId,
+        role: Role,
+        reply: Reply<()>,
+    },
+    /// Only to know their names.
+    Names(ConversationId),
+}
+
+/// What claimed key packages are for.
+#[derive(Debug)]
+pub(crate) enum ClaimThen {
+    Direct(ConversationId),
+    Group {
+        title: String,
+        accounts: Vec<AccountId>,
+        starter: Starter,
+    },
+    Add {
+        chat: ConversationId,
+        accounts: Vec<AccountId>,
+        reply: Reply<()>,
+    },
+}
+
+impl State {
+    pub(crate) fn start_chat(&mut self, names: Vec<String>, reply: Starter, step: &mut Step<'_>) {
+        if names.len() == 1 {
+            self.gather(names, GatherThen::Direct(reply), step);
+        } else {
+            self.create_group(String::new(), names, reply, step);
+        }
+    }
+
+    pub(crate) fn create_group(
+        &mut self,
+        title: String,
+        names: Vec<String>,
+        starter: Starter,
+        step: &mut Step<'_>,
+    ) {
+        if title.len() > TITLE {
+            return step.answer(starter, Err(Refusal::TitleTooLong.into()));
+        }
+        self.gather(names, GatherThen::Group { title, starter }, step);
+    }
+
+    /// Looks people up by name.
+    pub(super) fn gather(&mut self, names: Vec<String>, then: GatherThen, step: &mut Step<'_>) {
+        if self.account.me().is_none() {
+            return then.fail(NO_ACCOUNT, step);
+        }
+        self.look_up(names.into_iter().map(By::Name).collect(), then, step);
+    }
+
+    /// The people who were looked up.
+    pub(crate) fn chats_gathered(
+        &mut self,
+        then: GatherThen,
+        result: Result<Vec<AccountId>, Error>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(me) = self.account.me().map(|me| me.account) else {
+            return then.fail(NO_ACCOUNT, step);
+        };
+        let mut accounts = match result {
+            Ok(accounts) => accounts,
+            Err(error) => return then.fail(error, step),
+        };
+        accounts.sort_unstable();
+        accounts.dedup();
+        let others: Vec<AccountId> = accounts.iter().copied().filter(|a| *a != me).collect();
+        match then {
+            GatherThen::Direct(starter) => match others.first() {
+                Some(peer) => self.start_direct(*peer, starter, step),
+                None => step.answer(starter, Err(Refusal::ChatWithOneself.into())),
+            },
+            GatherThen::Group { title, starter } => {
+                let mut claim = others.clone();
+                claim.push(me);
+                self.claim(
+                    claim,
+                    ClaimThen::Group {
+                        title,
+                        accounts: others,
+                        starter,
+                    },
+                    step,
+                );
+            }
+            GatherThen::Add { chat, reply } => self.add_gathered(chat, others, reply, step),
+            GatherThen::Remove { chat, reply } => {
+                self.wish(chat, Wish::Remove(accounts), reply, step);
+            }
+            GatherThen::Role { chat, role, reply } => match accounts.first() {
+                Some(account) => self.wish(chat, Wish::Role(*account, role), reply, step),
+                None => step.answer(reply, Err(Refusal::UnknownMember.into())),
+            },
+            GatherThen::Names(chat) => step.event(EventKind::ChatChanged(chat)),
+        }
+    }
+
+    /// Looks up members whose names are not known here.
+    pub(super) fn learn(
+        &mut self,
+        chat: ConversationId,
+        accounts: &[AccountId],
+        step: &mut Step<'_>,
+    ) {
+        let me = self.account.me().map(|me| me.account);
+        let unknown: Vec<By> = accounts
+            .iter()
+            .filter(|account| Some(**account) != me && self.account.contact(account).is_none())
+            .map(|account| By::Id(*account))
+            .collect();
+        if !unknown.is_empty() {
+            self.look_up(unknown, GatherThen::Names(chat), step);
+        }
+    }
+
+    fn add_gathered(
+        &mut self,
+        id: ConversationId,
+        accounts: Vec<AccountId>,
+        reply: Reply<()>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(chat) = self.chats.all.get(&id) else {
+            return step.answer(reply, Err(Refusal::UnknownChat.into()));
+        };
+        let members: Vec<AccountId> = chat
+            .conversation
+            .iter()
+            .flat_map(|conversation| conversation.members())
+            .map(|member| member.account)
+            .collect();
+        let new: Vec<AccountId> = accounts
+            .into_iter()
+            .filter(|account| !members.contains(account))
+            .collect();
+        if new.is_empty() {
+            return step.answer(reply, Err(Refusal::AlreadySo.into()));
+        }
+        self.claim(
+            new.clone(),
+            ClaimThen::Add {
+                chat: id,
+                accounts: new,
+                reply,
+            },
+            step,
+        );
+    }
+
+    /// The key packages that were claimed.
+    pub(crate) fn chats_claimed(
+        &mut self,
+        then: ClaimThen,
+        result: Result<Vec<ClaimedPackage>, Error>,
+        step: &mut Step<'_>,
+    ) {
+        let packages = match result {
+            Ok(packages) => packages,
+            Err(error) => return self.claim_failed(then, error, step),
+        };
+        let without = |accounts: &[AccountId]| {
+            let missing = |account: &&AccountId| packages.iter().all(|p| p.account != **account);
+            accounts.iter().any(|account| missing(&account))
+        };
+        match then {
+            ClaimThen::Direct(id) => {
+                let peer = self.chats.all.get(&id).and_then(|chat| chat.row.peer);
+                if without(peer.as_slice()) {
+                    let then = ClaimThen::Direct(id);
+                    return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
+                }
+                self.with_chat(id, step, |state, chat, step| {
+                    state.found(chat, ContextExtension::direct(), packages, step);
+                });
+            }
+            ClaimThen::Group {
+                title,
+                accounts,
+                starter,
+            } => {
+                if without(&accounts) {
+                    return step.answer(starter, Err(Refusal::NoKeyPackage.into()));
+                }
+                let Some(me) = self.account.me().map(|me| me.account) else {
+                    return;
+                };
+                let seed = Seed::random(step.rng);
+                let id = seed.conversation_id();
+                let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed), None);
+                chat.session.starter = Some(starter);
+                self.found(
+                    &mut chat,
+                    ContextExtension::group(me, title),
+                    packages,
+                    step,
+                );
+                self.chats.all.insert(id, chat);
+            }
+            ClaimThen::Add {
+                chat,
+                accounts,
+                reply,
+            } => {
+                if without(&accounts) {
+                    return step.answer(reply, Err(Refusal::NoKeyPackage.into()));
+                }
+                let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
+                self.wish(chat, wish, reply, step);
+            }
+        }
+    }
+
+    fn claim_failed(&mut self, then: ClaimThen, error: Error, step: &mut Step<'_>) {
+        match then {
+            ClaimThen::Direct(id) => {
+                let Some(mut chat) = self.chats.all.remove(&id) else {
+                    return;
+                };
+                match chat.session.starter.take() {
+                    Some(starter) => step.answer(starter, Err(error)),
+                    None => {
+                        // Nobody waits: this chat is owed, and tried again.
+                        let goal = Goal::Direct { n: chat.row.n };
+                        let seed = chat.row.seed.clone();
+                        self.chats.all.insert(id, chat);
+                        self.enter_later(id, seed, goal, step);
+                    }
+                }
+            }
+            ClaimThen::Group { starter, .. } => step.answer(starter, Err(error)),
+            ClaimThen::Add { reply, .. } => step.answer(reply, Err(error)),
+        }
+    }
+
+    /// Finds the chat with one person, or makes it.
+    fn start_direct(&mut self, peer: AccountId, starter: Starter, step: &mut Step<'_>) {
+        let with_peer = |chat: &&Chat| {
+            chat.row.kind == ChatKind::Direct
+                && chat.row.peer == Some(peer)
+                && chat.row.phase != Phase::Removed
+        };
+        let Some(id) = self
+            .chats
+            .all
+            .values()
+            .find(with_peer)
+            .map(|chat| chat.row.id)
+        else {
+            return self.search_direct(peer, 0, Some(starter), step);
+        };
+        self.with_chat(id, step, |state, chat, step| {
+            if chat.session.starter.is_none() && matches!(chat.row.phase, Phase::Entering(_)) {
+                chat.session.starter = Some(starter);
+                return;
+            }
+            if chat.row.hidden {
+                chat.row.hidden = false;
+                state.record_again(chat, step);
+                state.advance(chat, step);
+            }
+            step.answer(starter, Ok(id));
+        });
+    }
+
+    /// Looks whether the `n`th possible chat of two people exists.
+    fn search_direct(
+        &mut self,
+        peer: AccountId,
+        n: u64,
+        starter: Option<Starter>,
+        step: &mut Step<'_>,
+    ) {
+        let (Some(me), Some(contact)) = (self.account.me(), self.account.contact(&peer)) else {
+            return fail(starter, Refusal::UnknownAccount.into(), step);
+        };
+        let seed = contact_agreement(&me.contact_key, &contact.contact_key, me.account, peer, n);
+        let Ok(seed) = seed else {
+            let error = Error::Untrue("the contact key is not a usable key");
+            return fail(starter, error, step);
+        };
+        let id = seed.conversation_id();
+        let mut row = ChatRow::new(id, ChatKind::Direct, seed.clone());
+        row.peer = Some(peer);
+        row.n = n;
+        row.phase = Phase::Entering(Goal::Direct { n });
+        let mut chat = Chat::new(row, None);
+        chat.session.starter = starter;
+        self.chats.all.insert(id, chat);
+        self.enter(Some(id), seed, Goal::Direct { n }, step);
+    }
+
+    /// The log of a 1:1 chat does not exist yet: found it.
+    pub(super) fn direct_log_missing(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(id) = self
+            .chats
+            .entering
+            .remove(&number)
+            .and_then(|enter| enter.id)
+        else {
+            return;
+        };
+        let peer = self.chats.all.get(&id).and_then(|chat| chat.row.peer);
+        let me = self.account.me().map(|me| me.account);
+        if let (Some(peer), Some(me)) = (peer, me) {
+            self.claim(vec![peer, me], ClaimThen::Direct(id), step);
+        }
+    }
+
+    /// What lies in the log of a 1:1 chat is no chat of the two: look at the next one.
+    pub(super) fn direct_fold_failed(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(id) = self
+            .chats
+            .entering
+            .remove(&number)
+            .and_then(|enter| enter.id)
+        else {
+            return;
+        };
+        let Some(mut old) = self.chats.all.remove(&id) else {
+            return;
+        };
+        step.delete(Table::Chats, id.as_bytes(), 0);
+        step.delete_all(Table::Intents, id.as_bytes());
+        let Some(peer) = old.row.peer else { return };
+        self.search_direct(peer, old.row.n + 1, old.session.starter.take(), step);
+        let next = self
+            .chats
+            .all
+            .values()
+            .find(|chat| chat.row.peer == Some(peer) && chat.row.n == old.row.n + 1);
+        let Some(next) = next.map(|chat| chat.row.id) else {
+            return;
+        };
+        self.with_chat(next, step, |_, chat, step| {
+            for (number, intent) in core::mem::take(&mut old.intents) {
+                step.put(Table::Intents, next.as_bytes(), number, &intent);
+                chat.intents.push_back((number, intent));
+            }
+            chat.row.next_intent = old.row.next_intent;
+            chat.save(step);
+        });
+    }
+
+    /// Founds a conversation: epoch 0 as the opening state, and the commit that adds everybody.
+    fn found(
+        &mut self,
+        chat: &mut Chat,
+        context: ContextExtension,
+        packages: Vec<ClaimedPackage>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(me) = self.account.me() else { return };
+        let founded =
+            Conversation::found(&me.seat(), chat.row.id, context, chat.keys.log, step.rng);
+        let Ok((conversation, _)) = founded else {
+            return;
+        };
+        let others: Vec<AccountId> = chat.row.peer.into_iter().collect();
+        chat.conversation = Some(conversation);
+        chat.row.phase = Phase::Inside;
+        chat.row.opening = Opening::True;
+        chat.session.head = Some(0);
+        let packages: Vec<_> = packages.into_iter().map(|p| (p.account, p.bytes)).collect();
+        let founded = claimed(&packages, step.now).and_then(|add| {
+            let change = Change {
+                add,
+                fresh_path: true,
+                ..Change::default()
+            };
+            self.commit(chat, Purpose::Found, change, None, step)
+        });
+        if let Err(refusal) = founded {
+            return fail(chat.session.starter.take(), refusal.into(), step);
+        }
+        self.watch(chat, step);
+        chat.save(step);
+        self.learn(chat.row.id, &others, step);
+        step.event(EventKind::ChatAdded(chat.row.id));
+        self.started(chat, step);
+        self.advance(chat, step);
+    }
+
+    /// Tells who waits in `start_chat` that the chat is there.
+    pub(super) fn started(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if let Some(starter) = chat.session.starter.take() {
+            step.answer(starter, Ok(chat.row.id));
+        }
+    }
+
+    /// Whether the first entry of a log that this device wanted to found is somebody else's.
+    pub(super) fn lost_the_founding(&self, chat: &Chat, first: &LogEntry) -> bool {
+        let founding = chat.row.cursor == 0
+            && chat.row.kind == ChatKind::Direct
+            && chat
+                .flight
+                .as_ref()
+                .is_some_and(|flight| flight.purpose == Purpose::Found);
+        founding && first.position == 1 && chat.flown(chat.inner_hash(first)).is_none()
+    }
+
+    /// The other side founded first: join what is there; queued messages stay.
+    pub(super) fn join_what_is_there(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.drop_flight(step);
+        chat.conversation = None;
+        step.delete_all(Table::Parts, chat.row.id.as_bytes());
+        let goal = Goal::Direct { n: chat.row.n };
+        chat.row.phase = Phase::Entering(goal.clone());
+        chat.row.opening = Opening::False;
+        chat.save(step);
+        self.enter(Some(chat.row.id), chat.row.seed.clone(), goal, step);
+    }
+
+    /// Queues a change that the app wished for.
+    pub(super) fn wish(
+        &mut self,
+        id: ConversationId,
+        wish: Wish,
+        reply: Reply<()>,
+        step: &mut Step<'_>,
+    ) {
+        if !self.chats.all.contains_key(&id) {
+            return step.answer(reply, Err(Refusal::UnknownChat.into()));
+        }
+        self.with_chat(id, step, |state, chat, step| {
+            let number = chat.queue(Intent::Change(wish), step);
+            chat.session.replies.insert(number, reply);
+            chat.save(step);
+            state.advance(chat, step);
+        });
+    }
+}
+
+impl Chat {
+    /// Stores an intent at the end of the outbox.
+    pub(super) fn queue(&mut self, intent: Intent, step: &mut Step<'_>) -> u64 {
+        let number = self.row.next_intent;
+        self.row.next_intent += 1;
+        step.put(
+            Table::Intents,
+            self.row.id.as_bytes(),
+            number,
+            &(number, &intent),
+        );
+        self.intents.push_back((number, intent));
+        number
+    }
+
+    fn inner_hash(&self, entry: &LogEntry) -> Option<EntryId> {
+        let opened = self
+            .keys
+            .envelope
+            .open(self.keys.log, kind_of(entry.kind), &entry.bytes);
+        opened.ok().map(|inner| entry_id(&inner))
+    }
+}
+
+impl GatherThen {
+    pub(super) fn fail(self, error: Error, step: &mut Step<'_>) {
+        match self {
+            Self::Direct(starter) | Self::Group { starter, .. } => step.answer(starter, Err(error)),
+            Self::Add { reply, .. } | Self::Remove { reply, .. } | Self::Role { reply, .. } => {
+                step.answer(reply, Err(error));
+            }
+            // The names are asked for again when the chat is entered anew.
+            Self::Names(_) => {}
+        }
+    }
+}
+
+fn fail(starter: Option<Starter>, error: Error, step: &mut Step<'_>) {
+    if let Some(starter) = starter {
+        step.answer(starter, Err(error));
+    }
+}

@@ -1,0 +1,357 @@
+//! What a device does unasked, each after a wait: by leaf order, so that one acts and the others
+//! see it, or random, where those who act do not see each other.
+
+use core::time::Duration;
+
+use corncrake_core::{
+    conversation::{Change, Duty as Turn},
+    seal::{
+        envelope::{Beside, EntryKind, Seed, entry_id},
+        record::{AccountLogRecord, Anchor, ConversationRecord},
+    },
+};
+use corncrake_wire::{LogId, OpenReply, log};
+use rand_core::Rng;
+
+use super::{
+    Chat, ChatThen,
+    rows::{Opening, Pending, Phase, Purpose},
+};
+use crate::{
+    engine::{State, Step, Then},
+    event::EventKind,
+    transport::TransportError,
+};
+
+/// The wait of each rank in leaf order.
+const RANK_WAIT: Duration = Duration::from_secs(2);
+/// The longest first random wait, in milliseconds; doubled at each try.
+const RANDOM_WAIT: u64 = 4000;
+/// A knock is repeated after a minute, then after twice as long, up to a day.
+const KNOCK_WAIT: Duration = Duration::from_secs(60);
+/// A device whose store seems to be a copy comes back once a day at most.
+const COPY_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Something to be done after a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Duty {
+    /// Come back by an external commit.
+    Rejoin,
+    /// Confirm a removal and close the log.
+    Handover,
+    /// Begin a log that does not exist yet.
+    Begin,
+    /// Lay a true state beside a commit.
+    Repair,
+    /// Remove who has left.
+    CleanUp,
+    /// Ask to be let in.
+    Knock,
+    /// Answer a knock.
+    Answer([u8; 32]),
+    /// From when on adds no longer wait for a handover.
+    AddsMayGo,
+}
+
+impl Duty {
+    /// Whether this device can do it alone, so that things are not settled before it is done.
+    pub(crate) const fn is_own(self) -> bool {
+        !matches!(self, Self::Knock | Self::AddsMayGo | Self::Answer(_))
+    }
+}
+
+impl State {
+    /// Lets the most urgent duty that is due take off, and sets the alarm for the others.
+    pub(super) fn do_duties(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if chat.row.phase == Phase::Waiting {
+            return self.knock(chat, step);
+        }
+        let Some(conversation) = &chat.conversation else {
+            return;
+        };
+        if !conversation.is_member() {
+            return self.come_back(chat, step);
+        }
+        if conversation.tail_is_true() == Some(false) {
+            return self.refresh(chat, step);
+        }
+        self.mind_the_opening(chat, step);
+        if chat.flight.is_none() {
+            self.hand_over(chat, step);
+        }
+        if chat.flight.is_none() {
+            self.clean_up(chat, step);
+        }
+        if chat.flight.is_none() {
+            self.record(chat, step);
+        }
+    }
+
+    /// Rejoins by external commit at the head.
+    fn come_back(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
+            return;
+        };
+        let me = me.seat();
+        let barred = conversation
+            .context()
+            .revoked
+            .contains(me.device_key.public().as_bytes());
+        if barred || !conversation.has_account(me.account) {
+            self.all_intents_failed(chat, step);
+            chat.forget(Phase::Removed, step);
+            return self.enter_again(step);
+        }
+        if self.try_invitation(chat, step) {
+            return;
+        }
+        let wait = (RANDOM_WAIT << chat.session.tries.min(8)).min(3_600_000);
+        let wait = Duration::from_millis(step.rng.next_u64() % wait);
+        if !chat.due(Duty::Rejoin, wait, step) {
+            return;
+        }
+        if let Some(at) = chat.row.stepped_out
+            && at.after(COPY_WAIT) > step.now
+        {
+            return chat.wake_by(at.after(COPY_WAIT));
+        }
+        chat.session.duties.remove(&Duty::Rejoin);
+        chat.session.tries = chat.session.tries.saturating_add(1);
+        let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
+            return;
+        };
+        match conversation.rejoin(&me.seat(), step.rng) {
+            Ok(own) => chat.take_off_commit(Purpose::Rejoin, own, None, step),
+            Err(_) => chat.put_off(step),
+        }
+    }
+
+    /// Sees to it that the log exists and holds a true state for who comes later.
+    fn mind_the_opening(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let exists = chat.session.head.is_some_and(|head| head > 0);
+        match chat.row.opening {
+            Opening::True => {}
+            _ if !exists => {
+                if chat.intents.is_empty()
+                    && chat.due(Duty::Begin, self.rank_wait(chat, Turn::CleanUp), step)
+                {
+                    self.refresh(chat, step);
+                }
+            }
+            Opening::Expected(_) => {
+                let ask = log::Beside {
+                    token: chat.token(),
+                    position: 0,
+                    part: log::Part::State,
+                    admission: Vec::new(),
+                };
+                if !chat.session.opening_asked {
+                    chat.session.opening_asked = true;
+                    let then = Then::Chat(chat.row.id, ChatThen::Opening(chat.log()));
+                    self.ask_open(then, ask, step);
+                }
+            }
+            Opening::False => {
+                if chat.due(Duty::Repair, self.rank_wait(chat, Turn::CleanUp), step) {
+                    self.refresh(chat, step);
+                }
+            }
+        }
+    }
+
+    pub(super) fn opening_came(
+        &mut self,
+        chat: &mut Chat,
+        log: LogId,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        chat.session.opening_asked = false;
+        let Opening::Expected(expected) = chat.row.opening else {
+            return;
+        };
+        if chat.log() != log {
+            return;
+        }
+        chat.row.opening = match result {
+            Ok(OpenReply::Beside(sealed)) => {
+                let keys = &chat.keys;
+                let opened = keys
+                    .envelope
+                    .open_beside(keys.log, Beside::Opening, &sealed.bytes);
+                match opened {
+                    Ok(state) if entry_id(&state) == expected => Opening::True,
+                    _ => Opening::False,
+                }
+            }
+            Err(TransportError::Refused(_)) => Opening::False,
+            _ => return chat.put_off(step),
+        };
+        chat.save(step);
+    }
+
+    fn hand_over(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
+            return;
+        };
+        if !conversation.handover_due() {
+            return;
+        }
+        let now = step.now;
+        chat.session.duties.entry(Duty::AddsMayGo).or_insert(now);
+        let Some(inner) = conversation.handover(&me.seat()) else {
+            return;
+        };
+        let wait = self.rank_wait(chat, Turn::HandOver);
+        if chat.due(Duty::Handover, wait, step) {
+            chat.take_off_entry(Purpose::Handover, EntryKind::Commit, &inner, step);
+        }
+    }
+
+    fn clean_up(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let Some(conversation) = &chat.conversation else {
+            return;
+        };
+        if conversation.leaving_accounts().next().is_none() || conversation.handover_due() {
+            return;
+        }
+        if chat.due(Duty::CleanUp, self.rank_wait(chat, Turn::CleanUp), step)
+            && self
+                .commit(chat, Purpose::CleanUp, Change::default(), None, step)
+                .is_err()
+        {
+            chat.put_off(step);
+        }
+    }
+
+    /// Lets the account log name the current log, so that a new device finds in by itself.
+    fn record(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if chat.row.recorded || chat.row.opening != Opening::True || chat.row.cursor == 0 {
+            return;
+        }
+        let Some(conversation) = &chat.conversation else {
+            return;
+        };
+        let anchor = conversation.anchor();
+        let record = ConversationRecord {
+            id: chat.row.id,
+            seed: chat.row.seed.clone(),
+            anchor: Anchor {
+                epoch: anchor.epoch,
+                interim: anchor.transcript,
+            },
+            hidden: chat.row.hidden,
+        };
+        self.put_record(AccountLogRecord::Conversation(record), step);
+        chat.row.recorded = true;
+        chat.save(step);
+    }
+
+    /// Asks who is behind a closed log to be let in.
+    fn knock(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if !chat.due(Duty::Knock, Duration::ZERO, step) {
+            return;
+        }
+        let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
+            return;
+        };
+        let (inner, key) = conversation.knock(&me.seat(), step.rng);
+        chat.row.knock = Some(Pending(key.expose().expose().to_vec()));
+        let wait = KNOCK_WAIT.saturating_mul(1 << chat.session.tries.min(11));
+        chat.session.tries = chat.session.tries.saturating_add(1);
+        let again = step.now.after(wait.min(Duration::from_secs(24 * 3600)));
+        chat.session.duties.insert(Duty::Knock, again);
+        chat.wake_by(again);
+        chat.take_off_entry(Purpose::Knock, EntryKind::Message, &inner, step);
+    }
+
+    /// Erases a chat's place in the account log's view: hidden or shown again.
+    pub(super) fn record_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.row.recorded = false;
+        chat.save(step);
+        step.event(EventKind::ChatChanged(chat.row.id));
+    }
+
+    /// The wait of this device's rank among the leaves whose turn it may be.
+    fn rank_wait(&self, chat: &Chat, turn: Turn) -> Duration {
+        let rank = match (self.account.me(), &chat.conversation) {
+            (Some(me), Some(conversation)) => conversation.rank(turn, &me.seat()),
+            _ => None,
+        };
+        RANK_WAIT.saturating_mul(rank.unwrap_or(0))
+    }
+
+    /// Fetches a state that somebody laid beside a commit, to see whether it is true.
+    pub(super) fn look_at_state(&mut self, chat: &mut Chat, position: u64, step: &mut Step<'_>) {
+        let ask = log::Beside {
+            token: chat.token(),
+            position,
+            part: log::Part::State,
+            admission: Vec::new(),
+        };
+        let then = ChatThen::State(chat.log(), position);
+        self.ask_open(Then::Chat(chat.row.id, then), ask, step);
+    }
+
+    pub(super) fn laid_state_came(
+        &mut self,
+        chat: &mut Chat,
+        (log, position): (LogId, u64),
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        let Ok(OpenReply::Beside(sealed)) = result else {
+            return;
+        };
+        let Some(conversation) = &mut chat.conversation else {
+            return;
+        };
+        let keys = &chat.keys;
+        let entry = chat.row.newest_counted.filter(|(at, _)| *at == position);
+        let (Some((_, entry)), true) = (entry, LogId(*keys.log.as_bytes()) == log) else {
+            return;
+        };
+        let state = keys
+            .envelope
+            .open_beside(keys.log, Beside::State(entry), &sealed.bytes);
+        if let Ok(state) = state
+            && conversation.check_state(position, &state) == Some(true)
+        {
+            chat.row.opening = Opening::True;
+            chat.save(step);
+        }
+    }
+
+    /// Takes a seed that the own account's log names, if the chat waits for just that one.
+    pub(super) fn take_recorded_seed(
+        &mut self,
+        chat: &mut Chat,
+        seed: &Seed,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let fits = chat.row.phase == Phase::Waiting
+            && chat
+                .newest_closed()
+                .is_some_and(|closed| closed.fits_next(seed));
+        if fits {
+            chat.drop_flight(step);
+            self.go_on_in(chat, seed, step);
+        }
+        fits
+    }
+}
+
+impl Chat {
+    /// Whether the wait of a duty is over; begins it if it had not begun, and sets the alarm.
+    fn due(&mut self, duty: Duty, wait: Duration, step: &Step<'_>) -> bool {
+        let at = *self
+            .session
+            .duties
+            .entry(duty)
+            .or_insert_with(|| step.now.after(wait));
+        if at > step.now {
+            self.wake_by(at);
+        }
+        at <= step.now
+    }
+}

@@ -1,0 +1,737 @@
+//! Folding into a conversation that exists: by invitation, by what the account log says, or by the
+//! seed that two people share.
+//!
+//! A fold begins at the newest state that is not past the reader's goal and counts only if it
+//! reaches the goal; else the next older state is tried. Until then nothing is stored but the goal.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use corncrake_core::{
+    conversation::{
+        ClosedLog as HandedOver, Conversation, Kind, LogItem, Reading, State as FoldState,
+    },
+    id::{AccountId, ConversationId, EntryId},
+    seal::{
+        envelope::{Beside, LogKeys, Seed, entry_id},
+        record::{AccountLogRecord, Anchor},
+    },
+};
+use corncrake_wire::{ErrorCode, LogId, OpenReply, log};
+
+use super::{
+    Chat, ChatThen,
+    closed::token_of,
+    read::kind_of,
+    rows::{ChatRow, Goal, Invitation, Opening, Phase},
+};
+use crate::{
+    engine::{State, Step, Then},
+    event::{ChatKind, EventKind, ItemKind},
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// A fold that came to nothing is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// A request that was lost is repeated after this.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A fold under way.
+#[derive(Debug)]
+pub(crate) struct Enter {
+    pub(super) id: Option<ConversationId>,
+    keys: LogKeys,
+    seed: Seed,
+    goal: Goal,
+    /// Where states lie that have not been tried yet, newest first.
+    states: VecDeque<u64>,
+    /// The page behind the state that is being tried, from that entry on.
+    page: Vec<log::LogEntry>,
+    fold: Option<Conversation>,
+    position: u64,
+    passed: bool,
+    /// What the end of the log left, if the fold reached it.
+    closed: Option<Box<HandedOver>>,
+    /// What is waited for; nothing once the fold has come to nothing for now.
+    asking: Option<EnterThen>,
+    pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// What to do with the answer to a fold's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EnterThen {
+    /// Where states lie.
+    States,
+    /// The entry beside which a state lies, and what follows.
+    Anchorage(u64),
+    /// A state.
+    State(u64),
+    /// More entries.
+    Page,
+    /// The Welcome.
+    Welcome,
+}
+
+/// Whether a fold goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// More of the log is needed.
+    More,
+    /// The goal's entry is reached: its Welcome is needed.
+    AtWelcome,
+    /// The log's end, or its close, is reached.
+    AtEnd,
+    /// This state leads nowhere.
+    Astray,
+}
+
+impl Enter {
+    /// Whether it waits for something that nobody can hurry.
+    pub(crate) const fn is_stuck(&self) -> bool {
+        self.asking.is_none()
+    }
+
+    fn last_state(&self) -> u64 {
+        match &self.goal {
+            Goal::Welcome(invitation) => invitation.position,
+            Goal::Anchor(_) => u64::MAX,
+            Goal::Direct { .. } => 0,
+        }
+    }
+}
+
+impl State {
+    /// The own account's log says where a conversation goes on.
+    pub(crate) fn chats_recorded(&mut self, record: &AccountLogRecord, step: &mut Step<'_>) {
+        let AccountLogRecord::Conversation(record) = record else {
+            return;
+        };
+        let id = record.id;
+        if !self.chats.all.contains_key(&id) {
+            let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
+            let goal = Goal::Anchor(record.anchor);
+            row.phase = Phase::Entering(goal.clone());
+            row.hidden = record.hidden;
+            let mut chat = Chat::new(row, None);
+            chat.save(step);
+            self.chats.all.insert(id, chat);
+            step.event(EventKind::ChatAdded(id));
+            return self.enter(Some(id), record.seed.clone(), goal, step);
+        }
+        self.with_chat(id, step, |state, chat, step| {
+            if chat.row.hidden != record.hidden {
+                chat.row.hidden = record.hidden;
+                chat.save(step);
+                step.event(EventKind::ChatChanged(id));
+            }
+            let elsewhere = chat.row.seed != record.seed;
+            let entering = matches!(chat.row.phase, Phase::Entering(_));
+            if state.take_recorded_seed(chat, &record.seed, step) {
+                state.advance(chat, step);
+            } else if entering || (elsewhere && chat.row.phase == Phase::Waiting) {
+                state.enter(
+                    Some(id),
+                    record.seed.clone(),
+                    Goal::Anchor(record.anchor),
+                    step,
+                );
+            }
+        });
+    }
+
+    /// Folds into a conversation after a while.
+    pub(super) fn enter_later(
+        &mut self,
+        id: ConversationId,
+        seed: Seed,
+        goal: Goal,
+        step: &mut Step<'_>,
+    ) {
+        self.enter(Some(id), seed, goal, step);
+        if let Some(enter) = self.chats.entering.values_mut().next_back() {
+            enter.asking = None;
+            enter.retry_at = Some(step.now.after(TRY_AGAIN));
+        }
+    }
+
+    /// Begins to fold into a conversation.
+    pub(crate) fn enter(
+        &mut self,
+        id: Option<ConversationId>,
+        seed: Seed,
+        goal: Goal,
+        step: &mut Step<'_>,
+    ) {
+        let keys = seed.log_keys();
+        let same = |enter: &Enter| enter.keys.log == keys.log && enter.goal == goal;
+        if self.chats.entering.values().any(same) {
+            return;
+        }
+        let number = self.chats.next_enter;
+        self.chats.next_enter += 1;
+        let enter = Enter {
+            id,
+            keys,
+            seed,
+            goal,
+            states: VecDeque::new(),
+            page: Vec::new(),
+            fold: None,
+            position: 0,
+            passed: false,
+            closed: None,
+            asking: None,
+            retry_at: None,
+        };
+        self.chats.entering.insert(number, enter);
+        self.enter_ask(number, EnterThen::States, step);
+    }
+
+    /// Takes up all folds that wait: the connection is back, or something has changed.
+    pub(super) fn enter_again(&mut self, step: &mut Step<'_>) {
+        let numbers: Vec<u64> = self.chats.entering.keys().copied().collect();
+        for number in numbers {
+            self.enter_restart(number, step);
+        }
+    }
+
+    pub(super) fn enter_tick(&mut self, step: &mut Step<'_>) {
+        let due = |enter: &Enter| enter.retry_at.is_some_and(|at| at <= step.now);
+        let numbers: Vec<u64> = self
+            .chats
+            .entering
+            .iter()
+            .filter(|(_, enter)| due(enter))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.enter_restart(number, step);
+        }
+    }
+
+    fn enter_restart(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        enter.retry_at = None;
+        let again = enter.asking.unwrap_or(EnterThen::States);
+        self.enter_ask(number, again, step);
+    }
+
+    fn enter_ask(&mut self, number: u64, then: EnterThen, step: &mut Step<'_>) {
+        let online = self.online.open;
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        enter.asking = Some(then);
+        if !online {
+            return;
+        }
+        let token = token_of(&enter.keys);
+        let admission = Vec::new();
+        let then = |then| Then::Enter(number, then);
+        match enter.asking {
+            None => {}
+            Some(EnterThen::States) => {
+                let at_most = enter.last_state();
+                let ask = log::States {
+                    token,
+                    at_most,
+                    admission,
+                };
+                self.ask_open(then(EnterThen::States), ask, step);
+            }
+            Some(anchorage @ EnterThen::Anchorage(position)) => {
+                let ask = log::Read {
+                    token,
+                    after: position.saturating_sub(1),
+                    limit: 256,
+                    admission,
+                };
+                self.ask_open(then(anchorage), ask, step);
+            }
+            Some(state @ EnterThen::State(position)) => {
+                let ask = log::Beside {
+                    token,
+                    position,
+                    part: log::Part::State,
+                    admission,
+                };
+                self.ask_open(then(state), ask, step);
+            }
+            Some(EnterThen::Page) => {
+                let ask = log::Read {
+                    token,
+                    after: enter.position,
+                    limit: 256,
+                    admission,
+                };
+                self.ask_open(then(EnterThen::Page), ask, step);
+            }
+            Some(EnterThen::Welcome) => {
+                let position = enter.position;
+                let ask = log::Beside {
+                    token,
+                    position,
+                    part: log::Part::Welcome,
+                    admission,
+                };
+                self.ask_open(then(EnterThen::Welcome), ask, step);
+            }
+        }
+    }
+
+    pub(crate) fn enter_replied(
+        &mut self,
+        number: u64,
+        then: EnterThen,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        if enter.asking != Some(then) {
+            return;
+        }
+        match (then, result) {
+            (_, Err(TransportError::Unreachable | TransportError::Malformed)) => {
+                enter.retry_at = Some(step.now.after(ASK_AGAIN));
+            }
+            (EnterThen::States, Ok(OpenReply::States(reply))) => {
+                let last = enter.last_state();
+                enter.states = reply
+                    .positions
+                    .into_iter()
+                    .filter(|at| *at <= last)
+                    .collect();
+                self.next_state(number, step);
+            }
+            (EnterThen::Anchorage(position), Ok(OpenReply::Read(reply))) => {
+                enter.page = reply.entries;
+                self.enter_ask(number, EnterThen::State(position), step);
+            }
+            (EnterThen::State(position), Ok(OpenReply::Beside(sealed))) => {
+                self.state_came(number, position, &sealed.bytes, step);
+            }
+            (EnterThen::Page, Ok(OpenReply::Read(reply))) => {
+                self.fold_on(number, &reply.entries, reply.head, step);
+            }
+            (EnterThen::Welcome, Ok(OpenReply::Beside(sealed))) => {
+                self.fold_welcomed(number, &sealed.bytes, step);
+            }
+            (EnterThen::States, Err(TransportError::Refused(refusal)))
+                if refusal.code == ErrorCode::LogNotFound
+                    && matches!(enter.goal, Goal::Direct { .. }) =>
+            {
+                self.direct_log_missing(number, step);
+            }
+            (_, Err(TransportError::Refused(refusal))) => {
+                if let Some(seconds) = refusal.retry_after {
+                    let wait = Duration::from_secs(u64::from(seconds));
+                    enter.retry_at = Some(step.now.after(wait));
+                } else {
+                    self.next_state(number, step);
+                }
+            }
+            (_, Ok(_)) => self.next_state(number, step),
+        }
+    }
+
+    /// Tries the next older state; when there is none, waits and begins anew.
+    fn next_state(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        enter.fold = None;
+        enter.page.clear();
+        enter.passed = false;
+        enter.closed = None;
+        match enter.states.pop_front() {
+            Some(0) => self.enter_ask(number, EnterThen::State(0), step),
+            Some(position) => self.enter_ask(number, EnterThen::Anchorage(position), step),
+            None => {
+                enter.asking = None;
+                enter.retry_at = Some(step.now.after(TRY_AGAIN));
+                if matches!(enter.goal, Goal::Direct { .. }) {
+                    self.direct_fold_failed(number, step);
+                }
+            }
+        }
+    }
+
+    fn state_came(&mut self, number: u64, position: u64, sealed: &[u8], step: &mut Step<'_>) {
+        let id = self.chats.entering.get(&number).and_then(|enter| enter.id);
+        let pair = self.pair(id);
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        let keys = &enter.keys;
+        let anchorage = enter.page.iter().find(|entry| entry.position == position);
+        let what = match anchorage {
+            Some(entry) => Beside::State(entry_id(&entry.bytes)),
+            None => Beside::Opening,
+        };
+        let fold = keys
+            .envelope
+            .open_beside(keys.log, what, sealed)
+            .ok()
+            .and_then(|state| FoldState::decode(&state).ok())
+            .filter(|state| enter.id.is_none() || state.conversation() == enter.id)
+            .and_then(|state| Conversation::fold(&state, keys.log, position).ok())
+            .filter(|fold| match enter.goal {
+                Goal::Direct { .. } => fold.is_sound_founding(fold.id(), Kind::Direct, &pair),
+                _ => true,
+            });
+        let Some(fold) = fold else {
+            return self.next_state(number, step);
+        };
+        enter.passed = match &enter.goal {
+            Goal::Anchor(anchor) => is_at(&fold, anchor),
+            _ => false,
+        };
+        enter.fold = Some(fold);
+        enter.position = position;
+        let page = core::mem::take(&mut enter.page);
+        let reached = matches!(&enter.goal, Goal::Welcome(i) if i.position == position);
+        if reached {
+            return self.enter_ask(number, EnterThen::Welcome, step);
+        }
+        if page.is_empty() {
+            return self.enter_ask(number, EnterThen::Page, step);
+        }
+        self.fold_on(number, &page, u64::MAX, step);
+    }
+
+    /// Folds a page of entries; `head` is the log's newest position as far as it is known.
+    fn fold_on(&mut self, number: u64, page: &[log::LogEntry], head: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        let Some(fold) = &mut enter.fold else { return };
+        let mut progress = Progress::More;
+        for entry in page {
+            if entry.position <= enter.position {
+                continue;
+            }
+            if entry.position != enter.position + 1 {
+                break;
+            }
+            enter.position = entry.position;
+            let kind = kind_of(entry.kind);
+            let inner = enter
+                .keys
+                .envelope
+                .open(enter.keys.log, kind, &entry.bytes)
+                .ok();
+            let id = entry_id(&entry.bytes);
+            let inner = inner.as_ref().map(|inner| inner.as_slice());
+            let item = LogItem {
+                position: entry.position,
+                id,
+                kind,
+                inner,
+                own: None,
+            };
+            let reading = fold.read(item);
+            let at = (entry.position, id);
+            progress = after_entry(&enter.goal, &mut enter.passed, fold, at, &reading);
+            if let Reading::Closed { closed, .. } = reading {
+                enter.closed = Some(closed);
+            }
+            if progress != Progress::More {
+                break;
+            }
+        }
+        let at_head = head != u64::MAX && enter.position >= head;
+        match progress {
+            Progress::Astray => self.next_state(number, step),
+            Progress::AtWelcome => self.enter_ask(number, EnterThen::Welcome, step),
+            Progress::AtEnd => self.fold_ended(number, step),
+            Progress::More if at_head => self.fold_ended(number, step),
+            Progress::More => self.enter_ask(number, EnterThen::Page, step),
+        }
+    }
+
+    fn fold_ended(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get(&number) else {
+            return;
+        };
+        let Some(fold) = &enter.fold else { return };
+        let good = match &enter.goal {
+            Goal::Welcome(_) => false,
+            Goal::Anchor(_) => enter.passed,
+            Goal::Direct { .. } => self.holds_both(fold),
+        };
+        if good {
+            self.entered(number, step);
+        } else {
+            self.next_state(number, step);
+        }
+    }
+
+    /// Whether just the two people of a 1:1 chat stand in the fold.
+    fn holds_both(&self, fold: &Conversation) -> bool {
+        let pair = self.pair(Some(fold.id()));
+        let members = fold.members();
+        fold.context().kind == Kind::Direct
+            && members.len() == 2
+            && members.iter().all(|member| pair.contains(&member.account))
+    }
+
+    /// The two people of a 1:1 chat.
+    fn pair(&self, id: Option<ConversationId>) -> Vec<AccountId> {
+        let chat = id.and_then(|id| self.chats.all.get(&id));
+        let peer = chat.and_then(|chat| chat.row.peer);
+        peer.into_iter()
+            .chain(self.account.me().map(|me| me.account))
+            .collect()
+    }
+
+    fn fold_welcomed(&mut self, number: u64, sealed: &[u8], step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        let Goal::Welcome(invitation) = &enter.goal else {
+            return;
+        };
+        let keys = &enter.keys;
+        let opened = keys
+            .envelope
+            .open_beside(keys.log, Beside::Welcome(invitation.entry), sealed);
+        let package = self.account.package(&invitation.package);
+        let joined = match (&mut enter.fold, opened, package) {
+            (Some(fold), Ok(welcome), Some(package)) => {
+                fold.join(&welcome, &package.bytes, &package.keys).is_ok()
+            }
+            _ => false,
+        };
+        if joined {
+            self.entered(number, step);
+        } else {
+            self.next_state(number, step);
+        }
+    }
+
+    /// The fold is the true one: the chat is there.
+    fn entered(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.remove(&number) else {
+            return;
+        };
+        let Some(fold) = enter.fold else { return };
+        let id = fold.id();
+        if let Some(taken) = self.may_take(id, &enter.goal, &fold) {
+            if !taken {
+                return self.leave_invitation(&enter.goal, step);
+            }
+        } else {
+            let row = ChatRow::new(id, ChatKind::Group, enter.seed.clone());
+            self.chats.all.insert(id, Chat::new(row, None));
+        }
+        let closed = enter.closed;
+        let inviter = match &enter.goal {
+            Goal::Welcome(_) => Some(fold.author().account),
+            _ => None,
+        };
+        let accounts: Vec<AccountId> = fold.members().iter().map(|m| m.account).collect();
+        self.with_chat(id, step, |state, chat, step| {
+            let known = chat.row.next_item > 0;
+            let fresh = chat.row.cursor == 0 && !known;
+            chat.forget_own(step);
+            chat.drop_flight(step);
+            chat.move_to(&enter.seed);
+            chat.row.cursor = enter.position;
+            chat.row.opening = Opening::True;
+            chat.row.phase = Phase::Inside;
+            let context = fold.context();
+            let direct = context.kind == Kind::Direct;
+            chat.row.kind = if direct {
+                ChatKind::Direct
+            } else {
+                ChatKind::Group
+            };
+            let me = state.account.me().map(|me| me.account);
+            if direct {
+                chat.row.peer = accounts.iter().copied().find(|a| Some(*a) != me);
+            }
+            chat.row.unconfirmed = inviter.filter(|_| !direct);
+            chat.conversation = Some(fold);
+            let what = if known {
+                ItemKind::Gap
+            } else {
+                ItemKind::JoinedHere
+            };
+            state.tell_item(chat, what, step);
+            state.learn(id, &accounts, step);
+            step.event(if fresh {
+                EventKind::ChatAdded(id)
+            } else {
+                EventKind::ChatChanged(id)
+            });
+            state.watch(chat, step);
+            if let Some(closed) = closed {
+                state.closed(chat, None, *closed, step);
+            }
+            chat.save(step);
+            state.started(chat, step);
+        });
+        if let Goal::Welcome(invitation) = &enter.goal {
+            self.package_done(&invitation.package, step);
+            self.notice_done(invitation.row, step);
+        }
+    }
+
+    /// Whether an invitation into a conversation may be taken, if that is known here already.
+    fn may_take(&self, id: ConversationId, goal: &Goal, fold: &Conversation) -> Option<bool> {
+        let chat = self.chats.all.get(&id)?;
+        let Goal::Welcome(_) = goal else {
+            return Some(matches!(
+                chat.row.phase,
+                Phase::Entering(_) | Phase::Waiting
+            ));
+        };
+        let other_inviter = chat
+            .row
+            .unconfirmed
+            .is_some_and(|inviter| fold.author().account != inviter);
+        Some(match chat.row.phase {
+            Phase::Entering(_) | Phase::Removed | Phase::Left => true,
+            Phase::Inside | Phase::Waiting => other_inviter,
+        })
+    }
+
+    /// An invitation into a chat that goes on without it: void if this device is a member.
+    fn leave_invitation(&mut self, goal: &Goal, step: &mut Step<'_>) {
+        if let Goal::Welcome(invitation) = goal {
+            self.notice_done(invitation.row, step);
+        }
+    }
+
+    /// A notice came, or lies here since before.
+    pub(crate) fn chats_noticed(
+        &mut self,
+        invitation: Invitation,
+        seed: Seed,
+        step: &mut Step<'_>,
+    ) {
+        let row = invitation.row;
+        let log = LogId(*seed.log_keys().log.as_bytes());
+        let known = self.chats.of_log(&log).map(|(id, _)| id);
+        let Some(id) = known else {
+            return self.enter(None, seed, Goal::Welcome(invitation), step);
+        };
+        // We follow this log already: the Welcome may spare an external commit.
+        let used = self.with_chat(id, step, |state, chat, step| {
+            let phase = &chat.row.phase;
+            if matches!(phase, Phase::Removed | Phase::Left) {
+                return false;
+            }
+            if !chat.is_member() {
+                chat.session.invitation = Some(invitation.clone());
+                state.advance(chat, step);
+            }
+            true
+        });
+        if used == Some(true) {
+            self.notice_done(row, step);
+        } else {
+            self.enter(Some(id), seed, Goal::Welcome(invitation), step);
+        }
+    }
+
+    /// Fetches a Welcome that may bring a folding device in at once; true while it is under way.
+    pub(super) fn try_invitation(&mut self, chat: &mut Chat, step: &mut Step<'_>) -> bool {
+        let Some(invitation) = &chat.session.invitation else {
+            return false;
+        };
+        let ask = log::Beside {
+            token: chat.token(),
+            position: invitation.position,
+            part: log::Part::Welcome,
+            admission: Vec::new(),
+        };
+        let then = Then::Chat(chat.row.id, ChatThen::Welcome(chat.log()));
+        if !chat.session.welcome_asked {
+            chat.session.welcome_asked = true;
+            self.ask_open(then, ask, step);
+        }
+        true
+    }
+
+    pub(super) fn welcome_came(
+        &mut self,
+        chat: &mut Chat,
+        log: LogId,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        chat.session.welcome_asked = false;
+        let Some(invitation) = chat.session.invitation.take() else {
+            return;
+        };
+        if chat.log() != log || chat.flight.is_some() || chat.is_member() {
+            return;
+        }
+        let Ok(OpenReply::Beside(sealed)) = result else {
+            return;
+        };
+        let keys = &chat.keys;
+        let entry: EntryId = invitation.entry;
+        let opened = keys
+            .envelope
+            .open_beside(keys.log, Beside::Welcome(entry), &sealed.bytes);
+        let package = self.account.package(&invitation.package);
+        let joined = match (&mut chat.conversation, opened, package) {
+            (Some(fold), Ok(welcome), Some(package)) => {
+                fold.join(&welcome, &package.bytes, &package.keys).is_ok()
+            }
+            _ => false,
+        };
+        if joined {
+            chat.session.duties.clear();
+            chat.session.tries = 0;
+            chat.save(step);
+            self.package_done(&invitation.package, step);
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
+    }
+}
+
+/// Whether a fold stands at an anchor.
+fn is_at(fold: &Conversation, anchor: &Anchor) -> bool {
+    let at = fold.anchor();
+    at.epoch == anchor.epoch && at.transcript == anchor.interim
+}
+
+fn after_entry(
+    goal: &Goal,
+    passed: &mut bool,
+    fold: &Conversation,
+    (position, id): (u64, EntryId),
+    reading: &Reading,
+) -> Progress {
+    match goal {
+        Goal::Welcome(invitation) if position == invitation.position => {
+            let counts = matches!(reading, Reading::Commit(_)) && id == invitation.entry;
+            if counts {
+                Progress::AtWelcome
+            } else {
+                Progress::Astray
+            }
+        }
+        Goal::Welcome(_) if fold.closed() => Progress::Astray,
+        Goal::Anchor(anchor) => {
+            *passed |= is_at(fold, anchor);
+            if !*passed && fold.epoch() > anchor.epoch {
+                Progress::Astray
+            } else if fold.closed() {
+                Progress::AtEnd
+            } else {
+                Progress::More
+            }
+        }
+        _ if fold.closed() => Progress::AtEnd,
+        _ => Progress::More,
+    }
+}

@@ -1,0 +1,631 @@
+//! Entries come in: each is read by the conversation, and what it did becomes a line of the
+//! timeline, a change of the chat, or nothing.
+
+use corncrake_core::{
+    content::{Body, Message},
+    conversation::{
+        Answer, Cause, ClosedLog as HandedOver, CommitReport, LogItem, Outcome, OwnEntry, Reading,
+        Sender,
+    },
+    id::{AccountId, ConversationId, EntryId, InboxId},
+    mls::{
+        codec::{Decode, Encode},
+        key_package::KeyPackage,
+    },
+    seal::{
+        envelope::{EntryKind, Seed, entry_id},
+        notice::Notice,
+    },
+};
+use corncrake_wire::{LogId, log};
+
+use super::{
+    Chat, Place,
+    duties::Duty,
+    rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish, failure},
+};
+use crate::{
+    engine::{State, Step, tables::Table},
+    error::{Error, Refusal},
+    event::{ChatKind, Delivery, EventKind, ItemKind},
+};
+
+/// Whether the rest of a page belongs to the log that is being read.
+#[derive(PartialEq, Eq)]
+enum Page {
+    GoesOn,
+    Ends,
+}
+
+pub(crate) const fn kind_of(kind: log::EntryKind) -> EntryKind {
+    match kind {
+        log::EntryKind::Commit => EntryKind::Commit,
+        log::EntryKind::Message => EntryKind::Message,
+    }
+}
+
+impl State {
+    /// Takes entries of a watched log.
+    pub(crate) fn chat_entries(
+        &mut self,
+        (id, place): (ConversationId, Place),
+        log: LogId,
+        entries: Vec<log::LogEntry>,
+        head: u64,
+        step: &mut Step<'_>,
+    ) {
+        self.with_chat(id, step, |state, chat, step| match place {
+            Place::Closed(number) => state.closed_entries(chat, number, entries, step),
+            Place::Current if chat.log() == log => {
+                state.current_entries(chat, entries, head, step);
+                state.advance(chat, step);
+            }
+            Place::Current => {}
+        });
+    }
+
+    fn current_entries(
+        &mut self,
+        chat: &mut Chat,
+        entries: Vec<log::LogEntry>,
+        head: u64,
+        step: &mut Step<'_>,
+    ) {
+        let log = chat.log();
+        let before = chat.row.cursor;
+        if entries
+            .first()
+            .is_some_and(|first| self.lost_the_founding(chat, first))
+        {
+            return self.join_what_is_there(chat, step);
+        }
+        for entry in entries {
+            if entry.position <= chat.row.cursor {
+                continue;
+            }
+            if entry.position > chat.row.cursor + 1 {
+                // Something was lost on the way: ask again from here.
+                self.watch(chat, step);
+                break;
+            }
+            if self.read_entry(chat, &entry, step) == Page::Ends {
+                break;
+            }
+        }
+        if chat.log() == log {
+            chat.session.head = Some(head.max(chat.row.cursor));
+            self.settle_flight(chat, step);
+        }
+        if chat.row.cursor != before || chat.log() != log {
+            chat.save(step);
+        }
+    }
+
+    fn read_entry(&mut self, chat: &mut Chat, entry: &log::LogEntry, step: &mut Step<'_>) -> Page {
+        chat.row.cursor = entry.position;
+        let kind = kind_of(entry.kind);
+        let inner = chat
+            .keys
+            .envelope
+            .open(chat.keys.log, kind, &entry.bytes)
+            .ok();
+        let hash = inner.as_ref().map(|inner| entry_id(inner));
+        let flown = chat.flown(hash);
+        let pending = flown.and_then(|_| chat.flight.as_ref()?.pending.clone());
+        let own = match &pending {
+            Some(Pending(secrets)) => Some(OwnEntry::Commit(secrets)),
+            None => hash
+                .filter(|hash| chat.own.contains_key(hash))
+                .map(|_| OwnEntry::Message),
+        };
+        let Some(conversation) = &mut chat.conversation else {
+            return Page::Ends;
+        };
+        let id = entry_id(&entry.bytes);
+        let inner = inner.as_ref().map(|inner| inner.as_slice());
+        let item = LogItem {
+            position: entry.position,
+            id,
+            kind,
+            inner,
+            own,
+        };
+        match conversation.read(item) {
+            Reading::Message {
+                sender,
+                content,
+                view_alarm,
+            } => {
+                self.message_came(chat, sender, &content, step);
+                if view_alarm {
+                    let what = ItemKind::ViewDiffers {
+                        sender: sender.account,
+                    };
+                    self.tell_item(chat, what, step);
+                }
+            }
+            Reading::Own => self.own_landed(chat, flown, step),
+            Reading::Unreadable { sender, cause } => self.unreadable(chat, sender, cause, step),
+            Reading::Commit(report) => {
+                return self.commit_came(chat, *report, (entry, id), step);
+            }
+            Reading::Closed {
+                next_seed, closed, ..
+            } => {
+                self.closed(chat, next_seed, *closed, step);
+                return Page::Ends;
+            }
+            Reading::Skipped(_) if flown.is_some() => self.own_skipped(chat, step),
+            Reading::Knock(_) | Reading::Skipped(_) | Reading::Ignored => {
+                self.own_landed(chat, flown, step);
+            }
+            Reading::Answer(answer) => {
+                if self.answer_came(chat, &answer, step) {
+                    return Page::Ends;
+                }
+            }
+        }
+        Page::GoesOn
+    }
+
+    fn message_came(
+        &mut self,
+        chat: &mut Chat,
+        sender: Sender,
+        content: &[u8],
+        step: &mut Step<'_>,
+    ) {
+        if chat.row.unconfirmed.is_some_and(|inviter| {
+            inviter != sender.account
+                && self
+                    .account
+                    .me()
+                    .is_none_or(|me| me.account != sender.account)
+        }) {
+            chat.row.unconfirmed = None;
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
+        let Ok(message) = Message::decode(content) else {
+            let code = "malformed_content".to_owned();
+            let what = ItemKind::Unreadable {
+                sender: Some(sender.account),
+                code,
+            };
+            return self.tell_item(chat, what, step);
+        };
+        if chat.recent.contains(&(sender.account, message.id)) {
+            return;
+        }
+        chat.remember(sender.account, message.id);
+        if chat.row.hidden && chat.row.kind == ChatKind::Direct {
+            chat.row.hidden = false;
+            chat.row.recorded = false;
+            step.event(EventKind::ChatAdded(chat.row.id));
+        }
+        let what = match message.body {
+            Body::Text(text) => ItemKind::Message {
+                id: message.id,
+                sender: sender.account,
+                text,
+                delivery: Delivery::Received,
+            },
+            _ => ItemKind::UnknownKind {
+                id: message.id,
+                sender: sender.account,
+            },
+        };
+        self.tell_item(chat, what, step);
+    }
+
+    /// An own message or handover was read back from the log.
+    fn own_landed(&mut self, chat: &mut Chat, flown: Option<usize>, step: &mut Step<'_>) {
+        let Some(entry) = flown.and_then(|at| chat.flight.as_mut().map(|f| f.entries.remove(at)))
+        else {
+            return;
+        };
+        chat.session.tries = 0;
+        if let Some(intent) = entry.intent {
+            self.intent_done(chat, intent, step);
+        }
+        self.flight_shrank(chat, step);
+    }
+
+    /// An own commit stands in the log and counts for nobody: it must not be made again and again.
+    fn own_skipped(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let intents: Vec<u64> = chat
+            .flight
+            .iter()
+            .flat_map(|f| &f.entries)
+            .filter_map(|entry| entry.intent)
+            .collect();
+        chat.drop_flight(step);
+        chat.put_off(step);
+        for intent in intents {
+            self.intent_failed(chat, intent, Refusal::NotAllowed, step);
+        }
+    }
+
+    fn flight_shrank(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        match &chat.flight {
+            Some(flight) if !flight.entries.is_empty() => {
+                step.put(Table::Flights, chat.row.id.as_bytes(), 0, flight);
+            }
+            _ => chat.drop_flight(step),
+        }
+    }
+
+    /// Takes an intent whose effect stands in the log out of the outbox.
+    fn intent_done(&mut self, chat: &mut Chat, number: u64, step: &mut Step<'_>) {
+        let Some(at) = chat
+            .intents
+            .iter()
+            .position(|(intent, _)| *intent == number)
+        else {
+            return;
+        };
+        step.delete(Table::Intents, chat.row.id.as_bytes(), number);
+        let sender = self.account.me().map(|me| me.account);
+        if let (Some((_, Intent::Send { id, text, .. })), Some(sender)) =
+            (chat.intents.remove(at), sender)
+        {
+            chat.remember(sender, id);
+            let what = ItemKind::Message {
+                id,
+                sender,
+                text,
+                delivery: Delivery::Sent,
+            };
+            self.tell_item(chat, what, step);
+        }
+        if let Some(reply) = chat.session.replies.remove(&number) {
+            step.answer(reply, Ok(()));
+        }
+    }
+
+    /// Takes an intent that can come to nothing any more out of the outbox.
+    pub(super) fn intent_failed(
+        &mut self,
+        chat: &mut Chat,
+        number: u64,
+        why: Refusal,
+        step: &mut Step<'_>,
+    ) {
+        let Some(at) = chat
+            .intents
+            .iter()
+            .position(|(intent, _)| *intent == number)
+        else {
+            return;
+        };
+        step.delete(Table::Intents, chat.row.id.as_bytes(), number);
+        let sender = self.account.me().map(|me| me.account);
+        if let (Some((_, Intent::Send { id, text, .. })), Some(sender)) =
+            (chat.intents.remove(at), sender)
+        {
+            let delivery = Delivery::Failed(failure(why));
+            self.tell_item(
+                chat,
+                ItemKind::Message {
+                    id,
+                    sender,
+                    text,
+                    delivery,
+                },
+                step,
+            );
+        }
+        if let Some(reply) = chat.session.replies.remove(&number) {
+            step.answer(reply, Err(Error::Refused(why)));
+        }
+    }
+
+    pub(super) fn all_intents_failed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let numbers: Vec<u64> = chat.intents.iter().map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.intent_failed(chat, number, Refusal::NotAMember, step);
+        }
+    }
+
+    fn unreadable(
+        &mut self,
+        chat: &mut Chat,
+        sender: Option<Sender>,
+        cause: Cause,
+        step: &mut Step<'_>,
+    ) {
+        if cause == Cause::NotMember {
+            // One line tells of all that was missed, when this device is back.
+            chat.row.missed = true;
+            return;
+        }
+        if cause == Cause::UnknownOwn {
+            chat.row.stepped_out = Some(step.now);
+            // Another store holds our leaf's keys: leave the leaf before anything is sent with it.
+            chat.drop_flight(step);
+            if let Some(conversation) = &mut chat.conversation {
+                conversation.step_out();
+            }
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
+        let sender = sender.map(|sender| sender.account);
+        let code = cause.code().to_owned();
+        self.tell_item(chat, ItemKind::Unreadable { sender, code }, step);
+    }
+
+    fn commit_came(
+        &mut self,
+        chat: &mut Chat,
+        report: CommitReport,
+        (entry, id): (&log::LogEntry, EntryId),
+        step: &mut Step<'_>,
+    ) -> Page {
+        let before = chat.standing();
+        chat.row.newest_counted = Some((entry.position, id));
+        chat.forget_own(step);
+        chat.session.duties.clear();
+        if report.own {
+            self.own_commit_landed(chat, (entry.position, id), step);
+        } else {
+            // Sealed for an epoch that is over; the intents are still there.
+            chat.drop_flight(step);
+            if entry.has_state {
+                self.look_at_state(chat, entry.position, step);
+            }
+        }
+        self.tell_commit(chat, &report, step);
+        let me = self.account.me().map(|me| me.account);
+        let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
+        match report.outcome {
+            _ if left => {
+                let leaves = chat
+                    .intents
+                    .iter()
+                    .find(|(_, i)| *i == Intent::Change(Wish::Leave));
+                if let Some(number) = leaves.map(|(number, _)| *number) {
+                    self.intent_done(chat, number, step);
+                }
+                self.all_intents_failed(chat, step);
+                chat.forget(Phase::Left, step);
+                return Page::Ends;
+            }
+            Outcome::RemovedMe => {
+                self.all_intents_failed(chat, step);
+                chat.forget(Phase::Removed, step);
+                self.enter_again(step);
+                return Page::Ends;
+            }
+            Outcome::LockedOut(_) => {
+                self.tell_item(
+                    chat,
+                    ItemKind::LockedOut {
+                        by: report.author.account,
+                    },
+                    step,
+                );
+            }
+            Outcome::Finished { .. } | Outcome::Outside => {}
+        }
+        let context = report.context_change.is_some();
+        if before != chat.standing()
+            || context
+            || !report.added.is_empty()
+            || !report.removed.is_empty()
+        {
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
+        Page::GoesOn
+    }
+
+    fn own_commit_landed(
+        &mut self,
+        chat: &mut Chat,
+        (position, entry): (u64, EntryId),
+        step: &mut Step<'_>,
+    ) {
+        let Some(flight) = chat.flight.clone() else {
+            return;
+        };
+        chat.drop_flight(step);
+        chat.session.tries = 0;
+        if flight.state.is_some() || position == 1 {
+            chat.row.opening = Opening::True;
+        }
+        if let (true, Some(conversation)) = (flight.state.is_some(), &mut chat.conversation) {
+            let state = conversation.state().encode();
+            conversation.check_state(position, &state);
+        }
+        if flight.purpose == Purpose::Rejoin && core::mem::take(&mut chat.row.missed) {
+            self.tell_item(chat, ItemKind::Gap, step);
+        }
+        self.owe_letters(chat, (position, entry), flight.letters, step);
+        let intents: Vec<u64> = flight
+            .entries
+            .iter()
+            .filter_map(|entry| entry.intent)
+            .collect();
+        for intent in intents {
+            self.intent_done(chat, intent, step);
+        }
+    }
+
+    fn owe_letters(
+        &mut self,
+        chat: &Chat,
+        (position, entry): (u64, EntryId),
+        letters: Vec<(InboxId, Vec<u8>)>,
+        step: &mut Step<'_>,
+    ) {
+        let notice = Notice {
+            seed: chat.row.seed.clone(),
+            position,
+            entry,
+        };
+        for (inbox, package) in letters {
+            let Ok(package) = KeyPackage::decode_exact(&package) else {
+                continue;
+            };
+            let sealed = notice.seal(&package.reference(), &package.init_key, step.rng);
+            if let Ok(sealed) = sealed {
+                self.owe_letter(inbox, sealed, step);
+            }
+        }
+    }
+
+    fn tell_commit(&mut self, chat: &mut Chat, report: &CommitReport, step: &mut Step<'_>) {
+        let by = report.author.account;
+        if report.external {
+            self.tell_item(chat, ItemKind::Rejoined { who: by }, step);
+        }
+        let added = accounts(&report.added);
+        if !added.is_empty() {
+            self.learn(chat.row.id, &added, step);
+            self.tell_item(chat, ItemKind::Added { by, who: added }, step);
+        }
+        let gone = accounts(&report.removed);
+        if !gone.is_empty() && !report.external {
+            self.tell_item(chat, ItemKind::Removed { by, who: gone }, step);
+        }
+        if let Some(change) = &report.context_change {
+            let (old, new) = &**change;
+            if old.title != new.title {
+                let title = new.title.clone();
+                self.tell_item(chat, ItemKind::Renamed { by, title }, step);
+            }
+            for who in newly_leaving(report) {
+                self.tell_item(chat, ItemKind::Left { who }, step);
+            }
+            if old.roles != new.roles && report.removed.is_empty() {
+                self.tell_item(chat, ItemKind::RolesChanged { by }, step);
+            }
+        }
+        if report.view_alarm {
+            self.tell_item(chat, ItemKind::ViewDiffers { sender: by }, step);
+        }
+    }
+
+    /// The log is closed: the chat goes on in the next one, or waits to be let in.
+    pub(super) fn closed(
+        &mut self,
+        chat: &mut Chat,
+        next_seed: Option<Seed>,
+        handed_over: HandedOver,
+        step: &mut Step<'_>,
+    ) {
+        chat.drop_flight(step);
+        let next_seed = next_seed.or_else(|| chat.take_seed_ahead(&handed_over));
+        self.keep_closed(chat, &handed_over, step);
+        match next_seed {
+            Some(seed) => self.go_on_in(chat, &seed, step),
+            None => {
+                chat.row.phase = Phase::Waiting;
+                chat.session.duties.clear();
+                step.event(EventKind::ChatChanged(chat.row.id));
+            }
+        }
+    }
+
+    fn keep_closed(&mut self, chat: &mut Chat, handed_over: &HandedOver, step: &mut Step<'_>) {
+        let number = chat.row.next_closed;
+        chat.row.next_closed += 1;
+        let closed = ClosedLog {
+            seed: chat.row.seed.clone(),
+            cursor: chat.row.cursor,
+            closed_by: chat.row.cursor,
+            closed_at: step.now,
+            handed_over: handed_over.to_bytes(),
+        };
+        step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, &closed);
+        chat.closed.insert(number, closed);
+    }
+
+    /// Continues in the log with this seed, which is the true successor of the current one.
+    pub(super) fn go_on_in(&mut self, chat: &mut Chat, seed: &Seed, step: &mut Step<'_>) {
+        let closed = chat.row.next_closed.saturating_sub(1);
+        self.chats
+            .logs
+            .insert(chat.log(), (chat.row.id, Place::Closed(closed)));
+        let expected = chat
+            .conversation
+            .as_ref()
+            .map(|conversation| conversation.state().encode());
+        chat.row.opening =
+            expected.map_or(Opening::False, |state| Opening::Expected(entry_id(&state)));
+        chat.move_to(seed);
+        chat.row.phase = Phase::Inside;
+        chat.row.knock = None;
+        if let Some(conversation) = &mut chat.conversation {
+            conversation.continue_in(chat.keys.log);
+        }
+        self.watch(chat, step);
+        chat.save(step);
+        step.event(EventKind::ChatChanged(chat.row.id));
+    }
+
+    fn answer_came(&mut self, chat: &mut Chat, answer: &Answer, step: &mut Step<'_>) -> bool {
+        if chat.row.phase != Phase::Waiting {
+            return false;
+        }
+        let Some(seeds) = chat.open_answer(answer) else {
+            return false;
+        };
+        let mut seeds = seeds.into_iter();
+        let Some(next) = seeds.next() else {
+            return false;
+        };
+        if !chat
+            .newest_closed()
+            .is_some_and(|closed| closed.fits_next(&next))
+        {
+            // A false answer: knock anew.
+            chat.row.knock = None;
+            chat.session.duties.remove(&Duty::Knock);
+            return false;
+        }
+        chat.row.seeds_ahead = seeds.collect();
+        chat.drop_flight(step);
+        self.go_on_in(chat, &next, step);
+        true
+    }
+}
+
+impl Chat {
+    /// Where in the flight the entry with this inner hash stands.
+    pub(super) fn flown(&self, hash: Option<EntryId>) -> Option<usize> {
+        let hash = hash?;
+        self.flight
+            .as_ref()?
+            .entries
+            .iter()
+            .position(|entry| entry.inner == hash)
+    }
+
+    fn take_seed_ahead(&mut self, handed_over: &HandedOver) -> Option<Seed> {
+        let ahead = core::mem::take(&mut self.row.seeds_ahead);
+        let mut ahead = ahead.into_iter();
+        let next = ahead.next()?;
+        if !handed_over.fits_next(&next) {
+            return None;
+        }
+        self.row.seeds_ahead = ahead.collect();
+        Some(next)
+    }
+}
+
+fn accounts(senders: &[Sender]) -> Vec<AccountId> {
+    let mut accounts: Vec<AccountId> = senders.iter().map(|sender| sender.account).collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    accounts
+}
+
+fn newly_leaving(report: &CommitReport) -> Vec<AccountId> {
+    let Some(change) = &report.context_change else {
+        return Vec::new();
+    };
+    change
+        .1
+        .leaving
+        .difference(&change.0.leaving)
+        .copied()
+        .collect()
+}

@@ -1,0 +1,227 @@
+//! What a chat keeps in the store.
+
+use corncrake_core::{
+    id::{AccountId, ConversationId, DeviceId, EntryId, InboxId, MessageId},
+    seal::{envelope::Seed, record::Anchor},
+};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{
+    error::Refusal,
+    event::{ChatKind, Role},
+    host::Timestamp,
+};
+
+/// The small facts of a chat; rewritten with every entry that is read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ChatRow {
+    pub(crate) id: ConversationId,
+    pub(crate) kind: ChatKind,
+    /// The other account of a direct chat, once it is known.
+    pub(crate) peer: Option<AccountId>,
+    /// Which of the two people's possible chats a direct chat is.
+    pub(crate) n: u64,
+    pub(crate) phase: Phase,
+    /// The seed of the log that the chat is in.
+    pub(crate) seed: Seed,
+    /// The newest position of that log that has been read.
+    pub(crate) cursor: u64,
+    /// Whether this log is known to begin with a true state, or to hold one that was seen.
+    pub(crate) opening: Opening,
+    /// Position and id of the newest commit that counted in this log.
+    pub(crate) newest_counted: Option<(u64, EntryId)>,
+    pub(crate) hidden: bool,
+    /// Who let this device's account in, until somebody else has spoken.
+    pub(crate) unconfirmed: Option<AccountId>,
+    pub(crate) next_item: u64,
+    pub(crate) next_intent: u64,
+    pub(crate) next_own: u64,
+    pub(crate) next_closed: u64,
+    /// When this device last left its leaf because its store seemed to be a copy.
+    pub(crate) stepped_out: Option<Timestamp>,
+    /// Whether messages came while this device could not read them.
+    pub(crate) missed: bool,
+    /// Whether the account log names the seed above.
+    pub(crate) recorded: bool,
+    /// The private key to the answers of the newest knock.
+    pub(crate) knock: Option<Pending>,
+    /// Seeds that an answer gave beyond the next one, oldest first.
+    pub(crate) seeds_ahead: Vec<Seed>,
+}
+
+impl ChatRow {
+    pub(crate) fn new(id: ConversationId, kind: ChatKind, seed: Seed) -> Self {
+        Self {
+            id,
+            kind,
+            peer: None,
+            n: 0,
+            phase: Phase::Inside,
+            seed,
+            cursor: 0,
+            opening: Opening::False,
+            newest_counted: None,
+            hidden: false,
+            unconfirmed: None,
+            next_item: 0,
+            next_intent: 0,
+            next_own: 0,
+            next_closed: 0,
+            stepped_out: None,
+            missed: false,
+            recorded: false,
+            knock: None,
+            seeds_ahead: Vec::new(),
+        }
+    }
+}
+
+/// What is known of the state with which the current log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Opening {
+    /// The log begins with a state of this hash, if it is true.
+    Expected(EntryId),
+    /// A true state lies there.
+    True,
+    /// The opening state is false or missing; somebody has to lay a true one beside a commit.
+    False,
+}
+
+/// Where a chat stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    /// Folding from a state of a log; the goal tells the true fold.
+    Entering(Goal),
+    /// The conversation is in memory and follows its log.
+    Inside,
+    /// The log is closed and its successor's seed is unknown.
+    Waiting,
+    /// Removed by somebody; the fold goes on no further.
+    Removed,
+    /// Left by the own account.
+    Left,
+}
+
+/// How a fold is known to be the true one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Goal {
+    /// A Welcome lies beside the entry at this position.
+    Welcome(Invitation),
+    /// The fold has to pass through this epoch and transcript.
+    Anchor(Anchor),
+    /// The log of a 1:1 chat: the opening state has to be the founding of one of the two.
+    Direct { n: u64 },
+}
+
+/// What a notice says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Invitation {
+    /// The row of the notice, kept until the invitation is taken or void.
+    pub(crate) row: u64,
+    /// The position of the commit that adds this device.
+    pub(crate) position: u64,
+    /// The id of that entry.
+    pub(crate) entry: EntryId,
+    /// The reference of the key package that it was sealed to.
+    pub(crate) package: Vec<u8>,
+}
+
+/// Something the app asked for, in the order in which it asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Intent {
+    /// To say something; the content keeps its id however often it is sealed.
+    Send {
+        id: MessageId,
+        content: Vec<u8>,
+        text: String,
+    },
+    /// To change the group.
+    Change(Wish),
+}
+
+/// A change of the group that somebody wished for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wish {
+    /// Claimed packages stay in the intent, so that they are not claimed twice.
+    Add(Vec<(AccountId, Vec<u8>)>),
+    Remove(Vec<AccountId>),
+    Leave,
+    Title(String),
+    Role(AccountId, Role),
+    Revoke(DeviceId),
+}
+
+/// The append under way; there is at most one in each conversation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Flight {
+    pub(crate) purpose: Purpose,
+    /// The epoch in which it was sealed.
+    pub(crate) epoch: u64,
+    pub(crate) entries: Vec<FlightEntry>,
+    /// What lies beside a commit, sealed.
+    pub(crate) welcome: Option<Vec<u8>>,
+    pub(crate) state: Option<Vec<u8>>,
+    /// The secrets of an own commit.
+    pub(crate) pending: Option<Pending>,
+    /// Who gets a notice once the commit counts: inbox and key package.
+    pub(crate) letters: Vec<(InboxId, Vec<u8>)>,
+}
+
+/// Secrets that wait for an answer: of an own commit, or the key of a knock.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Pending(pub(crate) Vec<u8>);
+
+impl core::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Pending(..)")
+    }
+}
+
+/// One sealed entry of a flight.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FlightEntry {
+    pub(crate) sealed: Vec<u8>,
+    /// The hash of what lies inside the envelope, by which it is recognised.
+    pub(crate) inner: EntryId,
+    /// The intent that it carries out.
+    pub(crate) intent: Option<u64>,
+}
+
+/// What an append is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// Messages of the outbox.
+    Messages,
+    /// A change that the app asked for.
+    Change,
+    /// The commit that founds the conversation.
+    Found,
+    /// An external commit that brings this device in, or back.
+    Rejoin,
+    /// A commit without proposals: fresh keys, a true state, or the first entry of a log.
+    Refresh,
+    /// A commit that removes who has left.
+    CleanUp,
+    /// The entry that closes the log.
+    Handover,
+    /// A request to be let back in, or the answer to one.
+    Knock,
+}
+
+/// A closed log of the chain, followed for knocks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ClosedLog {
+    pub(crate) seed: Seed,
+    pub(crate) cursor: u64,
+    /// The position of the handover: the `after` of what is appended behind it.
+    pub(crate) closed_by: u64,
+    pub(crate) closed_at: Timestamp,
+    /// What a knock is judged by.
+    pub(crate) handed_over: Vec<u8>,
+}
+
+/// Why an intent came to nothing.
+pub(crate) fn failure(refusal: Refusal) -> String {
+    refusal.code().to_owned()
+}

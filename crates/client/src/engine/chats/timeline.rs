@@ -1,0 +1,135 @@
+//! What the app sees of a chat.
+
+use corncrake_core::conversation::Kind;
+
+use super::{
+    Chat,
+    rows::{Intent, Phase},
+};
+use crate::{
+    engine::{State, Step, tables::Table},
+    event::{ChatInfo, ChatKind, Delivery, EventKind, Item, ItemKind, Member, Standing},
+    host::Timestamp,
+};
+
+/// Puts a line at the end of a chat's timeline.
+pub(super) fn append(chat: &mut Chat, what: ItemKind, step: &mut Step<'_>) {
+    let item = Item {
+        number: chat.row.next_item,
+        at: step.now,
+        what,
+    };
+    chat.row.next_item += 1;
+    step.put(Table::Timeline, chat.row.id.as_bytes(), item.number, &item);
+    step.event(EventKind::Item {
+        chat: chat.row.id,
+        item,
+    });
+}
+
+impl State {
+    /// What lists show of all chats.
+    pub(crate) fn chat_infos(&self) -> Vec<ChatInfo> {
+        self.chats
+            .all
+            .values()
+            .map(|chat| self.chat_info(chat))
+            .collect()
+    }
+
+    pub(crate) fn chat_info(&self, chat: &Chat) -> ChatInfo {
+        let me = self.account.me().map(|me| me.account);
+        let members: Vec<Member> = chat
+            .conversation
+            .iter()
+            .flat_map(|conversation| conversation.members())
+            .map(|member| Member {
+                account: member.account,
+                name: self.name_of(&member.account),
+                role: member.role,
+                devices: member.devices.len(),
+                is_me: Some(member.account) == me,
+            })
+            .collect();
+        let context = chat
+            .conversation
+            .as_ref()
+            .map(|conversation| conversation.context());
+        let kind = context.map_or(chat.row.kind, |context| match context.kind {
+            Kind::Direct => ChatKind::Direct,
+            Kind::Group => ChatKind::Group,
+        });
+        let peer = chat.row.peer.and_then(|peer| self.name_of(&peer));
+        let title = match kind {
+            ChatKind::Direct => peer.unwrap_or_default(),
+            ChatKind::Group => context
+                .map(|context| context.title.clone())
+                .unwrap_or_default(),
+        };
+        ChatInfo {
+            id: chat.row.id,
+            kind,
+            title,
+            members,
+            standing: chat.standing(),
+            hidden: chat.row.hidden,
+            confirmed: chat.row.unconfirmed.is_none(),
+            last_item: chat.row.next_item.checked_sub(1),
+        }
+    }
+
+    fn name_of(&self, account: &corncrake_core::id::AccountId) -> Option<String> {
+        let own = self.account.me().filter(|me| me.account == *account);
+        own.map(|me| me.username.clone()).or_else(|| {
+            self.account
+                .contact(account)
+                .map(|contact| contact.username.clone())
+        })
+    }
+}
+
+impl Chat {
+    /// How this device stands to the chat.
+    pub(crate) fn standing(&self) -> Standing {
+        match self.row.phase {
+            Phase::Entering(_) => Standing::Joining,
+            Phase::Waiting => Standing::Waiting,
+            Phase::Removed => Standing::Removed,
+            Phase::Left => Standing::Left,
+            Phase::Inside if self.is_member() => {
+                let founding = self.row.cursor == 0
+                    && self.conversation.as_ref().is_some_and(|c| c.epoch() == 0);
+                if founding {
+                    Standing::Founding
+                } else {
+                    Standing::Member
+                }
+            }
+            Phase::Inside => Standing::LockedOut,
+        }
+    }
+
+    /// Messages that are on their way, as they will stand at the end of the timeline. Their numbers
+    /// are those that they will have if nobody else says anything before.
+    pub(crate) fn queued_items(
+        &self,
+        sender: corncrake_core::id::AccountId,
+        now: Timestamp,
+    ) -> Vec<Item> {
+        let sends = self.intents.iter().filter_map(|(_, intent)| match intent {
+            Intent::Send { id, text, .. } => Some((*id, text.clone())),
+            Intent::Change(_) => None,
+        });
+        let item = |(number, (id, text))| Item {
+            number,
+            at: now,
+            what: ItemKind::Message {
+                id,
+                sender,
+                text,
+                delivery: Delivery::Queued,
+            },
+        };
+        (self.row.next_item..).zip(sends).map(item).collect()
+    }
+}

@@ -1,0 +1,513 @@
+//! What leaves a chat: one append at a time, sealed and stored before it goes.
+//!
+//! The log decides what became of an append. A reply is a hint that tells when to look; only an
+//! entry that is read back is done, and an append that cannot be placed any more is sealed anew.
+
+use core::time::Duration;
+
+use corncrake_core::{
+    conversation::{
+        Change, Claimed, Error as ConversationError, OwnCommit, STATE_EVERY, SkipReason,
+        check_claimed,
+    },
+    id::AccountId,
+    mls::codec::Encode,
+    seal::envelope::{Beside, EntryKind, entry_id},
+};
+use corncrake_wire::{
+    ErrorCode,
+    log::{self, Append, AppendReply, NewEntry},
+};
+use rand_core::Rng;
+
+use super::{
+    Chat, ChatThen, LOOK_AGAIN,
+    rows::{Flight, FlightEntry, Intent, Opening, Pending, Phase, Purpose, Wish},
+};
+use crate::{
+    engine::{State, Step, Then, tables::Table},
+    error::Refusal,
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// The largest number of messages in one append.
+const BATCH: usize = 64;
+/// How long a stored append may take to show up in the log before the log is asked for anew.
+const SHOW_UP: Duration = Duration::from_secs(5);
+/// How long adds wait for a due handover.
+const ADDS_WAIT: Duration = Duration::from_secs(3600);
+
+impl State {
+    /// Does what is to be done next in a chat, if anything, and sets its alarm.
+    pub(crate) fn advance(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.session.wake = None;
+        if !self.online.open || self.account.me().is_none() {
+            return;
+        }
+        if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
+            self.look_again(chat, step);
+            if chat.flight.is_none() && chat.caught_up() && chat.may_act(step) {
+                self.choose(chat, step);
+            }
+            self.send_flight(chat, step);
+        }
+        self.answer_knocks(chat, step);
+    }
+
+    /// Subscribes anew when the log has been silent for long.
+    fn look_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let every = Duration::from_millis(LOOK_AGAIN);
+        match chat.session.watched {
+            Some(watched) if watched.after(every) > step.now => {
+                chat.wake_by(watched.after(every));
+            }
+            _ => {
+                self.watch(chat, step);
+                chat.wake_by(step.now.after(every));
+            }
+        }
+    }
+
+    /// Seals what comes next: first what the group needs, then what the app asked for.
+    fn choose(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        self.do_duties(chat, step);
+        if chat.flight.is_some() || !chat.is_member() || chat.row.phase != Phase::Inside {
+            return;
+        }
+        loop {
+            match chat.intents.front() {
+                None => break,
+                Some((_, Intent::Send { .. })) => {
+                    self.seal_messages(chat, step);
+                    break;
+                }
+                Some((number, Intent::Change(wish))) => {
+                    let (number, wish) = (*number, wish.clone());
+                    if matches!(wish, Wish::Add(_)) && chat.handover_pending(step) {
+                        break;
+                    }
+                    match self.seal_change(chat, number, &wish, step) {
+                        Ok(()) => break,
+                        Err(refusal) => self.change_refused(chat, number, refusal, step),
+                    }
+                }
+            }
+        }
+    }
+
+    fn change_refused(
+        &mut self,
+        chat: &mut Chat,
+        number: u64,
+        refusal: Refusal,
+        step: &mut Step<'_>,
+    ) {
+        self.intent_failed(chat, number, refusal, step);
+    }
+
+    fn seal_messages(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let (Some(me), Some(conversation)) = (self.account.me(), &mut chat.conversation) else {
+            return;
+        };
+        if conversation.needs_path() {
+            return self.refresh(chat, step);
+        }
+        let mut entries = Vec::new();
+        for (number, intent) in chat.intents.iter().take(BATCH) {
+            let Intent::Send { content, .. } = intent else {
+                break;
+            };
+            let Ok(inner) = conversation.seal_message(content, &me.seat(), step.rng) else {
+                break;
+            };
+            let sealed =
+                chat.keys
+                    .envelope
+                    .seal(chat.keys.log, EntryKind::Message, &inner, step.rng);
+            let Ok(sealed) = sealed else { break };
+            let inner = entry_id(&inner);
+            entries.push(FlightEntry {
+                sealed,
+                inner,
+                intent: Some(*number),
+            });
+        }
+        if entries.is_empty() {
+            return;
+        }
+        for entry in &entries {
+            let row = chat.row.next_own;
+            chat.row.next_own += 1;
+            chat.own.insert(entry.inner, row);
+            step.put(Table::Own, chat.row.id.as_bytes(), row, &entry.inner);
+        }
+        let flight = Flight::of(Purpose::Messages, conversation.epoch(), entries);
+        chat.take_off(flight, step);
+    }
+
+    fn seal_change(
+        &mut self,
+        chat: &mut Chat,
+        number: u64,
+        wish: &Wish,
+        step: &mut Step<'_>,
+    ) -> Result<(), Refusal> {
+        let change = wish.to_change(step.now)?;
+        self.commit(chat, Purpose::Change, change, Some(number), step)
+    }
+
+    /// A commit without proposals.
+    pub(super) fn refresh(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if self
+            .commit(chat, Purpose::Refresh, Change::fresh_path(), None, step)
+            .is_err()
+        {
+            chat.put_off(step);
+        }
+    }
+
+    /// Makes a commit and lets it take off.
+    pub(super) fn commit(
+        &mut self,
+        chat: &mut Chat,
+        purpose: Purpose,
+        change: Change,
+        intent: Option<u64>,
+        step: &mut Step<'_>,
+    ) -> Result<(), Refusal> {
+        let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
+            return Err(Refusal::NotAMember);
+        };
+        let own = conversation
+            .commit(change, &me.seat(), step.rng)
+            .map_err(refusal_of)?;
+        chat.take_off_commit(purpose, own, intent, step);
+        Ok(())
+    }
+
+    /// Sends the flight unless it is with the server or has to wait.
+    pub(super) fn send_flight(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let may_act = chat.may_act(step);
+        let Some(flight) = &chat.flight else { return };
+        if chat.session.asked || !may_act || !chat.caught_up() {
+            return;
+        }
+        let Some(conversation) = &chat.conversation else {
+            return;
+        };
+        let mut entries: Vec<NewEntry> = flight
+            .entries
+            .iter()
+            .map(|entry| NewEntry::new(entry.sealed.clone()))
+            .collect();
+        if let Some(first) = entries.first_mut() {
+            first.welcome.clone_from(&flight.welcome);
+            first.state.clone_from(&flight.state);
+        }
+        let opening = if chat.session.head == Some(0) {
+            chat.sealed_opening(step)
+        } else {
+            None
+        };
+        let append = Append {
+            token: chat.token(),
+            kind: flight.kind(),
+            after: conversation.newest_commit(),
+            entries,
+            opening,
+            admission: Vec::new(),
+        };
+        chat.session.asked = true;
+        self.ask_open(Then::Chat(chat.row.id, ChatThen::Appended), append, step);
+    }
+
+    /// A hint of what became of the flight.
+    pub(super) fn appended(
+        &mut self,
+        chat: &mut Chat,
+        reply: Result<Option<AppendReply>, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        chat.session.asked = false;
+        if chat.flight.is_none() {
+            return;
+        }
+        match reply {
+            Ok(Some(AppendReply::Stored { head, .. })) => {
+                // Every entry must be read back. If the log does not show it soon, ask again.
+                chat.session.head = Some(chat.session.head.unwrap_or(0).max(head));
+                chat.session.not_before = Some(step.now.after(SHOW_UP));
+                chat.session.watched = chat.session.watched.map(|watched| {
+                    watched.min(
+                        step.now
+                            .before(Duration::from_millis(LOOK_AGAIN))
+                            .after(SHOW_UP),
+                    )
+                });
+            }
+            Ok(Some(AppendReply::Conflict { head, .. })) => {
+                chat.session.head = Some(chat.session.head.unwrap_or(0).max(head));
+                if chat.caught_up() {
+                    chat.put_off(step);
+                }
+                self.watch(chat, step);
+            }
+            Err(TransportError::Refused(refusal)) => {
+                self.append_refused(chat, refusal, step);
+            }
+            Ok(None) | Err(TransportError::Unreachable | TransportError::Malformed) => {
+                chat.put_off(step);
+            }
+        }
+    }
+
+    fn append_refused(
+        &mut self,
+        chat: &mut Chat,
+        refusal: corncrake_wire::Refusal,
+        step: &mut Step<'_>,
+    ) {
+        match refusal.code {
+            ErrorCode::OpeningMissing => {
+                // The log vanished, or never was: look at it anew.
+                chat.session.head = Some(0);
+                chat.put_off(step);
+            }
+            ErrorCode::TooLarge | ErrorCode::BadBatch | ErrorCode::Malformed => {
+                let flight = chat.flight.take();
+                chat.drop_flight(step);
+                step.delete(Table::Flights, chat.row.id.as_bytes(), 0);
+                for entry in flight.into_iter().flat_map(|flight| flight.entries) {
+                    if let Some(intent) = entry.intent {
+                        self.intent_failed(chat, intent, Refusal::MessageTooLong, step);
+                    }
+                }
+                chat.put_off(step);
+            }
+            ErrorCode::PartlyKnown => {
+                // What stands in the log will be read; the rest is sealed anew.
+                chat.session.not_before = Some(step.now.after(SHOW_UP));
+                self.watch(chat, step);
+            }
+            _ => {
+                chat.put_off(step);
+                if let Some(seconds) = refusal.retry_after {
+                    let wait = Duration::from_secs(u64::from(seconds));
+                    let until = step.now.after(wait);
+                    chat.session.not_before = chat.session.not_before.max(Some(until));
+                }
+            }
+        }
+    }
+
+    /// After a page: drops a flight whose epoch is over.
+    pub(super) fn settle_flight(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let epoch = chat
+            .conversation
+            .as_ref()
+            .map(|conversation| conversation.epoch());
+        let closed = chat.row.phase == Phase::Waiting;
+        if chat.flight.as_ref().is_some_and(|flight| {
+            Some(flight.epoch) != epoch || (closed && flight.purpose != Purpose::Knock)
+        }) {
+            chat.drop_flight(step);
+        }
+    }
+}
+
+impl Chat {
+    /// Whether nothing tells this chat to wait; sets the alarm if something does.
+    fn may_act(&mut self, step: &Step<'_>) -> bool {
+        match self.session.not_before {
+            Some(until) if until > step.now => {
+                self.wake_by(until);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Waits before the next append: a second at first, doubled up to a minute, with jitter.
+    pub(super) fn put_off(&mut self, step: &mut Step<'_>) {
+        let base = 1000_u64 << self.session.tries.min(6);
+        let wait = base / 2 + step.rng.next_u64() % base.min(60_000);
+        self.session.tries = self.session.tries.saturating_add(1);
+        self.session.not_before = Some(step.now.after(Duration::from_millis(wait.min(60_000))));
+    }
+
+    fn handover_pending(&self, step: &Step<'_>) -> bool {
+        let Some(conversation) = &self.conversation else {
+            return false;
+        };
+        conversation.handover_due()
+            && self
+                .session
+                .duties
+                .get(&super::duties::Duty::AddsMayGo)
+                .is_none_or(|since| since.after(ADDS_WAIT) > step.now)
+    }
+
+    /// Stores an own commit as the flight.
+    pub(super) fn take_off_commit(
+        &mut self,
+        purpose: Purpose,
+        own: OwnCommit,
+        intent: Option<u64>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(conversation) = &self.conversation else {
+            return;
+        };
+        let log = self.keys.log;
+        let envelope = &self.keys.envelope;
+        let Ok(sealed) = envelope.seal(log, EntryKind::Commit, &own.inner, step.rng) else {
+            return;
+        };
+        let id = entry_id(&sealed);
+        let mut lay = |what, bytes: &[u8]| envelope.seal_beside(log, what, bytes, step.rng).ok();
+        let welcome = own
+            .welcome
+            .as_ref()
+            .and_then(|welcome| lay(Beside::Welcome(id), welcome));
+        let due = conversation.commits_since_state() + 1 >= STATE_EVERY
+            || self.row.opening == Opening::False;
+        let state = due.then(|| conversation.state_after(&own).ok()).flatten();
+        let state = state.and_then(|state| lay(Beside::State(id), &state.encode()));
+        let inner = entry_id(&own.inner);
+        let flight = Flight {
+            welcome,
+            state,
+            pending: Some(Pending(own.pending.expose().to_vec())),
+            letters: own
+                .added
+                .iter()
+                .map(|new| (new.inbox(), new.package().to_bytes()))
+                .collect(),
+            ..Flight::of(
+                purpose,
+                conversation.epoch(),
+                vec![FlightEntry {
+                    sealed,
+                    inner,
+                    intent,
+                }],
+            )
+        };
+        self.take_off(flight, step);
+    }
+
+    /// Seals one entry without secrets and stores it as the flight.
+    pub(super) fn take_off_entry(
+        &mut self,
+        purpose: Purpose,
+        kind: EntryKind,
+        inner: &[u8],
+        step: &mut Step<'_>,
+    ) {
+        let Some(conversation) = &self.conversation else {
+            return;
+        };
+        let epoch = conversation.epoch();
+        let Ok(sealed) = self
+            .keys
+            .envelope
+            .seal(self.keys.log, kind, inner, step.rng)
+        else {
+            return;
+        };
+        let entry = FlightEntry {
+            sealed,
+            inner: entry_id(inner),
+            intent: None,
+        };
+        self.take_off(Flight::of(purpose, epoch, vec![entry]), step);
+    }
+
+    fn take_off(&mut self, flight: Flight, step: &mut Step<'_>) {
+        step.put(Table::Flights, self.row.id.as_bytes(), 0, &flight);
+        self.flight = Some(flight);
+        self.session.asked = false;
+        self.save(step);
+    }
+
+    /// The state with which a log begins that does not exist yet.
+    fn sealed_opening(&self, step: &mut Step<'_>) -> Option<Vec<u8>> {
+        let state = self.conversation.as_ref()?.state().encode();
+        self.keys
+            .envelope
+            .seal_beside(self.keys.log, Beside::Opening, &state, step.rng)
+            .ok()
+    }
+}
+
+impl Flight {
+    pub(crate) const fn of(purpose: Purpose, epoch: u64, entries: Vec<FlightEntry>) -> Self {
+        Self {
+            purpose,
+            epoch,
+            entries,
+            welcome: None,
+            state: None,
+            pending: None,
+            letters: Vec::new(),
+        }
+    }
+
+    const fn kind(&self) -> log::EntryKind {
+        match self.purpose {
+            Purpose::Messages | Purpose::Knock => log::EntryKind::Message,
+            Purpose::Change
+            | Purpose::Found
+            | Purpose::Rejoin
+            | Purpose::Refresh
+            | Purpose::CleanUp
+            | Purpose::Handover => log::EntryKind::Commit,
+        }
+    }
+}
+
+impl Wish {
+    fn to_change(&self, now: Timestamp) -> Result<Change, Refusal> {
+        Ok(match self {
+            Self::Add(packages) => Change::add(claimed(packages, now)?),
+            Self::Remove(accounts) => Change {
+                remove: accounts.clone(),
+                ..Change::default()
+            },
+            Self::Leave => Change::leave(),
+            Self::Title(title) => Change::title(title.as_str()),
+            Self::Role(account, role) => Change::role(*account, *role),
+            Self::Revoke(device) => Change {
+                revoke_devices: vec![*device],
+                ..Change::default()
+            },
+        })
+    }
+}
+
+/// Checks claimed key packages once more, just before they are used.
+pub(super) fn claimed(
+    packages: &[(AccountId, Vec<u8>)],
+    now: Timestamp,
+) -> Result<Vec<Claimed>, Refusal> {
+    packages
+        .iter()
+        .map(|(account, bytes)| check_claimed(bytes, *account, now.0 / 1000))
+        .collect::<Result<_, _>>()
+        .map_err(refusal_of)
+}
+
+/// What a refused change means to who asked for it.
+fn refusal_of(error: ConversationError) -> Refusal {
+    match error {
+        ConversationError::NotAllowed => Refusal::NotAllowed,
+        ConversationError::AlreadySo => Refusal::AlreadySo,
+        ConversationError::UnknownMember => Refusal::UnknownMember,
+        ConversationError::TooLong => Refusal::TitleTooLong,
+        ConversationError::BadPackage => Refusal::NoKeyPackage,
+        ConversationError::Refused(SkipReason::TooMany) => Refusal::TooManyMembers,
+        ConversationError::Refused(_) => Refusal::NotAllowed,
+        _ => Refusal::NotAMember,
+    }
+}
