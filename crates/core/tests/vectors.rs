@@ -4,6 +4,15 @@
 //! workspace. Where the folder is missing, a test says so and passes; with the variable set, a
 //! missing file is a failure.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should fail, and one that is skipped should say so"
+)]
+
 #[path = "vectors/load.rs"]
 mod load;
 #[path = "vectors/messages.rs"]

@@ -167,7 +167,8 @@ impl<'a> TreeView<'a> {
                 .all(|leaf| self.tree.leaf(leaf).is_none());
         };
         let mut changed = index.leaves();
-        let (Some(first), Some(last)) = (changed.next(), changed.next_back().or(index.leaf()))
+        let (Some(first), Some(last)) =
+            (changed.next(), changed.next_back().or_else(|| index.leaf()))
         else {
             return true;
         };

@@ -188,6 +188,7 @@ fn invalid_proposal_lists_are_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn invalid_key_packages_are_refused() {
     let members = Members::full(5, 3);
     let rng = &mut members.rng.clone();
@@ -299,6 +300,7 @@ fn invalid_key_packages_are_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn invalid_paths_are_refused() {
     let members = Members::full(4, 4);
     let forger = members.at(1);
@@ -545,7 +547,7 @@ fn senders_groups_and_epochs_are_told_apart() {
     );
 
     // A former member speaks in the new epoch, from an empty place and then from a taken one.
-    let mut late = message.clone();
+    let mut late = message;
     late.content.epoch += 1;
     sign(&mut late, &members.at(0).group, &former);
     assert_eq!(
