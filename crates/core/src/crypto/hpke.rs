@@ -406,3 +406,92 @@ fn labeled_expand(
         len,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::rng;
+
+    #[test]
+    fn keys_of_low_order_are_refused_before_anything_is_sealed_to_them() {
+        let private = HpkePrivateKey::generate(&mut rng(1));
+        for low_order in LOW_ORDER {
+            for top_bit in [0, 0x80] {
+                let mut bytes = low_order.to_vec();
+                bytes[31] |= top_bit;
+                let key = HpkePublicKey::from_bytes(bytes.clone());
+                assert_eq!(key.check(), Err(CryptoError::InvalidKey));
+                let sealed = seal_base(&key, b"", b"", b"secret", &mut rng(2));
+                assert_eq!(sealed, Err(CryptoError::InvalidKey));
+                let sealed = HpkeCiphertext {
+                    kem_output: bytes,
+                    ciphertext: vec![0; 32],
+                };
+                let opened = open_base(&private, b"", b"", &sealed);
+                assert_eq!(opened, Err(CryptoError::Decryption));
+            }
+        }
+        assert_eq!(private.public().check(), Ok(()));
+        for len in [0, 31, 33] {
+            let key = HpkePublicKey::from_bytes(vec![9; len]);
+            assert_eq!(key.check(), Err(CryptoError::InvalidKey));
+        }
+    }
+
+    #[test]
+    fn whatever_is_changed_does_not_open() {
+        let private = HpkePrivateKey::generate(&mut rng(3));
+        let sealed = seal_base(&private.public(), b"info", b"aad", b"secret", &mut rng(4)).unwrap();
+        let open = |info: &[u8], aad: &[u8], sealed: &HpkeCiphertext| {
+            open_base(&private, info, aad, sealed)
+        };
+        assert_eq!(
+            open(b"info", b"aad", &sealed),
+            Ok(Secret::from(b"secret".as_slice()))
+        );
+        assert_eq!(
+            open(b"other", b"aad", &sealed),
+            Err(CryptoError::Decryption)
+        );
+        assert_eq!(
+            open(b"info", b"other", &sealed),
+            Err(CryptoError::Decryption)
+        );
+        for at in 0..sealed.kem_output.len() {
+            let mut changed = sealed.clone();
+            changed.kem_output[at] ^= 1;
+            assert_eq!(
+                open(b"info", b"aad", &changed),
+                Err(CryptoError::Decryption)
+            );
+        }
+        for at in 0..sealed.ciphertext.len() {
+            let mut changed = sealed.clone();
+            changed.ciphertext[at] ^= 1;
+            assert_eq!(
+                open(b"info", b"aad", &changed),
+                Err(CryptoError::Decryption)
+            );
+        }
+    }
+
+    #[test]
+    fn both_ends_of_an_export_agree() {
+        let private = HpkePrivateKey::generate(&mut rng(5));
+        let (kem_output, ours) = export_to(&private.public(), b"label", 32, &mut rng(6)).unwrap();
+        assert_eq!(
+            export_from(&private, &kem_output, b"label", 32),
+            Ok(ours.clone())
+        );
+        assert_ne!(export_from(&private, &kem_output, b"other", 32), Ok(ours));
+    }
+
+    #[test]
+    fn debug_shows_no_private_key() {
+        let key = HpkePrivateKey::try_from_bytes(&[7; 32]).unwrap();
+        assert_eq!(
+            format!("{key:?}"),
+            "HpkePrivateKey(HpkePublicKey(13be4fea..), ..)"
+        );
+    }
+}

@@ -289,3 +289,122 @@ fn sign_content(label: &str, content: &[u8]) -> Vec<u8> {
     put_bytes(&mut out, content);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::golden::rng;
+
+    /// A signature whose R and A carry a point of low order, which only the factor 8 forgives.
+    fn with_torsion(
+        content: &[u8],
+        r_torsion: usize,
+        a_torsion: usize,
+    ) -> (SignaturePublicKey, Vec<u8>) {
+        let secret = Scalar::from(1_234_567_u64);
+        let a = ED25519_BASEPOINT_POINT * secret + EIGHT_TORSION[a_torsion];
+        let key = SignaturePublicKey::from_bytes(a.compress().0);
+        let nonce = Scalar::from(7_654_321_u64);
+        let r = (ED25519_BASEPOINT_POINT * nonce + EIGHT_TORSION[r_torsion]).compress();
+        let hash: [u8; 64] = Sha512::new()
+            .chain_update(r.0)
+            .chain_update(key.bytes)
+            .chain_update(sign_content("label", content))
+            .finalize()
+            .into();
+        let s = nonce + Scalar::from_bytes_mod_order_wide(&hash) * secret;
+        (key, [r.0, s.to_bytes()].concat())
+    }
+
+    fn in_batch(
+        key: &SignaturePublicKey,
+        content: &[u8],
+        signature: &[u8],
+    ) -> Result<(), (usize, CryptoError)> {
+        let good = SignatureKey::generate(&mut rng(1));
+        let good_key = good.public();
+        let good_signature = good.sign_with_label("label", b"good");
+        let item = |key, content: &[u8], signature| Signed {
+            key,
+            label: "label",
+            content: content.to_vec(),
+            signature,
+        };
+        verify_batch(&[
+            item(&good_key, b"good", &good_signature),
+            item(key, content, signature),
+            item(&good_key, b"good", &good_signature),
+        ])
+    }
+
+    #[test]
+    fn points_of_low_order_are_no_reason_to_disagree() {
+        for r_torsion in 0..8 {
+            for a_torsion in 0..8 {
+                let (key, signature) = with_torsion(b"content", r_torsion, a_torsion);
+                assert_eq!(
+                    key.verify_with_label("label", b"content", &signature),
+                    Ok(())
+                );
+                assert_eq!(in_batch(&key, b"content", &signature), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_names_the_culprit() {
+        let key = SignatureKey::generate(&mut rng(2));
+        let signature = key.sign_with_label("label", b"content");
+        let refused = in_batch(&key.public(), b"other", &signature);
+        assert_eq!(refused, Err((1, CryptoError::InvalidSignature)));
+        let refused = in_batch(&key.public(), b"content", &signature[..63]);
+        assert_eq!(refused, Err((1, CryptoError::InvalidSignature)));
+        assert_eq!(verify_batch(&[]), Ok(()));
+    }
+
+    #[test]
+    fn only_reduced_scalars_and_real_points_count() {
+        // The group's order, little-endian.
+        let order = hex::decode("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010")
+            .unwrap();
+        let key = SignatureKey::generate(&mut rng(3));
+        let mut signature = key.sign_with_label("label", b"content");
+        let mut carry = 0_u16;
+        for (byte, add) in signature[32..].iter_mut().zip(order) {
+            carry += u16::from(*byte) + u16::from(add);
+            *byte = carry.to_le_bytes()[0];
+            carry >>= 8;
+        }
+        let refused = key
+            .public()
+            .verify_with_label("label", b"content", &signature);
+        assert_eq!(refused, Err(CryptoError::InvalidSignature));
+        let no_point = SignaturePublicKey::from_bytes([2; 32]);
+        assert_eq!(no_point.check(), Err(CryptoError::InvalidKey));
+    }
+
+    #[test]
+    fn debug_shows_no_seed() {
+        let key = SignatureKey::try_from_seed(&[7; 32]).unwrap();
+        assert_eq!(
+            format!("{key:?}"),
+            "SignatureKey(SignaturePublicKey(ea4a6c63..), ..)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn single_and_batch_agree(at in 0_usize..64, bits: u8, content: Vec<u8>) {
+            let key = SignatureKey::generate(&mut rng(4));
+            let mut signature = key.sign_with_label("label", &content);
+            signature[at] ^= bits;
+            let single = key.public().verify_with_label("label", &content, &signature);
+            let batch = in_batch(&key.public(), &content, &signature);
+            prop_assert_eq!(single.is_ok(), bits == 0);
+            prop_assert_eq!(single.map_err(|error| (1, error)), batch);
+        }
+    }
+}
