@@ -11,7 +11,8 @@ use corncrake_core::crypto::signature::SignatureKey;
 use corncrake_core::id::{AccountId, ConversationId, DeviceId, InboxId, LogId};
 use corncrake_core::identity::{Certificate, DeviceClass, IdentityKey, KeyChain, device_id};
 use corncrake_core::mls::PartId;
-use corncrake_core::mls::key_package::KeyPackageKeys;
+use corncrake_core::mls::codec::Decode;
+use corncrake_core::mls::key_package::{KeyPackage, KeyPackageKeys};
 use corncrake_core::seal::envelope::{Seed, entry_id};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -133,6 +134,22 @@ impl Device {
         }
     }
 
+    /// A key package that nobody checked.
+    pub(crate) fn unchecked_package(&mut self) -> KeyPackage {
+        let me = Me {
+            account: self.account,
+            device_key: &self.key,
+            certificate: &self.certificate,
+        };
+        let lifetime = Lifetime {
+            not_before: 0,
+            not_after: 1,
+        };
+        let inbox = InboxId::from_bytes([7; 32]);
+        let package = new_key_package(&me, inbox, lifetime, Use::Once, &mut self.rng);
+        KeyPackage::decode_exact(&package.bytes).unwrap()
+    }
+
     /// Founds a conversation and its first log.
     pub(crate) fn found(&mut self, kind: Kind) -> Log {
         let seed = Seed::random(&mut self.rng);
@@ -243,6 +260,31 @@ impl Device {
     fn remember(&mut self, commit: &OwnCommit) {
         self.own
             .insert(commit.inner.clone(), Own::Commit(commit.pending.clone()));
+    }
+
+    /// Takes a commit that was made elsewhere for its own.
+    pub(crate) fn expect_commit(&mut self, inner: &[u8], pending: &Secret) {
+        self.own
+            .insert(inner.to_vec(), Own::Commit(pending.clone()));
+    }
+
+    /// The same device, started from a copy of its store.
+    pub(crate) fn fork(&mut self) -> Self {
+        self.save();
+        let parts = self
+            .store
+            .iter()
+            .map(|(part, bytes)| (*part, bytes.clone()));
+        Self {
+            account: self.account,
+            key: self.key.clone(),
+            certificate: self.certificate.clone(),
+            rng: ChaCha20Rng::from_rng(&mut self.rng),
+            conversation: Some(Conversation::load(parts).unwrap()),
+            own: self.own.clone(),
+            store: self.store.clone(),
+            heard: self.heard.clone(),
+        }
     }
 
     /// Commits, appends and reads it back; the position.

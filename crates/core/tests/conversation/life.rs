@@ -1,8 +1,6 @@
 //! A conversation from its founding on, everybody honest.
 
-use corncrake_core::conversation::{
-    Change, EntryKind, Kind, Outcome, OwnEntry, Reading, Role, Use,
-};
+use corncrake_core::conversation::{Change, EntryKind, Kind, Outcome, Reading, Role, Use};
 
 use crate::lab::{Device, Log, Person, everybody_talks};
 
@@ -231,5 +229,4 @@ fn a_message_sealed_again_is_shown_once() {
         [Reading::Message { .. }, Reading::Unreadable { .. }]
     ));
     assert_eq!(bob.heard, ["once"]);
-    let _ = OwnEntry::Message;
 }

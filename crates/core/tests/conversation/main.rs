@@ -7,5 +7,8 @@
     reason = "these are tests; a failed step ends them"
 )]
 
+mod garbage;
 mod lab;
 mod life;
+mod mal;
+mod verdicts;
