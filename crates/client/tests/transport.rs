@@ -1,0 +1,378 @@
+//! The HTTP transport against the real server, over a cable that the tests cut.
+#![cfg(not(target_arch = "wasm32"))]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failure here is a failed test"
+)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use corncrake::transport::http::HttpTransport;
+use corncrake::transport::{Plane, Push, Transport, TransportError};
+use corncrake_server::{Config, Server};
+use corncrake_wire::account::{NewDevice, SignUpFinish, SignUpStart};
+use corncrake_wire::log::{Append, AppendReply, EntryKind, LogEntry, NewEntry};
+use corncrake_wire::opaque::{self, Stretch};
+use corncrake_wire::open::{Deposit, SignedRecord};
+use corncrake_wire::{
+    AccessToken, AccountId, AccountReply, Call, DeviceId, ErrorCode, InboxId, OpenReply,
+    SessionToken, limits,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const INBOX: InboxId = InboxId([5; 32]);
+
+fn token() -> AccessToken {
+    AccessToken::new([1; 32])
+}
+
+async fn start_server(folder: &TempDir, listen: Option<SocketAddr>) -> Server {
+    let mut config = Config::for_tests(folder.path().into());
+    config.listen = listen.unwrap_or(config.listen);
+    Server::start(config).await.unwrap()
+}
+
+/// What lies between a client and a server.
+struct Cable {
+    url: String,
+    cut: broadcast::Sender<()>,
+    _forwarding: JoinSet<()>,
+}
+
+impl Cable {
+    async fn to(server: &Server) -> Self {
+        let target = server.address();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (cut, _) = broadcast::channel(1);
+        let mut forwarding = JoinSet::new();
+        let cuts = cut.clone();
+        forwarding.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut cut = cuts.subscribe();
+                connections.spawn(async move {
+                    let Ok(mut far) = TcpStream::connect(target).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = cut.recv() => {}
+                    }
+                });
+            }
+        });
+        Self {
+            url,
+            cut,
+            _forwarding: forwarding,
+        }
+    }
+
+    /// Ends all connections that there are; new ones are forwarded.
+    fn cut(&self) {
+        let _ = self.cut.send(());
+    }
+}
+
+async fn open<C>(transport: &HttpTransport, call: C) -> Result<C::Reply, TransportError>
+where
+    C: Call<Requests = corncrake_wire::OpenRequest, Replies = OpenReply>,
+{
+    transport
+        .open(call.into())
+        .await
+        .map(|reply| C::unwrap(reply).unwrap())
+}
+
+async fn account<C>(transport: &HttpTransport, call: C) -> C::Reply
+where
+    C: Call<Requests = corncrake_wire::AccountRequest, Replies = AccountReply>,
+{
+    C::unwrap(transport.account(None, call.into()).await.unwrap()).unwrap()
+}
+
+fn entry(kind: EntryKind, after: u64, bytes: Vec<u8>) -> Append {
+    Append {
+        token: token(),
+        kind,
+        after,
+        entries: vec![NewEntry::new(bytes)],
+        opening: Some(vec![0]),
+        admission: Vec::new(),
+    }
+}
+
+async fn append_message(transport: &HttpTransport, number: u64) {
+    let append = entry(EntryKind::Message, 0, number.to_be_bytes().to_vec());
+    let reply = open(transport, append).await.unwrap();
+    let stored = AppendReply::Stored {
+        positions: vec![number],
+        head: number,
+    };
+    assert_eq!(reply, stored);
+}
+
+async fn next(transport: &HttpTransport) -> Push {
+    timeout(Duration::from_secs(30), transport.next())
+        .await
+        .unwrap()
+}
+
+/// Reads a log as an engine does: from where it stands, again after each new connection.
+struct Reader {
+    position: u64,
+    connections: u32,
+}
+
+impl Reader {
+    async fn read_to(&mut self, transport: &HttpTransport, end: u64) -> Vec<LogEntry> {
+        let mut read = Vec::new();
+        while self.position < end {
+            match next(transport).await {
+                Push::Connected {
+                    plane: Plane::Open, ..
+                } => {
+                    self.connections += 1;
+                    transport.watch(token(), self.position);
+                }
+                Push::Entries { log, entries, head } => {
+                    assert_eq!(log, token().log_id());
+                    assert!(entries.last().is_none_or(|last| last.position <= head));
+                    for entry in entries {
+                        assert_eq!(entry.position, self.position + 1, "no gap, nothing twice");
+                        self.position = entry.position;
+                        read.push(entry);
+                    }
+                }
+                Push::Disconnected(Plane::Open) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        read
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_read_without_gap_over_a_cable_that_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let cable = Cable::to(&server).await;
+    let writer = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
+    let reading = HttpTransport::new(&cable.url).unwrap();
+    let mut reader = Reader {
+        position: 0,
+        connections: 0,
+    };
+    for round in 0..4 {
+        for number in round * 25 + 1..=round * 25 + 25 {
+            append_message(&writer, number).await;
+            if number % 25 == 12 {
+                cable.cut();
+            }
+        }
+        let entries = reader.read_to(&reading, round * 25 + 25).await;
+        let expected = round * 25 + 1..=round * 25 + 25;
+        assert!(
+            entries
+                .iter()
+                .map(|entry| entry.bytes.clone())
+                .eq(expected.map(|number| { number.to_be_bytes().to_vec() }))
+        );
+    }
+    assert!(
+        reader.connections >= 4,
+        "{} connections",
+        reader.connections
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let address = server.address();
+    let transport = HttpTransport::new(&format!("http://{address}")).unwrap();
+    let Push::Connected {
+        plane: Plane::Open,
+        instance,
+    } = next(&transport).await
+    else {
+        panic!()
+    };
+    append_message(&transport, 1).await;
+    server.stop().await;
+    let push = next(&transport).await;
+    assert!(matches!(push, Push::Disconnected(Plane::Open)), "{push:?}");
+    let read = entry(EntryKind::Message, 0, vec![2]);
+    assert_eq!(
+        open(&transport, read).await,
+        Err(TransportError::Unreachable)
+    );
+    let server = start_server(&folder, Some(address)).await;
+    let push = next(&transport).await;
+    let Push::Connected {
+        plane: Plane::Open,
+        instance: again,
+    } = push
+    else {
+        panic!("{push:?}")
+    };
+    assert_eq!(again, instance);
+    transport.watch(token(), 0);
+    let push = next(&transport).await;
+    let Push::Entries { entries, .. } = push else {
+        panic!("{push:?}")
+    };
+    assert_eq!(entries.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_largest_commit_fits_through_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let transport = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
+    let largest = vec![7; limits::COMMIT];
+    let stored = open(&transport, entry(EntryKind::Commit, 0, largest.clone()))
+        .await
+        .unwrap();
+    assert_eq!(
+        stored,
+        AppendReply::Stored {
+            positions: vec![1],
+            head: 1
+        }
+    );
+    let mut reader = Reader {
+        position: 0,
+        connections: 0,
+    };
+    let entries = reader.read_to(&transport, 1).await;
+    assert!(entries[0].bytes == largest);
+    let late = open(&transport, entry(EntryKind::Message, 0, vec![1]))
+        .await
+        .unwrap();
+    let AppendReply::Conflict {
+        newest_commit: 1,
+        head: 1,
+        missing,
+    } = late
+    else {
+        panic!()
+    };
+    assert!(missing[0].bytes == largest);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_of_the_real_server_keep_their_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let transport = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
+    let read = corncrake_wire::log::Read {
+        token: token(),
+        after: 0,
+        limit: 1,
+        admission: Vec::new(),
+    };
+    let refused = TransportError::Refused(ErrorCode::LogNotFound.into());
+    assert_eq!(open(&transport, read).await, Err(refused));
+    transport.watch_inbox(SessionToken::new([9; 32]), 0);
+    loop {
+        match next(&transport).await {
+            Push::SessionRefused => break,
+            Push::Connected {
+                plane: Plane::Open, ..
+            } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    server.stop().await;
+}
+
+/// Signs up with an account of meaningless bytes; the server looks into none of them.
+async fn sign_up(transport: &HttpTransport) -> SessionToken {
+    let mut rng = ChaCha20Rng::from_seed([1; 32]);
+    let cheap = Stretch::with(|input, output| output.copy_from_slice(input));
+    let name = "ann".to_owned();
+    let (registration, request) = opaque::register(b"password", &mut rng).unwrap();
+    let start = SignUpStart {
+        name: name.clone(),
+        opaque: request,
+    };
+    let started = account(transport, start).await;
+    let (upload, _) = registration
+        .finish(&started.opaque, cheap, &mut rng)
+        .unwrap();
+    let finish = SignUpFinish {
+        name,
+        account: AccountId([3; 32]),
+        opaque: upload,
+        vault: vec![1],
+        record: SignedRecord {
+            version: 1,
+            bytes: vec![2],
+        },
+        device: NewDevice {
+            id: DeviceId([4; 32]),
+            key: [1; 32],
+            inbox: INBOX,
+        },
+        packages: Vec::new(),
+    };
+    account(transport, finish).await.token
+}
+
+#[tokio::test]
+async fn the_inbox_is_followed_over_a_cable_that_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let cable = Cable::to(&server).await;
+    let sender = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
+    let transport = HttpTransport::new(&cable.url).unwrap();
+    let session = sign_up(&transport).await;
+    transport.watch_inbox(session, 0);
+    let mut received = Vec::new();
+    let mut connections = 0;
+    for number in 1..=20u8 {
+        let deposit = Deposit {
+            inbox: INBOX,
+            notice: vec![number],
+            admission: Vec::new(),
+        };
+        open(&sender, deposit).await.unwrap();
+        if number % 5 == 3 {
+            cable.cut();
+        }
+        while received.len() < usize::from(number) {
+            match next(&transport).await {
+                Push::Notices(notices) => {
+                    received.extend(notices.into_iter().flat_map(|notice| notice.bytes));
+                }
+                Push::Connected {
+                    plane: Plane::Account,
+                    ..
+                } => connections += 1,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(
+        received,
+        (1..=20).collect::<Vec<u8>>(),
+        "no gap, nothing twice"
+    );
+    assert!(connections >= 4, "{connections} connections");
+    server.stop().await;
+}
