@@ -23,6 +23,7 @@ use crate::crypto::{Digest, Suite};
 mod forged;
 mod joined;
 mod measured;
+mod mutated;
 
 pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
 
