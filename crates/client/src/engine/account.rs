@@ -73,7 +73,7 @@ pub(crate) struct Me {
 
 /// The account as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct AccountRow {
+pub(crate) struct AccountRow {
     username: String,
     device_seed: Key32,
     certificate: Vec<u8>,
@@ -349,3 +349,6 @@ const fn wire_device(id: DeviceId) -> corncrake_wire::DeviceId {
 const fn wire_inbox(id: InboxId) -> corncrake_wire::InboxId {
     corncrake_wire::InboxId(*id.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

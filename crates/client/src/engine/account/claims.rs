@@ -12,7 +12,7 @@ use corncrake_wire::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AccountThen, Retry, packages::SUITE, session::reply_of, wire_account};
+use super::{AccountThen, Retry, packages::SUITE, session::reply_of, wire_account, wire_device};
 use crate::{
     engine::{ClaimThen, State, Step, Then},
     error::{Error, Refusal},
@@ -130,10 +130,11 @@ impl State {
         };
         let Some(me) = &self.account.me else { return };
         let is_mine = account == me.account;
+        let own_device = me.device;
         let packages: Vec<_> = packages
             .into_iter()
-            .filter(|package| package.device.as_bytes() != me.device.as_bytes())
-            .filter_map(|package| check(&package, account, step.now))
+            .filter_map(|package| check(package, account, step.now))
+            .filter(|package| package.device != own_device)
             .collect();
         if packages.is_empty() && !is_mine {
             return self.end_claim(number, Some(Refusal::NoKeyPackage.into()), step);
@@ -176,15 +177,16 @@ impl State {
 
 /// The package, if whoever adds it may believe it. One device's bad package keeps nobody else out.
 fn check(
-    claimed: &corncrake_wire::open::ClaimedPackage,
+    claimed: corncrake_wire::open::ClaimedPackage,
     account: AccountId,
     now: Timestamp,
 ) -> Option<ClaimedPackage> {
     let checked = check_claimed(&claimed.bytes, account, now.0 / 1000).ok()?;
-    (checked.device().as_bytes() == claimed.device.as_bytes()).then(|| ClaimedPackage {
-        bytes: claimed.bytes.clone(),
-        inbox: checked.inbox(),
+    let (device, inbox) = (checked.device(), checked.inbox());
+    (wire_device(device) == claimed.device).then_some(ClaimedPackage {
+        bytes: claimed.bytes,
+        inbox,
         account,
-        device: checked.device(),
+        device,
     })
 }

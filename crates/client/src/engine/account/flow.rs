@@ -243,7 +243,11 @@ impl State {
             TransportError::Malformed => false,
             TransportError::Refused(refusal) => matches!(
                 refusal.code,
-                ErrorCode::Unavailable | ErrorCode::Internal | ErrorCode::VersionConflict
+                ErrorCode::Unavailable
+                    | ErrorCode::Internal
+                    | ErrorCode::VersionConflict
+                    | ErrorCode::SessionRequired
+                    | ErrorCode::SessionExpired
             ),
         };
         let Some(flow) = &mut self.account.flow else {

@@ -150,6 +150,14 @@ impl AccountLog {
         }
     }
 
+    /// What the map says about the same conversation, if that is of a later epoch.
+    fn later_than(&self, record: &AccountLogRecord) -> Option<AccountLogRecord> {
+        self.map
+            .records()
+            .find(|known| is_newer(known, record))
+            .cloned()
+    }
+
     /// The next append of what is owed.
     fn seal_first(&mut self, step: &mut Step<'_>) -> Option<Append> {
         let token = self.token()?;
@@ -340,9 +348,13 @@ impl State {
                 continue;
             };
             let was_known = log.map.records().any(|known| *known == record);
+            let later = log.later_than(&record);
             log.map.apply(record.clone());
             let was_owed = self.settle_owed(&record, step);
-            if !was_known && !was_owed {
+            if let Some(later) = later {
+                // Written by a device that was behind; what was there before still holds.
+                self.put_record(later, step);
+            } else if !was_known && !was_owed {
                 self.chats_recorded(&record, step);
             }
         }
@@ -360,7 +372,8 @@ impl State {
     /// Strikes out what the log now says, and what it says newer things about.
     fn settle_owed(&mut self, record: &AccountLogRecord, step: &mut Step<'_>) -> bool {
         let mut same = false;
-        self.account.log.owed.retain(|(number, owed)| {
+        let log = &mut self.account.log;
+        log.owed.retain(|(number, owed)| {
             same |= owed == record;
             let keep = owed != record && !is_newer(record, owed);
             if !keep {
@@ -368,6 +381,8 @@ impl State {
             }
             keep
         });
+        log.sealed
+            .take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
         same
     }
 
