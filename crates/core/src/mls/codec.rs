@@ -340,6 +340,32 @@ macro_rules! codec_newtype {
 }
 pub(crate) use codec_newtype;
 
+/// Implements [`Encode`] and [`Decode`] for an enum without fields by its code points.
+macro_rules! codec_tags {
+    ($name:ident: $int:ty { $($variant:ident = $tag:literal),* $(,)? }) => {
+        impl $crate::mls::codec::Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                let tag: $int = match self {
+                    $(Self::$variant => $tag),*
+                };
+                tag.encode(out);
+            }
+        }
+
+        impl $crate::mls::codec::Decode for $name {
+            fn decode(
+                reader: &mut $crate::mls::codec::Reader<'_>,
+            ) -> Result<Self, $crate::mls::codec::Malformed> {
+                match <$int>::decode(reader)? {
+                    $($tag => Ok(Self::$variant),)*
+                    _ => Err($crate::mls::codec::Malformed),
+                }
+            }
+        }
+    };
+}
+pub(crate) use codec_tags;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use super::PROTOCOL_VERSION;
 pub mod private;
 mod public;
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use super::codec::{Decode, Encode, Malformed, Reader, codec_struct, codec_tags};
 use super::commit::Commit;
 use super::group_info::GroupInfo;
 use super::key_package::KeyPackage;
@@ -22,24 +22,7 @@ pub enum WireFormat {
     PrivateMessage,
 }
 
-impl Encode for WireFormat {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::PublicMessage => 1_u16.encode(out),
-            Self::PrivateMessage => 2_u16.encode(out),
-        }
-    }
-}
-
-impl Decode for WireFormat {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u16::decode(reader)? {
-            1 => Ok(Self::PublicMessage),
-            2 => Ok(Self::PrivateMessage),
-            _ => Err(Malformed),
-        }
-    }
-}
+codec_tags!(WireFormat: u16 { PublicMessage = 1, PrivateMessage = 2 });
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,26 +77,7 @@ pub enum ContentType {
     Commit,
 }
 
-impl Encode for ContentType {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self {
-            Self::Application => 1,
-            Self::Proposal => 2,
-            Self::Commit => 3,
-        });
-    }
-}
-
-impl Decode for ContentType {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(reader)? {
-            1 => Ok(Self::Application),
-            2 => Ok(Self::Proposal),
-            3 => Ok(Self::Commit),
-            _ => Err(Malformed),
-        }
-    }
-}
+codec_tags!(ContentType: u8 { Application = 1, Proposal = 2, Commit = 3 });
 
 /// The body of a message.
 #[derive(Clone, PartialEq, Eq)]

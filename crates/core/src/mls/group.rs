@@ -44,6 +44,49 @@ pub use finish::{StagedCommit, Unfinished};
 pub use join::{ExternalJoin, OpenedWelcome};
 
 /// A group that we are a member of.
+///
+/// ```
+/// # use corncrake_core::crypto::{Suite, signature::SignatureKey};
+/// # use corncrake_core::mls::codec::Decode;
+/// # use corncrake_core::mls::credential::Credential;
+/// # use corncrake_core::mls::extension::Extensions;
+/// # use corncrake_core::mls::framing::MlsMessage;
+/// # use corncrake_core::mls::group::{CommitPlan, Group, OpenedWelcome};
+/// # use corncrake_core::mls::key_package::{KeyPackage, KeyPackageContent};
+/// # use corncrake_core::mls::leaf_node::{Capabilities, LeafContent, Lifetime};
+/// # use corncrake_core::mls::{Error, psk};
+/// # use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+/// # let rng = &mut ChaCha20Rng::seed_from_u64(1);
+/// # let suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
+/// # let content = |name: &str| KeyPackageContent {
+/// #     leaf: LeafContent {
+/// #         credential: Credential::Basic(name.into()),
+/// #         capabilities: Capabilities::basic(suite, Vec::new()),
+/// #         extensions: Extensions::default(),
+/// #     },
+/// #     lifetime: Lifetime { not_before: 0, not_after: u64::MAX },
+/// #     extensions: Extensions::default(),
+/// # };
+/// # let (anns_key, bobs_key) = (SignatureKey::generate(rng), SignatureKey::generate(rng));
+/// let (package, keys) = KeyPackage::generate(suite, content("Ann"), &anns_key, rng);
+/// let (leaf, id) = (package.leaf_node, b"birds".to_vec());
+/// let mut ann = Group::create(suite, id, leaf, keys.leaf, Extensions::default(), rng)?;
+///
+/// let (package, keys) = KeyPackage::generate(suite, content("Bob"), &bobs_key, rng);
+/// let plan = CommitPlan { adds: vec![package.clone()], ..CommitPlan::default() };
+/// let pending = ann.commit(plan, &anns_key, rng)?;
+/// let info = pending.group_info(Extensions::default(), &anns_key);
+/// let welcome = pending.welcome(&info, rng)?;
+/// ann.merge_pending(pending)?;
+///
+/// let opened = OpenedWelcome::open(&welcome, &package, &keys, &psk::none)?;
+/// let mut bob = opened.join(ann.public().clone())?;
+/// let sent = ann.encrypt(b"krek krek", b"", &anns_key, rng)?;
+/// if let MlsMessage::Private(message) = MlsMessage::decode_exact(&sent)? {
+///     assert_eq!(bob.decrypt(&message)?.content, b"krek krek");
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Group {
     public: PublicGroup,

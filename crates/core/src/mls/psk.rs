@@ -1,7 +1,7 @@
 //! Pre-shared keys (RFC 9420 §8.4).
 
 use super::Error;
-use super::codec::{Decode, Encode, Malformed, Reader};
+use super::codec::{Decode, Encode, Malformed, Reader, codec_tags};
 use crate::crypto::{Secret, kdf};
 
 /// What a resumption key is used for.
@@ -14,6 +14,8 @@ pub enum ResumptionUsage {
     /// Branching (§11.3).
     Branch,
 }
+
+codec_tags!(ResumptionUsage: u8 { Application = 1, ReInit = 2, Branch = 3 });
 
 /// Which key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +58,7 @@ impl Encode for PreSharedKeyId {
                 epoch,
             } => {
                 out.push(2);
-                out.push(match usage {
-                    ResumptionUsage::Application => 1,
-                    ResumptionUsage::ReInit => 2,
-                    ResumptionUsage::Branch => 3,
-                });
+                usage.encode(out);
                 group_id.encode(out);
                 epoch.encode(out);
             }
@@ -76,12 +74,7 @@ impl Decode for PreSharedKeyId {
                 psk_id: Vec::decode(reader)?,
             },
             2 => PskSource::Resumption {
-                usage: match u8::decode(reader)? {
-                    1 => ResumptionUsage::Application,
-                    2 => ResumptionUsage::ReInit,
-                    3 => ResumptionUsage::Branch,
-                    _ => return Err(Malformed),
-                },
+                usage: ResumptionUsage::decode(reader)?,
                 group_id: Vec::decode(reader)?,
                 epoch: u64::decode(reader)?,
             },

@@ -48,7 +48,12 @@ impl PrivateMessage {
         let Sender::Member(leaf_index) = content.sender else {
             return Err(Error::InvalidSender);
         };
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(256));
+        // Growing would leave copies of the plaintext behind.
+        let len = match &content.content {
+            Content::Application(data) => data.len(),
+            Content::Proposal(_) | Content::Commit(_) => 0,
+        };
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(len + 256));
         content.content.encode_body(&mut plaintext);
         auth.encode(&mut plaintext);
         let mut message = Self {

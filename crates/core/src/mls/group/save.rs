@@ -111,6 +111,7 @@ impl Group {
         let public = PublicGroup::load(public)?;
         let SavedEpoch { keys, secrets } = epoch.ok_or(Error::CorruptState)?;
         let keys = keys.load()?;
+        secrets.verify_confirmation_tag(public.context(), public.confirmation_tag())?;
         if !keys.belong_to(public.tree().view()) {
             return Err(Error::CorruptState);
         }
