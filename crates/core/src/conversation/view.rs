@@ -226,3 +226,88 @@ fn start() -> [u8; 32] {
 fn extend(hash: [u8; 32], log: LogId, entry: EntryId) -> [u8; 32] {
     labelled_hash(Label::View, &[&hash, log.as_bytes(), entry.as_bytes()])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const LOG: LogId = LogId::from_bytes([1; 32]);
+
+    fn entry(n: u64) -> EntryId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        EntryId::from_bytes(bytes)
+    }
+
+    /// A view and what a store has of it.
+    struct Kept {
+        view: View,
+        marks: BTreeMap<u32, Mark>,
+    }
+
+    impl Kept {
+        fn save_and_load(&mut self) {
+            for (slot, mark) in self.view.take_changes() {
+                match mark {
+                    Some(mark) => self.marks.insert(slot, mark),
+                    None => self.marks.remove(&slot),
+                };
+            }
+            assert_eq!(self.marks.len(), self.view.marks.len());
+            let loaded = View::load(self.view.head(), &mut self.marks.clone());
+            assert_eq!(loaded.marks, self.view.marks);
+            self.view = loaded;
+        }
+    }
+
+    #[test]
+    fn a_ring_of_marks_survives_the_store_and_is_pruned_at_commits() {
+        let view = View::from_start(LOG);
+        let mut kept = Kept {
+            view,
+            marks: BTreeMap::new(),
+        };
+        let mut said = Vec::new();
+        for position in 1..=3000 {
+            said.push((position - 1, kept.view.say(LOG, position - 1)));
+            kept.view.advance(LOG, position, entry(position));
+            if position % 3 == 0 {
+                kept.save_and_load();
+            }
+        }
+        for (position, said) in &said {
+            assert!(!kept.view.contradicts(said, LOG, 3001), "{position}");
+        }
+        kept.view.turn(LOG, 3001, entry(3001));
+        kept.save_and_load();
+        assert_eq!(kept.marks.len(), 1);
+    }
+
+    #[test]
+    fn another_entry_or_position_is_seen_and_the_unknown_is_not() {
+        let (mut one, mut other) = (View::from_start(LOG), View::from_start(LOG));
+        one.advance(LOG, 1, entry(1));
+        other.advance(LOG, 1, entry(2));
+        assert!(one.contradicts(&other.say(LOG, 1), LOG, 2));
+        assert!(!one.contradicts(&one.say(LOG, 1), LOG, 2));
+        // Nobody can have read what comes later.
+        assert!(one.contradicts(&one.say(LOG, 2), LOG, 2));
+        let newcomer = View::default();
+        assert!(!one.contradicts(&newcomer.say(LOG, 1), LOG, 2));
+        assert!(!newcomer.contradicts(&one.say(LOG, 1), LOG, 2));
+        assert!(!one.contradicts(b"nonsense", LOG, 2));
+        // The hash from the last but one commit that counted takes two commits to forget.
+        for view in [&mut one, &mut other] {
+            view.turn(LOG, 2, entry(3));
+            view.turn(LOG, 3, entry(4));
+        }
+        assert!(!one.contradicts(&other.say(LOG, 3), LOG, 4));
+        let mut newcomer = newcomer;
+        newcomer.turn(LOG, 2, entry(3));
+        newcomer.turn(LOG, 3, entry(4));
+        assert!(!one.contradicts(&newcomer.say(LOG, 3), LOG, 4));
+        assert_eq!(newcomer.say(LOG, 3), one.say(LOG, 3));
+    }
+}

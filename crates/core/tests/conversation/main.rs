@@ -8,6 +8,7 @@
 )]
 
 mod garbage;
+mod handovers;
 mod lab;
 mod life;
 mod mal;
