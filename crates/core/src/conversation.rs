@@ -22,6 +22,7 @@ use crate::mls::group::Group;
 use crate::mls::public_group::PublicGroup;
 use crate::seal::envelope::Seed;
 
+mod change;
 mod context;
 mod entry;
 mod error;
@@ -40,6 +41,7 @@ mod verdict;
 mod view;
 mod write;
 
+pub use change::Change;
 pub use context::{
     AssistantPolicy, CONTEXT, ContextExtension, DeviceKey, Kind, MAX_PICTURE, MAX_REVOKED,
     MAX_TITLE, Permissions, RULES, RULES_BASE, Role,
@@ -57,7 +59,7 @@ pub use read::LogItem;
 pub use reading::{Cause, CommitReport, Outcome, OwnEntry, Reading, Sender, SkipReason};
 pub use state::{NEXT, State};
 pub use verdict::MAX_ADDS;
-pub use write::{Change, OwnCommit};
+pub use write::OwnCommit;
 
 use facts::{Cursor, Facts};
 use roster::Roster;

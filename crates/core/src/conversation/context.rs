@@ -294,7 +294,7 @@ mod tests {
         let mut swapped = good.clone();
         swapped[end - 64..end].rotate_left(32);
         assert!(ContextExtension::decode_exact(&swapped).is_err());
-        let mut twice = good.clone();
+        let mut twice = good;
         twice.copy_within(end - 64..end - 32, end - 32);
         assert!(ContextExtension::decode_exact(&twice).is_err());
         context.roles.insert(account(1), Role::Member);

@@ -69,7 +69,7 @@ pub struct KnockKey {
 
 impl Knock {
     /// Makes a knock at a closed log: the entry's inner bytes and the key to its answers.
-    pub fn new(
+    pub fn make(
         group: ConversationId,
         log: LogId,
         me: &Me<'_>,
@@ -116,7 +116,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`CryptoError::InvalidKey`] if the knock's key is none.
-    pub fn new(
+    pub fn seal(
         knock: &Knock,
         seeds: &[Seed],
         rng: &mut impl CryptoRng,
@@ -235,7 +235,7 @@ impl ClosedLog {
         let held = chain.iter().take_while(|(closed, _)| closed.held(sender));
         let mut seeds = vec![seed.clone()];
         seeds.extend(held.map(|(_, seed)| seed.clone()));
-        Answer::new(knock, &seeds, rng).ok()
+        Answer::seal(knock, &seeds, rng).ok()
     }
 
     /// What an entry of a closed log may still be: a knock or an answer.

@@ -1,11 +1,9 @@
 //! Writing: messages, commits, handovers. Nothing changes until it is read back from the log, the
 //! sender's ratchet aside.
 
-use std::collections::BTreeSet;
-
 use rand_core::CryptoRng;
 
-use super::context::{AssistantPolicy, ContextExtension, Permissions, Role};
+use super::change::Change;
 use super::entry::{CommitEntry, Entry, Tail};
 use super::handover::{Handover, Place};
 use super::join::{self, Claimed};
@@ -14,99 +12,12 @@ use super::state::{group_extensions, info_extensions};
 use super::verdict::judge;
 use super::{Conversation, Error, Me, Standing, State, successor_seed};
 use crate::crypto::Secret;
-use crate::id::{AccountId, DeviceId};
 use crate::identity::MAX_DEVICES;
 use crate::mls::codec::Encode;
 use crate::mls::framing::MlsMessage;
 use crate::mls::group::{CommitPlan, ExternalJoin, Group, PathChoice, PendingCommit};
 use crate::mls::public_group::PublicGroup;
 use crate::mls::tree_math::LeafIndex;
-
-/// What a commit shall change; everything that goes together goes into one commit.
-///
-/// Accounts on `leaving` are removed along with it. [`Change::default`] does only that, and
-/// [`Change::fresh_path`] brings fresh keys even if nothing else changes.
-#[derive(Clone, Debug, Default)]
-pub struct Change {
-    /// Devices to add.
-    pub add: Vec<Claimed>,
-    /// Other accounts to remove, with all their devices.
-    pub remove: Vec<AccountId>,
-    /// Own devices to remove.
-    pub remove_devices: Vec<DeviceId>,
-    /// Own devices to remove for ever: their keys go on the list of revoked ones.
-    pub revoke_devices: Vec<DeviceId>,
-    /// Whether the own account leaves.
-    pub leave: bool,
-    /// A new title.
-    pub title: Option<String>,
-    /// A new pointer to the picture.
-    pub picture: Option<Vec<u8>>,
-    /// New roles.
-    pub roles: Vec<(AccountId, Role)>,
-    /// New permissions.
-    pub permissions: Option<Permissions>,
-    /// A new assistant policy.
-    pub assistant: Option<AssistantPolicy>,
-    /// Whether to commit even if nothing changes but our keys.
-    pub fresh_path: bool,
-}
-
-impl Change {
-    /// Adds devices.
-    #[must_use]
-    pub fn add(devices: Vec<Claimed>) -> Self {
-        Self {
-            add: devices,
-            ..Self::default()
-        }
-    }
-
-    /// Removes another account.
-    #[must_use]
-    pub fn remove(account: AccountId) -> Self {
-        Self {
-            remove: vec![account],
-            ..Self::default()
-        }
-    }
-
-    /// Leaves with all own devices.
-    #[must_use]
-    pub fn leave() -> Self {
-        Self {
-            leave: true,
-            ..Self::default()
-        }
-    }
-
-    /// Sets the title.
-    #[must_use]
-    pub fn title(title: impl Into<String>) -> Self {
-        Self {
-            title: Some(title.into()),
-            ..Self::default()
-        }
-    }
-
-    /// Sets an account's role.
-    #[must_use]
-    pub fn role(account: AccountId, role: Role) -> Self {
-        Self {
-            roles: vec![(account, role)],
-            ..Self::default()
-        }
-    }
-
-    /// Brings fresh keys.
-    #[must_use]
-    pub fn fresh_path() -> Self {
-        Self {
-            fresh_path: true,
-            ..Self::default()
-        }
-    }
-}
 
 /// A commit of our own, ready to be appended.
 #[derive(Clone, Debug)]
@@ -210,7 +121,10 @@ impl Conversation {
             .map(|device| device.sender.leaf);
         let first = devices.next().ok_or(Error::NotAdmitted)?;
         let full = devices.count() + 1 >= MAX_DEVICES;
-        let remove = self.roster.leaf_of_key(&key).or(full.then_some(first));
+        let remove = self
+            .roster
+            .leaf_of_key(&key)
+            .or_else(|| full.then_some(first));
         let join = ExternalJoin {
             leaf: join::leaf_content(me, self.public().suite()),
             remove: remove.map(LeafIndex::new),
@@ -279,7 +193,7 @@ impl Conversation {
 
     /// A knock at this log: the entry's inner bytes, and the key to its answers.
     pub fn knock(&self, me: &Me<'_>, rng: &mut impl CryptoRng) -> (Vec<u8>, KnockKey) {
-        Knock::new(self.id(), self.facts.log, me, rng)
+        Knock::make(self.id(), self.facts.log, me, rng)
     }
 
     fn may_write(&self, me: &Me<'_>) -> Result<(), Error> {
@@ -290,72 +204,6 @@ impl Conversation {
             return Err(Error::NotAdmitted);
         }
         Ok(())
-    }
-
-    fn context_after(&self, change: &Change, me: &Me<'_>) -> Result<ContextExtension, Error> {
-        let mut context = self.context.clone();
-        let going: Vec<_> = context
-            .leaving
-            .iter()
-            .chain(&change.remove)
-            .copied()
-            .collect();
-        for account in going {
-            context.roles.remove(&account);
-            context.leaving.remove(&account);
-        }
-        if change.leave {
-            context.leaving.insert(me.account);
-        }
-        for device in &change.revoke_devices {
-            let mut own = self.roster.devices(me.account);
-            let device = own.find(|own| own.sender.device == *device);
-            context
-                .revoked
-                .insert(device.ok_or(Error::UnknownMember)?.key);
-        }
-        for (account, role) in &change.roles {
-            let is_added = change.add.iter().any(|device| device.account() == *account);
-            if !self.roster.has_account(*account) && !is_added {
-                return Err(Error::UnknownMember);
-            }
-            match role {
-                Role::Member => context.roles.remove(account),
-                role => context.roles.insert(*account, *role),
-            };
-        }
-        if let Some(title) = &change.title {
-            context.title.clone_from(title);
-        }
-        if let Some(picture) = &change.picture {
-            context.picture.clone_from(picture);
-        }
-        context.permissions = change.permissions.unwrap_or(context.permissions);
-        context.assistant = change.assistant.unwrap_or(context.assistant);
-        if context.is_well_formed() {
-            Ok(context)
-        } else {
-            Err(Error::TooLong)
-        }
-    }
-
-    fn leaves_to_remove(&self, change: &Change, me: &Me<'_>) -> Result<BTreeSet<u32>, Error> {
-        let accounts = self.context.leaving.iter().chain(&change.remove);
-        let others = accounts.flat_map(|account| self.roster.devices(*account));
-        let own = self.roster.devices(me.account);
-        let own = own.filter(|device| {
-            let id = device.sender.device;
-            change.remove_devices.contains(&id) || change.revoke_devices.contains(&id)
-        });
-        let leaves: BTreeSet<_> = others.chain(own).map(|device| device.sender.leaf).collect();
-        let key = me.device_key.public();
-        let own_leaf = self.roster.leaf_of_key(key.as_bytes());
-        if change.remove.contains(&me.account)
-            || own_leaf.is_some_and(|leaf| leaves.contains(&leaf))
-        {
-            return Err(Error::NotAllowed);
-        }
-        Ok(leaves)
     }
 
     /// Announces the new epoch's keys, signs its GroupInfo, and refuses what the verdict would.

@@ -17,9 +17,9 @@ fn full_group(size: usize, mal: usize) -> (Vec<Device>, Log) {
         let mut all: Vec<_> = devices.iter_mut().collect();
         group_of(Kind::Group, &mut all)
     };
-    for index in 0..size {
-        devices[index].read(&log);
-        devices[index].make(&mut log, Change::fresh_path());
+    for device in &mut devices {
+        device.read(&log);
+        device.make(&mut log, Change::fresh_path());
     }
     let account = devices[mal].account;
     devices[0].read(&log);

@@ -150,7 +150,7 @@ fn a_member_who_missed_two_handovers_knocks_and_comes_back() {
     let (knock, key) = cem.chat().knock(&cem.me(), &mut rng);
     log.append(EntryKind::Message, knock);
     let knock = knock_in(&log);
-    let chain = [(*second_closed.clone(), third_seed.clone())];
+    let chain = [(*second_closed, third_seed.clone())];
     let answer = closed.answer(&knock, &seed, &chain, &mut rng).unwrap();
     let Entry::Answer(answer) = Entry::decode(&answer).unwrap() else {
         panic!("an answer");
@@ -312,7 +312,7 @@ fn a_new_device_comes_in_by_the_state_that_opens_a_log() {
     let mut next = hand_over(&mut log, &mut bob, &mut [&mut ann]);
     // B5: a false opening state is seen by members, and a true one laid beside a commit.
     let truth = next.states[&0].clone();
-    let mut lie = truth.clone();
+    let mut lie = truth;
     let end = lie.len() - 1;
     lie[end] ^= 1;
     let mut doubter = bob.fork();

@@ -4,20 +4,23 @@
 use corncrake_core::conversation::{CommitEntry, ContextExtension, Entry, NEXT, Tail};
 use corncrake_core::crypto::hpke::{HpkePrivateKey, HpkePublicKey};
 use corncrake_core::crypto::signature::SignatureKey;
-use corncrake_core::crypto::{Secret, kdf};
+use corncrake_core::crypto::{Digest, Secret, kdf};
+use corncrake_core::derive::Key32;
 use corncrake_core::mls::PartId;
 use corncrake_core::mls::codec::{Decode, Encode, Reader};
+use corncrake_core::mls::commit::Commit;
 use corncrake_core::mls::credential::CredentialType;
 use corncrake_core::mls::extension::{
     Extension, ExtensionType, Extensions, ExternalPub, RequiredCapabilities,
 };
 use corncrake_core::mls::framing::{
-    AuthenticatedContent, Content, MlsMessage, PublicMessage, WireFormat,
+    AuthenticatedContent, Content, FramedContent, FramedContentAuthData, MlsMessage, PublicMessage,
+    Sender, WireFormat,
 };
 use corncrake_core::mls::group_info::GroupInfo;
 use corncrake_core::mls::key_schedule::{EpochSecrets, JoinerSecret, external_init};
 use corncrake_core::mls::leaf_node::LeafContent;
-use corncrake_core::mls::proposal::Proposal;
+use corncrake_core::mls::proposal::{Proposal, ProposalOrRef};
 use corncrake_core::mls::public_group::{CommitSender, PublicGroup};
 use corncrake_core::mls::transcript;
 use corncrake_core::mls::tree_math::LeafIndex;
@@ -111,12 +114,11 @@ pub(crate) fn change_context(context: &ContextExtension) -> Proposal {
 /// Makes a commit on the newest epoch of `mal`'s store.
 pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
     let group = public_group(mal);
-    let (sender, signer, init, membership) = if forgery.external {
+    let (sender, proposals, init, membership) = if forgery.external {
         let (kem_output, init) = external_init(&external_pub(mal), &mut mal.rng).unwrap();
-        let init_proposal = Proposal::ExternalInit { kem_output };
-        let proposals = [init_proposal].into_iter().chain(forgery.proposals.clone());
-        let none = Secret::zeros(32);
-        (CommitSender::External, proposals.collect(), init, none)
+        let proposals = [Proposal::ExternalInit { kem_output }].into_iter();
+        let proposals = proposals.chain(forgery.proposals).collect();
+        (CommitSender::External, proposals, init, Secret::zeros(32))
     } else {
         let (leaf, secrets) = secrets(mal);
         let EpochSecrets {
@@ -124,21 +126,18 @@ pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
         } = secrets;
         (
             CommitSender::Member(leaf),
-            forgery.proposals.clone(),
+            forgery.proposals,
             init,
             membership,
         )
     };
-    let draft = group.draft(sender, signer).unwrap();
+    let draft = group.draft(sender, proposals).unwrap();
     let author = draft.author();
     let own = group
         .leaves()
         .find(|(_, leaf)| leaf.signature_key == mal.key.public());
-    let mut leaf = match own.or_else(|| group.leaves().next()) {
-        Some((_, leaf)) => leaf.clone(),
-        None => panic!("an empty tree"),
-    };
-    let mut leaf_key = &mal.key;
+    let (_, leaf) = own.or_else(|| group.leaves().next()).unwrap();
+    let (mut leaf, mut leaf_key) = (leaf.clone(), &mal.key);
     if let Some((content, key)) = &forgery.leaf {
         leaf.credential = content.credential.clone();
         leaf.capabilities = content.capabilities.clone();
@@ -146,9 +145,8 @@ pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
     }
     let (drafted, fresh) = draft.with_path(leaf, leaf_key, &mut mal.rng).unwrap();
     let signer = if forgery.external { leaf_key } else { &mal.key };
-    let said = Vec::new();
     let unconfirmed = drafted
-        .frame(WireFormat::PublicMessage, said, signer)
+        .frame(WireFormat::PublicMessage, Vec::new(), signer)
         .unwrap();
     let mut context = unconfirmed.context().clone();
     let mut content = unconfirmed.commit().content().clone();
@@ -157,14 +155,10 @@ pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
         content
             .content
             .sign(WireFormat::PublicMessage, group.context(), signer);
-    context.confirmed_transcript_hash = transcript::confirmed(
-        group.interim_transcript_hash().as_ref(),
-        WireFormat::PublicMessage,
-        &content.content,
-        &content.auth.signature,
-    )
-    .as_ref()
-    .to_vec();
+    let interim = group.interim_transcript_hash().as_ref();
+    let (format, signature) = (WireFormat::PublicMessage, &content.auth.signature);
+    let transcript = transcript::confirmed(interim, format, &content.content, signature);
+    context.confirmed_transcript_hash = transcript.as_ref().to_vec();
 
     let joiner = JoinerSecret::derive(&init, fresh.commit_secret(), &context.to_bytes()).unwrap();
     let epoch = joiner
@@ -181,49 +175,45 @@ pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
         tag.0[0] ^= u8::from(forgery.flaw == Flaw::MembershipTag);
     }
     let message = MlsMessage::Public(Box::new(message)).to_bytes();
-
-    let secret = epoch
-        .secrets
-        .export("corncrake next log", group.group_id(), 32)
-        .unwrap();
-    let seed = if forgery.flaw == Flaw::Next {
-        Seed::random(&mut mal.rng)
-    } else {
-        let bytes = *secret.expose_array::<32>().unwrap();
-        Seed::from_key(corncrake_core::derive::Key32::from_bytes(bytes))
-    };
-    let external_pub = match forgery.flaw {
-        Flaw::ExternalPub => HpkePrivateKey::generate(&mut mal.rng).public(),
-        Flaw::WeakExternalPub => HpkePublicKey::from_bytes(vec![0; 32]),
-        _ => epoch.secrets.external_key().unwrap().public(),
-    };
-    let mut tail = Tail {
-        external_pub,
-        next: seed.next_check(group.group_id()),
-        signature: Vec::new(),
-    };
     let mut info = GroupInfo {
         context,
-        extensions: info_extensions(&tail),
+        extensions: Extensions::default(),
         confirmation_tag: tag,
         signer: author,
         signature: Vec::new(),
     };
-    info.sign(leaf_key);
-    tail.signature = info.signature;
-    tail.signature[5] ^= u8::from(forgery.flaw == Flaw::InfoSignature);
+    let tail = tail(&mut info, &epoch.secrets, forgery.flaw, leaf_key);
     let pending = pending(&message, &joiner, author, fresh);
     let inner = Entry::Commit(CommitEntry { message, tail }).encode();
     Forged { inner, pending }
 }
 
+/// Announces an epoch's keys, or others, and signs that.
+fn tail(info: &mut GroupInfo, secrets: &EpochSecrets, flaw: Flaw, key: &SignatureKey) -> Tail {
+    let group_id = &info.context.group_id;
+    let seed = secrets.export("corncrake next log", group_id, 32).unwrap();
+    let seed = Seed::from_key(Key32::from_bytes(*seed.expose_array::<32>().unwrap()));
+    let mut next = seed.next_check(group_id);
+    next[0] ^= u8::from(flaw == Flaw::Next);
+    let external_pub = match flaw {
+        Flaw::ExternalPub => HpkePrivateKey::derive(&Secret::zeros(32)).unwrap().public(),
+        Flaw::WeakExternalPub => HpkePublicKey::from_bytes(vec![0; 32]),
+        _ => secrets.external_key().unwrap().public(),
+    };
+    let mut tail = Tail {
+        external_pub,
+        next,
+        signature: Vec::new(),
+    };
+    info.extensions = info_extensions(&tail);
+    info.sign(key);
+    tail.signature.clone_from(&info.signature);
+    tail.signature[5] ^= u8::from(flaw == Flaw::InfoSignature);
+    tail
+}
+
 /// A commit without a path, whose tags and tail are nonsense: for rules that come before those.
-pub(crate) fn forge_raw(
-    mal: &Device,
-    proposals: Vec<corncrake_core::mls::proposal::ProposalOrRef>,
-) -> Vec<u8> {
-    use corncrake_core::mls::commit::Commit;
-    use corncrake_core::mls::framing::{FramedContent, FramedContentAuthData, Sender};
+pub(crate) fn forge_raw(mal: &Device, proposals: Vec<ProposalOrRef>) -> Vec<u8> {
     let group = public_group(mal);
     let (leaf, secrets) = secrets(mal);
     let commit = Commit {
@@ -240,7 +230,7 @@ pub(crate) fn forge_raw(
     let signature = content.sign(WireFormat::PublicMessage, group.context(), &mal.key);
     let auth = FramedContentAuthData {
         signature,
-        confirmation_tag: Some(corncrake_core::crypto::Digest([1; 32])),
+        confirmation_tag: Some(Digest([1; 32])),
     };
     let message =
         PublicMessage::protect(content, auth, &secrets.membership, group.context()).unwrap();

@@ -247,7 +247,7 @@ fn a_member_keeps_account_and_device_key() {
     // The same key under another account's certificate.
     let stranger = Person::new(77).device_with_key(c.mal.key.clone(), &DeviceClass::Person);
     let forgery = Forgery {
-        leaf: Some((content(stranger.certificate.clone(), &c.mal), &key)),
+        leaf: Some((content(stranger.certificate, &c.mal), &key)),
         ..Forgery::default()
     };
     let inner = forge(&mut c.mal, forgery).inner;
@@ -420,7 +420,7 @@ fn only_roles_change_what_roles_govern() {
         &inner,
         "bad_context",
     );
-    let mut rules = context.clone();
+    let mut rules = context;
     rules.rules = 2;
     let inner = forge_raw(&c.ann, inline(vec![change_context(&rules)]));
     judge(
