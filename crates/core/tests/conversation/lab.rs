@@ -213,24 +213,29 @@ impl Device {
                 self.heard.push(String::from_utf8(content.clone()).unwrap());
             }
             readings.push(reading);
-            self.save();
+            self.store_changes();
         }
+        self.save();
         readings
     }
 
-    /// Stores what changed; from time to time starts again from the store.
+    /// Stores what changed and starts again from the store.
     pub(crate) fn save(&mut self) {
+        self.store_changes();
+        let parts = self
+            .store
+            .iter()
+            .map(|(part, bytes)| (*part, bytes.clone()));
+        self.conversation = Some(Conversation::load(parts).unwrap());
+    }
+
+    fn store_changes(&mut self) {
         for (part, bytes) in self.chat_mut().take_changes() {
             match bytes {
                 Some(bytes) => self.store.insert(part, bytes),
                 None => self.store.remove(&part),
             };
         }
-        let parts = self
-            .store
-            .iter()
-            .map(|(part, bytes)| (*part, bytes.clone()));
-        self.conversation = Some(Conversation::load(parts).unwrap());
     }
 
     pub(crate) fn commit(&mut self, change: Change) -> OwnCommit {
