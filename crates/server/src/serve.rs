@@ -13,6 +13,7 @@ use axum::{Router, body::Body, http::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
@@ -181,15 +182,18 @@ async fn answer(
 /// Tells one whose connection is one too many when to come back.
 async fn refuse(stream: TcpStream) {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-        content-type: application/problem+json\r\ncontent-length: 128\r\n\
+        content-type: application/problem+json\r\n\
         retry-after: 10\r\nconnection: close\r\n\r\n\
         {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
         \"code\":\"too_many_connections\",\"retry_after\":10}";
-    let write = async {
-        stream.writable().await?;
-        stream.try_write(ANSWER)
+    let talk = async {
+        // To close on an unread request would take our answer back.
+        let (mut reader, mut writer) = stream.into_split();
+        reader.read(&mut [0; 4096]).await?;
+        writer.write_all(ANSWER).await?;
+        writer.shutdown().await
     };
-    drop(timeout(Duration::from_secs(1), write).await);
+    drop(timeout(Duration::from_secs(1), talk).await);
 }
 
 /// How many connections there are, in all and by address.

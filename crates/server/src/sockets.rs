@@ -76,9 +76,10 @@ fn accept(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<WebSocketUpgrade, Error> {
     let upgrade = upgrade.map_err(|_| ErrorCode::Malformed)?;
+    // Somewhat more is read, so that who sends it can be told why it is refused.
     Ok(upgrade
-        .max_message_size(limits::FRAME)
-        .max_frame_size(limits::FRAME))
+        .max_message_size(2 * limits::FRAME)
+        .max_frame_size(2 * limits::FRAME))
 }
 
 /// What came from the other side.
@@ -136,6 +137,9 @@ impl Connection {
         let message = self.socket.recv().await;
         self.heard = Instant::now();
         match message {
+            Some(Ok(Message::Binary(bytes))) if bytes.len() > limits::FRAME => {
+                Heard::Bad(ErrorCode::TooLarge)
+            }
             Some(Ok(Message::Binary(bytes))) => match decode(&bytes) {
                 Ok(frame) => Heard::Frame(Box::new(frame)),
                 Err(_) => Heard::Bad(ErrorCode::Malformed),

@@ -13,6 +13,7 @@ mod directory;
 mod holdings;
 mod inbox;
 mod info;
+mod kill;
 mod log_in;
 mod logs;
 mod packages;

@@ -1,1 +1,197 @@
+use corncrake_server::Config;
+use corncrake_wire::{AccountId, DeviceId};
+use corncrake_wire::{
+    CONTENT_TYPE, Call, ClientFrame, ErrorCode, OPEN_SOCKET, ServerFrame, account::RenewStart,
+    encode, frames::About, log::Read,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
+use crate::support::{Api, Problem, http, messages, token};
+
+async fn limited(change: impl FnOnce(&mut Config)) -> Api {
+    Api::start_with(|config| {
+        config.limits.no_rate_limits = false;
+        change(config);
+    })
+    .await
+}
+
+fn is_limited<T>(result: &Result<T, Problem>) -> bool {
+    match result {
+        Ok(_) => false,
+        Err(problem) => {
+            assert_eq!(problem.code, ErrorCode::RateLimited);
+            assert!(
+                problem
+                    .retry_after
+                    .is_some_and(|seconds| (1..=60).contains(&seconds))
+            );
+            true
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_are_limited_per_address_as_the_proxy_names_it() {
+    let api = limited(|config| {
+        config.limits.requests_per_second = 1;
+        config.limits.proxy_header = Some("x-forwarded-for".to_owned());
+    })
+    .await;
+    let read = Read {
+        token: token(1),
+        after: 0,
+        limit: 1,
+        admission: Vec::new(),
+    };
+    let from = |address: &str| {
+        let headers = [
+            ("content-type", CONTENT_TYPE.to_owned()),
+            ("x-forwarded-for", format!("203.0.113.9, {address}")),
+        ];
+        let (api, body) = (&api, encode(&read));
+        async move { api.raw(Read::PATH, &headers, body).await }
+    };
+    let mut passed = 0;
+    let refused = loop {
+        let result = from("198.51.100.1").await;
+        match &result {
+            Err(problem) if problem.code == ErrorCode::LogNotFound => passed += 1,
+            _ => break result,
+        }
+    };
+    assert!(is_limited(&refused));
+    assert!((10..=13).contains(&passed), "{passed}");
+    assert_eq!(
+        from("198.51.100.2").await.unwrap_err().code,
+        ErrorCode::LogNotFound
+    );
+    assert!(is_limited(&from("198.51.100.1").await));
+}
+
+#[tokio::test]
+async fn attempts_at_accounts_are_limited() {
+    let api = limited(|config| config.limits.attempts_per_minute = 12).await;
+    let start = RenewStart {
+        account: AccountId([1; 32]),
+        device: DeviceId([2; 32]),
+    };
+    let mut passed = 0;
+    while !is_limited(&api.call(&start).await) {
+        passed += 1;
+    }
+    assert!((2..=4).contains(&passed), "{passed}");
+}
+
+#[tokio::test]
+async fn appends_are_limited_per_log() {
+    let api = limited(|config| config.limits.appends_per_second = 2).await;
+    let mut passed = 0u8;
+    while !is_limited(&api.append(&messages(&token(1), 0, &[&[passed]])).await) {
+        passed += 1;
+    }
+    assert!(
+        (10..=12).contains(&passed),
+        "one address has half of the log's rate: {passed}"
+    );
+    assert!(
+        api.append(&messages(&token(2), 0, &[b"elsewhere"]))
+            .await
+            .is_ok()
+    );
+    assert_eq!(
+        api.read(&token(1), 0).await.unwrap().head,
+        u64::from(passed)
+    );
+}
+
+#[tokio::test]
+async fn frames_are_limited_and_say_when_to_come_back() {
+    let api = limited(|config| config.limits.requests_per_second = 1).await;
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    for request in 0..40 {
+        let append = messages(&token(1), 0, &[&[request as u8]]);
+        socket.say(&ClientFrame::Append { request, append }).await;
+    }
+    let mut refused = 0;
+    for _ in 0..40 {
+        let Some(ServerFrame::AppendReply { result, .. }) = socket.hear().await else {
+            panic!("a reply");
+        };
+        if let Err(refusal) = result {
+            assert_eq!(refusal.code, ErrorCode::RateLimited);
+            assert!(refusal.retry_after.is_some());
+            refused += 1;
+        }
+    }
+    assert!(refused >= 25, "{refused}");
+    socket
+        .say(&ClientFrame::Subscribe {
+            id: 7,
+            token: token(1),
+            after: 0,
+        })
+        .await;
+    let Some(ServerFrame::Refused { about, refusal }) = socket.hear().await else {
+        panic!("a refusal");
+    };
+    assert_eq!(
+        (about, refusal.code),
+        (About::Subscription(7), ErrorCode::RateLimited)
+    );
+    // One who floods without asking for anything is cut off.
+    let mut hung_up = false;
+    for number in 0..50 {
+        socket.say(&ClientFrame::Ping(number)).await;
+        match socket.hear().await {
+            Some(ServerFrame::Pong(_)) => {}
+            Some(ServerFrame::Refused {
+                about: About::Connection,
+                refusal,
+            }) => {
+                assert_eq!(refusal.code, ErrorCode::RateLimited);
+                hung_up = true;
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(hung_up);
+}
+
+#[tokio::test]
+async fn connections_are_limited_and_sockets_count() {
+    let api = limited(|config| config.limits.max_connections_per_address = 2).await;
+    let first = api.socket(OPEN_SOCKET).await;
+    let _second = api.socket(OPEN_SOCKET).await;
+    let mut third = TcpStream::connect(api.address()).await.unwrap();
+    third
+        .write_all(b"GET /v1/info HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    third.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 10\r\n"));
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["code"], "too_many_connections");
+    drop(first);
+    // The place is free once the server has noticed.
+    for _ in 0..100 {
+        let info = format!("http://{}/v1/info", api.address());
+        if http()
+            .get(info)
+            .send()
+            .await
+            .is_ok_and(|response| response.status().is_success())
+        {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the place was not given back");
+}

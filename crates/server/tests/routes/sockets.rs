@@ -1,1 +1,437 @@
+use std::time::Duration;
 
+use corncrake_wire::{
+    ACCOUNT_SOCKET, AccessToken, ClientFrame, ErrorCode, OPEN_SOCKET, Refusal, SESSION_HEADER,
+    ServerFrame, SessionToken,
+    account::LogOut,
+    encode,
+    frames::About,
+    limits,
+    log::{AppendReply, LogEntry},
+};
+use futures_util::SinkExt;
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+use crate::support::{
+    Api, Socket, answer, commit, deposit, log_in, messages, problem, random, sign_up, stored, token,
+};
+
+fn subscribe(id: u32, token: &AccessToken, after: u64) -> ClientFrame {
+    ClientFrame::Subscribe {
+        id,
+        token: token.clone(),
+        after,
+    }
+}
+
+impl Socket {
+    async fn entries(&mut self, id: u32) -> (Vec<LogEntry>, u64) {
+        match self.hear().await {
+            Some(ServerFrame::Entries {
+                id: got,
+                entries,
+                head,
+            }) if got == id => (entries, head),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn reply(&mut self, request: u32) -> Result<AppendReply, Refusal> {
+        match self.hear().await {
+            Some(ServerFrame::AppendReply {
+                request: got,
+                result,
+            }) if got == request => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn notices(&mut self) -> Vec<(u64, Vec<u8>)> {
+        match self.hear().await {
+            Some(ServerFrame::Notices { notices }) => notices
+                .into_iter()
+                .map(|notice| (notice.position, notice.bytes))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Hears why the server hangs up, and that it does.
+    async fn refused(mut self) -> ErrorCode {
+        let code = match self.hear().await {
+            Some(ServerFrame::Refused {
+                about: About::Connection,
+                refusal,
+            }) => refusal.code,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(self.hear().await, None);
+        code
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_followed_from_before_its_beginning() {
+    let api = Api::start().await;
+    let log = token(1);
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    socket.say(&subscribe(5, &log, 0)).await;
+    assert_eq!(socket.entries(5).await, (Vec::new(), 0));
+    let mut founding = commit(&log, 0, b"c1");
+    founding.entries[0].state = Some(b"state".to_vec());
+    api.append(&founding).await.unwrap();
+    let (entries, head) = socket.entries(5).await;
+    assert_eq!((entries.len(), head), (1, 1));
+    assert!(entries[0].has_state && !entries[0].has_welcome);
+    api.append(&messages(&log, 1, &[b"m2", b"m3"]))
+        .await
+        .unwrap();
+    let (entries, head) = socket.entries(5).await;
+    assert_eq!((entries.len(), entries[0].position, head), (2, 2, 3));
+    api.append(&messages(&log, 1, &[b"m2", b"m3"]))
+        .await
+        .unwrap();
+    assert!(socket.is_quiet().await, "a retry is no news");
+    socket.say(&ClientFrame::Unsubscribe { id: 5 }).await;
+    socket.say(&ClientFrame::Ping(1)).await;
+    assert_eq!(socket.hear().await, Some(ServerFrame::Pong(1)));
+    api.append(&messages(&log, 1, &[b"m4"])).await.unwrap();
+    assert!(socket.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_subscription_replaces_one_of_its_name_and_may_stand_past_the_head() {
+    let api = Api::start().await;
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    socket.say(&subscribe(1, &token(1), 0)).await;
+    assert_eq!(socket.entries(1).await, (Vec::new(), 0));
+    socket.say(&subscribe(1, &token(2), 3)).await;
+    assert_eq!(socket.entries(1).await, (Vec::new(), 0));
+    api.append(&messages(&token(1), 0, &[b"unheard"]))
+        .await
+        .unwrap();
+    api.append(&messages(&token(2), 0, &[b"m1", b"m2"]))
+        .await
+        .unwrap();
+    assert!(
+        socket.is_quiet().await,
+        "nothing stands after position 3 yet"
+    );
+    api.append(&messages(&token(2), 0, &[b"m3", b"m4", b"m5"]))
+        .await
+        .unwrap();
+    let (entries, head) = socket.entries(1).await;
+    let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
+    assert_eq!((positions, head), (vec![4, 5], 5));
+}
+
+#[tokio::test]
+async fn appends_by_frame_do_what_appends_by_request_do() {
+    let api = Api::start().await;
+    let log = token(1);
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    let mut append = async |request, append| {
+        socket.say(&ClientFrame::Append { request, append }).await;
+        socket.reply(request).await
+    };
+    assert_eq!(append(1, commit(&log, 0, b"c1")).await, Ok(stored(&[1], 1)));
+    assert_eq!(append(2, commit(&log, 0, b"c1")).await, Ok(stored(&[1], 1)));
+    let Ok(AppendReply::Conflict {
+        newest_commit,
+        missing,
+        ..
+    }) = append(3, messages(&log, 0, &[b"late"])).await
+    else {
+        panic!("a conflict");
+    };
+    assert_eq!((newest_commit, missing.len()), (1, 1));
+    let rows = api.rows().await;
+    let refused = append(4, messages(&log, 1, &[])).await;
+    assert_eq!(refused, Err(ErrorCode::BadBatch.into()));
+    let too_large = messages(&log, 1, &[&vec![0; limits::MESSAGE + 1]]);
+    assert_eq!(append(5, too_large).await, Err(ErrorCode::TooLarge.into()));
+    let mut unopened = messages(&token(2), 0, &[b"m1"]);
+    unopened.opening = None;
+    assert_eq!(
+        append(6, unopened).await,
+        Err(ErrorCode::OpeningMissing.into())
+    );
+    assert_eq!(api.rows().await, rows);
+}
+
+#[tokio::test]
+async fn catching_up_and_live_entries_meet_without_gap_or_double() {
+    let api = Api::start().await;
+    let log = token(1);
+    let body = |n: u64| [&n.to_le_bytes()[..], &[0; 1000]].concat();
+    let send = async |from: u64, to: u64| {
+        for n in from..=to {
+            api.append(&messages(&log, 0, &[&body(n)])).await.unwrap();
+        }
+    };
+    send(1, 700).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(api.socket(OPEN_SOCKET).await);
+    }
+    let follow = sockets.into_iter().enumerate().map(|(n, mut socket)| {
+        let log = &log;
+        async move {
+            let mut next = 200 * n as u64 + 1;
+            socket.say(&subscribe(1, log, next - 1)).await;
+            while next <= 1000 {
+                for entry in socket.entries(1).await.0 {
+                    assert_eq!(entry.position, next);
+                    assert_eq!(entry.bytes[..8], next.to_le_bytes());
+                    next += 1;
+                }
+            }
+        }
+    });
+    tokio::join!(send(701, 1000), futures_util::future::join_all(follow));
+}
+
+#[tokio::test]
+async fn a_follower_who_does_not_listen_loses_nothing() {
+    let api = Api::start().await;
+    let log = token(1);
+    let mut slow = api.socket(OPEN_SOCKET).await;
+    slow.say(&subscribe(1, &log, 0)).await;
+    let mut fast = api.socket(OPEN_SOCKET).await;
+    let body = vec![7; 60_000];
+    for request in 0..1200u32 {
+        let body = [&request.to_le_bytes()[..], &body].concat();
+        fast.say(&ClientFrame::Append {
+            request,
+            append: messages(&log, 0, &[&body]),
+        })
+        .await;
+        if request >= 32 {
+            assert!(fast.reply(request - 32).await.is_ok());
+        }
+    }
+    let mut next = 1;
+    while next <= 1200 {
+        for entry in slow.entries(1).await.0 {
+            assert_eq!(entry.position, next);
+            next += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn frames_of_the_open_plane_that_do_not_belong_end_the_connection() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let rows = api.rows().await;
+    let good = encode(&ClientFrame::Append {
+        request: 1,
+        append: messages(&token(1), 0, &[b"m"]),
+    });
+    let mut bad = vec![
+        (ErrorCode::Malformed, Message::text("hello")),
+        (ErrorCode::Malformed, Message::binary(Vec::new())),
+        (
+            ErrorCode::Malformed,
+            Message::binary([&good[..], &[0]].concat()),
+        ),
+        (
+            ErrorCode::Malformed,
+            Message::binary([&[9], &good[1..]].concat()),
+        ),
+        (
+            ErrorCode::TooLarge,
+            Message::binary(vec![1; limits::FRAME + 1]),
+        ),
+    ];
+    let session = ClientFrame::Authenticate {
+        session: bob.session.token.clone(),
+        after: 0,
+    };
+    bad.push((
+        ErrorCode::CredentialsRefused,
+        Message::binary(encode(&session)),
+    ));
+    for frame in [
+        encode(&subscribe(1, &token(1), 0)),
+        encode(&ClientFrame::Unsubscribe { id: 300 }),
+        encode(&ClientFrame::Ping(300)),
+        encode(&ClientFrame::Pong(300)),
+        good,
+    ] {
+        for cut in (0..frame.len()).step_by(7) {
+            bad.push((ErrorCode::Malformed, Message::binary(frame[..cut].to_vec())));
+        }
+    }
+    for (code, message) in bad {
+        let mut socket = api.socket(OPEN_SOCKET).await;
+        socket.0.send(message).await.unwrap();
+        assert_eq!(socket.refused().await, code);
+    }
+    assert_eq!(api.rows().await, rows);
+}
+
+#[tokio::test]
+async fn a_connection_follows_so_many_logs_and_no_more() {
+    let api = Api::start().await;
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    for id in 0..limits::SUBSCRIPTIONS as u32 {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&id.to_le_bytes());
+        socket
+            .say(&subscribe(id, &AccessToken::new(bytes), 0))
+            .await;
+        assert_eq!(socket.entries(id).await, (Vec::new(), 0));
+    }
+    socket.say(&subscribe(9999, &token(1), 0)).await;
+    let refusal = ErrorCode::TooManySubscriptions.into();
+    let about = About::Subscription(9999);
+    assert_eq!(
+        socket.hear().await,
+        Some(ServerFrame::Refused { about, refusal })
+    );
+    socket.say(&subscribe(7, &token(1), 0)).await;
+    assert_eq!(
+        socket.entries(7).await,
+        (Vec::new(), 0),
+        "replacing needs no room"
+    );
+}
+
+#[tokio::test]
+async fn the_open_socket_refuses_credentials_and_what_is_no_upgrade() {
+    let api = Api::start().await;
+    for (name, value) in [(SESSION_HEADER, "abc"), ("authorization", "Bearer abc")] {
+        let url = format!("ws://{}{OPEN_SOCKET}", api.address());
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let refused = tokio_tungstenite::connect_async(request).await.unwrap_err();
+        let tokio_tungstenite::tungstenite::Error::Http(response) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(response.status(), 400);
+        let body = String::from_utf8(response.into_body().unwrap()).unwrap();
+        assert!(body.contains("\"credentials_refused\""), "{body}");
+    }
+    for path in [OPEN_SOCKET, ACCOUNT_SOCKET] {
+        let url = format!("http://{}{path}", api.address());
+        let plain = answer(api.http.get(url).send().await.unwrap()).await;
+        assert_eq!(plain, Err(problem(ErrorCode::Malformed)));
+    }
+}
+
+fn authenticate(session: &SessionToken, after: u64) -> ClientFrame {
+    ClientFrame::Authenticate {
+        session: session.clone(),
+        after,
+    }
+}
+
+#[tokio::test]
+async fn notices_come_as_they_are_deposited() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let eve = sign_up(&api, "eve", b"correct horse").await;
+    let mut socket = api.socket(ACCOUNT_SOCKET).await;
+    socket.say(&authenticate(&bob.session.token, 0)).await;
+    assert_eq!(socket.notices().await, []);
+    api.call(&deposit(bob.device.inbox, b"one")).await.unwrap();
+    assert_eq!(socket.notices().await, [(1, b"one".to_vec())]);
+    api.call(&deposit(eve.device.inbox, b"for eve"))
+        .await
+        .unwrap();
+    api.call(&deposit(bob.device.inbox, b"one")).await.unwrap();
+    assert!(socket.is_quiet().await);
+    let mut second = api.socket(ACCOUNT_SOCKET).await;
+    second.say(&authenticate(&bob.session.token, 1)).await;
+    assert_eq!(second.notices().await, []);
+    api.call(&deposit(bob.device.inbox, b"two")).await.unwrap();
+    assert_eq!(socket.notices().await, [(2, b"two".to_vec())]);
+    assert_eq!(second.notices().await, [(2, b"two".to_vec())]);
+    second.say(&ClientFrame::Ping(9)).await;
+    assert_eq!(second.hear().await, Some(ServerFrame::Pong(9)));
+    let mut late = api.socket(ACCOUNT_SOCKET).await;
+    late.say(&authenticate(&bob.session.token, 0)).await;
+    assert_eq!(late.notices().await.len(), 2);
+}
+
+#[tokio::test]
+async fn frames_of_the_account_plane_that_do_not_belong_end_the_connection() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let deviceless = log_in(&api, "bob", b"correct horse").await.session.token;
+    let gone = sign_up(&api, "eve", b"correct horse").await.session.token;
+    api.call_as(Some(&gone), &LogOut).await.unwrap();
+    let rows = api.rows().await;
+    let good = encode(&authenticate(&bob.session.token, 0));
+    let append = ClientFrame::Append {
+        request: 1,
+        append: messages(&token(1), 0, &[b"m"]),
+    };
+    let first = [
+        (
+            ErrorCode::SessionRequired,
+            authenticate(&SessionToken::new(random()), 0),
+        ),
+        (ErrorCode::SessionRequired, authenticate(&gone, 0)),
+        (ErrorCode::DeviceRequired, authenticate(&deviceless, 0)),
+        (ErrorCode::SessionRequired, subscribe(1, &token(1), 0)),
+        (ErrorCode::SessionRequired, append.clone()),
+        (ErrorCode::SessionRequired, ClientFrame::Ping(1)),
+    ];
+    for (code, frame) in first {
+        let mut socket = api.socket(ACCOUNT_SOCKET).await;
+        socket.say(&frame).await;
+        assert_eq!(socket.refused().await, code, "{frame:?}");
+    }
+    let mut bad = vec![
+        (ErrorCode::Malformed, Message::text("hello")),
+        (
+            ErrorCode::TooLarge,
+            Message::binary(vec![1; limits::FRAME + 1]),
+        ),
+    ];
+    bad.extend(
+        (0..good.len()).map(|cut| (ErrorCode::Malformed, Message::binary(good[..cut].to_vec()))),
+    );
+    for (code, message) in bad {
+        let mut socket = api.socket(ACCOUNT_SOCKET).await;
+        socket.0.send(message.clone()).await.unwrap();
+        assert_eq!(socket.refused().await, code);
+        let mut socket = api.socket(ACCOUNT_SOCKET).await;
+        socket.say(&authenticate(&bob.session.token, 0)).await;
+        assert_eq!(socket.notices().await, []);
+        socket.0.send(message).await.unwrap();
+        assert_eq!(socket.refused().await, code);
+    }
+    for frame in [
+        append,
+        subscribe(1, &token(1), 0),
+        authenticate(&bob.session.token, 0),
+    ] {
+        let mut socket = api.socket(ACCOUNT_SOCKET).await;
+        socket.say(&authenticate(&bob.session.token, 0)).await;
+        assert_eq!(socket.notices().await, []);
+        socket.say(&frame).await;
+        assert_eq!(socket.refused().await, ErrorCode::FrameRefused, "{frame:?}");
+    }
+    assert_eq!(api.rows().await, rows);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_so_and_frees_its_folder() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let open = api.socket(OPEN_SOCKET).await;
+    let mut account = api.socket(ACCOUNT_SOCKET).await;
+    account.say(&authenticate(&bob.session.token, 0)).await;
+    assert_eq!(account.notices().await, []);
+    let (api, open, account) = tokio::join!(api.restart(), open.refused(), account.refused());
+    assert_eq!(
+        (open, account),
+        (ErrorCode::Unavailable, ErrorCode::Unavailable)
+    );
+    tokio::time::timeout(Duration::from_secs(5), api.socket(OPEN_SOCKET))
+        .await
+        .unwrap();
+}

@@ -6,11 +6,14 @@ use corncrake_server::{Config, Server};
 use corncrake_wire::{
     AccessToken, AccountId, CONTENT_TYPE, Call, ClientFrame, DeviceId, EntryKind, ErrorCode,
     InboxId, PROBLEM_TYPE, SESSION_HEADER, ServerFrame, SessionToken,
-    account::{NewDevice, NewPackage, Session, SignUpFinish, SignUpStart},
+    account::{
+        AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn, NewDevice, NewPackage, Session,
+        SignUpFinish, SignUpStart,
+    },
     decode, encode,
     log::{Append, AppendReply, NewEntry, Read, ReadReply},
     opaque::{self, Stretch},
-    open::SignedRecord,
+    open::{By, Claim, Deposit, LookUp, SignedRecord},
 };
 use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt, StreamExt};
@@ -143,27 +146,7 @@ impl Api {
     }
 
     pub(crate) async fn socket(&self, path: &str) -> Socket {
-        let (mut stream, _) =
-            tokio_tungstenite::connect_async(format!("ws://{}{path}", self.address()))
-                .await
-                .unwrap();
-        stream.get_mut().get_ref_tcp().set_nodelay(true).unwrap();
-        let mut socket = Socket(stream);
-        assert!(matches!(socket.hear().await, Some(ServerFrame::Hello(_))));
-        socket
-    }
-}
-
-trait Tcp {
-    fn get_ref_tcp(&self) -> &TcpStream;
-}
-
-impl Tcp for MaybeTlsStream<TcpStream> {
-    fn get_ref_tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            _ => panic!("no TLS here"),
-        }
+        Socket::connect(self.address(), path).await
     }
 }
 
@@ -222,6 +205,14 @@ pub(crate) fn problem(code: ErrorCode) -> Problem {
 pub(crate) struct Socket(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
+    pub(crate) async fn connect(address: SocketAddr, path: &str) -> Self {
+        let url = format!("ws://{address}{path}");
+        let (stream, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let mut socket = Self(stream);
+        assert!(matches!(socket.hear().await, Some(ServerFrame::Hello(_))));
+        socket
+    }
+
     pub(crate) async fn say(&mut self, frame: &ClientFrame) {
         self.0
             .send(Message::Binary(encode(frame).into()))
@@ -251,7 +242,6 @@ impl Socket {
 
 /// Somebody with an account.
 pub(crate) struct Person {
-    pub(crate) name: String,
     pub(crate) account: AccountId,
     pub(crate) session: Session,
     pub(crate) device: NewDevice,
@@ -259,10 +249,6 @@ pub(crate) struct Person {
 }
 
 pub(crate) fn rng() -> ChaCha20Rng {
-    ChaCha20Rng::from_rng(&mut seeded())
-}
-
-fn seeded() -> ChaCha20Rng {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();
     ChaCha20Rng::from_seed(seed)
@@ -339,7 +325,6 @@ pub(crate) async fn sign_up(api: &Api, name: &str, password: &[u8]) -> Person {
     let session = api.call(&finish).await.unwrap();
     let (account, device) = (finish.account, finish.device);
     Person {
-        name: name.to_owned(),
         account,
         session,
         device,
@@ -377,5 +362,57 @@ pub(crate) fn stored(positions: &[u64], head: u64) -> AppendReply {
     AppendReply::Stored {
         positions: positions.to_vec(),
         head,
+    }
+}
+
+/// Logs in up to the proof of the password.
+pub(crate) async fn prepare_log_in(api: &Api, name: &str, password: &[u8]) -> Option<LogInFinish> {
+    let mut rng = rng();
+    let (client, request) = opaque::log_in(password, &mut rng).unwrap();
+    let start = LogInStart {
+        name: name.to_owned(),
+        opaque: request,
+    };
+    let LogInStarted { attempt, opaque } = api.call(&start).await.unwrap();
+    let (opaque, _) = client.finish(&opaque, CHEAP, &mut rng).ok()?;
+    Some(LogInFinish { attempt, opaque })
+}
+
+pub(crate) async fn log_in(api: &Api, name: &str, password: &[u8]) -> LoggedIn {
+    let finish = prepare_log_in(api, name, password)
+        .await
+        .expect("the right password");
+    api.call(&finish).await.unwrap()
+}
+
+pub(crate) fn add_device(version: u64, device: &NewDevice) -> AddDevice {
+    AddDevice {
+        record: record(version),
+        device: device.clone(),
+        packages: vec![one_time(device.id.as_bytes())],
+        drop: None,
+    }
+}
+
+pub(crate) fn deposit(inbox: InboxId, notice: &[u8]) -> Deposit {
+    Deposit {
+        inbox,
+        notice: notice.to_vec(),
+        admission: Vec::new(),
+    }
+}
+
+pub(crate) fn look_up(by: By) -> LookUp {
+    LookUp {
+        by,
+        admission: Vec::new(),
+    }
+}
+
+pub(crate) fn claim(account: AccountId) -> Claim {
+    Claim {
+        account,
+        suite: SUITE,
+        admission: Vec::new(),
     }
 }

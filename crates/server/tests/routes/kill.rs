@@ -1,0 +1,207 @@
+//! The real binary, killed in the middle of its work.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use corncrake_wire::{
+    ClientFrame, OPEN_SOCKET, ServerFrame, encode,
+    log::{AppendReply, LogEntry},
+};
+use futures_util::{SinkExt, future::join_all};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{Socket, commit, http, messages, random, token};
+
+/// A running `corncrake-server`.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Process {
+    fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
+            .args(["--listen", "127.0.0.1:0", "--no-rate-limits", "--data"])
+            .arg(data)
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .strip_prefix("listening on http://")
+            .unwrap()
+            .trim_end();
+        Self {
+            child,
+            address: address.parse().unwrap(),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Appends to its own log until the server is gone. What was acknowledged goes into `acked`; what
+/// was on its way comes back.
+async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64, Vec<u8>)>) {
+    let token = token(log);
+    let mut socket = Socket::connect(address, OPEN_SOCKET).await;
+    let mut newest_commit = acked
+        .iter()
+        .rfind(|(_, body)| body[8] == 1)
+        .map_or(0, |(at, _)| *at);
+    loop {
+        // What stood unanswered at the last crash is sent again, byte for byte.
+        let number = *sent;
+        let is_commit = number.is_multiple_of(23);
+        let body = [&number.to_le_bytes()[..], &[is_commit.into()], &[log; 400]].concat();
+        let append = if is_commit {
+            commit(&token, newest_commit, &body)
+        } else {
+            messages(&token, newest_commit, &[&body])
+        };
+        let frame = encode(&ClientFrame::Append { request: 1, append });
+        if socket.0.send(Message::Binary(frame.into())).await.is_err() {
+            return;
+        }
+        match socket.hear().await {
+            Some(ServerFrame::AppendReply {
+                result: Ok(reply), ..
+            }) => match reply {
+                AppendReply::Stored { positions, .. } => {
+                    acked.push((positions[0], body));
+                    *sent += 1;
+                    if is_commit {
+                        newest_commit = positions[0];
+                    }
+                }
+                // Our own commit was stored, and its answer lost.
+                AppendReply::Conflict {
+                    newest_commit: newest,
+                    ..
+                } => newest_commit = newest,
+            },
+            None => return,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn read_all(address: SocketAddr, log: u8) -> Vec<LogEntry> {
+    let mut socket = Socket::connect(address, OPEN_SOCKET).await;
+    socket
+        .say(&ClientFrame::Subscribe {
+            id: 1,
+            token: token(log),
+            after: 0,
+        })
+        .await;
+    let mut all = Vec::new();
+    loop {
+        let Some(ServerFrame::Entries { entries, head, .. }) = socket.hear().await else {
+            panic!("entries");
+        };
+        all.extend(entries);
+        if all.len() as u64 >= head {
+            return all;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
+    const LOGS: u8 = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let mut acked: Vec<_> = (0..LOGS).map(|_| Vec::new()).collect();
+    let mut sent = vec![0u64; LOGS.into()];
+    for round in 0..8 {
+        let mut process = Process::start(folder.path());
+        let address = process.address;
+        let senders = (0..LOGS).zip(&mut sent).zip(&mut acked);
+        let senders = join_all(senders.map(|((log, sent), acked)| send(address, log, sent, acked)));
+        let wait = 100 + u64::from(random()[0]);
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            process.child.kill().unwrap();
+        };
+        tokio::join!(senders, kill);
+        process.child.wait().unwrap();
+
+        let process = Process::start(folder.path());
+        for (log, acked) in (0..LOGS).zip(&acked) {
+            let all = read_all(process.address, log).await;
+            let by_position: HashMap<_, _> = all.iter().map(|e| (e.position, &e.bytes)).collect();
+            for (position, body) in acked {
+                assert_eq!(
+                    by_position.get(position),
+                    Some(&body),
+                    "round {round}, log {log}"
+                );
+            }
+            assert!(
+                (1..)
+                    .zip(&all)
+                    .all(|(position, entry)| entry.position == position)
+            );
+            let mut numbers: Vec<_> = all.iter().map(|entry| &entry.bytes[..8]).collect();
+            numbers.dedup();
+            assert_eq!(numbers.len(), all.len(), "nothing stands twice");
+            assert!(all.len() <= acked.len() + 1, "what is stored was asked for");
+        }
+    }
+    assert!(acked.iter().map(Vec::len).sum::<usize>() > 200);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_binary_starts_without_arguments_and_stops_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(
+        help.contains("[default: 127.0.0.1:8787]") && help.contains("[default: corncrake-data]")
+    );
+
+    let mut process = Process::start(&folder.path().join("made/by/the/server"));
+    let info = format!("http://{}/v1/info", process.address);
+    assert!(http().get(info).send().await.unwrap().status().is_success());
+    let socket = Socket::connect(process.address, OPEN_SOCKET).await;
+    // Two servers on one folder would order one log twice.
+    let second = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
+        .args(["--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path().join("made/by/the/server"))
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    let asked = Command::new("kill")
+        .arg(process.child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(asked.success());
+    let status = process.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    drop(socket);
+    use std::os::unix::fs::PermissionsExt;
+    let seed = folder.path().join("made/by/the/server/opaque-seed");
+    assert_eq!(
+        std::fs::metadata(seed).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
