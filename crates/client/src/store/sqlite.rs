@@ -9,13 +9,15 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, QueryBuilder, Row as _};
 use tokio::sync::Mutex;
 
 use super::{Batch, Key, Order, Store, StoreError, Table};
 
 /// The version of the file's layout.
 const LAYOUT: i64 = 1;
+
+const ROWS_PER_STATEMENT: usize = 32;
 
 const CREATE: &str = "
     CREATE TABLE rows (
@@ -197,14 +199,16 @@ async fn write(connection: &mut SqliteConnection, batch: Batch) -> Result<(), sq
             .execute(&mut *connection)
             .await?;
     }
-    for (key, value) in puts {
-        sqlx::query("INSERT OR REPLACE INTO rows (tbl, name, idx, value) VALUES (?, ?, ?, ?)")
-            .bind(key.table.0)
-            .bind(key.name.as_slice())
-            .bind(index_to_sql(key.index))
-            .bind(value)
-            .execute(&mut *connection)
-            .await?;
+    // Many rows to a statement: each statement is a trip to SQLite's thread and back.
+    for rows in puts.chunks(ROWS_PER_STATEMENT) {
+        let mut insert = QueryBuilder::new("INSERT OR REPLACE INTO rows (tbl, name, idx, value) ");
+        insert.push_values(rows, |mut row, (key, value)| {
+            row.push_bind(key.table.0)
+                .push_bind(key.name.as_slice())
+                .push_bind(index_to_sql(key.index))
+                .push_bind(value.as_slice());
+        });
+        insert.build().execute(&mut *connection).await?;
     }
     Ok(())
 }
