@@ -48,7 +48,7 @@ impl Default for Pace {
             silence_before_ping: Duration::from_secs(corncrake_wire::limits::PING_AFTER),
             silence_before_end: Duration::from_secs(corncrake_wire::limits::CLOSE_AFTER),
             first_retry: Duration::from_secs(1),
-            last_retry: Duration::from_secs(60),
+            last_retry: Duration::from_secs(30),
         }
     }
 }

@@ -313,7 +313,7 @@ mod tests {
         let sealed = envelope
             .seal(log, EntryKind::Message, b"krek", &mut rng(1))
             .unwrap();
-        feed_garbage(200_000, &sealed, |bytes| {
+        feed_garbage(1_000_000, &sealed, |bytes| {
             let opened = envelope.open(log, EntryKind::Message, bytes);
             assert!(opened.is_err() || bytes == sealed);
         });

@@ -314,9 +314,25 @@ mod tests {
     #[test]
     fn garbage_is_refused() {
         let valid = sealed();
-        feed_garbage(100_000, &valid, |bytes| {
+        feed_garbage(20_000, &valid, |bytes| {
             let opened = Vault::open_with_password(bytes, account(), 4, EXPORT);
             assert!(opened.is_err() || bytes == valid);
+        });
+        feed_garbage(500_000, &valid, |bytes| {
+            if let Ok(outside) = encoding::decode::<Encoded>(VERSION, bytes) {
+                assert_eq!(encoding::encode(VERSION, &outside), bytes);
+            }
+        });
+        let body = Body {
+            identity: Key32::from_bytes([1; 32]),
+            chain: vault().chain.to_bytes(),
+            storage: Key32::from_bytes([2; 32]),
+            contact: Key32::from_bytes([3; 32]),
+        };
+        feed_garbage(500_000, &encoding::encode(VERSION, &body), |bytes| {
+            if let Ok(body) = encoding::decode::<Body>(VERSION, bytes) {
+                assert_eq!(encoding::encode(VERSION, &body), bytes);
+            }
         });
     }
 
