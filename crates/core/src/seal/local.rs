@@ -31,6 +31,12 @@ impl StoreKey {
         Self::new(&Key32::from_bytes(key))
     }
 
+    /// Takes over the app's 32 random bytes; the app erases its copy.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self::new(&Key32::from_bytes(bytes))
+    }
+
     /// The name under which `id` stands in `table`: a pseudorandom function of both, so that the
     /// file shows no ids.
     #[must_use]
@@ -59,7 +65,7 @@ mod tests {
     use crate::golden::{assert_golden_hex, rng, spoiled};
 
     fn key() -> StoreKey {
-        StoreKey::new(&Key32::from_bytes([3; 32]))
+        StoreKey::from_bytes([3; 32])
     }
 
     #[test]
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn names_depend_on_key_table_and_id() {
-        let other = StoreKey::new(&Key32::from_bytes([4; 32]));
+        let other = StoreKey::from_bytes([4; 32]);
         let names = [
             key().name(1, b"a"),
             key().name(2, b"a"),
@@ -86,7 +92,7 @@ mod tests {
     fn a_value_opens_only_in_its_row_and_unchanged() {
         let sealed = key().seal(b"row", b"value", &mut rng(1));
         assert_eq!(key().open(b"raw", &sealed), Err(SealError::Refused));
-        let other = StoreKey::new(&Key32::from_bytes([4; 32]));
+        let other = StoreKey::from_bytes([4; 32]);
         assert_eq!(other.open(b"row", &sealed), Err(SealError::Refused));
         for bad in spoiled(&sealed) {
             assert!(key().open(b"row", &bad).is_err());
