@@ -152,6 +152,9 @@ struct Party {
     clients: Vec<Client>,
     names: u32,
     rng: ChaCha20Rng,
+    /// What was sent in epochs that are over.
+    old: Vec<PrivateMessage>,
+    commits: Vec<PublicMessage>,
 }
 
 impl Party {
@@ -162,6 +165,8 @@ impl Party {
             clients: vec![first],
             names: 1,
             rng,
+            old: Vec::new(),
+            commits: Vec::new(),
         };
         if size > 1 {
             party.add(0, size - 1, PathChoice::Always);
@@ -182,6 +187,7 @@ impl Party {
                 assert_eq!(client.process(&message), expected);
             }
         }
+        self.commits.push(message);
         let client = &mut self.clients[author];
         client.group.merge_pending(pending).unwrap();
         client.save();
@@ -260,6 +266,7 @@ impl Party {
         for client in &mut self.clients {
             client.process(&message).unwrap();
         }
+        self.commits.push(message);
         let group = pending.into_group(public).unwrap();
         self.clients.push(Client::new(name, signer, group));
     }
@@ -284,7 +291,23 @@ impl Party {
                     assert_eq!(listener.hear(&message), Err(Error::Decryption), "a replay");
                 }
             }
+            self.old.push(message);
         }
+    }
+
+    /// Nobody takes anything of an epoch that is over, or changes because of it.
+    fn refuse_the_past(&mut self) {
+        for client in &mut self.clients {
+            for message in &self.old {
+                assert_eq!(client.group.decrypt(message), Err(Error::WrongEpoch));
+            }
+            for commit in &self.commits {
+                assert_eq!(client.process(commit), Err(Error::WrongEpoch));
+            }
+            assert!(client.group.take_changes().is_empty());
+        }
+        self.old.clear();
+        self.commits.clear();
     }
 }
 
@@ -326,6 +349,7 @@ fn random_lives_of_groups_stay_in_agreement() {
                 4 if size > 1 => party.join(Some(author)),
                 _ => party.update(author),
             }
+            party.refuse_the_past();
             party.talk();
         }
     }

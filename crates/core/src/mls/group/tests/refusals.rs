@@ -221,3 +221,53 @@ fn a_welcome_lets_in_only_whom_it_names_and_only_where_it_leads() {
         Some(Error::InvalidSignature)
     );
 }
+
+/// What a member does with the bytes of a commit, up to where it would merge.
+fn finishes(group: &Group, bytes: &[u8]) -> Result<(), Error> {
+    let MlsMessage::Public(message) = MlsMessage::decode_exact(bytes)? else {
+        return Err(Error::Unsupported);
+    };
+    let staged = group.public.stage(group.public.verify_commit(&message)?)?;
+    let finished = group.finish(staged, &message, &psk::none);
+    finished.map(drop).map_err(|unfinished| unfinished.error)
+}
+
+#[test]
+fn whatever_is_changed_in_a_commit_is_refused() {
+    let mut rng = ChaCha20Rng::seed_from_u64(16);
+    let members = party(3, &mut rng);
+    let (signer, ann) = &members[0];
+    let (_, bob) = &members[1];
+    let (_, added, _) = package(7, &mut rng);
+    let plan = CommitPlan {
+        adds: vec![added],
+        ..CommitPlan::default()
+    };
+    let inside = ann.commit(plan, signer, &mut rng).unwrap();
+    let leaf = LeafContent {
+        credential: Credential::Basic(vec![8]),
+        capabilities: Capabilities::basic(SUITE, Vec::new()),
+        extensions: Extensions::default(),
+    };
+    let join = ExternalJoin {
+        leaf,
+        remove: None,
+        authenticated_data: Vec::new(),
+    };
+    let external_pub = ann.external_pub().unwrap();
+    let signer = SignatureKey::generate(&mut rng);
+    let outside =
+        Group::join_external(&ann.public, &external_pub, join, &signer, &mut rng).unwrap();
+    let before = image(bob);
+    for message in [inside.message(), outside.message()] {
+        assert_eq!(finishes(bob, message), Ok(()));
+        for at in 0..message.len() {
+            let mut changed = message.to_vec();
+            changed[at] ^= 1 << (at % 8);
+            assert!(finishes(bob, &changed).is_err(), "byte {at}");
+            assert!(finishes(bob, &message[..at]).is_err(), "cut at {at}");
+        }
+        assert!(finishes(bob, &[message, &[0]].concat()).is_err());
+    }
+    assert_eq!(image(bob), before);
+}
