@@ -25,12 +25,6 @@ impl StoreKey {
         }
     }
 
-    /// The keys under an app's 32 random bytes.
-    #[must_use]
-    pub fn from_bytes(key: [u8; 32]) -> Self {
-        Self::new(&Key32::from_bytes(key))
-    }
-
     /// Takes over the app's 32 random bytes; the app erases its copy.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
