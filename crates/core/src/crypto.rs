@@ -48,14 +48,6 @@ impl Suite {
             Self::X25519ChaCha20Poly1305Sha256Ed25519 => 32,
         }
     }
-
-    /// Bytes in an HPKE public key (`KEM.Npk`).
-    #[must_use]
-    pub fn hpke_public_len(self) -> usize {
-        match self {
-            Self::X25519ChaCha20Poly1305Sha256Ed25519 => 32,
-        }
-    }
 }
 
 /// Why a primitive refused its input.

@@ -53,12 +53,6 @@ impl Capabilities {
     pub fn has_extension(&self, extension: ExtensionType) -> bool {
         extension.is_default() || self.extensions.contains(&extension)
     }
-
-    /// Whether the client speaks this proposal.
-    #[must_use]
-    pub fn has_proposal(&self, proposal: ProposalType) -> bool {
-        proposal.is_default() || self.proposals.contains(&proposal)
-    }
 }
 
 /// When a key package may be used, in seconds since 1970.

@@ -4,8 +4,8 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::{
-    AuthenticatedContent, Content, ContentType, FramedContent, FramedContentAuthData,
-    PrivateMessage, Sender, WireFormat,
+    AuthenticatedContent, Content, FramedContent, FramedContentAuthData, PrivateMessage, Sender,
+    WireFormat,
 };
 use crate::crypto::{Secret, aead, kdf};
 use crate::mls::Error;
@@ -123,12 +123,6 @@ impl PrivateMessage {
             },
             auth,
         })
-    }
-
-    /// Whether the content is the application's.
-    #[must_use]
-    pub fn is_application(&self) -> bool {
-        self.content_type == ContentType::Application
     }
 
     fn sender_data_aad(&self) -> Vec<u8> {
