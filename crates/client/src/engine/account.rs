@@ -99,6 +99,7 @@ pub(crate) enum AccountThen {
     Renewed,
     PackagesCounted,
     PackagesUploaded,
+    InboxRead,
     NoticesDeleted(u64),
     Deposited(u64),
     LookedUp(u64),
@@ -152,6 +153,7 @@ impl AccountState {
     fn hurry(&mut self) {
         self.sessions.renewal.hurry();
         self.packages.hurry_after_failure();
+        self.inbox.hurry();
         self.letters.hurry();
         self.directory.hurry();
         self.claims.hurry();
@@ -229,6 +231,7 @@ impl State {
             AccountThen::Renewed => self.renewed(result, step),
             AccountThen::PackagesCounted => self.packages_counted(result, step),
             AccountThen::PackagesUploaded => self.packages_uploaded(result, step),
+            AccountThen::InboxRead => self.inbox_read(result, step),
             AccountThen::NoticesDeleted(up_to) => self.notices_deleted(up_to, result, step),
             AccountThen::Deposited(_)
             | AccountThen::LookedUp(_)
@@ -254,6 +257,7 @@ impl State {
             | AccountThen::Renewed
             | AccountThen::PackagesCounted
             | AccountThen::PackagesUploaded
+            | AccountThen::InboxRead
             | AccountThen::NoticesDeleted(_) => {}
         }
     }
@@ -308,6 +312,7 @@ impl State {
         self.renew_session(step);
         if self.account.sessions.current.is_some() {
             self.check_packages(step);
+            self.read_inbox(step);
             self.delete_notices(step);
         }
         self.deposit_letters(step);

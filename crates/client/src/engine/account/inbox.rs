@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use corncrake_core::seal::{envelope::Seed, notice};
 use corncrake_wire::{
     AccountReply,
-    account::{DeleteNotices, Notice as SealedNotice},
+    account::{DeleteNotices, Inbox as InboxPage, Notice as SealedNotice, ReadInbox},
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ use crate::{
     host::Timestamp,
     transport::TransportError,
 };
+
+/// Notices asked for at once.
+const PAGE: u32 = 256;
 
 /// A notice that is kept until its conversation is joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,15 +44,25 @@ pub(crate) struct Inbox {
     /// Up to where notices have been deleted at the server, as far as this run knows.
     deleted: u64,
     deletion: Retry,
-    /// Whether all that lay in the inbox has come since the socket is up.
+    reading: Retry,
+    /// Whether all that lay in the inbox when the socket came up has been read.
     pub(super) is_read: bool,
 }
 
 impl Inbox {
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        (self.deleted < self.row.read)
-            .then(|| self.deletion.wake_at())
+        let deletion = (self.deleted < self.row.read).then_some(&self.deletion);
+        let reading = (!self.is_read).then_some(&self.reading);
+        [deletion, reading]
+            .into_iter()
             .flatten()
+            .filter_map(Retry::wake_at)
+            .min()
+    }
+
+    pub(super) const fn hurry(&mut self) {
+        self.deletion.hurry();
+        self.reading.hurry();
     }
 }
 
@@ -57,7 +70,6 @@ impl State {
     /// Has new notices pushed.
     pub(super) fn watch_inbox(&mut self, step: &mut Step<'_>) {
         if let Some(session) = &self.account.sessions.current {
-            self.account.inbox.is_read = false;
             let token = session.token.clone();
             step.effects
                 .push(Effect::WatchInbox(token, self.account.inbox.row.read));
@@ -67,13 +79,51 @@ impl State {
     /// The account plane's socket is up.
     pub(crate) fn account_connected(&mut self, step: &mut Step<'_>) {
         self.watch_inbox(step);
+        self.account.inbox.is_read = false;
         self.account.hurry();
         self.account_work(step);
     }
 
     /// Letters for this device have come, in order.
     pub(crate) fn account_notices(&mut self, notices: Vec<SealedNotice>, step: &mut Step<'_>) {
-        self.account.inbox.is_read = true;
+        self.keep_notices(notices, step);
+        self.account_work(step);
+    }
+
+    /// Reads what lay in the inbox before its socket was up: pushes don't tell where that ends.
+    pub(super) fn read_inbox(&mut self, step: &mut Step<'_>) {
+        let inbox = &mut self.account.inbox;
+        if !inbox.is_read && inbox.reading.is_due(step.now) {
+            inbox.reading.begin();
+            let after = inbox.row.read;
+            let request = ReadInbox { after, limit: PAGE };
+            self.ask_account(AccountThen::InboxRead, request, step);
+        }
+    }
+
+    pub(super) fn inbox_read(
+        &mut self,
+        result: Result<AccountReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match session::reply_of::<ReadInbox>(result) {
+            Ok(InboxPage { notices }) => {
+                self.account.inbox.reading = Retry::default();
+                self.account.inbox.is_read = notices.is_empty();
+                self.keep_notices(notices, step);
+                self.account_work(step);
+            }
+            Err(error) => {
+                self.account
+                    .inbox
+                    .reading
+                    .failed(&error, step.now, step.rng);
+                self.after_account_error(&error, step);
+            }
+        }
+    }
+
+    fn keep_notices(&mut self, notices: Vec<SealedNotice>, step: &mut Step<'_>) {
         let before = self.account.inbox.row.read;
         for SealedNotice { position, bytes } in notices {
             if position <= self.account.inbox.row.read {
@@ -92,7 +142,6 @@ impl State {
             self.account.inbox.deletion.hurry();
             self.account.packages.check.hurry();
         }
-        self.account_work(step);
     }
 
     /// The notice with this number has done its work.

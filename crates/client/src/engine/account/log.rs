@@ -101,11 +101,6 @@ impl AccountLog {
             .is_ok()
     }
 
-    /// What the account's devices told each other so far.
-    pub(crate) const fn map(&self) -> &AccountMap {
-        &self.map
-    }
-
     pub(super) fn is_owed(&self) -> bool {
         !self.is_at_head || !self.owed.is_empty()
     }
@@ -206,6 +201,14 @@ impl AccountLog {
             opening,
             admission: Vec::new(),
         })
+    }
+}
+
+#[cfg(test)]
+impl AccountLog {
+    /// What the account's devices told each other so far.
+    pub(super) fn records(&self) -> impl Iterator<Item = &AccountLogRecord> {
+        self.map.records()
     }
 }
 

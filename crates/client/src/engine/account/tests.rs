@@ -61,7 +61,7 @@ fn assert_sound(device: &Device) {
             "keys are here"
         );
     }
-    let record = device.state.account.log.map().records().filter(
+    let record = device.state.account.log.records().filter(
         |record| matches!(record, AccountLogRecord::DeviceName(name) if name.device == me.device),
     );
     assert_eq!(record.count(), 1);
@@ -445,7 +445,6 @@ fn knows(device: &Device, record: &AccountLogRecord) -> bool {
         .state
         .account
         .log
-        .map()
         .records()
         .any(|known| known == record)
 }
@@ -517,14 +516,11 @@ fn the_account_log_survives_a_fault_at_each_request() {
             device = device.reopen(3);
         }
         assert_sound(&device);
-        let records: Vec<_> = device.state.account.log.map().records().cloned().collect();
+        let records: Vec<_> = device.state.account.log.records().cloned().collect();
         assert!(records.contains(&conversation(1, 1)));
         assert!(records.contains(&conversation(2, 2)));
         let device = device.reopen(4);
-        assert_eq!(
-            records.len(),
-            device.state.account.log.map().records().count()
-        );
+        assert_eq!(records.len(), device.state.account.log.records().count());
     }
 }
 

@@ -254,8 +254,6 @@ impl Device {
             Effect::Slow(number, work) => self.inputs.push_back(Input::Slow(number, work.run())),
             Effect::WatchInbox(session, after) => {
                 self.inbox = Some((session, after));
-                self.inputs
-                    .push_back(Input::Push(Push::Notices(Vec::new())));
             }
             Effect::Watch(token, after) => {
                 let log = token.log_id();

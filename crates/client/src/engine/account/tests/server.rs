@@ -7,8 +7,8 @@ use corncrake_wire::{
     AccountId, AccountReply, AccountRequest, DeviceId, EntryId, ErrorCode, InboxId, LogId,
     OpenReply, OpenRequest, Refusal, SessionToken,
     account::{
-        LogInStarted, LoggedIn, NewDevice, NewPackage, Notice, PackageCount, RenewStarted, Session,
-        SignUpStarted, Vault,
+        Inbox, LogInStarted, LoggedIn, NewDevice, NewPackage, Notice, PackageCount, RenewStarted,
+        Session, SignUpStarted, Vault,
     },
     decide,
     log::{AppendReply, LogEntry},
@@ -74,6 +74,7 @@ impl Server {
         self.devices.get(device.as_ref()?)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each call")]
     pub(super) fn account(
         &mut self,
         now: u64,
@@ -183,6 +184,15 @@ impl Server {
                 let own = own.ok_or(ErrorCode::SessionRequired)?;
                 self.devices.get_mut(&own).unwrap().upload(it.packages);
                 AccountReply::UploadPackages(())
+            }
+            AccountRequest::ReadInbox(it) => {
+                let device = &self.devices[&own.ok_or(ErrorCode::SessionRequired)?];
+                let notices = device
+                    .notices
+                    .iter()
+                    .filter(|notice| notice.position > it.after);
+                let notices = notices.take(1).cloned().collect();
+                AccountReply::ReadInbox(Inbox { notices })
             }
             AccountRequest::DeleteNotices(it) => {
                 let own = own.ok_or(ErrorCode::SessionRequired)?;
