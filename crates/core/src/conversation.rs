@@ -259,3 +259,6 @@ impl Conversation {
             .unwrap_or_else(|| ConversationId::from_bytes([0; 32]))
     }
 }
+
+#[cfg(test)]
+mod tests;
