@@ -7,6 +7,8 @@ mod engine;
 mod error;
 mod event;
 pub mod host;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 pub mod store;
 pub mod transport;
 
@@ -14,8 +16,12 @@ pub use chat::Chat;
 pub use client::{Client, Events};
 pub use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
 pub use corncrake_core::identity::SafetyNumber;
+pub use corncrake_core::seal::local::StoreKey;
 pub use error::{Error, Refusal};
 pub use event::{
     Account, ChatInfo, ChatKind, Connection, Delivery, Device, Event, EventKind, Item, ItemKind,
     Member, Role, Standing,
 };
+pub use host::Timestamp;
+#[cfg(not(target_arch = "wasm32"))]
+pub use store::SqliteStore;

@@ -1,0 +1,229 @@
+//! The native host: an engine on a thread of its own, over SQLite and HTTP.
+
+use core::{cell::RefCell, time::Duration};
+use std::{
+    panic, thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use tokio::{
+    runtime::Builder,
+    sync::oneshot,
+    task::{LocalSet, spawn_blocking},
+    time::sleep,
+};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    client::Client,
+    error::{Error, Refusal},
+    host::{Host, Settings, Timestamp},
+    store::{SqliteStore, StoreError},
+    transport::http::HttpTransport,
+};
+
+/// A computer's own store, network, clock and randomness.
+#[derive(Debug)]
+struct NativeHost {
+    store: SqliteStore,
+    origin: String,
+    transport: HttpTransport,
+    random: RefCell<ChaCha20Rng>,
+    settings: Settings,
+}
+
+impl Host for NativeHost {
+    type Store = SqliteStore;
+    type Transport = HttpTransport;
+    type Random = ChaCha20Rng;
+
+    fn store(&self) -> &SqliteStore {
+        &self.store
+    }
+
+    fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    fn transport(&self) -> &HttpTransport {
+        &self.transport
+    }
+
+    fn random(&self) -> ChaCha20Rng {
+        ChaCha20Rng::from_rng(&mut *self.random.borrow_mut())
+    }
+
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp::default().after(since)
+    }
+
+    async fn sleep_until(&self, until: Timestamp) {
+        loop {
+            let left = until.since(self.now());
+            if left == Duration::ZERO {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
+    async fn run_slow<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match spawn_blocking(work).await {
+            Ok(value) => value,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => panic::resume_unwind(panic),
+                Err(_) => core::future::pending().await,
+            },
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// Natively, a client's engine runs on a thread of its own, which ends with [`Client::close`] or
+/// when the last handle is dropped. The handle works under any async runtime.
+impl Client {
+    /// Makes a new account on `server`, such as `https://chat.example`, with this device as its
+    /// first.
+    ///
+    /// # Errors
+    /// `bad_server_address`, errors of the store, and those of [`Client::create_account`].
+    pub async fn sign_up(
+        server: &str,
+        store: SqliteStore,
+        name: &str,
+        password: &str,
+    ) -> Result<Self, Error> {
+        let client = Self::on_a_thread(server, store).await?;
+        client.create_account(name, password).await?;
+        Ok(client)
+    }
+
+    /// Makes this device one more of an account on `server`; its chats follow by themselves.
+    ///
+    /// # Errors
+    /// `bad_server_address`, errors of the store, and those of [`Client::enter_account`].
+    pub async fn log_in(
+        server: &str,
+        store: SqliteStore,
+        name: &str,
+        password: &str,
+    ) -> Result<Self, Error> {
+        let client = Self::on_a_thread(server, store).await?;
+        client.enter_account(name, password).await?;
+        Ok(client)
+    }
+
+    /// Opens the account that `store` holds; `server` is the one it was made with. This works
+    /// without a network.
+    ///
+    /// # Errors
+    /// `no_account`, `bad_server_address`, errors of the store.
+    pub async fn open(server: &str, store: SqliteStore) -> Result<Self, Error> {
+        let client = Self::on_a_thread(server, store).await?;
+        if client.is_ready().await? {
+            return Ok(client);
+        }
+        client.close().await?;
+        Err(Refusal::NoAccount.into())
+    }
+
+    /// Starts an engine, and waits until it has read its store.
+    async fn on_a_thread(server: &str, store: SqliteStore) -> Result<Self, Error> {
+        let origin = origin(server)?;
+        let server = server.to_owned();
+        let (started, start) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
+        thread::Builder::new()
+            .name("corncrake".to_owned())
+            .spawn(move || drop(ended.send(drive(&server, origin, store, started))))
+            .map_err(|_| StoreError::Unavailable)?;
+        let Ok(client) = start.await else {
+            return Err(failure(end.await));
+        };
+        match client.is_ready().await {
+            Ok(_) => Ok(client),
+            Err(_) => Err(failure(end.await)),
+        }
+    }
+}
+
+/// Runs an engine to its end on this thread.
+fn drive(
+    server: &str,
+    origin: String,
+    store: SqliteStore,
+    started: oneshot::Sender<Client>,
+) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|_| StoreError::Unavailable)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|_| StoreError::Unavailable)?;
+    let random = RefCell::new(ChaCha20Rng::from_seed(*seed));
+    LocalSet::new().block_on(&runtime, async {
+        let transport = HttpTransport::new(server).map_err(|_| Refusal::BadServerAddress)?;
+        let settings = Settings::default();
+        let (client, engine) = Client::start(NativeHost {
+            store,
+            origin,
+            transport,
+            random,
+            settings,
+        });
+        drop(started.send(client));
+        engine.await
+    })
+}
+
+/// Why an engine ended before it answered anything.
+fn failure(end: Result<Result<(), Error>, oneshot::error::RecvError>) -> Error {
+    end.ok().and_then(Result::err).unwrap_or(Error::Closed)
+}
+
+/// The origin of a server's address, in the form that servers know themselves by.
+fn origin(server: &str) -> Result<String, Error> {
+    let url = Url::parse(server).map_err(|_| Refusal::BadServerAddress)?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url.origin().ascii_serialization()),
+        _ => Err(Refusal::BadServerAddress.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_one_form() {
+        for address in [
+            "https://Chat.Example",
+            "https://chat.example:443/",
+            "https://chat.example/x",
+        ] {
+            assert_eq!(origin(address).unwrap(), "https://chat.example");
+        }
+        assert_eq!(
+            origin("http://127.0.0.1:8787").unwrap(),
+            "http://127.0.0.1:8787"
+        );
+        for address in [
+            "",
+            "chat.example",
+            "ftp://chat.example",
+            "https://",
+            "file:///x",
+        ] {
+            assert_eq!(origin(address).unwrap_err().code(), "bad_server_address");
+        }
+    }
+}
