@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// # Errors
 /// The program failed.
 pub fn core() -> Result<()> {
-    run("corncrake-core")
+    run("corncrake-core", "bench")
 }
 
 /// Appends and catch-up.
@@ -22,20 +22,20 @@ pub fn core() -> Result<()> {
 /// # Errors
 /// The program failed.
 pub fn server() -> Result<()> {
-    run("corncrake-server")
+    run("corncrake-server", "throughput")
 }
 
-fn run(package: &str) -> Result<()> {
-    let command = cargo(&[
+fn run(package: &str, program: &str) -> Result<()> {
+    let arguments = [
         "run",
         "--release",
         "--quiet",
         "-p",
         package,
         "--example",
-        "bench",
-    ]);
-    if watch(command, LIMIT)?.success {
+        program,
+    ];
+    if watch(cargo(&arguments), LIMIT)?.success {
         Ok(())
     } else {
         Err("the measurement failed".into())

@@ -13,6 +13,12 @@ use std::{
 pub mod bench;
 pub mod check;
 pub mod command;
+pub mod demo;
+pub mod markers;
+pub mod programs;
+pub mod proxy;
+pub mod session;
+pub mod stored;
 pub mod tidy;
 pub mod wasm;
 pub mod world;

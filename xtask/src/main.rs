@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use xtask::{Result, bench, check, tidy, world};
+use xtask::{Result, bench, check, demo, tidy, world};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Every automation of Corncrake")]
@@ -14,6 +14,12 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Plays the whole product: real server, real clients, and what the server stored beside it.
+    Demo {
+        /// Ends when all is shown; the exit code tells whether every step held.
+        #[arg(long)]
+        check: bool,
+    },
     /// Runs everything that has to hold before a change lands; ends with `N passed, N failed`.
     Test,
     /// Prints medians as a table.
@@ -44,6 +50,7 @@ enum What {
 
 fn run(task: &Task) -> Result<()> {
     match task {
+        Task::Demo { check } => demo::run(*check),
         Task::Test => check::run(),
         Task::Bench { what: What::Core } => bench::core(),
         Task::Bench { what: What::Server } => bench::server(),
