@@ -96,6 +96,19 @@ fn a_forged_generation_moves_no_ratchet() {
 }
 
 #[test]
+fn an_older_copy_of_a_store_notices_what_the_newer_one_sent() {
+    let mut rng = ChaCha20Rng::seed_from_u64(17);
+    let mut members = party(2, &mut rng);
+    let mut copy = members[0].1.clone();
+    let (signer, ann) = &mut members[0];
+    let message = private(&ann.encrypt(b"hello", b"", signer, &mut rng).unwrap());
+    refuses(&mut copy, &message, Error::CopiedState);
+    // Another member cannot make it believe that.
+    let forged = in_the_name_of(&members[1], LeafIndex::new(0), 0, &mut rng);
+    refuses(&mut copy, &forged, Error::Decryption);
+}
+
+#[test]
 fn a_sender_outside_the_tree_is_refused() {
     let mut rng = ChaCha20Rng::seed_from_u64(3);
     let mut members = party(3, &mut rng);
