@@ -42,6 +42,7 @@ impl Conversation {
         if item.kind == EntryKind::Commit {
             self.cursor.newest_commit = item.position;
         }
+        let was_closed = self.facts.closed;
         let entry = match item.inner.map(Entry::decode) {
             None => Err(SkipReason::Envelope),
             Some(Err(_)) => Err(SkipReason::Malformed),
@@ -68,7 +69,11 @@ impl Conversation {
                 Reading::Skipped(SkipReason::Misplaced)
             }
         };
-        self.view.advance(self.facts.log, item.position, item.id);
+        // Those who hold the next log's seed leave at the handover: what comes after it is in
+        // nobody's view.
+        if !was_closed {
+            self.view.advance(self.facts.log, item.position, item.id);
+        }
         reading
     }
 

@@ -1,0 +1,301 @@
+//! Attacks and accidents of joining and coming back (C1–C8).
+
+use corncrake::{Client, Standing};
+use corncrake_core::{conversation::Change, seal::envelope::Seed};
+use corncrake_wire::log::{EntryKind, NewEntry};
+
+use crate::{attacks_groups::Meadow, check::Mood, flows::texts, world::World};
+
+#[test]
+fn c1_both_start_and_the_winner_dies_before_his_notice_is_out() {
+    for seed in 0..20 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        world.settle();
+        let starts = [(&ann, "bob"), (&bob, "ann")].map(|(device, other)| {
+            let call = async move |client: Client| Ok(client.start_chat(&[other]).await?.id());
+            device.begin("start chat", call)
+        });
+        let server = world.server();
+        let logs = server.borrow().logs.len();
+        world.until("the log is founded", || server.borrow().logs.len() > logs);
+        // Whoever won dies now; the other goes on alone for a day.
+        let winner = if seed % 2 == 0 { &ann } else { &bob };
+        winner.crash();
+        world.pass(24 * 3_600_000);
+        winner.start();
+        drop(starts);
+        for (device, other) in [(&ann, "bob"), (&bob, "ann")] {
+            let chat = device.start_chat(&[other]);
+            device.say(chat, &format!("I am {}", device.name()));
+        }
+        world.settle();
+        let chats = [ann.chats(), bob.chats()];
+        assert_eq!((chats[0].len(), chats[1].len()), (1, 1), "seed {seed}");
+        assert_eq!(chats[0][0].id, chats[1][0].id);
+        world.agree(chats[0][0].id, Mood::Honest);
+    }
+}
+
+#[test]
+#[ignore = "jon hears nothing"]
+fn c2_a_copy_of_the_group_in_a_log_of_his_own() {
+    for seed in 0..4 {
+        let mut meadow = Meadow::with_mal_in_charge(seed);
+        let jon = meadow.world.sign_up("jon");
+        let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
+        let copy = Seed::random(meadow.mal.chance.rng());
+        let devices = meadow.mal.claim("jon");
+        meadow
+            .seat
+            .commit_in_a_copy(&mut meadow.mal, copy, Change::add(devices));
+        meadow.world.pass(if seed % 2 == 0 { 120_000 } else { 0 });
+        ann.add(meadow.chat, "jon").unwrap();
+        meadow.world.settle();
+        meadow.heals(&[&ann, &bob, &cem, &jon]);
+    }
+}
+
+#[test]
+fn c3_a_welcome_from_a_removed_member() {
+    let mut meadow = Meadow::with_mal_in_charge(3);
+    let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
+    // Once somebody other than the inviter has spoken, no other Welcome replaces the group.
+    cem.say(meadow.chat, "hello");
+    meadow.world.settle();
+    meadow.seat.read(&meadow.mal);
+    let devices = meadow.mal.claim("bob");
+    // Mal keeps a copy of the group from before he is removed, without Bob in it.
+    let copy = Seed::random(meadow.mal.chance.rng());
+    let account = meadow.mal.account_of("bob");
+    ann.remove(meadow.chat, "mal").unwrap();
+    meadow.world.settle();
+    let change = Change {
+        add: devices,
+        remove: vec![account],
+        ..Change::default()
+    };
+    meadow.seat.commit_in_a_copy(&mut meadow.mal, copy, change);
+    meadow.heals(&[&ann, &bob, &cem]);
+}
+
+#[test]
+fn c4_the_same_notice_three_times_and_a_welcome_that_does_not_count() {
+    let mut meadow = Meadow::with_mal_in_charge(4);
+    let jon = meadow.world.sign_up("jon");
+    let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
+    let devices = meadow.mal.claim("jon");
+    let commit = meadow.seat.make(&mut meadow.mal, Change::add(devices));
+    // Ann commits first, so that Mal's commit does not count; his Welcome lies beside it.
+    ann.rename(meadow.chat, "another epoch").unwrap();
+    let position = meadow.seat.append_with(
+        &mut meadow.mal,
+        &commit.inner,
+        commit.welcome.as_deref(),
+        None,
+        None,
+    );
+    meadow.seat.notify(&mut meadow.mal, &commit, position);
+    meadow.seat.notify(&mut meadow.mal, &commit, position);
+    meadow.world.pass(60_000);
+    assert!(
+        jon.info(meadow.chat)
+            .map_or(true, |info| info.standing != Standing::Member)
+    );
+    // Now one that counts, its notice sent before and after.
+    meadow.seat.read(&meadow.mal);
+    let devices = meadow.mal.claim("jon");
+    let commit = meadow.seat.make(&mut meadow.mal, Change::add(devices));
+    let position = meadow.seat.publish(&mut meadow.mal, &commit);
+    meadow.seat.notify(&mut meadow.mal, &commit, position);
+    meadow.world.pass(60_000);
+    meadow.seat.notify(&mut meadow.mal, &commit, position);
+    meadow.heals(&[&ann, &bob, &cem, &jon]);
+}
+
+#[test]
+fn c5_log_in_while_the_first_device_is_offline_or_a_removal_is_under_way() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, _cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        if seed % 2 == 0 {
+            ann.set_cut(true);
+        } else {
+            ann.begin_remove(chat, "cem");
+            world.pass(seed * 1500);
+        }
+        let second = world.log_in("ann");
+        world.pass(600_000);
+        world.settle();
+        assert_eq!(second.info(chat).unwrap().standing, Standing::Member);
+        assert_eq!(bob.info(chat).unwrap().standing, Standing::Member);
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn c5_log_in_on_an_account_with_ten_dead_devices() {
+    let world = World::new(5);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    world.settle();
+    for _ in 0..9 {
+        let device = world.log_in("ann");
+        world.settle();
+        device.lose();
+    }
+    ann.lose();
+    let last = world.log_in("ann");
+    world.settle();
+    assert_eq!(last.info(chat).unwrap().standing, Standing::Member);
+    last.say(chat, "I am back");
+    world.settle();
+    assert!(texts(&bob, chat).contains(&"I am back".to_owned()));
+    world.agree(chat, Mood::Honest);
+}
+
+#[test]
+fn c6_a_store_from_an_older_backup_sends() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.start_chat(&["bob"]);
+        ann.say(chat, "one");
+        world.settle();
+        let backup = ann.backup();
+        for number in 0..=seed {
+            ann.say(chat, &format!("after the backup {number}"));
+        }
+        world.settle();
+        if seed % 3 == 1 {
+            bob.say(chat, "an answer");
+            world.settle();
+        }
+        ann.restore(backup);
+        ann.say(chat, "from the past");
+        world.settle();
+        assert!(
+            texts(&bob, chat).contains(&"from the past".to_owned()),
+            "seed {seed}"
+        );
+        for number in 0..=seed {
+            assert!(texts(&bob, chat).contains(&format!("after the backup {number}")));
+        }
+        world.agree(chat, Mood::Attacked);
+    }
+}
+
+#[test]
+#[ignore = "the original is shut out for good"]
+fn c6_a_store_copied_to_a_second_machine() {
+    let world = World::new(6);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    ann.say(chat, "one");
+    world.settle();
+    // A copy on a second machine: both speak, and neither is lost.
+    let copy = world.device_over("ann", ann.backup());
+    world.pass(60_000);
+    ann.say(chat, "from the original");
+    world.settle();
+    copy.say(chat, "from the copy");
+    world.pass(24 * 3_600_000);
+    world.settle();
+    for text in ["from the original", "from the copy"] {
+        assert!(texts(&bob, chat).contains(&text.to_owned()), "{text}");
+    }
+    ann.say(chat, "the original again");
+    world.pass(48 * 3_600_000);
+    world.settle();
+    assert!(texts(&bob, chat).contains(&"the original again".to_owned()));
+}
+
+#[test]
+fn c6_a_second_opener_of_the_same_store() {
+    let world = World::new(6);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    ann.say(chat, "one");
+    world.settle();
+    // The first one is shut out, whoever came later goes on.
+    let other = world.device_over("ann", ann.store());
+    world.pass(1000);
+    other.say(chat, "from the second opener");
+    let shut_out = ann.try_say(chat, "from the first opener");
+    assert!(matches!(
+        shut_out.unwrap_err().code(),
+        "store_fenced" | "closed"
+    ));
+    ann.lose();
+    world.settle();
+    assert!(texts(&bob, chat).contains(&"from the second opener".to_owned()));
+}
+
+#[test]
+fn c7_an_old_message_sealed_again() {
+    let mut meadow = Meadow::new(7);
+    let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
+    ann.say(meadow.chat, "once");
+    meadow.world.settle();
+    meadow.seat.read(&meadow.mal);
+    let keys = meadow.seat.seed.log_keys();
+    let log = meadow.seat.log();
+    let newest = meadow.world.server().borrow().logs[&log]
+        .page(0, usize::MAX)
+        .pop()
+        .unwrap();
+    let kind = crate::mal::core_kind(newest.kind);
+    let inner = keys.envelope.open(keys.log, kind, &newest.bytes).unwrap();
+    for _ in 0..2 {
+        let rng = meadow.mal.chance.rng();
+        let again = keys.envelope.seal(keys.log, kind, &inner, rng).unwrap();
+        let entry = NewEntry::new(again);
+        meadow
+            .seat
+            .append_sealed(&meadow.mal, EntryKind::Message, entry, None);
+    }
+    meadow.world.settle();
+    ann.restart();
+    ann.say(meadow.chat, "twice");
+    meadow.heals(&[&ann, &bob, &cem]);
+    for device in [&ann, &bob, &cem] {
+        let once = texts(device, meadow.chat)
+            .into_iter()
+            .filter(|text| text == "once")
+            .count();
+        assert_eq!(once, 1, "{}", device.label());
+    }
+    let rejoined =
+        |item: &corncrake::Item| matches!(item.what, corncrake::ItemKind::Rejoined { .. });
+    assert!(
+        !bob.history(meadow.chat).iter().any(rejoined),
+        "Ann took her store for a copy"
+    );
+}
+
+#[test]
+fn c8_the_package_of_last_resort_serves_twice() {
+    let world = World::new(8);
+    let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+    world.settle();
+    cem.set_cut(true);
+    let claimer = crate::mal::Mal::sign_up(&world, "mal");
+    for _ in 0..6 {
+        claimer.claim("cem");
+    }
+    let one = ann.create_group("one", &["bob", "cem"]);
+    let two = bob.create_group("two", &["ann", "cem"]);
+    ann.say(one, "into one");
+    bob.say(two, "into two");
+    world.pass(60_000);
+    cem.set_cut(false);
+    world.settle();
+    for chat in [one, two] {
+        cem.say(chat, "by last resort");
+        world.settle();
+        assert!(texts(&ann, chat).contains(&"by last resort".to_owned()));
+        world.agree(chat, Mood::Honest);
+    }
+}

@@ -1,0 +1,80 @@
+//! Where a device may die: before and after every batch and every request.
+
+use std::{cell::Cell, future::pending};
+
+use crate::{executor::Executor, trace::Trace};
+
+/// Counts the points at which a device may die, and lets it die at one of them.
+pub(crate) struct Crasher {
+    name: String,
+    executor: Executor,
+    trace: Trace,
+    engine: Cell<Option<u64>>,
+    life: Cell<u64>,
+    passed: Cell<u64>,
+    fatal: Cell<Option<u64>>,
+}
+
+impl Crasher {
+    pub(crate) fn new(name: &str, executor: &Executor, trace: &Trace) -> Self {
+        Self {
+            name: name.to_owned(),
+            executor: executor.clone(),
+            trace: trace.clone(),
+            engine: Cell::new(None),
+            life: Cell::new(0),
+            passed: Cell::new(0),
+            fatal: Cell::new(None),
+        }
+    }
+
+    /// The task that dies.
+    pub(crate) fn set_engine(&self, task: u64) {
+        self.engine.set(Some(task));
+    }
+
+    /// How often the device has died.
+    pub(crate) fn life(&self) -> u64 {
+        self.life.get()
+    }
+
+    /// Whether the engine runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.engine.get().is_some()
+    }
+
+    /// Starts to count; the device dies at point `fatal` (from 0), if it gets there.
+    pub(crate) fn count(&self, fatal: Option<u64>) {
+        self.passed.set(0);
+        self.fatal.set(fatal);
+    }
+
+    /// No point is fatal any more.
+    pub(crate) fn disarm(&self) {
+        self.fatal.set(None);
+    }
+
+    /// How many points were passed since.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.get()
+    }
+
+    /// A point is reached; where it is fatal, this never returns.
+    pub(crate) async fn point(&self, what: &'static str) {
+        let number = self.passed.replace(self.passed.get() + 1);
+        if self.fatal.get() == Some(number) {
+            self.fatal.set(None);
+            self.die(what);
+            pending::<()>().await;
+        }
+    }
+
+    /// Ends the engine where it stands.
+    pub(crate) fn die(&self, what: &str) {
+        if let Some(task) = self.engine.take() {
+            self.life.set(self.life.get() + 1);
+            self.trace.note(&self.name, format!("✝ {what}"));
+            self.executor.cancel(task);
+        }
+    }
+}

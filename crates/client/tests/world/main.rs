@@ -1,0 +1,35 @@
+//! Scenarios of the client in a world of its own: many devices, a memory server, virtual time,
+//! seeded randomness, a network that fails and devices that crash (architecture §5).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and prints its trace"
+)]
+
+mod attacks_groups;
+mod attacks_handover;
+mod attacks_joining;
+mod attacks_server;
+mod basis;
+mod chance;
+mod check;
+mod craft;
+mod crash;
+mod crashes;
+mod device;
+mod duels;
+mod executor;
+mod flows;
+mod host;
+mod link;
+mod mal;
+mod network;
+mod planted;
+mod seeds;
+mod server;
+mod trace;
+mod world;

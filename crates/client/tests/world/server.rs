@@ -1,0 +1,174 @@
+//! The memory server: the real one's rules over maps, one pure function per plane.
+//!
+//! A clone is a second server with the same past: two groups of devices that talk to two clones
+//! are shown different orders.
+
+pub(crate) mod accounts;
+pub(crate) mod logs;
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use corncrake_wire::{
+    AccountId, DeviceId, ErrorCode, InboxId, LogId, NoticeId, OpenReply, OpenRequest, Refusal,
+    account::Notice,
+    opaque::{LogInState, ServerSecret},
+    open::{By, Claim, Claimed, ClaimedPackage, Deposit, LookUp, SignedRecord},
+};
+
+use crate::chance::Chance;
+
+use self::{
+    accounts::{Account, Device, SessionRow},
+    logs::Log,
+};
+
+/// Where the server says it is; sessions are renewed for this origin only.
+pub(crate) const ORIGIN: &str = "http://world.example";
+
+/// All that the server knows.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) instance: [u8; 16],
+    /// Entries in a page: few, so that paging is part of every test.
+    pub(crate) page: usize,
+    pub(crate) plant: Plant,
+    pub(crate) logs: BTreeMap<LogId, Log>,
+    pub(crate) accounts: BTreeMap<AccountId, Account>,
+    pub(crate) devices: BTreeMap<DeviceId, Device>,
+    pub(crate) inboxes: BTreeMap<InboxId, Inbox>,
+    names: BTreeMap<String, AccountId>,
+    sessions: BTreeMap<[u8; 32], SessionRow>,
+    attempts: BTreeMap<[u8; 16], (String, Rc<LogInState>)>,
+    nonces: BTreeMap<[u8; 32], (AccountId, DeviceId)>,
+    secret: Rc<ServerSecret>,
+    chance: Chance,
+}
+
+/// A fault in the append decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plant {
+    /// The decision is as it should be.
+    Nothing,
+    /// `after` is not looked at.
+    IgnoreConflicts,
+    /// Known ids are looked up only once `after` has been found right.
+    LookUpLate,
+}
+
+/// Letters for one device.
+#[derive(Clone, Default)]
+pub(crate) struct Inbox {
+    pub(crate) notices: BTreeMap<u64, Vec<u8>>,
+    newest: u64,
+    seen: BTreeMap<NoticeId, u64>,
+}
+
+impl Inbox {
+    /// What lies in the inbox above `after`.
+    pub(crate) fn above(&self, after: u64) -> Vec<Notice> {
+        let above = self.notices.range(after + 1..);
+        above
+            .map(|(&position, bytes)| Notice {
+                position,
+                bytes: bytes.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Server {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed, "server");
+        Self {
+            instance: chance.bytes(),
+            page: usize::try_from(chance.between(2, 9)).unwrap(),
+            plant: Plant::Nothing,
+            logs: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            nonces: BTreeMap::new(),
+            secret: Rc::new(ServerSecret::new(chance.rng())),
+            chance,
+        }
+    }
+
+    /// Carries out a request of the open plane.
+    pub(crate) fn handle_open(&mut self, request: OpenRequest) -> Result<OpenReply, Refusal> {
+        let reply = match request {
+            OpenRequest::Append(append) => OpenReply::Append(self.append(append)?),
+            OpenRequest::Read(read) => OpenReply::Read(self.read(&read)?),
+            OpenRequest::Beside(beside) => OpenReply::Beside(self.beside(&beside)?),
+            OpenRequest::States(states) => OpenReply::States(self.states(&states)?),
+            OpenRequest::LookUp(look_up) => OpenReply::LookUp(self.look_up(&look_up)?),
+            OpenRequest::Claim(claim) => OpenReply::Claim(self.claim(&claim)?),
+            OpenRequest::Deposit(deposit) => OpenReply::Deposit(self.deposit(deposit)?),
+        };
+        Ok(reply)
+    }
+
+    fn look_up(&self, look_up: &LookUp) -> Result<SignedRecord, ErrorCode> {
+        let account = match &look_up.by {
+            By::Name(name) => self.names.get(name).copied(),
+            By::Id(id) => Some(*id),
+        };
+        let account = account.and_then(|id| self.accounts.get(&id));
+        Ok(account.ok_or(ErrorCode::UnknownAccount)?.record.clone())
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<Claimed, ErrorCode> {
+        if !self.accounts.contains_key(&claim.account) {
+            return Err(ErrorCode::UnknownAccount);
+        }
+        let mut packages = Vec::new();
+        for (&id, device) in self
+            .devices
+            .iter_mut()
+            .filter(|(_, d)| d.account == claim.account)
+        {
+            let one_time = device
+                .packages
+                .iter()
+                .position(|p| p.suite == claim.suite && !p.last_resort);
+            let taken = match one_time {
+                Some(at) => Some(device.packages.remove(at)),
+                None => device
+                    .packages
+                    .iter()
+                    .find(|p| p.suite == claim.suite)
+                    .cloned(),
+            };
+            packages.extend(taken.map(|p| ClaimedPackage {
+                device: id,
+                last_resort: p.last_resort,
+                bytes: p.bytes,
+            }));
+        }
+        Ok(Claimed { packages })
+    }
+
+    fn deposit(&mut self, deposit: Deposit) -> Result<(), ErrorCode> {
+        let length = deposit.notice.len();
+        if length == 0 || length > corncrake_wire::limits::NOTICE {
+            return Err(ErrorCode::TooLarge);
+        }
+        let inbox = self
+            .inboxes
+            .get_mut(&deposit.inbox)
+            .ok_or(ErrorCode::UnknownInbox)?;
+        let id = NoticeId::of(&deposit.notice);
+        if inbox.seen.contains_key(&id) {
+            return Ok(());
+        }
+        if inbox.notices.len() >= corncrake_wire::limits::INBOX {
+            return Err(ErrorCode::InboxFull);
+        }
+        inbox.newest += 1;
+        inbox.seen.insert(id, inbox.newest);
+        inbox.notices.insert(inbox.newest, deposit.notice);
+        Ok(())
+    }
+}

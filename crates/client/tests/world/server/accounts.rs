@@ -1,0 +1,419 @@
+//! The account plane of the memory server.
+
+use corncrake_core::crypto::signature::SignaturePublicKey;
+use corncrake_wire::{
+    AccountId, AccountReply, AccountRequest, DeviceId, ErrorCode, InboxId, Refusal, SessionToken,
+    account::{
+        AddDevice, CountPackages, DeviceHoldings, Holdings, Inbox, LogInFinish, LogInStart,
+        LogInStarted, LoggedIn, NewDevice, NewPackage, PackageCount, Renew, RenewStart,
+        RenewStarted, Session, SignUpFinish, SignUpStart, SignUpStarted, Vault,
+    },
+    limits,
+    opaque::{check_log_in, check_record},
+    open::SignedRecord,
+    session::{RENEWAL_LABEL, renewal_content},
+};
+
+use super::{ORIGIN, Server};
+
+/// An account's row.
+#[derive(Clone)]
+pub(crate) struct Account {
+    pub(crate) name: String,
+    pub(crate) record: SignedRecord,
+    pub(crate) vault: Vault,
+    opaque: Vec<u8>,
+}
+
+/// A device's row.
+#[derive(Clone)]
+pub(crate) struct Device {
+    pub(crate) account: AccountId,
+    pub(crate) inbox: InboxId,
+    pub(crate) packages: Vec<NewPackage>,
+    key: [u8; 32],
+}
+
+/// A session's row.
+#[derive(Clone, Copy)]
+pub(crate) struct SessionRow {
+    account: AccountId,
+    device: Option<DeviceId>,
+    /// Seconds since 1970.
+    expires: u64,
+}
+
+impl Server {
+    /// Carries out a request of the account plane; `now` in seconds since 1970.
+    pub(crate) fn handle_account(
+        &mut self,
+        now: u64,
+        session: Option<&SessionToken>,
+        request: AccountRequest,
+    ) -> Result<AccountReply, Refusal> {
+        type Q = AccountRequest;
+        type A = AccountReply;
+        let reply = match request {
+            Q::SignUpStart(request) => A::SignUpStart(self.sign_up_start(&request)?),
+            Q::SignUpFinish(request) => A::SignUpFinish(self.sign_up_finish(now, request)?),
+            Q::LogInStart(request) => A::LogInStart(self.log_in_start(&request)?),
+            Q::LogInFinish(request) => A::LogInFinish(self.log_in_finish(now, &request)?),
+            Q::RenewStart(request) => A::RenewStart(self.renew_start(&request)),
+            Q::Renew(request) => A::Renew(self.renew(now, &request)?),
+            request => self.handle_own(now, self.session(now, session)?, session, request)?,
+        };
+        Ok(reply)
+    }
+
+    fn handle_own(
+        &mut self,
+        now: u64,
+        row: SessionRow,
+        token: Option<&SessionToken>,
+        request: AccountRequest,
+    ) -> Result<AccountReply, ErrorCode> {
+        type Q = AccountRequest;
+        type A = AccountReply;
+        let device = row.device.ok_or(ErrorCode::DeviceRequired);
+        let reply = match request {
+            Q::AddDevice(request) => A::AddDevice(self.add_device(now, row.account, request)?),
+            Q::GetVault(_) => A::GetVault(self.account(row.account)?.vault.clone()),
+            Q::ReplaceVault(request) => {
+                let account = self.account(row.account)?;
+                let next = account.vault.version + 1;
+                if request.vault != account.vault && request.vault.version != next {
+                    return Err(ErrorCode::VersionConflict);
+                }
+                account.vault = request.vault;
+                A::ReplaceVault(())
+            }
+            Q::ReplaceRecord(request) => {
+                A::ReplaceRecord(self.replace_record(row.account, request.record)?)
+            }
+            Q::UploadPackages(request) => {
+                A::UploadPackages(self.upload_packages(device?, request.packages)?)
+            }
+            Q::CountPackages(request) => A::CountPackages(self.count_packages(device?, request)?),
+            Q::ReadInbox(request) => {
+                let inbox = self.device_inbox(device?)?;
+                let mut notices = inbox.above(request.after);
+                notices.truncate(usize::try_from(request.limit.clamp(1, 8)).unwrap());
+                A::ReadInbox(Inbox { notices })
+            }
+            Q::DeleteNotices(request) => {
+                let inbox = self.device_inbox(device?)?;
+                inbox.notices = inbox.notices.split_off(&(request.up_to + 1));
+                A::DeleteNotices(())
+            }
+            Q::WhatYouHold(_) => A::WhatYouHold(self.holdings(row.account)?),
+            Q::LogOut(_) => {
+                self.sessions
+                    .remove(&token.ok_or(ErrorCode::SessionRequired)?.digest());
+                A::LogOut(())
+            }
+            _ => return Err(ErrorCode::UnknownRoute),
+        };
+        Ok(reply)
+    }
+
+    /// The device and its inbox behind a session, for the account plane's socket.
+    pub(crate) fn session_device(&self, now: u64, token: &SessionToken) -> Option<DeviceId> {
+        self.session(now, Some(token)).ok()?.device
+    }
+
+    fn session(&self, now: u64, token: Option<&SessionToken>) -> Result<SessionRow, ErrorCode> {
+        let row = token.and_then(|token| self.sessions.get(&token.digest()));
+        let row = *row.ok_or(ErrorCode::SessionRequired)?;
+        if row.expires <= now {
+            Err(ErrorCode::SessionExpired)
+        } else {
+            Ok(row)
+        }
+    }
+
+    fn account(&mut self, id: AccountId) -> Result<&mut Account, ErrorCode> {
+        self.accounts.get_mut(&id).ok_or(ErrorCode::UnknownAccount)
+    }
+
+    fn device_inbox(&mut self, device: DeviceId) -> Result<&mut super::Inbox, ErrorCode> {
+        let device = self.devices.get(&device).ok_or(ErrorCode::UnknownDevice)?;
+        self.inboxes
+            .get_mut(&device.inbox)
+            .ok_or(ErrorCode::UnknownInbox)
+    }
+
+    fn begin_session(&mut self, now: u64, account: AccountId, device: Option<DeviceId>) -> Session {
+        let token = SessionToken::new(self.chance.bytes());
+        let life = if device.is_some() {
+            limits::SESSION
+        } else {
+            600
+        };
+        let expires = now + life;
+        self.sessions.insert(
+            token.digest(),
+            SessionRow {
+                account,
+                device,
+                expires,
+            },
+        );
+        Session { token, expires }
+    }
+
+    fn sign_up_start(&self, request: &SignUpStart) -> Result<SignUpStarted, ErrorCode> {
+        self.check_name(&request.name)?;
+        let opaque = self
+            .secret
+            .registration_reply(&request.name, &request.opaque);
+        Ok(SignUpStarted {
+            opaque: opaque.map_err(|_| ErrorCode::Malformed)?,
+        })
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), ErrorCode> {
+        if !limits::is_username(name) {
+            Err(ErrorCode::InvalidName)
+        } else if self.names.contains_key(name) {
+            Err(ErrorCode::UsernameTaken)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn sign_up_finish(&mut self, now: u64, request: SignUpFinish) -> Result<Session, ErrorCode> {
+        self.check_name(&request.name)?;
+        check_record(&request.opaque).map_err(|_| ErrorCode::Malformed)?;
+        if request.record.version != 1 {
+            return Err(ErrorCode::VersionConflict);
+        }
+        if self.accounts.contains_key(&request.account) {
+            return Err(ErrorCode::IdTaken);
+        }
+        self.insert_device(request.account, &request.device, request.packages)?;
+        self.names.insert(request.name.clone(), request.account);
+        let account = Account {
+            name: request.name,
+            record: request.record,
+            vault: Vault {
+                version: 1,
+                bytes: request.vault,
+            },
+            opaque: request.opaque,
+        };
+        self.accounts.insert(request.account, account);
+        Ok(self.begin_session(now, request.account, Some(request.device.id)))
+    }
+
+    fn log_in_start(&mut self, request: &LogInStart) -> Result<LogInStarted, ErrorCode> {
+        let account = self
+            .names
+            .get(&request.name)
+            .and_then(|id| self.accounts.get(id));
+        let record = account.map(|account| account.opaque.clone());
+        let (opaque, state) = self
+            .secret
+            .log_in_reply(
+                &request.name,
+                record.as_deref(),
+                &request.opaque,
+                self.chance.rng(),
+            )
+            .map_err(|_| ErrorCode::Malformed)?;
+        let attempt = self.chance.bytes();
+        self.attempts
+            .insert(attempt, (request.name.clone(), state.into()));
+        Ok(LogInStarted { attempt, opaque })
+    }
+
+    fn log_in_finish(&mut self, now: u64, request: &LogInFinish) -> Result<LoggedIn, ErrorCode> {
+        let (name, state) = self
+            .attempts
+            .remove(&request.attempt)
+            .ok_or(ErrorCode::LogInFailed)?;
+        check_log_in(&state, &request.opaque).map_err(|_| ErrorCode::LogInFailed)?;
+        let id = *self.names.get(&name).ok_or(ErrorCode::LogInFailed)?;
+        let session = self.begin_session(now, id, None);
+        let account = self.account(id)?;
+        Ok(LoggedIn {
+            session,
+            account: id,
+            vault: account.vault.clone(),
+            record: account.record.clone(),
+        })
+    }
+
+    fn add_device(
+        &mut self,
+        now: u64,
+        account: AccountId,
+        request: AddDevice,
+    ) -> Result<Session, ErrorCode> {
+        let confirms = self
+            .devices
+            .get(&request.device.id)
+            .is_some_and(|d| d.account == account && d.key == request.device.key);
+        if !confirms {
+            let devices = self
+                .devices
+                .values()
+                .filter(|d| d.account == account)
+                .count();
+            if devices >= limits::DEVICES && request.drop.is_none() {
+                return Err(ErrorCode::TooManyDevices);
+            }
+        }
+        self.check_next_record(account, &request.record)?;
+        if confirms {
+            self.upload_packages(request.device.id, request.packages)?;
+        } else {
+            self.insert_device(account, &request.device, request.packages)?;
+            if let Some(dropped) = request.drop.and_then(|drop| self.devices.remove(&drop)) {
+                self.inboxes.remove(&dropped.inbox);
+                self.sessions.retain(|_, row| row.device != request.drop);
+            }
+        }
+        self.replace_record(account, request.record)?;
+        Ok(self.begin_session(now, account, Some(request.device.id)))
+    }
+
+    fn insert_device(
+        &mut self,
+        account: AccountId,
+        device: &NewDevice,
+        packages: Vec<NewPackage>,
+    ) -> Result<(), ErrorCode> {
+        if self.devices.contains_key(&device.id) || self.inboxes.contains_key(&device.inbox) {
+            return Err(ErrorCode::IdTaken);
+        }
+        self.inboxes.insert(device.inbox, super::Inbox::default());
+        let row = Device {
+            account,
+            inbox: device.inbox,
+            packages: Vec::new(),
+            key: device.key,
+        };
+        self.devices.insert(device.id, row);
+        self.upload_packages(device.id, packages)
+    }
+
+    fn check_next_record(
+        &mut self,
+        account: AccountId,
+        record: &SignedRecord,
+    ) -> Result<(), ErrorCode> {
+        let account = self.account(account)?;
+        if *record != account.record && record.version != account.record.version + 1 {
+            return Err(ErrorCode::VersionConflict);
+        }
+        Ok(())
+    }
+
+    fn replace_record(
+        &mut self,
+        account: AccountId,
+        record: SignedRecord,
+    ) -> Result<(), ErrorCode> {
+        self.check_next_record(account, &record)?;
+        self.account(account)?.record = record;
+        Ok(())
+    }
+
+    fn upload_packages(
+        &mut self,
+        device: DeviceId,
+        packages: Vec<NewPackage>,
+    ) -> Result<(), ErrorCode> {
+        let device = self
+            .devices
+            .get_mut(&device)
+            .ok_or(ErrorCode::UnknownDevice)?;
+        let mut held = device.packages.clone();
+        for package in packages {
+            if package.bytes.len() > limits::KEY_PACKAGE {
+                return Err(ErrorCode::TooLarge);
+            }
+            if held.contains(&package) {
+                continue;
+            }
+            if package.last_resort {
+                held.retain(|other| !other.last_resort || other.suite != package.suite);
+            }
+            held.push(package);
+        }
+        if held.iter().filter(|package| !package.last_resort).count() > limits::KEY_PACKAGES {
+            return Err(ErrorCode::TooManyPackages);
+        }
+        device.packages = held;
+        Ok(())
+    }
+
+    fn count_packages(
+        &self,
+        device: DeviceId,
+        request: CountPackages,
+    ) -> Result<PackageCount, ErrorCode> {
+        let device = self.devices.get(&device).ok_or(ErrorCode::UnknownDevice)?;
+        let of_suite = device
+            .packages
+            .iter()
+            .filter(|package| package.suite == request.suite);
+        let (last_resort, one_time): (Vec<_>, Vec<_>) =
+            of_suite.partition(|package| package.last_resort);
+        Ok(PackageCount {
+            one_time: u32::try_from(one_time.len()).unwrap(),
+            last_resort: !last_resort.is_empty(),
+        })
+    }
+
+    fn renew_start(&mut self, request: &RenewStart) -> RenewStarted {
+        let nonce = self.chance.bytes();
+        self.nonces.insert(nonce, (request.account, request.device));
+        RenewStarted { nonce }
+    }
+
+    fn renew(&mut self, now: u64, request: &Renew) -> Result<Session, ErrorCode> {
+        let (account, id) = self
+            .nonces
+            .remove(&request.nonce)
+            .ok_or(ErrorCode::LogInFailed)?;
+        let device = self.devices.get(&id).ok_or(ErrorCode::LogInFailed)?;
+        if (account, id) != (request.account, request.device) || device.account != account {
+            return Err(ErrorCode::LogInFailed);
+        }
+        let content = renewal_content(ORIGIN, &account, &id, &request.nonce);
+        SignaturePublicKey::from_bytes(device.key)
+            .verify_with_label(RENEWAL_LABEL, &content, &request.signature)
+            .map_err(|_| ErrorCode::LogInFailed)?;
+        Ok(self.begin_session(now, account, Some(id)))
+    }
+
+    fn holdings(&mut self, id: AccountId) -> Result<Holdings, ErrorCode> {
+        let devices = self
+            .devices
+            .iter()
+            .filter(|(_, device)| device.account == id);
+        let devices = devices
+            .map(|(&name, device)| DeviceHoldings {
+                device: name,
+                added_day: 0,
+                packages: u32::try_from(device.packages.len()).unwrap(),
+                notices: u32::try_from(self.inboxes[&device.inbox].notices.len()).unwrap(),
+            })
+            .collect();
+        let sessions = self
+            .sessions
+            .values()
+            .filter(|row| row.account == id)
+            .count();
+        let account = self.account(id)?;
+        Ok(Holdings {
+            name: account.name.clone(),
+            signed_up_day: 0,
+            record: (account.record.version, account.record.bytes.len() as u64),
+            vault: (account.vault.version, account.vault.bytes.len() as u64),
+            devices,
+            sessions: u32::try_from(sessions).unwrap(),
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Logs of the memory server.
+
+use std::collections::BTreeMap;
+
+use corncrake_wire::{
+    Decision, EntryId, ErrorCode, LogId, decide,
+    log::{
+        Append, AppendReply, Beside, EntryKind, LogEntry, NewEntry, Part, Read, ReadReply, Sealed,
+        States, StatesReply,
+    },
+};
+
+use super::{Plant, Server};
+
+/// One log.
+#[derive(Clone)]
+pub(crate) struct Log {
+    pub(crate) opening: Vec<u8>,
+    pub(crate) entries: Vec<(EntryKind, NewEntry)>,
+    pub(crate) ids: BTreeMap<EntryId, u64>,
+    pub(crate) newest_commit: u64,
+}
+
+impl Log {
+    pub(crate) fn head(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// At most `limit` entries above `after`.
+    pub(crate) fn page(&self, after: u64, limit: usize) -> Vec<LogEntry> {
+        let numbered = self
+            .entries
+            .iter()
+            .zip(1..)
+            .skip(usize::try_from(after).unwrap());
+        let page = numbered
+            .take(limit)
+            .map(|((kind, entry), position)| LogEntry {
+                position,
+                kind: *kind,
+                bytes: entry.bytes.clone(),
+                has_welcome: entry.welcome.is_some(),
+                has_state: entry.state.is_some(),
+            });
+        page.collect()
+    }
+}
+
+impl Server {
+    pub(crate) fn append(&mut self, append: Append) -> Result<AppendReply, ErrorCode> {
+        let ids = append.check()?;
+        let name = append.token.log_id();
+        let log = self.logs.get(&name);
+        let (head, newest_commit) = log.map_or((0, 0), |log| (log.head(), log.newest_commit));
+        let known: Vec<_> = ids
+            .iter()
+            .map(|id| log.and_then(|log| log.ids.get(id)).copied())
+            .collect();
+        let mut decision = decide(head, newest_commit, &known, append.kind, append.after);
+        match self.plant {
+            Plant::IgnoreConflicts if decision == Decision::Conflict => {
+                decision = Decision::Place { first: head + 1 };
+            }
+            Plant::LookUpLate if append.after != newest_commit => decision = Decision::Conflict,
+            _ => {}
+        }
+        match decision {
+            Decision::Stored(positions) => Ok(AppendReply::Stored { positions, head }),
+            Decision::Refuse(code) => Err(code),
+            Decision::Conflict => {
+                let page = self.page;
+                let missing = log
+                    .map(|log| log.page(append.after, page))
+                    .unwrap_or_default();
+                Ok(AppendReply::Conflict {
+                    newest_commit,
+                    head,
+                    missing,
+                })
+            }
+            Decision::Place { first } => {
+                if log.is_none() && append.opening.is_none() {
+                    return Err(ErrorCode::OpeningMissing);
+                }
+                let positions: Vec<u64> = (first..).take(ids.len()).collect();
+                let head = self.place(name, append, &ids);
+                Ok(AppendReply::Stored { positions, head })
+            }
+        }
+    }
+
+    /// Puts the entries at the end of the log; gives its new head.
+    fn place(&mut self, name: LogId, append: Append, ids: &[EntryId]) -> u64 {
+        let log = self.logs.entry(name).or_insert_with(|| Log {
+            opening: append.opening.unwrap_or_default(),
+            entries: Vec::new(),
+            ids: BTreeMap::new(),
+            newest_commit: 0,
+        });
+        for (entry, id) in append.entries.into_iter().zip(ids) {
+            log.entries.push((append.kind, entry));
+            log.ids.insert(*id, log.entries.len() as u64);
+        }
+        if append.kind == EntryKind::Commit {
+            log.newest_commit = log.head();
+        }
+        log.head()
+    }
+
+    pub(crate) fn read(&self, read: &Read) -> Result<ReadReply, ErrorCode> {
+        let log = self
+            .logs
+            .get(&read.token.log_id())
+            .ok_or(ErrorCode::LogNotFound)?;
+        let limit = self.page.min(usize::try_from(read.limit).unwrap()).max(1);
+        Ok(ReadReply {
+            entries: log.page(read.after, limit),
+            head: log.head(),
+        })
+    }
+
+    pub(crate) fn beside(&self, beside: &Beside) -> Result<Sealed, ErrorCode> {
+        let log = self
+            .logs
+            .get(&beside.token.log_id())
+            .ok_or(ErrorCode::LogNotFound)?;
+        let bytes = if beside.position == 0 {
+            (beside.part == Part::State).then(|| log.opening.clone())
+        } else {
+            let at = usize::try_from(beside.position - 1).unwrap();
+            log.entries
+                .get(at)
+                .and_then(|(_, entry)| match beside.part {
+                    Part::Welcome => entry.welcome.clone(),
+                    Part::State => entry.state.clone(),
+                })
+        };
+        Ok(Sealed {
+            bytes: bytes.ok_or(ErrorCode::NotFound)?,
+        })
+    }
+
+    pub(crate) fn states(&self, states: &States) -> Result<StatesReply, ErrorCode> {
+        let log = self
+            .logs
+            .get(&states.token.log_id())
+            .ok_or(ErrorCode::LogNotFound)?;
+        let numbered = log.entries.iter().zip(1u64..);
+        let mut positions: Vec<u64> = numbered
+            .filter(|((_, entry), position)| entry.state.is_some() && *position <= states.at_most)
+            .map(|(_, position)| position)
+            .collect();
+        positions.reverse();
+        positions.push(0);
+        Ok(StatesReply { positions })
+    }
+}
