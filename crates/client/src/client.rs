@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use corncrake_core::{id::ConversationId, identity::SafetyNumber};
+use corncrake_core::{
+    id::{AccountId, ConversationId},
+    identity::SafetyNumber,
+};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use zeroize::Zeroizing;
 
@@ -103,6 +106,14 @@ impl Client {
         let name = name.to_owned();
         self.ask(|reply| Command::SafetyNumber { name, reply })
             .await
+    }
+
+    /// The username that this device saw last of an account; of people who left a chat too.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn name_of(&self, account: AccountId) -> Result<Option<String>, Error> {
+        self.ask(|reply| Command::NameOf { account, reply }).await
     }
 
     /// All chats that this device knows, hidden ones too.

@@ -1,6 +1,6 @@
 //! What a handle asks of the engine.
 
-use corncrake_core::id::{ConversationId, MessageId};
+use corncrake_core::id::{AccountId, ConversationId, MessageId};
 use corncrake_core::identity::SafetyNumber;
 use zeroize::Zeroizing;
 
@@ -32,6 +32,11 @@ pub(crate) enum Command {
     SafetyNumber {
         name: String,
         reply: Reply<SafetyNumber>,
+    },
+    /// The username that was seen last of an account.
+    NameOf {
+        account: AccountId,
+        reply: Reply<Option<String>>,
     },
     /// All chats.
     Chats(Reply<Vec<ChatInfo>>),

@@ -210,7 +210,9 @@ impl Chat {
     pub(crate) fn forget(&mut self, phase: Phase, step: &mut Step<'_>) {
         let id = *self.row.id.as_bytes();
         self.row.phase = phase;
-        self.conversation = None;
+        if let Some(conversation) = self.conversation.take() {
+            self.row.title.clone_from(&conversation.context().title);
+        }
         step.delete_all(Table::Parts, &id);
         self.drop_flight(step);
         self.forget_own(step);

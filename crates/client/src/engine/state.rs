@@ -142,6 +142,7 @@ impl State {
                 step.answer(reply, Ok(()));
                 step.effects.push(Effect::Stop);
             }
+            Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
             Command::StartChat { names, reply } => self.start_chat(names, reply, step),
             Command::CreateGroup {

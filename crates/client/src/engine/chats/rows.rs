@@ -20,6 +20,8 @@ pub(crate) struct ChatRow {
     pub(crate) kind: ChatKind,
     /// The other account of a direct chat, once it is known.
     pub(crate) peer: Option<AccountId>,
+    /// The title that this device saw last, kept when it is out.
+    pub(crate) title: String,
     /// Which of the two people's possible chats a direct chat is.
     pub(crate) n: u64,
     pub(crate) phase: Phase,
@@ -56,6 +58,7 @@ impl ChatRow {
             id,
             kind,
             peer: None,
+            title: String::new(),
             n: 0,
             phase: Phase::Inside,
             seed,

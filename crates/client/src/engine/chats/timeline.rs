@@ -64,7 +64,7 @@ impl State {
             ChatKind::Direct => peer.unwrap_or_default(),
             ChatKind::Group => context
                 .map(|context| context.title.clone())
-                .unwrap_or_default(),
+                .unwrap_or_else(|| chat.row.title.clone()),
         };
         ChatInfo {
             id: chat.row.id,
@@ -78,7 +78,8 @@ impl State {
         }
     }
 
-    fn name_of(&self, account: &corncrake_core::id::AccountId) -> Option<String> {
+    /// The username that this device saw last of an account.
+    pub(crate) fn name_of(&self, account: &corncrake_core::id::AccountId) -> Option<String> {
         let own = self.account.me().filter(|me| me.account == *account);
         own.map(|me| me.username.clone()).or_else(|| {
             self.account
