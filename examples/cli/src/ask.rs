@@ -225,7 +225,7 @@ async fn history(
 ) -> Result<Answer, Failure> {
     let chat = reach::find(client, chat).await?;
     let items = chat.history(before, limit).await?;
-    let names = Names::of(client).await?;
+    let names = Names::of(client, &items).await?;
     let list: Vec<_> = items
         .iter()
         .map(|item| show::item_json(item, &names))

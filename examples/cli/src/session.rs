@@ -92,7 +92,7 @@ async fn write_events(client: Client) {
 /// The names that an event's line needs.
 pub(crate) async fn names_for(client: &Client, event: &Event) -> Names {
     match &event.what {
-        EventKind::Item { .. } => Names::of(client).await.unwrap_or_default(),
+        EventKind::Item { item, .. } => Names::of(client, [item]).await.unwrap_or_default(),
         _ => Names::default(),
     }
 }

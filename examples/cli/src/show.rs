@@ -32,33 +32,25 @@ impl Answer {
     }
 }
 
-/// The usernames that this device knows.
+/// The usernames of those who appear in items.
 #[derive(Debug, Default)]
 pub(crate) struct Names(BTreeMap<AccountId, String>);
 
 impl Names {
-    /// The names of everybody in the chats of this device.
-    pub(crate) async fn of(client: &Client) -> Result<Self, Failure> {
-        let mut names = Self::default();
-        let me = client.account().await?;
-        names.0.insert(me.id, me.username);
-        client
-            .chats()
-            .await?
-            .iter()
-            .for_each(|chat| names.learn(chat));
-        Ok(names)
-    }
-
-    /// Adds the names of a chat's members.
-    pub(crate) fn learn(&mut self, chat: &ChatInfo) {
-        let named = chat.members.iter().filter_map(|member| {
-            member
-                .name
-                .as_ref()
-                .map(|name| (member.account, name.clone()))
-        });
-        self.0.extend(named);
+    /// The names of everybody in these items.
+    pub(crate) async fn of(
+        client: &Client,
+        items: impl IntoIterator<Item = &Item>,
+    ) -> Result<Self, Failure> {
+        let mut names = BTreeMap::new();
+        for account in items.into_iter().flat_map(people) {
+            if !names.contains_key(&account)
+                && let Some(name) = client.name_of(account).await?
+            {
+                names.insert(account, name);
+            }
+        }
+        Ok(Self(names))
     }
 
     fn get(&self, account: &AccountId) -> String {
@@ -72,6 +64,24 @@ impl Names {
             .map(|account| self.get(account))
             .collect::<Vec<_>>()
             .join(", ")
+    }
+}
+
+/// Whose accounts an item names.
+fn people(item: &Item) -> Vec<AccountId> {
+    match &item.what {
+        ItemKind::Message { sender, .. }
+        | ItemKind::UnknownKind { sender, .. }
+        | ItemKind::ViewDiffers { sender } => vec![*sender],
+        ItemKind::Unreadable { sender, .. } => sender.iter().copied().collect(),
+        ItemKind::Added { by, who } | ItemKind::Removed { by, who } => {
+            who.iter().chain([by]).copied().collect()
+        }
+        ItemKind::Rejoined { who } | ItemKind::Left { who } => vec![*who],
+        ItemKind::Renamed { by, .. }
+        | ItemKind::RolesChanged { by }
+        | ItemKind::LockedOut { by } => vec![*by],
+        _ => Vec::new(),
     }
 }
 
