@@ -255,6 +255,12 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
             return;
         };
+        if !conversation.has_account(me.account) {
+            // It was removed before the group went on: there is nothing to be let into.
+            self.all_intents_failed(chat, step);
+            chat.forget(Phase::Removed, step);
+            return chat.save(step);
+        }
         let (inner, key) = conversation.knock(&me.seat(), step.rng);
         chat.row.knock = Some(Pending(key.expose().expose().to_vec()));
         let wait = KNOCK_WAIT.saturating_mul(1 << chat.session.tries.min(11));

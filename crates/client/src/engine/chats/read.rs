@@ -223,7 +223,10 @@ impl State {
         else {
             return;
         };
-        chat.session.tries = 0;
+        // A knock that stands in the log is not an answered one.
+        if chat.row.phase != Phase::Waiting {
+            chat.session.tries = 0;
+        }
         if let Some(intent) = entry.intent {
             self.intent_done(chat, intent, step);
         }
