@@ -22,6 +22,7 @@ use crate::crypto::{Digest, Suite};
 
 mod forged;
 mod joined;
+mod lives;
 mod measured;
 mod mutated;
 

@@ -2,7 +2,7 @@
 
 use super::super::super::commit::Commit;
 use super::super::super::extension::{Extension, RequiredCapabilities};
-use super::super::super::framing::{Content, Sender};
+use super::super::super::framing::Content;
 use super::super::super::leaf_node::LeafNodeSource;
 use super::super::super::proposal::{ProposalOrRef, ProposalType, ReInit};
 use super::super::super::psk::{PreSharedKeyId, PskSource, ResumptionUsage};
@@ -10,7 +10,10 @@ use super::*;
 use crate::crypto::hpke::HpkePublicKey;
 
 /// A self-update of leaf 1, changed and signed again.
-fn forge(members: &Members, change: impl FnOnce(&mut Commit)) -> Result<StagedPublic, Error> {
+pub(super) fn forge(
+    members: &Members,
+    change: impl FnOnce(&mut Commit),
+) -> Result<StagedPublic, Error> {
     let forger = members.at(1);
     let (staged, _) = forger
         .commit(Vec::new(), Path::With, &mut members.rng.clone())
@@ -51,7 +54,7 @@ fn forge_external(
     members.at(0).stage(&message)
 }
 
-fn sign(message: &mut PublicMessage, group: &PublicGroup, signer: &SignatureKey) {
+pub(super) fn sign(message: &mut PublicMessage, group: &PublicGroup, signer: &SignatureKey) {
     let content = &message.content;
     message.auth.signature = content.sign(WireFormat::PublicMessage, group.context(), signer);
 }
@@ -61,7 +64,7 @@ fn external_init(rng: &mut ChaCha20Rng) -> Proposal {
     Proposal::ExternalInit { kem_output }
 }
 
-fn inline(proposal: Proposal) -> ProposalOrRef {
+pub(super) fn inline(proposal: Proposal) -> ProposalOrRef {
     ProposalOrRef::Proposal(proposal)
 }
 
@@ -76,7 +79,7 @@ fn psk(source: PskSource, nonce: usize) -> Proposal {
     })
 }
 
-fn requiring(extension: u16) -> Proposal {
+pub(super) fn requiring(extension: u16) -> Proposal {
     let required = RequiredCapabilities {
         extensions: vec![ExtensionType(extension)],
         ..RequiredCapabilities::default()
@@ -530,134 +533,4 @@ fn invalid_external_commits_are_refused() {
         commit.path.as_mut().unwrap().leaf_node.encryption_key = old;
     });
     assert_eq!(forged.unwrap_err(), Error::InvalidLeafNode);
-}
-
-#[test]
-fn senders_groups_and_epochs_are_told_apart() {
-    let mut members = Members::full(5, 7);
-    let gone = LeafIndex::new(2);
-    let rng = &mut members.rng.clone();
-    let (staged, _) = members.at(2).commit(Vec::new(), Path::With, rng).unwrap();
-    let message = transmit(&staged);
-    let former = members.at(2).signer.clone();
-    members.change(LeafIndex::new(0), &[gone], 0, Path::With);
-    assert_eq!(
-        members.at(0).stage(&message).unwrap_err(),
-        Error::WrongEpoch
-    );
-
-    // A former member speaks in the new epoch, from an empty place and then from a taken one.
-    let mut late = message;
-    late.content.epoch += 1;
-    sign(&mut late, &members.at(0).group, &former);
-    assert_eq!(
-        members.at(0).stage(&late).unwrap_err(),
-        Error::InvalidSender
-    );
-    members.change(LeafIndex::new(0), &[], 1, Path::With);
-    assert!(members.list.contains_key(&gone), "the place is taken again");
-    late.content.epoch += 1;
-    sign(&mut late, &members.at(0).group, &former);
-    assert_eq!(
-        members.at(0).stage(&late).unwrap_err(),
-        Error::InvalidSignature
-    );
-
-    for sender in [
-        Sender::External(0),
-        Sender::NewMemberProposal,
-        Sender::Member(LeafIndex::new(9)),
-        Sender::Member(LeafIndex::new(u32::MAX)),
-    ] {
-        let mut forged = late.clone();
-        forged.content.sender = sender;
-        assert_eq!(
-            members.at(0).stage(&forged).unwrap_err(),
-            Error::InvalidSender
-        );
-    }
-    let mut elsewhere = late;
-    elsewhere.content.group_id = b"other".to_vec();
-    assert_eq!(
-        members.at(0).stage(&elsewhere).unwrap_err(),
-        Error::WrongGroup
-    );
-}
-
-#[test]
-fn what_a_removal_cuts_off_stays_gone_when_the_tree_grows_again() {
-    // Leaves 0 to 5; the right half holds 4 and 5.
-    let mut members = Members::full(6, 8);
-    let by = LeafIndex::new(0);
-    members.change(by, &[LeafIndex::new(4), LeafIndex::new(5)], 1, Path::With);
-    assert!(members.list.contains_key(&LeafIndex::new(4)));
-    let tree = members.at(0).group.tree().clone();
-    assert_eq!(tree.size().leaves(), 8);
-    assert_eq!(tree.leaf(LeafIndex::new(5)), None);
-    // The newcomer's place in the right half comes back, nothing beside it.
-    let place = members.join_external(Some(LeafIndex::new(4)));
-    assert_eq!(place, LeafIndex::new(4));
-    let tree = members.at(0).group.tree();
-    assert_eq!(tree.leaves().count(), 5);
-    for node in [9, 11, 13] {
-        assert_eq!(tree.parent(NodeIndex::new(node)), None);
-    }
-}
-
-#[test]
-fn a_member_may_come_back_in_the_commit_that_removes_it() {
-    let mut members = Members::full(3, 9);
-    let Joiner {
-        mut package, keys, ..
-    } = joiner(&mut members.rng);
-    let back = members.at(2).signer.clone();
-    package.leaf_node.signature_key = back.public();
-    package.leaf_node.sign(&[], LeafIndex::default(), &back);
-    package.sign(&back);
-    let again = Joiner {
-        signer: back,
-        package,
-        keys,
-    };
-    let by = LeafIndex::new(0);
-    let alone = members
-        .at(0)
-        .commit(vec![add(&again)], Path::With, &mut members.rng.clone());
-    assert_eq!(alone.unwrap_err(), Error::InvalidLeafNode);
-    let proposals = vec![add(&again), remove(2)];
-    let (staged, fresh) = members.list[&by]
-        .commit(proposals, Path::With, &mut members.rng)
-        .unwrap();
-    members.list.remove(&LeafIndex::new(2)).unwrap();
-    members.deliver(by, staged, fresh, vec![again]);
-}
-
-#[test]
-fn a_member_who_changes_its_signature_key_signs_the_new_epoch_with_the_new_one() {
-    let members = Members::full(2, 10);
-    let rng = &mut members.rng.clone();
-    let member = members.at(0);
-    let fresh_signer = SignatureKey::generate(rng);
-    let own = CommitSender::Member(LeafIndex::new(0));
-    let leaf = member.group.leaf(LeafIndex::new(0)).unwrap().clone();
-    let draft = member.group.draft(own, Vec::new()).unwrap();
-    let (drafted, _) = draft.with_path(leaf, &fresh_signer, rng).unwrap();
-    let framed = drafted
-        .frame(WireFormat::PublicMessage, Vec::new(), &member.signer)
-        .unwrap();
-    let staged = members.at(1).stage(&transmit(&confirm(framed))).unwrap();
-    let mut info = staged.group_info(Extensions::default(), Vec::new());
-    let mut group = members.at(1).group.clone();
-    group.merge(staged).unwrap();
-    let tree = || RatchetTree::decode_exact(&group.tree().to_bytes()).unwrap();
-    info.sign(&member.signer);
-    assert_eq!(
-        PublicGroup::from_info(&info, tree()).unwrap_err(),
-        Error::InvalidSignature
-    );
-    info.sign(&fresh_signer);
-    assert_eq!(
-        PublicGroup::from_info(&info, tree()).unwrap().context(),
-        group.context()
-    );
 }

@@ -92,7 +92,7 @@ fn mutate(commit: &mut Commit, members: &Members, rng: &mut ChaCha20Rng) {
         (2, _) if count > 0 => drop(commit.proposals.remove(at % count)),
         (3, _) if count > 1 => commit.proposals.swap(0, at % count),
         (4, _) if count > 0 => commit.proposals.push(commit.proposals[at % count].clone()),
-        (5, path) if at % 8 == 0 => *path = None,
+        (5, path) if at.is_multiple_of(8) => *path = None,
         (6, Some(path)) => drop(path.nodes.pop()),
         (7, Some(path)) if !path.nodes.is_empty() => {
             let node = path.nodes[at % path.nodes.len()].clone();
@@ -122,7 +122,7 @@ fn what_a_member_accepts_a_joiner_accepts() {
     members.change(LeafIndex::new(2), &[], 1, Path::Without);
     let mut rng = members.rng.clone();
     let (mut accepted, mut refused) = (0, 0);
-    for round in 0..1500 {
+    for round in 0..600 {
         let mut proposals = Vec::new();
         if round % 3 == 0 {
             proposals.push(Proposal::Remove(LeafIndex::new(6)));
@@ -152,7 +152,7 @@ fn what_a_member_accepts_a_joiner_accepts() {
         }
     }
     assert!(
-        accepted > 300 && refused > 300,
+        accepted > 100 && refused > 100,
         "{accepted} accepted, {refused} refused"
     );
 }
@@ -170,7 +170,7 @@ fn commits_of_random_bytes_are_refused_or_harmless() {
     let Content::Commit(commit) = &original.content.content else {
         panic!("a commit")
     };
-    feed_garbage(4000, &commit.to_bytes(), |bytes| {
+    feed_garbage(2000, &commit.to_bytes(), |bytes| {
         if let Ok(mut commit) = Commit::decode_exact(bytes) {
             is_accepted(&members, &message(&members, &original, commit.clone()));
             chain(&members.at(0).group, &mut commit);
