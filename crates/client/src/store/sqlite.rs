@@ -332,6 +332,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_dropped_store_is_free_at_once() {
+        let (_folder, path) = folder();
+        for index in 0..30 {
+            let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+            put(&store, index, "x").await;
+        }
+    }
+
+    #[tokio::test]
     async fn the_second_opener_learns_at_once_that_it_is_in_use() {
         let (_folder, path) = folder();
         let first = SqliteStore::open(&path, store_key(1)).await.unwrap();
