@@ -1,5 +1,6 @@
 //! What an own commit shall change, and what follows from it for context and tree.
 
+use core::fmt;
 use std::collections::BTreeSet;
 
 use super::context::{AssistantPolicy, ContextExtension, Permissions, Role};
@@ -11,7 +12,7 @@ use crate::id::{AccountId, DeviceId};
 ///
 /// Accounts on `leaving` are removed along with it. [`Change::default`] does only that, and
 /// [`Change::fresh_path`] brings fresh keys even if nothing else changes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Change {
     /// Devices to add.
     pub add: Vec<Claimed>,
@@ -35,6 +36,17 @@ pub struct Change {
     pub assistant: Option<AssistantPolicy>,
     /// Whether to commit even if nothing changes but our keys.
     pub fresh_path: bool,
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("add", &self.add.len())
+            .field("remove", &self.remove)
+            .field("leave", &self.leave)
+            .field("fresh_path", &self.fresh_path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Change {

@@ -3,6 +3,7 @@
 //! It stands in every GroupContext beside `required_capabilities`, and nothing else does. Sets are
 //! sorted and free of repetitions, so that equal contexts have equal encodings.
 
+use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ pub const MAX_PICTURE: usize = 512;
 pub const MAX_REVOKED: usize = 256;
 
 /// The context extension of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ContextExtension {
     /// Number of the rules that every member follows.
     pub rules: u16,
@@ -152,6 +153,30 @@ impl ContextExtension {
         other.revoked.clone_from(&self.revoked);
         other.rules = self.rules;
         *self == other
+    }
+}
+
+impl fmt::Debug for ContextExtension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rules,
+            kind,
+            title: _,
+            picture: _,
+            roles,
+            permissions,
+            leaving,
+            revoked: _,
+            assistant,
+        } = self;
+        f.debug_struct("ContextExtension")
+            .field("rules", rules)
+            .field("kind", kind)
+            .field("roles", roles)
+            .field("permissions", permissions)
+            .field("leaving", leaving)
+            .field("assistant", assistant)
+            .finish_non_exhaustive()
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Sender {
 }
 
 /// What the caller knows of an entry because its inner bytes are his own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum OwnEntry<'a> {
     /// A message of ours; it is never decrypted.
     Message,
@@ -29,7 +29,7 @@ pub enum OwnEntry<'a> {
 }
 
 /// What one entry turned out to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Reading {
     /// A message of somebody else.
     Message {
@@ -68,6 +68,50 @@ pub enum Reading {
     Answer(Box<Answer>),
     /// An entry after the end of the log, or one that was read before.
     Ignored,
+}
+
+impl fmt::Debug for OwnEntry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Message => "Message",
+            Self::Commit(_) => "Commit(..)",
+        })
+    }
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message {
+                sender,
+                content: _,
+                view_alarm,
+            } => f
+                .debug_struct("Message")
+                .field("sender", sender)
+                .field("view_alarm", view_alarm)
+                .finish_non_exhaustive(),
+            Self::Own => f.write_str("Own"),
+            Self::Unreadable { sender, cause } => f
+                .debug_struct("Unreadable")
+                .field("sender", sender)
+                .field("cause", cause)
+                .finish(),
+            Self::Commit(report) => f.debug_tuple("Commit").field(report).finish(),
+            Self::Skipped(reason) => f.debug_tuple("Skipped").field(reason).finish(),
+            Self::Closed {
+                by,
+                next_seed: _,
+                closed: _,
+            } => f
+                .debug_struct("Closed")
+                .field("by", by)
+                .finish_non_exhaustive(),
+            Self::Knock(_) => f.write_str("Knock(..)"),
+            Self::Answer(_) => f.write_str("Answer(..)"),
+            Self::Ignored => f.write_str("Ignored"),
+        }
+    }
 }
 
 /// A commit that counted, and what it did.
@@ -158,7 +202,7 @@ pub enum SkipReason {
     Identity,
     /// A device that would stand in the tree twice.
     DeviceTwice,
-    /// More devices or adds than the limits allow.
+    /// More devices, adds or bytes of a leaf than the limits allow.
     TooMany,
     /// A key that was revoked.
     Revoked,

@@ -280,7 +280,20 @@ fn nothing_secret_is_printed() {
         next_seed: pair.chat.successor_seed(),
         closed: Box::new(closed_log(&pair)),
     };
-    assert!(format!("{reading:?}").contains("Key32(..)"));
+    let text = format!("{reading:?}");
+    assert!(text.starts_with("Closed { by: Sender"), "{text}");
+    assert!(text.ends_with(" .. }"), "{text}");
+    let reading = Reading::Message {
+        sender: pair.chat.author(),
+        content: b"plaintext".to_vec(),
+        view_alarm: false,
+    };
+    let text = format!("{reading:?}");
+    assert!(text.ends_with("view_alarm: false, .. }"), "{text}");
+    assert!(!format!("{:?}", pair.chat.context()).contains("Meadow"));
+    assert!(!format!("{:?}", Change::title("Marsh")).contains("Marsh"));
+    let own = OwnEntry::Commit(&[1, 2, 3]);
+    assert_eq!(format!("{own:?}"), "Commit(..)");
 }
 
 #[test]

@@ -6,12 +6,13 @@
 
 use super::context::ContextExtension;
 use super::entry::{CommitEntry, Tail};
+use super::join::MAX_PACKAGE;
 use super::reading::{Sender, SkipReason};
 use super::roles::{Act, Way};
 use super::roster::{Device, Roster, Turn};
 use super::state::{info_extensions, read_extensions};
 use crate::mls;
-use crate::mls::codec::Decode;
+use crate::mls::codec::{Decode, Encode};
 use crate::mls::commit::Commit;
 use crate::mls::framing::{self, Content, MlsMessage, PublicMessage};
 use crate::mls::leaf_node::LeafNode;
@@ -160,7 +161,7 @@ impl<'a> Changes<'a> {
             entering: Vec::new(),
         };
         for (index, leaf) in staged.commit().added().iter().zip(&self.adds) {
-            turn.entering.push(Device::verify(*index, leaf)?);
+            turn.entering.push(enter(*index, leaf)?);
         }
         if has_path {
             if way != Way::External {
@@ -184,7 +185,7 @@ fn committer(
     let index = staged.commit().author();
     let framing::Sender::Member(_) = message.content.sender else {
         let leaf = path_leaf.ok_or(SkipReason::Mls(mls::Error::InvalidCommit))?;
-        return Ok((Device::verify(index, leaf)?, Way::External));
+        return Ok((enter(index, leaf)?, Way::External));
     };
     let (Some(old), Some(old_leaf)) = (roster.device(index.get()), public.leaf(index)) else {
         return Err(SkipReason::Mls(mls::Error::InvalidSender));
@@ -194,17 +195,30 @@ fn committer(
     } else {
         Way::Member
     };
-    let unchanged = |leaf: &&LeafNode| {
-        leaf.credential == old_leaf.credential && leaf.signature_key == old_leaf.signature_key
-    };
     let device = match path_leaf {
         None => old.clone(),
-        Some(leaf) if unchanged(&leaf) => old.clone(),
-        Some(leaf) => Device::verify(index, leaf)?,
+        Some(leaf) if says_the_same(leaf, old_leaf) => old.clone(),
+        Some(leaf) => enter(index, leaf)?,
     };
     if device.key == old.key && device.sender.account == old.sender.account {
         Ok((device, way))
     } else {
         Err(SkipReason::Identity)
     }
+}
+
+/// Whether a new leaf says what the old one said, so that nothing of it is to be verified again.
+fn says_the_same(new: &LeafNode, old: &LeafNode) -> bool {
+    new.credential == old.credential
+        && new.signature_key == old.signature_key
+        && new.capabilities == old.capabilities
+        && new.extensions == old.extensions
+}
+
+/// Checks a leaf that enters the tree.
+fn enter(index: LeafIndex, leaf: &LeafNode) -> Result<Device, SkipReason> {
+    if leaf.to_bytes().len() > MAX_PACKAGE {
+        return Err(SkipReason::TooMany);
+    }
+    Device::verify(index, leaf)
 }

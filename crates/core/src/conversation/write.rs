@@ -70,6 +70,9 @@ impl Conversation {
         me: &Me<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<OwnCommit, Error> {
+        if change.leave && self.context.leaving.contains(&me.account) {
+            return Err(Error::AlreadySo);
+        }
         self.may_write(me)?;
         let Standing::Member(group) = &self.standing else {
             return Err(Error::NotMember);

@@ -366,6 +366,14 @@ fn an_old_store_is_recognised_by_what_its_leaf_said_since() {
         panic!("{readings:?}");
     };
     assert_eq!(cause.code(), "unknown_own_entry");
+    backup.chat_mut().step_out();
+    assert!(!backup.chat().is_member());
+    assert!(backup.store.keys().any(|part| part.kind == 0x10));
+    backup.save();
+    assert!(
+        !backup.store.keys().any(|part| part.kind == 0x10),
+        "its secrets are gone"
+    );
     backup.come_in(&mut log);
     everybody_talks(&mut log, &mut [&mut backup, &mut bob]);
     ann.read(&log);

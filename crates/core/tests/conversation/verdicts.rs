@@ -16,7 +16,7 @@ use corncrake_core::identity::{AssistantInfo, DeviceClass};
 use corncrake_core::mls::credential::Credential;
 use corncrake_core::mls::extension::{Extension, ExtensionType, Extensions};
 use corncrake_core::mls::leaf_node::LeafContent;
-use corncrake_core::mls::proposal::{Proposal, ProposalOrRef, ReInit};
+use corncrake_core::mls::proposal::{Proposal, ProposalOrRef, ProposalType, ReInit};
 use corncrake_core::mls::psk::{PreSharedKeyId, PskSource};
 use corncrake_core::mls::tree_math::LeafIndex;
 
@@ -270,6 +270,14 @@ fn a_member_keeps_account_and_device_key() {
         &inner,
         "bad_certificate",
     );
+    let mut heavy = content(c.mal.certificate.clone(), &c.mal);
+    heavy.capabilities.proposals = vec![ProposalType(0xF0AA); 5_000];
+    let forgery = Forgery {
+        leaf: Some((heavy, &key)),
+        ..Forgery::default()
+    };
+    let inner = forge(&mut c.mal, forgery).inner;
+    judge("heavy-leaf", &mut c.ann, &c.log, &inner, "too_many");
     let inner = forge_raw(&c.mal, Vec::new());
     judge(
         "empty-without-path",
