@@ -51,7 +51,8 @@ pub use error::Error;
 pub use facts::STATE_EVERY;
 pub use handover::Handover;
 pub use join::{
-    Claimed, INBOX, Lifetime, MAX_PACKAGE, NewKeyPackage, Use, check_claimed, new_key_package,
+    Claimed, INBOX, Lifetime, MAX_PACKAGE, NewKeyPackage, Use, check_claimed, invited,
+    new_key_package,
 };
 pub use knock::{Answer, ClosedLog, Knock, KnockKey, MAX_SEEDS};
 pub use look::{Duty, MemberInfo};

@@ -1,7 +1,7 @@
 //! Conversations: how they are founded and entered, read and written, and what is owed in them.
 //!
 //! - [`rows`]: what a chat keeps in the store.
-//! - [`create`]: new chats. [`enter`]: folding into a chat that exists.
+//! - [`create`]: new chats. [`enter`]: folding into a chat that exists; [`invite`]: being asked to.
 //! - [`read`]: entries come in. [`write`]: the one append under way.
 //! - [`duties`]: what a device does unasked, after a wait.
 //! - [`closed`]: logs that were handed over, and knocks at them.
@@ -21,6 +21,7 @@ mod commands;
 pub(crate) mod create;
 mod duties;
 pub(crate) mod enter;
+mod invite;
 mod read;
 pub(crate) mod rows;
 mod timeline;

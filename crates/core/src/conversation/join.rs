@@ -214,6 +214,15 @@ pub fn check_claimed(bytes: &[u8], account: AccountId, now: u64) -> Result<Claim
     })
 }
 
+/// The references of the key packages that a Welcome is for; none if it is no Welcome.
+pub fn invited(welcome: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+    let secrets = match MlsMessage::decode_exact(welcome) {
+        Ok(MlsMessage::Welcome(welcome)) => welcome.secrets,
+        _ => Vec::new(),
+    };
+    secrets.into_iter().map(|secrets| secrets.new_member.0)
+}
+
 impl Conversation {
     /// Joins by a Welcome, after the fold has reached the commit that it came with.
     ///

@@ -30,7 +30,7 @@ const RANDOM_WAIT: u64 = 4000;
 /// A knock is repeated after a minute, then after twice as long, up to a day.
 const KNOCK_WAIT: Duration = Duration::from_secs(60);
 /// A device whose store seems to be a copy comes back once a day at most.
-const COPY_WAIT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const COPY_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Something to be done after a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,10 +110,10 @@ impl State {
         if !chat.due(Duty::Rejoin, wait, step) {
             return;
         }
-        if let Some(at) = chat.row.stepped_out
-            && at.after(COPY_WAIT) > step.now
+        if let Some(until) = chat.row.stays_out_until
+            && until > step.now
         {
-            return chat.wake_by(at.after(COPY_WAIT));
+            return chat.wake_by(until);
         }
         chat.session.duties.remove(&Duty::Rejoin);
         chat.session.tries = chat.session.tries.saturating_add(1);
@@ -130,7 +130,10 @@ impl State {
     fn mind_the_opening(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let exists = chat.session.head.is_some_and(|head| head > 0);
         match chat.row.opening {
-            Opening::True => {}
+            Opening::True => {
+                chat.session.duties.remove(&Duty::Begin);
+                chat.session.duties.remove(&Duty::Repair);
+            }
             _ if !exists => {
                 if chat.intents.is_empty()
                     && chat.due(Duty::Begin, self.rank_wait(chat, Turn::CleanUp), step)
@@ -139,6 +142,7 @@ impl State {
                 }
             }
             Opening::Expected(_) => {
+                chat.session.duties.remove(&Duty::Begin);
                 let ask = log::Beside {
                     token: chat.token(),
                     position: 0,
@@ -152,6 +156,7 @@ impl State {
                 }
             }
             Opening::False => {
+                chat.session.duties.remove(&Duty::Begin);
                 if chat.due(Duty::Repair, self.rank_wait(chat, Turn::CleanUp), step) {
                     self.refresh(chat, step);
                 }
@@ -195,6 +200,7 @@ impl State {
             return;
         };
         if !conversation.handover_due() {
+            chat.session.duties.remove(&Duty::Handover);
             return;
         }
         let now = step.now;
@@ -213,6 +219,7 @@ impl State {
             return;
         };
         if conversation.leaving_accounts().next().is_none() || conversation.handover_due() {
+            chat.session.duties.remove(&Duty::CleanUp);
             return;
         }
         if chat.due(Duty::CleanUp, self.rank_wait(chat, Turn::CleanUp), step)

@@ -11,19 +11,19 @@ use corncrake_core::{
     conversation::{
         ClosedLog as HandedOver, Conversation, Kind, LogItem, Reading, State as FoldState,
     },
-    id::{AccountId, ConversationId, EntryId},
+    id::{AccountId, ConversationId, DeviceId, EntryId},
     seal::{
         envelope::{Beside, LogKeys, Seed, entry_id},
         record::{AccountLogRecord, Anchor},
     },
 };
-use corncrake_wire::{ErrorCode, LogId, OpenReply, log};
+use corncrake_wire::{ErrorCode, OpenReply, log};
 
 use super::{
-    Chat, ChatThen,
+    Chat,
     closed::token_of,
     read::kind_of,
-    rows::{ChatRow, Goal, Invitation, Opening, Phase},
+    rows::{ChatRow, Goal, Opening, Phase},
 };
 use crate::{
     engine::{State, Step, Then},
@@ -51,6 +51,8 @@ pub(crate) struct Enter {
     fold: Option<Conversation>,
     position: u64,
     passed: bool,
+    /// The commit whose Welcome is fetched.
+    welcome: Option<EntryId>,
     /// What the end of the log left, if the fold reached it.
     closed: Option<Box<HandedOver>>,
     /// What is waited for; nothing once the fold has come to nothing for now.
@@ -78,8 +80,8 @@ pub(crate) enum EnterThen {
 enum Progress {
     /// More of the log is needed.
     More,
-    /// The goal's entry is reached: its Welcome is needed.
-    AtWelcome,
+    /// A commit that adds this device is reached: its Welcome is needed.
+    AtWelcome(EntryId),
     /// The log's end, or its close, is reached.
     AtEnd,
     /// This state leads nowhere.
@@ -180,6 +182,7 @@ impl State {
             fold: None,
             position: 0,
             passed: false,
+            welcome: None,
             closed: None,
             asking: None,
             retry_at: None,
@@ -327,6 +330,9 @@ impl State {
             {
                 self.direct_log_missing(number, step);
             }
+            (EnterThen::Welcome, Err(TransportError::Refused(_))) => {
+                self.not_welcome(number, step);
+            }
             (_, Err(TransportError::Refused(refusal))) => {
                 if let Some(seconds) = refusal.retry_after {
                     let wait = Duration::from_secs(u64::from(seconds));
@@ -394,8 +400,10 @@ impl State {
         enter.fold = Some(fold);
         enter.position = position;
         let page = core::mem::take(&mut enter.page);
-        let reached = matches!(&enter.goal, Goal::Welcome(i) if i.position == position);
-        if reached {
+        if let Goal::Welcome(invitation) = &enter.goal
+            && invitation.position == position
+        {
+            enter.welcome = Some(invitation.entry);
             return self.enter_ask(number, EnterThen::Welcome, step);
         }
         if page.is_empty() {
@@ -410,6 +418,7 @@ impl State {
             return;
         };
         let Some(fold) = &mut enter.fold else { return };
+        let me = self.account.me().map(|me| me.device);
         let mut progress = Progress::More;
         for entry in page {
             if entry.position <= enter.position {
@@ -437,6 +446,12 @@ impl State {
             let reading = fold.read(item);
             let at = (entry.position, id);
             progress = after_entry(&enter.goal, &mut enter.passed, fold, at, &reading);
+            if progress == Progress::More
+                && adds(&reading, me)
+                && !matches!(enter.goal, Goal::Welcome(_))
+            {
+                progress = Progress::AtWelcome(id);
+            }
             if let Reading::Closed { closed, .. } = reading {
                 enter.closed = Some(closed);
             }
@@ -447,7 +462,10 @@ impl State {
         let at_head = head != u64::MAX && enter.position >= head;
         match progress {
             Progress::Astray => self.next_state(number, step),
-            Progress::AtWelcome => self.enter_ask(number, EnterThen::Welcome, step),
+            Progress::AtWelcome(entry) => {
+                enter.welcome = Some(entry);
+                self.enter_ask(number, EnterThen::Welcome, step);
+            }
             Progress::AtEnd => self.fold_ended(number, step),
             Progress::More if at_head => self.fold_ended(number, step),
             Progress::More => self.enter_ask(number, EnterThen::Page, step),
@@ -460,7 +478,7 @@ impl State {
         };
         let Some(fold) = &enter.fold else { return };
         let good = match &enter.goal {
-            Goal::Welcome(_) => false,
+            Goal::Welcome(_) => fold.is_member(),
             Goal::Anchor(_) => enter.passed,
             Goal::Direct { .. } => self.holds_both(fold),
         };
@@ -493,24 +511,36 @@ impl State {
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        let Goal::Welcome(invitation) = &enter.goal else {
+        let Some(entry) = enter.welcome else {
             return;
         };
         let keys = &enter.keys;
-        let opened = keys
-            .envelope
-            .open_beside(keys.log, Beside::Welcome(invitation.entry), sealed);
-        let package = self.account.package(&invitation.package);
-        let joined = match (&mut enter.fold, opened, package) {
-            (Some(fold), Ok(welcome), Some(package)) => {
-                fold.join(&welcome, &package.bytes, &package.keys).is_ok()
-            }
-            _ => false,
+        let beside = Beside::Welcome(entry);
+        let opened = keys.envelope.open_beside(keys.log, beside, sealed);
+        let joined = match (&mut enter.fold, opened) {
+            (Some(fold), Ok(welcome)) => self.account.join(fold, &welcome),
+            _ => None,
         };
-        if joined {
-            self.entered(number, step);
-        } else {
-            self.next_state(number, step);
+        match joined {
+            Some(package) => {
+                self.package_done(&package, step);
+                self.fold_ended(number, step);
+            }
+            None => self.not_welcome(number, step),
+        }
+    }
+
+    /// There is no Welcome for this device: one who was invited must be wrong about the state, and
+    /// anybody else folds on.
+    fn not_welcome(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get(&number) else {
+            return;
+        };
+        match enter.goal {
+            Goal::Welcome(_) => self.next_state(number, step),
+            Goal::Anchor(_) | Goal::Direct { .. } => {
+                self.enter_ask(number, EnterThen::Page, step);
+            }
         }
     }
 
@@ -577,123 +607,7 @@ impl State {
             state.started(chat, step);
         });
         if let Goal::Welcome(invitation) = &enter.goal {
-            self.package_done(&invitation.package, step);
             self.notice_done(invitation.row, step);
-        }
-    }
-
-    /// Whether an invitation into a conversation may be taken, if that is known here already.
-    fn may_take(&self, id: ConversationId, goal: &Goal, fold: &Conversation) -> Option<bool> {
-        let chat = self.chats.all.get(&id)?;
-        let Goal::Welcome(_) = goal else {
-            return Some(matches!(
-                chat.row.phase,
-                Phase::Entering(_) | Phase::Waiting
-            ));
-        };
-        let other_inviter = chat
-            .row
-            .unconfirmed
-            .is_some_and(|inviter| fold.author().account != inviter);
-        Some(match chat.row.phase {
-            Phase::Entering(_) | Phase::Removed | Phase::Left => true,
-            Phase::Inside | Phase::Waiting => other_inviter,
-        })
-    }
-
-    /// An invitation into a chat that goes on without it: void if this device is a member.
-    fn leave_invitation(&mut self, goal: &Goal, step: &mut Step<'_>) {
-        if let Goal::Welcome(invitation) = goal {
-            self.notice_done(invitation.row, step);
-        }
-    }
-
-    /// A notice came, or lies here since before.
-    pub(crate) fn chats_noticed(
-        &mut self,
-        invitation: Invitation,
-        seed: Seed,
-        step: &mut Step<'_>,
-    ) {
-        let row = invitation.row;
-        let log = LogId(*seed.log_keys().log.as_bytes());
-        let known = self.chats.of_log(&log).map(|(id, _)| id);
-        let Some(id) = known else {
-            return self.enter(None, seed, Goal::Welcome(invitation), step);
-        };
-        // We follow this log already: the Welcome may spare an external commit.
-        let used = self.with_chat(id, step, |state, chat, step| {
-            let phase = &chat.row.phase;
-            if matches!(phase, Phase::Removed | Phase::Left) {
-                return false;
-            }
-            if !chat.is_member() {
-                chat.session.invitation = Some(invitation.clone());
-                state.advance(chat, step);
-            }
-            true
-        });
-        if used == Some(true) {
-            self.notice_done(row, step);
-        } else {
-            self.enter(Some(id), seed, Goal::Welcome(invitation), step);
-        }
-    }
-
-    /// Fetches a Welcome that may bring a folding device in at once; true while it is under way.
-    pub(super) fn try_invitation(&mut self, chat: &mut Chat, step: &mut Step<'_>) -> bool {
-        let Some(invitation) = &chat.session.invitation else {
-            return false;
-        };
-        let ask = log::Beside {
-            token: chat.token(),
-            position: invitation.position,
-            part: log::Part::Welcome,
-            admission: Vec::new(),
-        };
-        let then = Then::Chat(chat.row.id, ChatThen::Welcome(chat.log()));
-        if !chat.session.welcome_asked {
-            chat.session.welcome_asked = true;
-            self.ask_open(then, ask, step);
-        }
-        true
-    }
-
-    pub(super) fn welcome_came(
-        &mut self,
-        chat: &mut Chat,
-        log: LogId,
-        result: Result<OpenReply, TransportError>,
-        step: &mut Step<'_>,
-    ) {
-        chat.session.welcome_asked = false;
-        let Some(invitation) = chat.session.invitation.take() else {
-            return;
-        };
-        if chat.log() != log || chat.flight.is_some() || chat.is_member() {
-            return;
-        }
-        let Ok(OpenReply::Beside(sealed)) = result else {
-            return;
-        };
-        let keys = &chat.keys;
-        let entry: EntryId = invitation.entry;
-        let opened = keys
-            .envelope
-            .open_beside(keys.log, Beside::Welcome(entry), &sealed.bytes);
-        let package = self.account.package(&invitation.package);
-        let joined = match (&mut chat.conversation, opened, package) {
-            (Some(fold), Ok(welcome), Some(package)) => {
-                fold.join(&welcome, &package.bytes, &package.keys).is_ok()
-            }
-            _ => false,
-        };
-        if joined {
-            chat.session.duties.clear();
-            chat.session.tries = 0;
-            chat.save(step);
-            self.package_done(&invitation.package, step);
-            step.event(EventKind::ChatChanged(chat.row.id));
         }
     }
 }
@@ -702,6 +616,14 @@ impl State {
 fn is_at(fold: &Conversation, anchor: &Anchor) -> bool {
     let at = fold.anchor();
     at.epoch == anchor.epoch && at.transcript == anchor.interim
+}
+
+/// Whether a commit adds this device.
+fn adds(reading: &Reading, me: Option<DeviceId>) -> bool {
+    let Reading::Commit(report) = reading else {
+        return false;
+    };
+    report.added.iter().any(|added| Some(added.device) == me)
 }
 
 fn after_entry(
@@ -715,7 +637,7 @@ fn after_entry(
         Goal::Welcome(invitation) if position == invitation.position => {
             let counts = matches!(reading, Reading::Commit(_)) && id == invitation.entry;
             if counts {
-                Progress::AtWelcome
+                Progress::AtWelcome(id)
             } else {
                 Progress::Astray
             }

@@ -21,7 +21,7 @@ use corncrake_wire::{LogId, log};
 
 use super::{
     Chat, Place,
-    duties::Duty,
+    duties::{COPY_WAIT, Duty},
     rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish, failure},
 };
 use crate::{
@@ -150,8 +150,11 @@ impl State {
                 return self.commit_came(chat, *report, (entry, id), step);
             }
             Reading::Closed {
-                next_seed, closed, ..
+                by,
+                next_seed,
+                closed,
             } => {
+                self.confirm(chat, by.account, step);
                 self.closed(chat, next_seed, *closed, step);
                 return Page::Ends;
             }
@@ -175,16 +178,7 @@ impl State {
         content: &[u8],
         step: &mut Step<'_>,
     ) {
-        if chat.row.unconfirmed.is_some_and(|inviter| {
-            inviter != sender.account
-                && self
-                    .account
-                    .me()
-                    .is_none_or(|me| me.account != sender.account)
-        }) {
-            chat.row.unconfirmed = None;
-            step.event(EventKind::ChatChanged(chat.row.id));
-        }
+        self.confirm(chat, sender.account, step);
         let Ok(message) = Message::decode(content) else {
             let code = "malformed_content".to_owned();
             let what = ItemKind::Unreadable {
@@ -342,17 +336,33 @@ impl State {
             return;
         }
         if cause == Cause::UnknownOwn {
-            chat.row.stepped_out = Some(step.now);
-            // Another store holds our leaf's keys: leave the leaf before anything is sent with it.
-            chat.drop_flight(step);
-            if let Some(conversation) = &mut chat.conversation {
-                conversation.step_out();
-            }
-            step.event(EventKind::ChatChanged(chat.row.id));
+            self.step_out(chat, step);
         }
         let sender = sender.map(|sender| sender.account);
         let code = cause.code().to_owned();
         self.tell_item(chat, ItemKind::Unreadable { sender, code }, step);
+    }
+
+    /// Another store holds our leaf's keys: leave the leaf before anything is sent with it.
+    fn step_out(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.drop_flight(step);
+        if let Some(conversation) = &mut chat.conversation {
+            conversation.step_out();
+        }
+        chat.row.stays_out_until = chat.row.stepped_out.map(|last| last.after(COPY_WAIT));
+        chat.row.stepped_out = Some(step.now);
+        chat.row.missed = true;
+        step.event(EventKind::ChatChanged(chat.row.id));
+    }
+
+    /// Somebody other than the one who let this account in has acted in the group.
+    fn confirm(&mut self, chat: &mut Chat, actor: AccountId, step: &mut Step<'_>) {
+        let me = self.account.me().map(|me| me.account);
+        let other = |inviter| inviter != actor && me != Some(actor);
+        if chat.row.unconfirmed.is_some_and(other) {
+            chat.row.unconfirmed = None;
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
     }
 
     fn commit_came(
@@ -375,6 +385,7 @@ impl State {
                 self.look_at_state(chat, entry.position, step);
             }
         }
+        self.confirm(chat, report.author.account, step);
         self.tell_commit(chat, &report, step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
@@ -391,6 +402,7 @@ impl State {
                 chat.forget(Phase::Left, step);
                 return Page::Ends;
             }
+            Outcome::RemovedMe if self.is_this_device(report.author) => self.step_out(chat, step),
             Outcome::RemovedMe => {
                 self.all_intents_failed(chat, step);
                 chat.forget(Phase::Removed, step);
@@ -417,6 +429,12 @@ impl State {
             step.event(EventKind::ChatChanged(chat.row.id));
         }
         Page::GoesOn
+    }
+
+    fn is_this_device(&self, sender: Sender) -> bool {
+        self.account
+            .me()
+            .is_some_and(|me| me.device == sender.device)
     }
 
     fn own_commit_landed(

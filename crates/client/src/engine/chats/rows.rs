@@ -42,6 +42,8 @@ pub(crate) struct ChatRow {
     pub(crate) next_closed: u64,
     /// When this device last left its leaf because its store seemed to be a copy.
     pub(crate) stepped_out: Option<Timestamp>,
+    /// It comes back once a day at most.
+    pub(crate) stays_out_until: Option<Timestamp>,
     /// Whether messages came while this device could not read them.
     pub(crate) missed: bool,
     /// Whether the account log names the seed above.
@@ -72,6 +74,7 @@ impl ChatRow {
             next_own: 0,
             next_closed: 0,
             stepped_out: None,
+            stays_out_until: None,
             missed: false,
             recorded: false,
             knock: None,

@@ -1,0 +1,144 @@
+//! Invitations: what a notice leads to.
+
+use corncrake_core::{
+    conversation::{Conversation, invited},
+    id::ConversationId,
+    seal::envelope::{Beside, Seed},
+};
+use corncrake_wire::{LogId, OpenReply, log};
+
+use super::{
+    Chat, ChatThen,
+    rows::{Goal, Invitation, Phase},
+};
+use crate::{
+    engine::{State, Step, Then, account::AccountState},
+    event::EventKind,
+    transport::TransportError,
+};
+
+impl AccountState {
+    /// Joins a fold by a Welcome for one of this device's key packages: the package's reference.
+    pub(super) fn join(&self, fold: &mut Conversation, welcome: &[u8]) -> Option<[u8; 32]> {
+        let package = invited(welcome).find_map(|reference| self.package(&reference))?;
+        fold.join(welcome, &package.bytes, &package.keys).ok()?;
+        Some(package.reference)
+    }
+}
+
+impl State {
+    /// Whether an invitation into a conversation may be taken, if that is known here already.
+    pub(super) fn may_take(
+        &self,
+        id: ConversationId,
+        goal: &Goal,
+        fold: &Conversation,
+    ) -> Option<bool> {
+        let chat = self.chats.all.get(&id)?;
+        let Goal::Welcome(_) = goal else {
+            return Some(matches!(
+                chat.row.phase,
+                Phase::Entering(_) | Phase::Waiting
+            ));
+        };
+        let other_inviter = chat
+            .row
+            .unconfirmed
+            .is_some_and(|inviter| fold.author().account != inviter);
+        Some(match chat.row.phase {
+            Phase::Entering(_) | Phase::Removed | Phase::Left => true,
+            Phase::Inside | Phase::Waiting => other_inviter,
+        })
+    }
+
+    /// An invitation into a chat that goes on without it: void if this device is a member.
+    pub(super) fn leave_invitation(&mut self, goal: &Goal, step: &mut Step<'_>) {
+        if let Goal::Welcome(invitation) = goal {
+            self.notice_done(invitation.row, step);
+        }
+    }
+
+    /// A notice came, or lies here since before.
+    pub(crate) fn chats_noticed(
+        &mut self,
+        invitation: Invitation,
+        seed: Seed,
+        step: &mut Step<'_>,
+    ) {
+        let row = invitation.row;
+        let log = LogId(*seed.log_keys().log.as_bytes());
+        let known = self.chats.of_log(&log).map(|(id, _)| id);
+        let Some(id) = known else {
+            return self.enter(None, seed, Goal::Welcome(invitation), step);
+        };
+        // We follow this log already: the Welcome may spare an external commit.
+        let used = self.with_chat(id, step, |state, chat, step| {
+            let phase = &chat.row.phase;
+            if matches!(phase, Phase::Removed | Phase::Left) {
+                return false;
+            }
+            if !chat.is_member() {
+                chat.session.invitation = Some(invitation.clone());
+                state.advance(chat, step);
+            }
+            true
+        });
+        if used == Some(true) {
+            self.notice_done(row, step);
+        } else {
+            self.enter(Some(id), seed, Goal::Welcome(invitation), step);
+        }
+    }
+
+    /// Fetches a Welcome that may bring a folding device in at once; true while it is under way.
+    pub(super) fn try_invitation(&mut self, chat: &mut Chat, step: &mut Step<'_>) -> bool {
+        let Some(invitation) = &chat.session.invitation else {
+            return false;
+        };
+        let ask = log::Beside {
+            token: chat.token(),
+            position: invitation.position,
+            part: log::Part::Welcome,
+            admission: Vec::new(),
+        };
+        let then = Then::Chat(chat.row.id, ChatThen::Welcome(chat.log()));
+        if !chat.session.welcome_asked {
+            chat.session.welcome_asked = true;
+            self.ask_open(then, ask, step);
+        }
+        true
+    }
+
+    pub(super) fn welcome_came(
+        &mut self,
+        chat: &mut Chat,
+        log: LogId,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        chat.session.welcome_asked = false;
+        let Some(invitation) = chat.session.invitation.take() else {
+            return;
+        };
+        if chat.log() != log || chat.flight.is_some() || chat.is_member() {
+            return;
+        }
+        let Ok(OpenReply::Beside(sealed)) = result else {
+            return;
+        };
+        let keys = &chat.keys;
+        let beside = Beside::Welcome(invitation.entry);
+        let opened = keys.envelope.open_beside(keys.log, beside, &sealed.bytes);
+        let joined = match (&mut chat.conversation, opened) {
+            (Some(fold), Ok(welcome)) => self.account.join(fold, &welcome),
+            _ => None,
+        };
+        if let Some(package) = joined {
+            chat.session.duties.clear();
+            chat.session.tries = 0;
+            chat.save(step);
+            self.package_done(&package, step);
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
+    }
+}
