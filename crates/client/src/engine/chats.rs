@@ -316,7 +316,9 @@ impl State {
 
     /// Whether something is still owed that this device can bring about.
     pub(crate) fn chats_owe(&self) -> bool {
+        let stays_out = |chat: &Chat| !chat.is_member() && chat.row.stays_out_until.is_some();
         let owes = |chat: &Chat| match chat.row.phase {
+            Phase::Inside if stays_out(chat) => false,
             Phase::Inside => {
                 !chat.intents.is_empty()
                     || chat.flight.is_some()

@@ -11,7 +11,7 @@ use corncrake_wire::log::LogEntry;
 use super::{
     Chat,
     read::kind_of,
-    rows::{ChatRow, Goal, Intent, Opening, Phase, Purpose, Wish},
+    rows::{ChatRow, Flight, Goal, Intent, Opening, Phase, Purpose, Wish},
     write::claimed,
 };
 use crate::{
@@ -443,13 +443,10 @@ impl State {
 
     /// Whether the first entry of a log that this device wanted to found is somebody else's.
     pub(super) fn lost_the_founding(&self, chat: &Chat, first: &LogEntry) -> bool {
-        let founding = chat.row.cursor == 0
-            && chat.row.kind == ChatKind::Direct
-            && chat
-                .flight
-                .as_ref()
-                .is_some_and(|flight| flight.purpose == Purpose::Found);
-        founding && first.position == 1 && chat.flown(chat.inner_hash(first)).is_none()
+        chat.row.kind == ChatKind::Direct
+            && chat.is_founding()
+            && first.position == 1
+            && chat.flown(chat.inner_hash(first)).is_none()
     }
 
     /// The other side founded first: join what is there; queued messages stay.
@@ -485,6 +482,12 @@ impl State {
 }
 
 impl Chat {
+    /// Whether the commit that founds the chat is still on its way.
+    pub(super) fn is_founding(&self) -> bool {
+        let founds = |flight: &Flight| flight.purpose == Purpose::Found;
+        self.row.cursor == 0 && self.flight.as_ref().is_some_and(founds)
+    }
+
     /// Stores an intent at the end of the outbox.
     pub(super) fn queue(&mut self, intent: Intent, step: &mut Step<'_>) -> u64 {
         let number = self.row.next_intent;

@@ -53,6 +53,8 @@ pub(crate) struct Enter {
     passed: bool,
     /// The commit whose Welcome is fetched.
     welcome: Option<EntryId>,
+    /// The key package by which the fold was joined.
+    package: Option<[u8; 32]>,
     /// What the end of the log left, if the fold reached it.
     closed: Option<Box<HandedOver>>,
     /// What is waited for; nothing once the fold has come to nothing for now.
@@ -183,6 +185,7 @@ impl State {
             position: 0,
             passed: false,
             welcome: None,
+            package: None,
             closed: None,
             asking: None,
             retry_at: None,
@@ -523,7 +526,7 @@ impl State {
         };
         match joined {
             Some(package) => {
-                self.package_done(&package, step);
+                enter.package = Some(package);
                 self.fold_ended(number, step);
             }
             None => self.not_welcome(number, step),
@@ -585,6 +588,9 @@ impl State {
             if direct {
                 chat.row.peer = accounts.iter().copied().find(|a| Some(*a) != me);
             }
+            if let Goal::Welcome(invitation) = &enter.goal {
+                chat.row.notice = invitation.row;
+            }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
             let what = if known {
@@ -606,6 +612,9 @@ impl State {
             chat.save(step);
             state.started(chat, step);
         });
+        if let Some(package) = enter.package {
+            self.package_done(&package, step);
+        }
         if let Goal::Welcome(invitation) = &enter.goal {
             self.notice_done(invitation.row, step);
         }

@@ -34,6 +34,8 @@ pub(crate) struct ChatRow {
     /// Position and id of the newest commit that counted in this log.
     pub(crate) newest_counted: Option<(u64, EntryId)>,
     pub(crate) hidden: bool,
+    /// The newest notice that was followed into this chat.
+    pub(crate) notice: u64,
     /// Who let this device's account in, until somebody else has spoken.
     pub(crate) unconfirmed: Option<AccountId>,
     pub(crate) next_item: u64,
@@ -68,6 +70,7 @@ impl ChatRow {
             opening: Opening::False,
             newest_counted: None,
             hidden: false,
+            notice: 0,
             unconfirmed: None,
             next_item: 0,
             next_intent: 0,

@@ -98,9 +98,7 @@ impl Chat {
             Phase::Removed => Standing::Removed,
             Phase::Left => Standing::Left,
             Phase::Inside if self.is_member() => {
-                let founding = self.row.cursor == 0
-                    && self.conversation.as_ref().is_some_and(|c| c.epoch() == 0);
-                if founding {
+                if self.is_founding() {
                     Standing::Founding
                 } else {
                     Standing::Member
