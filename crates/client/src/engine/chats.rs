@@ -95,6 +95,8 @@ pub(crate) struct Session {
     pub(crate) not_before: Option<Timestamp>,
     /// How often in a row an append led to nothing, or a rejoin was needed.
     pub(crate) tries: u32,
+    /// How often in a row this device has knocked.
+    pub(crate) knocked: u32,
     /// When each duty is due.
     pub(crate) duties: BTreeMap<Duty, Timestamp>,
     /// When the chat wants to be looked at again.
@@ -187,6 +189,7 @@ impl Chat {
         self.row.newest_counted = None;
         self.row.recorded = false;
         self.session.head = None;
+        self.session.knocked = 0;
         self.session.duties.clear();
         self.session.not_before = None;
     }

@@ -270,8 +270,8 @@ impl State {
         }
         let (inner, key) = conversation.knock(&me.seat(), step.rng);
         chat.row.knock = Some(Pending(key.expose().expose().to_vec()));
-        let wait = KNOCK_WAIT.saturating_mul(1 << chat.session.tries.min(11));
-        chat.session.tries = chat.session.tries.saturating_add(1);
+        let wait = KNOCK_WAIT.saturating_mul(1 << chat.session.knocked.min(11));
+        chat.session.knocked = chat.session.knocked.saturating_add(1);
         let again = step.now.after(wait.min(Duration::from_secs(24 * 3600)));
         chat.session.duties.insert(Duty::Knock, again);
         chat.wake_by(again);
