@@ -218,7 +218,14 @@ impl State {
         };
         match then {
             ClaimThen::Direct(id) => {
-                let peer = self.chats.all.get(&id).and_then(|chat| chat.row.peer);
+                let Some(chat) = self.chats.all.get(&id) else {
+                    return;
+                };
+                if !matches!(chat.row.phase, Phase::Entering(_)) {
+                    // An invitation was quicker.
+                    return;
+                }
+                let peer = chat.row.peer;
                 if without(peer.as_slice()) {
                     let then = ClaimThen::Direct(id);
                     return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
