@@ -21,10 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Programs {
     server: PathBuf,
     client: PathBuf,
+    embed: PathBuf,
 }
 
 impl Programs {
-    /// Builds `corncrake-server` and `corncrake`.
+    /// Builds `corncrake-server`, `corncrake` and the embedding example.
     ///
     /// # Errors
     /// They do not compile.
@@ -35,7 +36,9 @@ impl Programs {
             "--message-format=json-render-diagnostics",
         ];
         let mut command = cargo(&arguments);
-        command.args(["-p", "corncrake-server", "-p", "corncrake-cli"]);
+        for package in ["corncrake-server", "corncrake-cli", "corncrake-embed"] {
+            command.args(["-p", package]);
+        }
         let output = command.stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err("the programs do not compile".into());
@@ -58,7 +61,14 @@ impl Programs {
         Ok(Self {
             server: find("corncrake-server")?,
             client: find("corncrake")?,
+            embed: find("corncrake-embed")?,
         })
+    }
+
+    /// A command that runs the embedding example.
+    #[must_use]
+    pub fn embed(&self) -> Command {
+        Command::new(&self.embed)
     }
 
     /// A command that runs `corncrake` with a home folder, talking to `server`.
@@ -67,12 +77,11 @@ impl Programs {
         let mut command = Command::new(&self.client);
         command
             .env("CORNCRAKE_HOME", home)
-            .env("CORNCRAKE_SERVER", server)
-            .arg("--json");
+            .env("CORNCRAKE_SERVER", server);
         command
     }
 
-    /// Runs `corncrake` once, with `input` as its standard input.
+    /// Runs `corncrake --json` once, with `input` as its standard input.
     ///
     /// # Errors
     /// It cannot be started.
@@ -85,6 +94,7 @@ impl Programs {
     ) -> Result<Output> {
         let mut command = self.corncrake(home, server);
         command
+            .arg("--json")
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -35,7 +35,7 @@ impl Session {
     pub fn start(programs: &Programs, name: &str, home: &Path, server: &str) -> Result<Self> {
         let mut command = programs.corncrake(home, server);
         command
-            .arg("session")
+            .args(["session", "--json"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn()?;
