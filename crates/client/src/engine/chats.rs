@@ -222,6 +222,7 @@ impl Chat {
         self.forget_own(step);
         self.session.duties.clear();
         step.effects.push(Effect::Unwatch(self.log()));
+        step.put(Table::Chats, &id, 0, &self.row);
         step.event(EventKind::ChatChanged(self.row.id));
     }
 

@@ -140,8 +140,11 @@ impl State {
         }
         self.with_chat(id, step, |state, chat, step| {
             state.all_intents_failed(chat, step);
+            // New devices of the account find the chat hidden.
+            chat.row.hidden = true;
+            chat.row.recorded = false;
+            state.record(chat, step);
             chat.forget(Phase::Left, step);
-            chat.save(step);
         });
         step.answer(reply, Ok(()));
     }

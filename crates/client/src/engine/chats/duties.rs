@@ -232,7 +232,7 @@ impl State {
     }
 
     /// Lets the account log name the current log, so that a new device finds in by itself.
-    fn record(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+    pub(super) fn record(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         if chat.row.recorded || chat.row.opening != Opening::True || chat.row.cursor == 0 {
             return;
         }
@@ -265,8 +265,7 @@ impl State {
         if !conversation.has_account(me.account) {
             // It was removed before the group went on: there is nothing to be let into.
             self.all_intents_failed(chat, step);
-            chat.forget(Phase::Removed, step);
-            return chat.save(step);
+            return chat.forget(Phase::Removed, step);
         }
         let (inner, key) = conversation.knock(&me.seat(), step.rng);
         chat.row.knock = Some(Pending(key.expose().expose().to_vec()));
