@@ -1,6 +1,11 @@
 //! Members who come, go, come back and change their keys.
 
-use super::super::super::framing::Sender;
+use super::super::super::framing::{
+    AuthenticatedContent, Content, FramedContent, FramedContentAuthData, Sender,
+};
+use super::super::super::leaf_node::{LeafNode, LeafNodeSource};
+use super::super::super::proposal::ProposalOrRef;
+use super::super::ProposalCache;
 use super::forged::{forge, inline, requiring, sign};
 use super::*;
 
@@ -161,4 +166,108 @@ fn a_capability_listed_twice_counts_for_one_member() {
         commit.proposals.push(inline(requiring(0xF0C2)))
     });
     assert_eq!(forged.unwrap_err(), Error::MissingCapability);
+}
+
+/// A message in which `member` proposes to replace its leaf.
+fn propose_update(member: &Member, key: HpkePrivateKey) -> AuthenticatedContent {
+    let own = member.keys.leaf_index();
+    let mut leaf = member.group.leaf(own).unwrap().clone();
+    leaf.encryption_key = key.public();
+    leaf.source = LeafNodeSource::Update;
+    leaf.sign(member.group.group_id(), own, &member.signer);
+    let content = FramedContent {
+        group_id: member.group.group_id().to_vec(),
+        epoch: member.group.epoch(),
+        sender: Sender::Member(own),
+        authenticated_data: Vec::new(),
+        content: Content::Proposal(Proposal::Update(Box::new(leaf))),
+    };
+    let wire_format = WireFormat::PublicMessage;
+    let signature = content.sign(wire_format, member.group.context(), &member.signer);
+    let auth = FramedContentAuthData {
+        signature,
+        confirmation_tag: None,
+    };
+    AuthenticatedContent {
+        wire_format,
+        content,
+        auth,
+    }
+}
+
+/// What leaf 0 says to a commit of leaf 1 that names this proposal.
+fn commit_reference(members: &Members, proposal: &AuthenticatedContent) -> Result<(), Error> {
+    let reader = members.at(0);
+    let mut cache = ProposalCache::default();
+    reader.group.cache_proposal(proposal, &mut cache)?;
+    let forger = members.at(1);
+    let (staged, _) = forger
+        .commit(Vec::new(), Path::With, &mut members.rng.clone())
+        .unwrap();
+    let mut message = transmit(&staged);
+    let Content::Commit(commit) = &mut message.content.content else {
+        panic!("a commit")
+    };
+    let reference = proposal.proposal_reference();
+    commit.proposals.push(ProposalOrRef::Reference(reference));
+    // Leaf 2's update blanks the parent that it shares with leaf 3: the root's secret goes to both.
+    let root = commit.path.as_mut().unwrap().nodes.last_mut().unwrap();
+    let again = root.encrypted_path_secret.last().cloned();
+    root.encrypted_path_secret.extend(again);
+    let keys: Vec<_> = commit
+        .path
+        .iter()
+        .flat_map(|path| &path.nodes)
+        .map(|node| node.encryption_key.clone())
+        .collect();
+    if let (Content::Proposal(Proposal::Update(leaf)), Sender::Member(index)) =
+        (&proposal.content.content, proposal.content.sender)
+    {
+        let mut diff = forger.group.tree().diff();
+        diff.update(index, LeafNode::clone(leaf));
+        let parent_hash = diff.set_path(LeafIndex::new(1), &keys).unwrap();
+        let leaf = &mut commit.path.as_mut().unwrap().leaf_node;
+        leaf.source = LeafNodeSource::Commit { parent_hash };
+        leaf.sign(forger.group.group_id(), LeafIndex::new(1), &forger.signer);
+    }
+    sign(&mut message, &forger.group, &forger.signer);
+    let verified = reader
+        .group
+        .verify_commit_with(message.authenticated(), &cache)?;
+    assert!(verified.proposals().by_reference);
+    assert_eq!(reader.stage(&message).unwrap_err(), Error::UnknownProposal);
+    reader.group.stage(verified).map(drop)
+}
+
+#[test]
+fn updates_come_by_reference_and_from_others() {
+    let members = Members::full(4, 12);
+    let rng = &mut ChaCha20Rng::seed_from_u64(13);
+    let good = propose_update(members.at(2), HpkePrivateKey::generate(rng));
+    assert_eq!(commit_reference(&members, &good), Ok(()));
+    let own = propose_update(members.at(1), HpkePrivateKey::generate(rng));
+    assert_eq!(
+        commit_reference(&members, &own),
+        Err(Error::InvalidProposalList)
+    );
+    let unchanged = propose_update(members.at(2), members.at(2).keys.leaf().clone());
+    assert_eq!(
+        commit_reference(&members, &unchanged),
+        Err(Error::InvalidLeafNode)
+    );
+    let mut forged = good.clone();
+    forged.auth.signature[9] ^= 1;
+    assert_eq!(
+        commit_reference(&members, &forged),
+        Err(Error::InvalidSignature)
+    );
+    let mut late = good.clone();
+    late.content.epoch += 1;
+    assert_eq!(commit_reference(&members, &late), Err(Error::WrongEpoch));
+    let mut outside = good;
+    outside.content.sender = Sender::External(0);
+    assert_eq!(
+        commit_reference(&members, &outside),
+        Err(Error::InvalidSender)
+    );
 }
