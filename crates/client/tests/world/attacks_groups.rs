@@ -90,6 +90,19 @@ impl Meadow {
         self.seat.read(&self.mal);
     }
 
+    /// Whom garbage at this node of Mal's path hits. There are four leaves: at the bottom of the
+    /// path is Mal's neighbour, above it the other two.
+    pub(crate) fn victims(&self, node: u64) -> Vec<Device> {
+        let own = leaf_of(&self.seat, &self.mal.device_key).get();
+        let devices = [&self.ann, &self.bob, &self.cem].into_iter();
+        let victims = devices.filter(|device| {
+            let account = self.mal.account_of(device.name());
+            let leaf = leaves_of(&self.seat, account)[0].get();
+            (leaf / 2 == own / 2) == (node == 0)
+        });
+        victims.cloned().collect()
+    }
+
     fn blames_mal(&self, device: &Device) -> bool {
         let mal = AccountId::from_bytes(*self.mal.account.as_bytes());
         device
@@ -107,17 +120,8 @@ impl Meadow {
 fn a1_garbage_path_for_one_subtree() {
     for node in 0..2 {
         let mut meadow = Meadow::new(node);
-        // Four leaves: at the bottom of Mal's path is his neighbour, above it the other two.
-        let own = leaf_of(&meadow.seat, &meadow.mal.device_key).get();
         let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
-        let victims: Vec<&Device> = [&ann, &bob, &cem]
-            .into_iter()
-            .filter(|device| {
-                let account = meadow.mal.account_of(device.name());
-                let leaf = leaves_of(&meadow.seat, account)[0].get();
-                (leaf / 2 == own / 2) == (node == 0)
-            })
-            .collect();
+        let victims = meadow.victims(node);
         let spoil = Spoil::Node(usize::try_from(node).unwrap());
         meadow.strike(Craft {
             spoil,

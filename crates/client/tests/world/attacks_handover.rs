@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The proposals that remove an account as the rules want it.
-fn removal(seat: &Seat, account: AccountId) -> Vec<Proposal> {
+pub(crate) fn removal(seat: &Seat, account: AccountId) -> Vec<Proposal> {
     let mut context = seat.conversation.context().clone();
     let changed = context.roles.remove(&account).is_some() | context.leaving.remove(&account);
     let mut proposals: Vec<_> = leaves_of(seat, account)
@@ -36,7 +36,7 @@ fn removal(seat: &Seat, account: AccountId) -> Vec<Proposal> {
 }
 
 /// A handover of the newest commit, signed by Mal, whether he may or not.
-fn handover(mal: &Mal, seat: &Seat) -> Vec<u8> {
+pub(crate) fn handover(mal: &Mal, seat: &Seat) -> Vec<u8> {
     let anchor = seat.conversation.anchor();
     let mut place = Vec::new();
     place.extend_from_slice(seat.conversation.id().as_bytes());
@@ -264,7 +264,6 @@ fn b4_a_removed_member_lets_the_others_in() {
 }
 
 #[test]
-#[ignore = "the engine does not come to rest"]
 fn b5_a_false_opening_state_in_the_next_log() {
     for seed in 0..3 {
         let mut meadow = Meadow::new(seed);
@@ -289,7 +288,6 @@ fn b5_a_false_opening_state_in_the_next_log() {
 }
 
 #[test]
-#[ignore = "the engine does not come to rest"]
 fn b6_the_next_log_is_created_twice_or_by_one_who_dies() {
     for seed in 0..12 {
         let world = World::new(seed);
@@ -382,7 +380,6 @@ fn b8_five_weeks_away_and_three_closed_logs() {
 }
 
 #[test]
-#[ignore = "the engine does not come to rest"]
 fn b9_a_handover_after_every_commit() {
     let mut meadow = Meadow::new(9);
     let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());

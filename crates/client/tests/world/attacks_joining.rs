@@ -38,7 +38,6 @@ fn c1_both_start_and_the_winner_dies_before_his_notice_is_out() {
 }
 
 #[test]
-#[ignore = "jon hears nothing"]
 fn c2_a_copy_of_the_group_in_a_log_of_his_own() {
     for seed in 0..4 {
         let mut meadow = Meadow::with_mal_in_charge(seed);
@@ -188,7 +187,6 @@ fn c6_a_store_from_an_older_backup_sends() {
 }
 
 #[test]
-#[ignore = "the original is shut out for good"]
 fn c6_a_store_copied_to_a_second_machine() {
     let world = World::new(6);
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));

@@ -81,17 +81,6 @@ impl Timeline {
                 | ItemKind::LockedOut { .. }
         )
     }
-
-    fn received(&self, line: usize) -> bool {
-        let what = &self.items[line].what;
-        matches!(
-            what,
-            ItemKind::Message {
-                delivery: Delivery::Received,
-                ..
-            }
-        )
-    }
 }
 
 impl World {
@@ -240,19 +229,16 @@ fn check_said(timeline: &Timeline, chat: ConversationId) {
     }
 }
 
-/// What both received stands in the same order.
+/// What both were shown stands in the same order.
 fn check_order(one: &Timeline, other: &Timeline) {
     let mut newest = None;
-    for (line, item) in one.items.iter().enumerate() {
+    for item in &one.items {
         let ItemKind::Message { id, sender, .. } = &item.what else {
             continue;
         };
         let Some(&there) = other.shown.get(&(*sender, *id)) else {
             continue;
         };
-        if !one.received(line) || !other.received(there) {
-            continue;
-        }
         assert!(
             newest < Some(there),
             "{} and {} show different orders: {item:?}",
@@ -269,19 +255,17 @@ fn check_holes(one: &Timeline, other: &Timeline) {
         if other.shown.contains_key(message) {
             continue;
         }
-        let place = |lines: &[usize]| {
-            lines.iter().find_map(|&line| match &one.items[line].what {
-                ItemKind::Message { id, sender, .. } if one.received(line) => {
-                    let there = *other.shown.get(&(*sender, *id))?;
-                    other.received(there).then_some(there)
-                }
-                _ => None,
-            })
-        };
-        let before: Vec<usize> = (0..line).rev().collect();
-        let after: Vec<usize> = (line..one.items.len()).collect();
-        let from = place(&before).unwrap_or(0);
-        let to = place(&after).unwrap_or(other.items.len());
+        // Between the nearest messages before and after it that both were shown.
+        let common = one
+            .shown
+            .iter()
+            .filter_map(|(message, &line)| other.shown.get(message).map(|&there| (line, there)));
+        let (before, after): (Vec<_>, Vec<_>) = common.partition(|(here, _)| *here < line);
+        let from = before.into_iter().max().map_or(0, |(_, there)| there);
+        let to = after
+            .into_iter()
+            .min()
+            .map_or(other.items.len(), |(_, there)| there);
         assert!(
             (from..to).any(|line| other.tells_of_a_hole(line)),
             "{} was shown {:?}, {} was not and does not say so",

@@ -469,6 +469,15 @@ impl Seat {
         self.append_sealed(mal, wire_kind(kind), entry, opening)
     }
 
+    /// The sealed bytes of an entry.
+    pub(crate) fn sealed(&self, mal: &mut Mal, inner: &[u8]) -> Vec<u8> {
+        let kind = Entry::decode(inner).map_or(EntryKind::Message, |entry| entry.kind());
+        let keys = self.seed.log_keys();
+        keys.envelope
+            .seal(keys.log, kind, inner, mal.chance.rng())
+            .unwrap()
+    }
+
     /// Appends sealed bytes after whatever is newest; gives their position.
     pub(crate) fn append_sealed(
         &self,

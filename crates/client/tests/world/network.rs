@@ -7,13 +7,14 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     rc::Rc,
 };
 
 use corncrake::transport::{Plane, Push, TransportError};
 use corncrake_wire::{
     AccountReply, AccountRequest, LogId, OpenReply, OpenRequest, Refusal, SessionToken,
-    log::AppendReply,
+    log::{Append, AppendReply, EntryKind, LogEntry, ReadReply},
 };
 
 use crate::{
@@ -70,6 +71,9 @@ pub(crate) type OpenLie =
 /// A server that lies in what it pushes.
 pub(crate) type PushLie = Box<dyn FnMut(&str, Push) -> Option<Push>>;
 
+/// A fault in how devices read logs that is put on from outside: each entry as a device sees it.
+pub(crate) type EntryPlant = Box<dyn Fn(&str, LogId, &mut LogEntry)>;
+
 /// The network; clones are handles to the same one.
 #[derive(Clone)]
 pub(crate) struct Network(Rc<Inner>);
@@ -82,6 +86,11 @@ struct Inner {
     links: RefCell<Vec<Link>>,
     lie: RefCell<Option<OpenLie>>,
     push_lie: RefCell<Option<PushLie>>,
+    plant: RefCell<Option<EntryPlant>>,
+    /// A planted bug: devices take what was refused with a conflict for appended. What stands here
+    /// they see at that place.
+    ignores_conflicts: Cell<bool>,
+    imagined: RefCell<BTreeMap<(String, LogId, u64), (EntryKind, Vec<u8>)>>,
     /// Broken promises of the server.
     complaints: RefCell<Vec<String>>,
 }
@@ -96,6 +105,9 @@ impl Network {
             links: RefCell::default(),
             lie: RefCell::default(),
             push_lie: RefCell::default(),
+            plant: RefCell::default(),
+            ignores_conflicts: Cell::new(false),
+            imagined: RefCell::default(),
             complaints: RefCell::default(),
         }))
     }
@@ -127,8 +139,46 @@ impl Network {
         *self.0.push_lie.borrow_mut() = lie;
     }
 
+    /// Plants a fault into how devices read logs; it outlives [`Self::heal`].
+    pub(crate) fn set_plant(&self, plant: Option<EntryPlant>) {
+        *self.0.plant.borrow_mut() = plant;
+    }
+
+    /// Plants another: devices take what was refused with a conflict for appended.
+    pub(crate) fn ignore_conflicts(&self) {
+        self.0.ignores_conflicts.set(true);
+    }
+
+    /// What a device with that bug makes of a conflict.
+    fn imagine(&self, who: &str, append: &Append, head: u64) -> AppendReply {
+        let mut imagined = self.0.imagined.borrow_mut();
+        let positions: Vec<u64> = (head + 1..).take(append.entries.len()).collect();
+        for (entry, &position) in append.entries.iter().zip(&positions) {
+            let place = (who.to_owned(), append.token.log_id(), position);
+            imagined.insert(place, (append.kind, entry.bytes.clone()));
+        }
+        let head = head + positions.len() as u64;
+        AppendReply::Stored { positions, head }
+    }
+
+    fn show(&self, who: &str, log: LogId, entries: &mut [LogEntry]) {
+        for entry in entries.iter_mut() {
+            let place = (who.to_owned(), log, entry.position);
+            if let Some((kind, bytes)) = self.0.imagined.borrow().get(&place) {
+                entry.kind = *kind;
+                entry.bytes.clone_from(bytes);
+            }
+        }
+        if let Some(plant) = self.0.plant.borrow().as_ref() {
+            entries.iter_mut().for_each(|entry| plant(who, log, entry));
+        }
+    }
+
     /// What arrives of a push.
-    pub(crate) fn arrives(&self, who: &str, push: Push) -> Option<Push> {
+    pub(crate) fn arrives(&self, who: &str, mut push: Push) -> Option<Push> {
+        if let Push::Entries { log, entries, .. } = &mut push {
+            self.show(who, *log, entries);
+        }
         match self.0.push_lie.borrow_mut().as_mut() {
             Some(lie) => lie(who, push),
             None => Some(push),
@@ -156,6 +206,7 @@ impl Network {
         self.0.links.borrow_mut().clear();
         self.set_lie(None);
         self.set_push_lie(None);
+        self.set_plant(None);
     }
 
     /// Behaves from now on; sockets that died unnoticed come back.
@@ -211,12 +262,34 @@ impl Network {
                 return (lie.map(|reply| reply.encode()), note);
             }
             let (what, known) = (trace::open(&copy), positions(server, &copy));
-            let reply = server.handle_open(copy);
+            let log = match &copy {
+                OpenRequest::Append(append) => Some(append.token.log_id()),
+                OpenRequest::Read(read) => Some(read.token.log_id()),
+                _ => None,
+            };
+            let request = copy.clone();
+            let mut reply = server.handle_open(copy);
+            if network.0.ignores_conflicts.get()
+                && let OpenRequest::Append(append) = &request
+                && let Ok(OpenReply::Append(AppendReply::Conflict { head, .. })) = reply
+            {
+                reply = Ok(OpenReply::Append(network.imagine(who, append, head)));
+            }
             if let Some(known) = known
                 && !stored_at(&reply, &known)
             {
                 let complaint = format!("{what}, known at {known:?}: {reply:?}");
                 network.0.complaints.borrow_mut().push(complaint);
+            }
+            if let (Some(log), Ok(OpenReply::Read(ReadReply { entries, .. })))
+            | (
+                Some(log),
+                Ok(OpenReply::Append(AppendReply::Conflict {
+                    missing: entries, ..
+                })),
+            ) = (log, &mut reply)
+            {
+                network.show(who, log, entries);
             }
             let note = trace::open_reply(&reply);
             (reply.map(|reply| reply.encode()), note)

@@ -31,7 +31,8 @@ pub(crate) struct Server {
     pub(crate) instance: [u8; 16],
     /// Entries in a page: few, so that paging is part of every test.
     pub(crate) page: usize,
-    pub(crate) plant: Plant,
+    /// A planted bug: known ids are looked up only once `after` has been found right.
+    pub(crate) looks_up_late: bool,
     pub(crate) logs: BTreeMap<LogId, Log>,
     pub(crate) accounts: BTreeMap<AccountId, Account>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
@@ -42,17 +43,6 @@ pub(crate) struct Server {
     nonces: BTreeMap<[u8; 32], (AccountId, DeviceId)>,
     secret: Rc<ServerSecret>,
     chance: Chance,
-}
-
-/// A fault in the append decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plant {
-    /// The decision is as it should be.
-    Nothing,
-    /// `after` is not looked at.
-    IgnoreConflicts,
-    /// Known ids are looked up only once `after` has been found right.
-    LookUpLate,
 }
 
 /// Letters for one device.
@@ -82,7 +72,7 @@ impl Server {
         Self {
             instance: chance.bytes(),
             page: usize::try_from(chance.between(2, 9)).unwrap(),
-            plant: Plant::Nothing,
+            looks_up_late: false,
             logs: BTreeMap::new(),
             accounts: BTreeMap::new(),
             devices: BTreeMap::new(),

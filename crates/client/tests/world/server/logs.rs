@@ -10,7 +10,7 @@ use corncrake_wire::{
     },
 };
 
-use super::{Plant, Server};
+use super::Server;
 
 /// One log.
 #[derive(Clone)]
@@ -57,12 +57,8 @@ impl Server {
             .map(|id| log.and_then(|log| log.ids.get(id)).copied())
             .collect();
         let mut decision = decide(head, newest_commit, &known, append.kind, append.after);
-        match self.plant {
-            Plant::IgnoreConflicts if decision == Decision::Conflict => {
-                decision = Decision::Place { first: head + 1 };
-            }
-            Plant::LookUpLate if append.after != newest_commit => decision = Decision::Conflict,
-            _ => {}
+        if self.looks_up_late && append.after != newest_commit {
+            decision = Decision::Conflict;
         }
         match decision {
             Decision::Stored(positions) => Ok(AppendReply::Stored { positions, head }),
