@@ -104,7 +104,8 @@ pub(crate) enum AccountThen {
     Deposited(u64),
     LookedUp(u64),
     Claimed(u64),
-    Log(log::LogThen),
+    LogAppended,
+    LogStart(log::StartThen),
 }
 
 impl Me {
@@ -236,7 +237,8 @@ impl State {
             AccountThen::Deposited(_)
             | AccountThen::LookedUp(_)
             | AccountThen::Claimed(_)
-            | AccountThen::Log(_) => {}
+            | AccountThen::LogAppended
+            | AccountThen::LogStart(_) => {}
         }
     }
 
@@ -251,7 +253,8 @@ impl State {
             AccountThen::Deposited(number) => self.deposited(number, result, step),
             AccountThen::LookedUp(number) => self.looked_up(number, result, step),
             AccountThen::Claimed(number) => self.claimed(number, result, step),
-            AccountThen::Log(then) => self.account_log_replied(then, result, step),
+            AccountThen::LogAppended => self.account_log_appended(result, step),
+            AccountThen::LogStart(start) => self.account_log_started(start, result, step),
             AccountThen::Flow(_)
             | AccountThen::RenewStarted
             | AccountThen::Renewed

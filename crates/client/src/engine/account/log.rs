@@ -12,22 +12,29 @@ use corncrake_core::{
     id::LogId,
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
-        record::{AccountLogRecord, AccountMap, DeviceNameRecord, RecordKey, StorageKey},
+        record::{AccountLogRecord, AccountMap, RecordKey, StorageKey},
     },
 };
 use corncrake_wire::{
-    AccessToken, OpenReply,
-    log::{Append, AppendReply, LogEntry, NewEntry},
+    AccessToken,
+    log::{Append, LogEntry, NewEntry},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AccountThen, Retry, session::reply_of};
+use super::Retry;
 use crate::{
-    engine::{Effect, State, Step, Then, tables::Table},
+    engine::{Step, tables::Table},
     host::Timestamp,
     transport::TransportError,
 };
 
+mod start;
+mod sync;
+
+pub(crate) use start::StartThen;
+
+/// The id of the rows of owed records.
+pub(super) const OWED: &[u8] = b"owed";
 /// A state lies beside every so many records.
 const STATE_EVERY: u64 = 100;
 
@@ -45,12 +52,6 @@ pub(super) struct OwedRow {
     record: Vec<u8>,
 }
 
-/// What to do with an answer about the account log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum LogThen {
-    Appended,
-}
-
 /// The account log as this device knows it.
 #[derive(Debug, Default)]
 pub(crate) struct AccountLog {
@@ -64,12 +65,14 @@ pub(crate) struct AccountLog {
     /// The sealed entry of the first one owed, while an append of it is under way or repeated.
     sealed: Option<(u64, NewEntry)>,
     append: Retry,
+    /// The way to the newest state, until it has been gone to its end.
+    start: Option<Retry>,
 }
 
 #[derive(Debug)]
-struct Keys {
-    log: LogKeys,
-    records: RecordKey,
+pub(super) struct Keys {
+    pub(super) log: LogKeys,
+    pub(super) records: RecordKey,
 }
 
 impl AccountLog {
@@ -80,6 +83,7 @@ impl AccountLog {
             log,
             records: storage_key.record_key(),
         });
+        self.start = Some(Retry::default());
     }
 
     /// Takes what is stored; whether it is whole.
@@ -89,6 +93,7 @@ impl AccountLog {
         };
         self.position = row.position;
         self.map = map;
+        self.start = None;
         true
     }
 
@@ -107,14 +112,62 @@ impl AccountLog {
 
     pub(super) const fn hurry(&mut self) {
         self.append.hurry();
+        if let Some(start) = &mut self.start {
+            start.hurry();
+        }
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let wanted = self.is_at_head && !self.owed.is_empty();
-        wanted.then(|| self.append.wake_at()).flatten()
+        let append = wanted.then_some(&self.append);
+        let retry = self.start.as_ref().or(append);
+        retry.and_then(Retry::wake_at)
     }
 
-    fn token(&self) -> Option<AccessToken> {
+    pub(super) const fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
+    /// Whether the search for the newest state begins now.
+    pub(super) fn begin_start(&mut self, now: Timestamp) -> bool {
+        let start = self.start.as_mut();
+        start.is_some_and(|start| {
+            let due = start.is_due(now);
+            if due {
+                start.begin();
+            }
+            due
+        })
+    }
+
+    pub(super) fn start_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
+        if let Some(start) = &mut self.start {
+            start.failed(error, step.now, step.rng);
+        }
+    }
+
+    /// The newest state has been taken, or there is none.
+    pub(super) const fn end_start(&mut self) {
+        self.start = None;
+    }
+
+    /// Begins at a state instead of the first record.
+    pub(super) fn take_state(&mut self, position: u64, map: AccountMap, step: &mut Step<'_>) {
+        self.position = position;
+        self.map = map;
+        self.save(step);
+    }
+
+    fn save(&self, step: &mut Step<'_>) {
+        let map = self.map.encode().to_vec();
+        let row = LogRow {
+            position: self.position,
+            map,
+        };
+        step.put(Table::AccountLog, &[], 0, &row);
+    }
+
+    pub(super) fn token(&self) -> Option<AccessToken> {
         let keys = self.keys.as_ref()?;
         Some(AccessToken::new(*keys.log.access_token.expose()))
     }
@@ -143,6 +196,12 @@ impl AccountLog {
             }
             _ => None,
         }
+    }
+
+    fn wire_id(&self) -> Option<corncrake_wire::LogId> {
+        self.keys
+            .as_ref()
+            .map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
     }
 
     /// What the map says about the same conversation, if that is of a later epoch.
@@ -176,8 +235,10 @@ impl AccountLog {
             let mut map = self.map.clone();
             map.apply(record.clone());
             let beside = BesideOf::State(entry_id(&entry.bytes));
-            let map = keys.records.seal_map(*log, &map, step.rng).ok()?;
-            entry.state = Some(envelope.seal_beside(*log, beside, &map, step.rng).ok()?);
+            // A map above the limit of its size is no reason to keep the record back.
+            let map = keys.records.seal_map(*log, &map, step.rng).ok();
+            let seal = |map: Vec<u8>| envelope.seal_beside(*log, beside, &map, step.rng).ok();
+            entry.state = map.and_then(seal);
         }
         self.sealed = Some((*number, entry.clone()));
         let opening = if self.position == 0 {
@@ -212,216 +273,6 @@ impl AccountLog {
     }
 }
 
-impl State {
-    /// Owes a record to the account log; stored with this step. An owed record on the same
-    /// subject that has not left yet is replaced.
-    pub(crate) fn put_record(&mut self, record: AccountLogRecord, step: &mut Step<'_>) {
-        let log = &mut self.account.log;
-        if log.owed.is_empty() && log.map.records().any(|known| *known == record) {
-            return;
-        }
-        let Some(keys) = &log.keys else { return };
-        let number = log.owed.back().map_or(1, |(last, _)| last + 1);
-        // A record above the limit of its size is never made: its fields are small.
-        let Ok(sealed) = keys.records.seal_record(keys.log.log, &record, step.rng) else {
-            return;
-        };
-        step.put(
-            Table::AccountLog,
-            OWED,
-            number,
-            &OwedRow {
-                number,
-                record: sealed,
-            },
-        );
-        let sent = log.sealed.as_ref().map(|(number, _)| *number);
-        log.owed.retain(|(number, earlier)| {
-            let keep = Some(*number) == sent || !same_subject(earlier, &record);
-            if !keep {
-                step.delete(Table::AccountLog, OWED, *number);
-            }
-            keep
-        });
-        log.owed.push_back((number, record));
-        self.work_account_log(step);
-    }
-
-    /// Has the log's records pushed.
-    pub(super) fn watch_account_log(&mut self, step: &mut Step<'_>) {
-        let log = &mut self.account.log;
-        if let Some(token) = log.token() {
-            log.is_at_head = false;
-            step.effects.push(Effect::Watch(token, log.position));
-        }
-    }
-
-    /// The open plane's socket is up.
-    pub(crate) fn account_log_connected(&mut self, step: &mut Step<'_>) {
-        self.watch_account_log(step);
-        self.account.hurry();
-        self.account_work(step);
-    }
-
-    /// Entries of a log that no chat reads.
-    pub(crate) fn account_log_entries(
-        &mut self,
-        log: corncrake_wire::LogId,
-        entries: Vec<LogEntry>,
-        head: u64,
-        step: &mut Step<'_>,
-    ) {
-        if !self.account.log.is(log) {
-            return;
-        }
-        if self.read_account_log(entries, step) == Reached::Gap {
-            return self.watch_account_log(step);
-        }
-        if self.account.log.position >= head {
-            self.account.log.is_at_head = true;
-            self.name_device(step);
-        }
-        self.work_account_log(step);
-    }
-
-    /// Appends what is owed, once all that others wrote is read.
-    pub(super) fn work_account_log(&mut self, step: &mut Step<'_>) {
-        let log = &mut self.account.log;
-        if !log.is_at_head || log.owed.is_empty() || !log.append.is_due(step.now) {
-            return;
-        }
-        let Some(append) = log.seal_first(step) else {
-            return;
-        };
-        log.append.begin();
-        self.ask_open(
-            Then::Account(AccountThen::Log(LogThen::Appended)),
-            append,
-            step,
-        );
-    }
-
-    /// A reply to an append is a hint; only what is read counts.
-    pub(super) fn account_log_replied(
-        &mut self,
-        LogThen::Appended: LogThen,
-        result: Result<OpenReply, TransportError>,
-        step: &mut Step<'_>,
-    ) {
-        match reply_of::<Append>(result) {
-            Ok(AppendReply::Stored { positions: _, head }) => {
-                self.account.log.append = Retry::default();
-                // The entry comes by the socket; until then nothing else is appended.
-                if self.account.log.position < head {
-                    self.account.log.is_at_head = false;
-                    self.watch_account_log(step);
-                }
-            }
-            Ok(AppendReply::Conflict {
-                newest_commit: _,
-                head,
-                missing,
-            }) => {
-                self.account.log.append = Retry::default();
-                let log = self.account.log.wire_id();
-                self.account.log.is_at_head = false;
-                if let Some(log) = log {
-                    self.account_log_entries(log, missing, head, step);
-                }
-            }
-            Err(error) => self.account.log.append.failed(&error, step.now, step.rng),
-        }
-        self.work_account_log(step);
-    }
-
-    fn read_account_log(&mut self, entries: Vec<LogEntry>, step: &mut Step<'_>) -> Reached {
-        let before = self.account.log.position;
-        let mut reached = Reached::End;
-        for entry in entries {
-            let log = &mut self.account.log;
-            if entry.position <= log.position {
-                continue;
-            }
-            if entry.position != log.position + 1 {
-                reached = Reached::Gap;
-                break;
-            }
-            log.position = entry.position;
-            let Some(record) = log.read(&entry) else {
-                continue;
-            };
-            let was_known = log.map.records().any(|known| *known == record);
-            let later = log.later_than(&record);
-            log.map.apply(record.clone());
-            let was_owed = self.settle_owed(&record, step);
-            if let Some(later) = later {
-                // Written by a device that was behind; what was there before still holds.
-                self.put_record(later, step);
-            } else if !was_known && !was_owed {
-                self.chats_recorded(&record, step);
-            }
-        }
-        let log = &self.account.log;
-        if before != log.position {
-            let row = LogRow {
-                position: log.position,
-                map: log.map.encode().to_vec(),
-            };
-            step.put(Table::AccountLog, &[], 0, &row);
-        }
-        reached
-    }
-
-    /// Strikes out what the log now says, and what it says newer things about.
-    fn settle_owed(&mut self, record: &AccountLogRecord, step: &mut Step<'_>) -> bool {
-        let mut same = false;
-        let log = &mut self.account.log;
-        log.owed.retain(|(number, owed)| {
-            same |= owed == record;
-            let keep = owed != record && !is_newer(record, owed);
-            if !keep {
-                step.delete(Table::AccountLog, OWED, *number);
-            }
-            keep
-        });
-        log.sealed
-            .take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
-        same
-    }
-
-    /// The log begins with, and never lacks, a record of this device.
-    fn name_device(&mut self, step: &mut Step<'_>) {
-        let Some(device) = self.account.me.as_ref().map(|me| me.device) else {
-            return;
-        };
-        let is_mine = |record: &AccountLogRecord| matches!(record, AccountLogRecord::DeviceName(name) if name.device == device);
-        let log = &self.account.log;
-        if !log.map.records().any(is_mine) && !log.owed.iter().any(|(_, record)| is_mine(record)) {
-            let name = std::env::consts::OS.to_owned();
-            self.put_record(
-                AccountLogRecord::DeviceName(DeviceNameRecord { device, name }),
-                step,
-            );
-        }
-    }
-}
-
-impl AccountLog {
-    fn wire_id(&self) -> Option<corncrake_wire::LogId> {
-        self.keys
-            .as_ref()
-            .map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
-    }
-}
-
-/// Where reading a page of the log ended.
-#[derive(PartialEq, Eq)]
-enum Reached {
-    End,
-    /// Something is missing in between.
-    Gap,
-}
-
 fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
     match (one, other) {
         (AccountLogRecord::Conversation(one), AccountLogRecord::Conversation(other)) => {
@@ -446,6 +297,3 @@ fn is_newer(record: &AccountLogRecord, owed: &AccountLogRecord) -> bool {
     };
     record.id == owed.id && record.anchor.epoch > owed.anchor.epoch
 }
-
-/// The id of the rows of owed records.
-pub(super) const OWED: &[u8] = b"owed";

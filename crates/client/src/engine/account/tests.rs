@@ -525,21 +525,27 @@ fn the_account_log_survives_a_fault_at_each_request() {
 }
 
 #[test]
-fn a_state_lies_beside_every_hundredth_record() {
+fn a_state_lies_beside_every_hundredth_record_and_newcomers_begin_there() {
     let server = server();
     let mut device = signed_up(1, "ann", &server);
     for epoch in 0..120 {
         device.with(|state, step| state.put_record(conversation(1, epoch), step));
         device.run();
     }
-    let server = server.borrow();
-    let log = server.logs.values().next().unwrap();
-    let states: Vec<_> = log.iter().filter(|entry| entry.has_state).collect();
-    assert_eq!(
-        states
-            .iter()
-            .map(|entry| entry.position)
-            .collect::<Vec<_>>(),
-        [100]
-    );
+    let states: Vec<u64> = server.borrow().states.keys().map(|(_, at)| *at).collect();
+    assert_eq!(states, [100]);
+    let mut newcomer = Device::new(2, &server);
+    assert_eq!(newcomer.log_in("ann", PASSWORD), Some(Ok(())));
+    assert_eq!(newcomer.watched_from.first(), Some(&100));
+    assert!(knows(&newcomer, &conversation(1, 119)));
+    assert_sound(&newcomer);
+    // A state that does not open only costs the way.
+    for state in server.borrow_mut().states.values_mut() {
+        state.reverse();
+    }
+    let mut newcomer = Device::new(3, &server);
+    assert_eq!(newcomer.log_in("ann", PASSWORD), Some(Ok(())));
+    assert_eq!(newcomer.watched_from.first(), Some(&0));
+    assert!(knows(&newcomer, &conversation(1, 119)));
+    assert_sound(&newcomer);
 }

@@ -48,6 +48,7 @@ pub(super) struct Device {
     inputs: VecDeque<Input>,
     inbox: Option<(SessionToken, u64)>,
     watches: BTreeMap<LogId, u64>,
+    pub(super) watched_from: Vec<u64>,
     pub(super) requests: usize,
     pub(super) fault: Fault,
     pub(super) is_dead: bool,
@@ -93,6 +94,7 @@ impl Device {
             inputs: VecDeque::new(),
             inbox: None,
             watches: BTreeMap::new(),
+            watched_from: Vec::new(),
             requests: 0,
             fault: Fault::None,
             is_dead: false,
@@ -259,6 +261,7 @@ impl Device {
                 let log = token.log_id();
                 let head = self.server.borrow().logs.get(&log).map_or(0, Vec::len) as u64;
                 self.watches.insert(log, after);
+                self.watched_from.push(after);
                 if head <= after {
                     let entries = Vec::new();
                     self.inputs

@@ -11,7 +11,7 @@ use corncrake_wire::{
         Session, SignUpStarted, Vault,
     },
     decide,
-    log::{AppendReply, LogEntry},
+    log::{AppendReply, LogEntry, ReadReply, Sealed, StatesReply},
     opaque::{LogInState, ServerSecret, check_log_in},
     open::{By, Claimed, ClaimedPackage, SignedRecord},
     session::{RENEWAL_LABEL, renewal_content},
@@ -30,6 +30,7 @@ pub(super) struct Server {
     attempts: BTreeMap<[u8; 16], (String, LogInState)>,
     nonces: BTreeSet<[u8; 32]>,
     pub(super) logs: BTreeMap<LogId, Vec<LogEntry>>,
+    pub(super) states: BTreeMap<(LogId, u64), Vec<u8>>,
     pub(super) session_life: u64,
 }
 
@@ -61,6 +62,7 @@ impl Server {
             attempts: BTreeMap::new(),
             nonces: BTreeSet::new(),
             logs: BTreeMap::new(),
+            states: BTreeMap::new(),
             session_life: 30 * 24 * 3600,
         }
     }
@@ -249,6 +251,26 @@ impl Server {
                 OpenReply::Deposit(())
             }
             OpenRequest::Append(it) => OpenReply::Append(self.append(it)),
+            OpenRequest::States(it) => {
+                let log = it.token.log_id();
+                let states = self.states.range((log, 0)..=(log, it.at_most));
+                let positions = states.rev().map(|((_, position), _)| *position);
+                OpenReply::States(StatesReply {
+                    positions: positions.collect(),
+                })
+            }
+            OpenRequest::Read(it) if self.logs.contains_key(&it.token.log_id()) => {
+                let log = &self.logs[&it.token.log_id()];
+                let page = log.iter().filter(|entry| entry.position > it.after);
+                let entries = page.take(it.limit.try_into().unwrap()).cloned().collect();
+                let head = log.len() as u64;
+                OpenReply::Read(ReadReply { entries, head })
+            }
+            OpenRequest::Beside(it) => {
+                let state = self.states.get(&(it.token.log_id(), it.position));
+                let bytes = state.ok_or(ErrorCode::NotFound)?.clone();
+                OpenReply::Beside(Sealed { bytes })
+            }
             // What chats ask for is not here.
             _ => return Err(ErrorCode::Unavailable.into()),
         })
@@ -264,6 +286,8 @@ impl Server {
         match decide(head, head, &known, append.kind, append.after) {
             corncrake_wire::Decision::Place { first } => {
                 let entry = &append.entries[0];
+                let state = entry.state.clone();
+                self.states.extend(state.map(|state| ((id, first), state)));
                 log.push(LogEntry {
                     position: first,
                     kind: append.kind,

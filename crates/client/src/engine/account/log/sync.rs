@@ -1,0 +1,217 @@
+//! Reads the account log, and appends what is owed to it.
+
+use corncrake_core::seal::record::{AccountLogRecord, DeviceNameRecord};
+use corncrake_wire::{
+    OpenReply,
+    log::{Append, AppendReply, LogEntry},
+};
+
+use super::{OWED, OwedRow, is_newer, same_subject};
+use crate::{
+    engine::{
+        Effect, State, Step, Then,
+        account::{AccountThen, Retry, session::reply_of},
+        tables::Table,
+    },
+    transport::TransportError,
+};
+
+/// Where reading a page of the log ended.
+#[derive(PartialEq, Eq)]
+enum Reached {
+    End,
+    /// Something is missing in between.
+    Gap,
+}
+
+impl State {
+    /// Owes a record to the account log; stored with this step. An owed record on the same
+    /// subject that has not left yet is replaced.
+    pub(crate) fn put_record(&mut self, record: AccountLogRecord, step: &mut Step<'_>) {
+        let log = &mut self.account.log;
+        if log.owed.is_empty() && log.map.records().any(|known| *known == record) {
+            return;
+        }
+        let Some(keys) = &log.keys else { return };
+        let number = log.owed.back().map_or(1, |(last, _)| last + 1);
+        // A record above the limit of its size is never made: its fields are small.
+        let Ok(sealed) = keys.records.seal_record(keys.log.log, &record, step.rng) else {
+            return;
+        };
+        step.put(
+            Table::AccountLog,
+            OWED,
+            number,
+            &OwedRow {
+                number,
+                record: sealed,
+            },
+        );
+        let sent = log.sealed.as_ref().map(|(number, _)| *number);
+        log.owed.retain(|(number, earlier)| {
+            let keep = Some(*number) == sent || !same_subject(earlier, &record);
+            if !keep {
+                step.delete(Table::AccountLog, OWED, *number);
+            }
+            keep
+        });
+        log.owed.push_back((number, record));
+        self.work_account_log(step);
+    }
+
+    /// Has the log's records pushed, once it is known where to begin.
+    pub(in crate::engine::account) fn watch_account_log(&mut self, step: &mut Step<'_>) {
+        let log = &mut self.account.log;
+        log.is_at_head = false;
+        if log.start.is_some() {
+            return self.start_account_log(step);
+        }
+        if let Some(token) = log.token() {
+            step.effects.push(Effect::Watch(token, log.position));
+        }
+    }
+
+    /// The open plane's socket is up.
+    pub(crate) fn account_log_connected(&mut self, step: &mut Step<'_>) {
+        self.watch_account_log(step);
+        self.account.hurry();
+        self.account_work(step);
+    }
+
+    /// Entries of a log that no chat reads.
+    pub(crate) fn account_log_entries(
+        &mut self,
+        log: corncrake_wire::LogId,
+        entries: Vec<LogEntry>,
+        head: u64,
+        step: &mut Step<'_>,
+    ) {
+        if !self.account.log.is(log) {
+            return;
+        }
+        if self.read_account_log(entries, step) == Reached::Gap {
+            return self.watch_account_log(step);
+        }
+        if self.account.log.position >= head {
+            self.account.log.is_at_head = true;
+            self.name_device(step);
+        }
+        self.work_account_log(step);
+    }
+
+    /// Appends what is owed, once all that others wrote is read.
+    pub(in crate::engine::account) fn work_account_log(&mut self, step: &mut Step<'_>) {
+        self.start_account_log(step);
+        let log = &mut self.account.log;
+        if !log.is_at_head || log.owed.is_empty() || !log.append.is_due(step.now) {
+            return;
+        }
+        let Some(append) = log.seal_first(step) else {
+            return;
+        };
+        log.append.begin();
+        self.ask_open(Then::Account(AccountThen::LogAppended), append, step);
+    }
+
+    /// A reply to an append is a hint; only what is read counts.
+    pub(in crate::engine::account) fn account_log_appended(
+        &mut self,
+        result: Result<OpenReply, TransportError>,
+        step: &mut Step<'_>,
+    ) {
+        match reply_of::<Append>(result) {
+            Ok(AppendReply::Stored { positions: _, head }) => {
+                self.account.log.append = Retry::default();
+                // The entry comes by the socket; until then nothing else is appended.
+                if self.account.log.position < head {
+                    self.account.log.is_at_head = false;
+                    self.watch_account_log(step);
+                }
+            }
+            Ok(AppendReply::Conflict {
+                newest_commit: _,
+                head,
+                missing,
+            }) => {
+                self.account.log.append = Retry::default();
+                let log = self.account.log.wire_id();
+                self.account.log.is_at_head = false;
+                if let Some(log) = log {
+                    self.account_log_entries(log, missing, head, step);
+                }
+            }
+            Err(error) => self.account.log.append.failed(&error, step.now, step.rng),
+        }
+        self.work_account_log(step);
+    }
+
+    fn read_account_log(&mut self, entries: Vec<LogEntry>, step: &mut Step<'_>) -> Reached {
+        let before = self.account.log.position;
+        let mut reached = Reached::End;
+        for entry in entries {
+            let log = &mut self.account.log;
+            if entry.position <= log.position {
+                continue;
+            }
+            if entry.position != log.position + 1 {
+                reached = Reached::Gap;
+                break;
+            }
+            log.position = entry.position;
+            let Some(record) = log.read(&entry) else {
+                continue;
+            };
+            let was_known = log.map.records().any(|known| *known == record);
+            let later = log.later_than(&record);
+            log.map.apply(record.clone());
+            let was_owed = self.settle_owed(&record, step);
+            if let Some(later) = later {
+                // Written by a device that was behind; what was there before still holds.
+                self.put_record(later, step);
+            } else if !was_known && !was_owed {
+                self.chats_recorded(&record, step);
+            }
+        }
+        if before != self.account.log.position {
+            self.account.log.save(step);
+        }
+        reached
+    }
+
+    /// Strikes out what the log now says, and what it says newer things about.
+    pub(in crate::engine::account) fn settle_owed(
+        &mut self,
+        record: &AccountLogRecord,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let mut same = false;
+        let log = &mut self.account.log;
+        log.owed.retain(|(number, owed)| {
+            same |= owed == record;
+            let keep = owed != record && !is_newer(record, owed);
+            if !keep {
+                step.delete(Table::AccountLog, OWED, *number);
+            }
+            keep
+        });
+        log.sealed
+            .take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
+        same
+    }
+
+    /// The log begins with, and never lacks, a record of this device.
+    fn name_device(&mut self, step: &mut Step<'_>) {
+        let Some(device) = self.account.me.as_ref().map(|me| me.device) else {
+            return;
+        };
+        let is_mine = |record: &AccountLogRecord| matches!(record, AccountLogRecord::DeviceName(name) if name.device == device);
+        let log = &self.account.log;
+        if !log.map.records().any(is_mine) && !log.owed.iter().any(|(_, record)| is_mine(record)) {
+            let name = std::env::consts::OS.to_owned();
+            self.put_record(
+                AccountLogRecord::DeviceName(DeviceNameRecord { device, name }),
+                step,
+            );
+        }
+    }
+}
