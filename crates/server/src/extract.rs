@@ -1,6 +1,11 @@
 //! What routes take out of a request, and how they answer.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     body::{Body, to_bytes},
@@ -17,6 +22,8 @@ use tokio::time::timeout;
 
 use crate::{Error, Origin, State};
 
+/// Where a request comes from that came over no connection.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Seconds in which a body must have come.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
@@ -43,7 +50,7 @@ impl FromRequestParts<Arc<State>> for Origin {
         let peer = parts
             .extensions
             .get()
-            .map_or([0, 0, 0, 0].into(), |Peer(address)| *address);
+            .map_or(UNKNOWN, |Peer(address)| *address);
         let address = proxied
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(peer);

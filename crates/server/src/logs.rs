@@ -8,7 +8,9 @@
 mod append;
 mod live;
 mod memory;
+mod plan;
 mod read;
+mod store;
 
 pub(crate) use append::{Appender, NewAppend, Outcome};
 pub(crate) use live::{Follower, Live, Push};

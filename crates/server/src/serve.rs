@@ -189,8 +189,9 @@ async fn refuse(stream: TcpStream) {
     let talk = async {
         // To close on an unread request would take our answer back.
         let (mut reader, mut writer) = stream.into_split();
-        reader.read(&mut [0; 4096]).await?;
-        writer.write_all(ANSWER).await?;
+        if reader.read(&mut [0; 4096]).await? > 0 {
+            writer.write_all(ANSWER).await?;
+        }
         writer.shutdown().await
     };
     drop(timeout(Duration::from_secs(1), talk).await);

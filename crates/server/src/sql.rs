@@ -43,6 +43,19 @@ pub(crate) fn insert_places(rows: usize) -> &'static str {
     text(&TEXTS, rows)
 }
 
+/// Updates rows of `logs`.
+pub(crate) fn update_logs(rows: usize) -> &'static str {
+    static TEXTS: Texts = LazyLock::new(|| {
+        texts(
+            "WITH new (num, head, newest_commit) AS (VALUES ",
+            "(?, ?, ?)",
+            ") UPDATE logs SET head = new.head, newest_commit = new.newest_commit \
+             FROM new WHERE logs.num = new.num",
+        )
+    });
+    text(&TEXTS, rows)
+}
+
 /// Finds the places of entries by log and mark.
 pub(crate) fn known(rows: usize) -> &'static str {
     static TEXTS: Texts = LazyLock::new(|| {

@@ -149,6 +149,13 @@ async fn batch(
     works: Vec<Work>,
     told: &mut Vec<Box<dyn FnOnce(bool) + Send>>,
 ) -> Result<Vec<Outcome>, Error> {
+    // Works know nothing of logs, so that appends may be decided first.
+    let appends = appends.iter_mut().map(|(append, _)| append).collect();
+    let mut plan = appender.prepare(connection, appends).await?;
+    if works.is_empty() && plan.is_one_statement() {
+        plan.store(connection).await?;
+        return Ok(appender.publish(plan));
+    }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for work in works {
         let mut savepoint = transaction.begin().await?;
@@ -160,12 +167,7 @@ async fn batch(
             savepoint.rollback().await?;
         }
     }
-    let plan = appender
-        .store(
-            &mut transaction,
-            appends.iter_mut().map(|(append, _)| append).collect(),
-        )
-        .await?;
+    plan.store(&mut transaction).await?;
     transaction.commit().await?;
     Ok(appender.publish(plan))
 }

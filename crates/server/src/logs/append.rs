@@ -6,21 +6,26 @@ use std::{
 };
 
 use corncrake_wire::{
-    Decision, EntryId, ErrorCode, LogId, decide,
-    log::{Append, EntryKind, LogEntry, NewEntry, Part},
+    EntryId, ErrorCode, LogId,
+    log::{Append, EntryKind, NewEntry},
 };
 use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    COMMIT, Live, Memory, STATE, WELCOME, kind_of,
+    Live, Memory, kind_of,
     memory::{Log, Mark, Placed},
-    part_number, signed, unsigned,
+    plan::{Draft, Plan, Waiting},
+    unsigned,
 };
 use crate::{Error, clock::Clock, sql};
 
-/// Entries of one log that wait for their place at most.
+/// Every so many batches, the logs of the batch with so many waiting entries get them placed, so
+/// that one statement places many.
+const SETTLING: u64 = 8;
 const TAIL: usize = 16;
+/// So many entries of one log are placed with the batch that brings the last of them.
+const LONG_TAIL: usize = 64;
 /// Entries of all logs that wait for their place at most.
 const WAITING: usize = 32 * 1024;
 /// Their bytes at most: what a start after a crash reads.
@@ -33,12 +38,12 @@ const LOGS: usize = 100_000;
 /// An append that was found well-formed.
 #[derive(Debug)]
 pub(crate) struct NewAppend {
-    log: LogId,
-    kind: EntryKind,
-    after: u64,
-    entries: Vec<NewEntry>,
-    marks: Vec<Mark>,
-    opening: Option<Vec<u8>>,
+    pub(super) log: LogId,
+    pub(super) kind: EntryKind,
+    pub(super) after: u64,
+    pub(super) entries: Vec<NewEntry>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) opening: Option<Vec<u8>>,
 }
 
 impl NewAppend {
@@ -91,67 +96,12 @@ pub(crate) struct Appender {
     next_entry: i64,
     next_log: i64,
     day: i64,
+    batches: u64,
     /// The newest `progress.settled`.
     progress: i64,
     /// Entries that had no place when they came, oldest first.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    log: LogId,
-    position: u64,
-    entry: i64,
-    length: usize,
-}
-
-/// What a transaction is about to make true.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    drafts: HashMap<LogId, Draft>,
-    outcomes: Vec<Outcome>,
-    waiting: Vec<Waiting>,
-    next_entry: i64,
-    next_log: i64,
-    day: i64,
-    /// The next `progress.settled`, if it is time to write one.
-    progress: Option<i64>,
-}
-
-/// A log under change.
-#[derive(Debug, Default)]
-struct Draft {
-    log: Log,
-    /// Entries that this transaction adds; they stand at the end of the log's tail.
-    added: usize,
-    is_new: bool,
-    settles: bool,
-    /// What followers get, if there were any when the entries were stored.
-    pushed: Option<Vec<LogEntry>>,
-}
-
-/// A row for `entries`.
-struct EntryRow {
-    entry: i64,
-    log: i64,
-    position: u64,
-    flags: i64,
-    bytes: Vec<u8>,
-}
-
-/// A row for `besides`.
-struct BesideRow {
-    log: i64,
-    part: Part,
-    position: u64,
-    bytes: Vec<u8>,
-}
-
-#[derive(Default)]
-struct Rows {
-    entries: Vec<EntryRow>,
-    besides: Vec<BesideRow>,
 }
 
 impl Appender {
@@ -169,6 +119,7 @@ impl Appender {
             next_entry: 1,
             next_log: 1,
             day: 0,
+            batches: 0,
             progress: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -240,9 +191,9 @@ impl Appender {
         Ok(())
     }
 
-    /// Decides about appends, in order, and stores what they bring.
-    pub(crate) async fn store(
-        &self,
+    /// Decides about appends, in order; what they bring is to be stored with [`Plan::store`].
+    pub(crate) async fn prepare(
+        &mut self,
         connection: &mut SqliteConnection,
         appends: Vec<&mut NewAppend>,
     ) -> Result<Plan, Error> {
@@ -255,16 +206,24 @@ impl Appender {
         if appends.is_empty() {
             return Ok(plan);
         }
+        self.batches = self.batches.wrapping_add(1);
+        plan.tail = if self.batches.is_multiple_of(SETTLING) {
+            TAIL
+        } else {
+            LONG_TAIL
+        };
         self.draft_logs(connection, &appends, &mut plan).await?;
         let known = self.known(connection, &appends, &plan).await?;
-        let mut rows = Rows::default();
         for append in appends {
-            let outcome = self.place(append, &known, &mut plan, &mut rows);
+            let outcome = plan.decide(append, &known, &self.live);
             plan.outcomes.push(outcome);
         }
+        let today = self.clock.today();
+        if plan.day < today && plan.next_entry > self.next_entry {
+            plan.new_day = Some((today, self.next_entry));
+            plan.day = today;
+        }
         self.choose_settling(&mut plan);
-        insert(connection, &self.clock, &mut plan, rows).await?;
-        settle(connection, &plan).await?;
         Ok(plan)
     }
 
@@ -380,130 +339,6 @@ impl Appender {
         Ok(known)
     }
 
-    /// Decides about one append; takes its entries out of it if they are to be stored.
-    fn place(
-        &self,
-        append: &mut NewAppend,
-        known: &HashMap<(i64, Mark), u64>,
-        plan: &mut Plan,
-        rows: &mut Rows,
-    ) -> Outcome {
-        let Some(draft) = plan.drafts.get_mut(&append.log) else {
-            return Outcome::Refused(ErrorCode::Internal);
-        };
-        let log = &mut draft.log;
-        let positions: Vec<_> = append
-            .marks
-            .iter()
-            .map(|mark| {
-                let in_tail = (log.settled + 1..)
-                    .zip(&log.tail)
-                    .find(|(_, p)| p.mark == *mark);
-                in_tail
-                    .map(|(position, _)| position)
-                    .or_else(|| known.get(&(log.num, *mark)).copied())
-            })
-            .collect();
-        match decide(
-            log.head,
-            log.newest_commit,
-            &positions,
-            append.kind,
-            append.after,
-        ) {
-            Decision::Stored(positions) => {
-                return Outcome::Stored {
-                    positions,
-                    head: log.head,
-                };
-            }
-            Decision::Refuse(code) => return Outcome::Refused(code),
-            Decision::Conflict => {
-                return Outcome::Conflict {
-                    newest_commit: log.newest_commit,
-                    head: log.head,
-                };
-            }
-            Decision::Place { first: _ } => {}
-        }
-        if log.head == 0 {
-            let Some(opening) = append.opening.take() else {
-                return Outcome::Refused(ErrorCode::OpeningMissing);
-            };
-            log.num = plan.next_log;
-            plan.next_log += 1;
-            let (log, part) = (log.num, Part::State);
-            rows.besides.push(BesideRow {
-                log,
-                part,
-                position: 0,
-                bytes: opening,
-            });
-        }
-        let followed = self.live.is_followed(&append.log);
-        let mut positions = Vec::with_capacity(append.entries.len());
-        for (new, mark) in append.entries.drain(..).zip(&append.marks) {
-            let NewEntry {
-                bytes,
-                welcome,
-                state,
-            } = new;
-            log.head += 1;
-            let (position, entry, length) = (log.head, plan.next_entry, bytes.len());
-            plan.next_entry += 1;
-            let mut flags = 0;
-            if append.kind == EntryKind::Commit {
-                flags |= COMMIT;
-                log.newest_commit = position;
-                draft.settles = true;
-            }
-            let besides = [
-                (Part::Welcome, WELCOME, welcome),
-                (Part::State, STATE, state),
-            ];
-            for (part, flag, bytes) in besides {
-                if let Some(bytes) = bytes {
-                    flags |= flag;
-                    rows.besides.push(BesideRow {
-                        log: log.num,
-                        part,
-                        position,
-                        bytes,
-                    });
-                }
-            }
-            if followed {
-                let entry = log_entry(position, flags, bytes.clone());
-                draft.pushed.get_or_insert_default().push(entry);
-            }
-            log.tail.push(Placed {
-                entry,
-                mark: *mark,
-                length,
-            });
-            draft.added += 1;
-            plan.waiting.push(Waiting {
-                log: append.log,
-                position,
-                entry,
-                length,
-            });
-            rows.entries.push(EntryRow {
-                entry,
-                log: log.num,
-                position,
-                flags,
-                bytes,
-            });
-            positions.push(position);
-        }
-        draft.settles |= log.tail.len() >= TAIL;
-        Outcome::Stored {
-            positions,
-            head: log.head,
-        }
-    }
-
     /// Adds the logs of the oldest waiting entries to those that get their places, when too much
     /// waits, and notes how far everything has its place then.
     fn choose_settling(&self, plan: &mut Plan) {
@@ -538,118 +373,6 @@ impl Appender {
             bytes -= waiting.length;
         }
         plan.progress = (oldest > self.progress + PROGRESS).then_some(oldest - 1);
-    }
-}
-
-/// Inserts new logs, entries, what lies beside them, and the day.
-async fn insert(
-    connection: &mut SqliteConnection,
-    clock: &Arc<dyn Clock>,
-    plan: &mut Plan,
-    rows: Rows,
-) -> Result<(), Error> {
-    for (id, draft) in plan
-        .drafts
-        .iter()
-        .filter(|(_, draft)| draft.is_new && draft.added > 0)
-    {
-        sqlx::query("INSERT INTO logs (num, id, head, newest_commit) VALUES (?, ?, 0, 0)")
-            .bind(draft.log.num)
-            .bind(id.0.to_vec())
-            .execute(&mut *connection)
-            .await?;
-    }
-    let today = clock.today();
-    if let Some(first) = rows.entries.first()
-        && plan.day < today
-    {
-        sqlx::query("INSERT OR IGNORE INTO days (day, first_entry) VALUES (?, ?)")
-            .bind(today)
-            .bind(first.entry)
-            .execute(&mut *connection)
-            .await?;
-        plan.day = today;
-    }
-    let mut entries = rows.entries.into_iter().peekable();
-    while entries.peek().is_some() {
-        let chunk: Vec<_> = entries.by_ref().take(sql::ROWS).collect();
-        let mut query = sqlx::query(sql::insert_entries(chunk.len()));
-        for row in chunk {
-            let EntryRow {
-                entry,
-                log,
-                position,
-                flags,
-                bytes,
-            } = row;
-            query = query
-                .bind(entry)
-                .bind(log)
-                .bind(signed(position))
-                .bind(flags)
-                .bind(bytes);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    for row in rows.besides {
-        sqlx::query("INSERT INTO besides (log, part, position, bytes) VALUES (?, ?, ?, ?)")
-            .bind(row.log)
-            .bind(part_number(row.part))
-            .bind(signed(row.position))
-            .bind(row.bytes)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Gives the entries of logs that are due their places.
-async fn settle(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), Error> {
-    let mut places = Vec::new();
-    for draft in plan.drafts.values().filter(|draft| draft.settles) {
-        let log = &draft.log;
-        places.extend(
-            (log.settled + 1..)
-                .zip(&log.tail)
-                .map(|(at, placed)| (log.num, at, *placed)),
-        );
-        sqlx::query("UPDATE logs SET head = ?, newest_commit = ? WHERE num = ?")
-            .bind(signed(log.head))
-            .bind(signed(log.newest_commit))
-            .bind(log.num)
-            .execute(&mut *connection)
-            .await?;
-    }
-    places.sort_unstable_by_key(|(log, position, _)| (*log, *position));
-    for chunk in places.chunks(sql::ROWS) {
-        let mut query = sqlx::query(sql::insert_places(chunk.len()));
-        for (log, position, placed) in chunk {
-            query = query
-                .bind(*log)
-                .bind(signed(*position))
-                .bind(placed.entry)
-                .bind(signed(placed.length as u64))
-                .bind(placed.mark.to_vec());
-        }
-        query.execute(&mut *connection).await?;
-    }
-    if let Some(settled) = plan.progress {
-        sqlx::query("UPDATE progress SET settled = ?")
-            .bind(settled)
-            .execute(connection)
-            .await?;
-    }
-    Ok(())
-}
-
-/// An entry as it is handed out.
-pub(super) fn log_entry(position: u64, flags: i64, bytes: Vec<u8>) -> LogEntry {
-    LogEntry {
-        position,
-        kind: kind_of(flags),
-        bytes,
-        has_welcome: flags & WELCOME != 0,
-        has_state: flags & STATE != 0,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use corncrake_wire::{
     LogId, limits,
-    log::{Part, ReadReply},
+    log::{LogEntry, Part, ReadReply},
 };
 use sqlx::{Row, SqlitePool};
 
-use super::{Memory, append::log_entry, part_number, signed, unsigned};
+use super::{Memory, STATE, WELCOME, kind_of, part_number, signed, unsigned};
 use crate::Error;
 
 /// A page of a log after a position: at most `limit` entries and a page's bytes, but at least
@@ -123,4 +123,15 @@ pub(crate) async fn states(
     .fetch_all(readers)
     .await?;
     Ok(Some(positions.into_iter().map(unsigned).collect()))
+}
+
+/// An entry as it is handed out.
+pub(super) fn log_entry(position: u64, flags: i64, bytes: Vec<u8>) -> LogEntry {
+    LogEntry {
+        position,
+        kind: kind_of(flags),
+        bytes,
+        has_welcome: flags & WELCOME != 0,
+        has_state: flags & STATE != 0,
+    }
 }
