@@ -50,7 +50,7 @@ impl Conversation {
             Some(Ok(entry)) => Ok(entry),
         };
         let judged = match &entry {
-            Ok(Entry::Commit(commit)) if !self.facts.closed => {
+            Ok(Entry::Commit(commit)) if !was_closed => {
                 Some(judge(self.public(), &self.roster, &self.context, commit))
             }
             _ => None,
@@ -62,7 +62,7 @@ impl Conversation {
             (_, Some(Err(reason))) | (Err(reason), _) => Reading::Skipped(reason),
             (Ok(Entry::Knock(knock)), _) => Reading::Knock(Box::new(knock)),
             (Ok(Entry::Answer(answer)), _) => Reading::Answer(Box::new(answer)),
-            (Ok(_), _) if self.facts.closed => Reading::Ignored,
+            (Ok(_), _) if was_closed => Reading::Ignored,
             (Ok(Entry::Message(message)), _) => self.read_message(&item, &message),
             (Ok(Entry::Handover(handover)), _) => self.read_handover(&handover),
             (Ok(Entry::Commit(_) | Entry::AccountRecord(_)), _) => {

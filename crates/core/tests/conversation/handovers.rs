@@ -103,6 +103,36 @@ fn nothing_counts_after_the_end_but_knocks_and_answers() {
     ));
 }
 
+#[test]
+fn reading_past_the_end_of_a_log_raises_no_alarm() {
+    let [mut ann, mut bob, mut cem] = people();
+    let mut log = group_of(Kind::Group, &mut [&mut ann, &mut bob, &mut cem]);
+    ann.make(&mut log, Change::remove(cem.account));
+    bob.read(&log);
+    let handover = bob.chat().handover(&bob.me()).unwrap();
+    log.append(EntryKind::Commit, handover);
+    let Some(Reading::Closed {
+        next_seed: Some(seed),
+        ..
+    }) = bob.read(&log).pop()
+    else {
+        panic!("closed");
+    };
+    cem.read(&log);
+    let (knock, _) = cem
+        .chat()
+        .knock(&cem.me(), &mut ChaCha20Rng::seed_from_u64(1));
+    log.append(EntryKind::Message, knock);
+    ann.read(&log);
+    let next = seed.log_keys().log;
+    let mut next = Log::new(log.conversation, next, bob.chat().state().encode());
+    for device in [&mut ann, &mut bob] {
+        device.chat_mut().continue_in(next.id);
+        device.save();
+    }
+    everybody_talks(&mut next, &mut [&mut ann, &mut bob]);
+}
+
 /// Reads the last entry of a closed log as those who keep it in mind do.
 fn knock_in(log: &Log) -> corncrake_core::conversation::Knock {
     let (kind, inner) = log.entry(log.head());
