@@ -45,6 +45,11 @@ const STEPS: &[Step] = &[
         minutes: 15,
         run: wasm::build,
     },
+    Step {
+        name: "demonstration",
+        minutes: 15,
+        run: demo,
+    },
 ];
 
 fn clippy() -> Result<Command> {
@@ -65,6 +70,13 @@ fn tests() -> Result<Command> {
         say("CORNCRAKE_VECTORS is not set: missing official vectors are no failure");
     }
     Ok(cargo(&["test", "--workspace", "--no-fail-fast"]))
+}
+
+/// The whole product in one play, by this very program.
+fn demo() -> Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["demo", "--check"]);
+    Ok(command)
 }
 
 fn documentation() -> Result<Command> {

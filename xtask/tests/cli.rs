@@ -139,7 +139,7 @@ fn every_command_does_what_it_says() {
     place.ask("ann", &["group", "create", "Trip", "bob"], "");
     place.ask("ann", &["group", "add", "#Trip", "cem"], "");
     place.ask("ann", &["group", "rename", "#Trip", "Long trip"], "");
-    place.ask("ann", &["group", "role", "#Long trip", "bob", "admin"], "");
+    place.ask("ann", &["group", "role", "#Long trip", "bob", "owner"], "");
     assert!(place.see("cem", &["chats"]).contains("#Long trip"));
     assert_eq!(
         place.ask("cem", &["send", "#Long trip", "me too"], "")["delivery"],
@@ -316,11 +316,9 @@ fn the_readmes_ten_lines_run() {
         .args([&place.url, "ann", password("ann").trim(), "bob"])
         .arg(place.home("ann.db"));
     let mut embedded = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(embedded.stdout.take().unwrap()).lines();
-    let sent = lines
-        .map_while(Result::ok)
-        .any(|line| line.contains("The corncrake is back."));
-    assert!(sent);
+    let mut lines = BufReader::new(embedded.stdout.take().unwrap()).lines();
+    let is_sent = |line: String| line.contains("The corncrake is back.") && line.contains("Sent");
+    assert!(lines.by_ref().map_while(Result::ok).any(is_sent));
     assert!(wait_for(|| place.see("bob", &["chats"]).contains("ann")));
     assert!(
         place
