@@ -73,6 +73,40 @@ fn a_seed_replays_exactly() {
     }
 }
 
+#[test]
+fn walks_come_by_everything_that_can_happen() {
+    let traces: Vec<String> = (0..60)
+        .map(|seed| {
+            let world = World::new(seed);
+            walk(&world, seed);
+            world.trace()
+        })
+        .collect();
+    for (what, sign) in [
+        ("a crash before a batch", "✝ before a batch"),
+        ("a crash after a batch", "✝ after a batch"),
+        ("a crash before a request", "✝ before a request"),
+        ("a crash after a request", "✝ after a request"),
+        ("a lost request", "(lost on its way)"),
+        ("a lost answer", "(answer lost)"),
+        ("a dead socket", "socket dies"),
+        ("a conflict", "conflict: newest commit"),
+        ("a second device", "◀ log in: ok"),
+        ("a device that comes in by itself", "Rejoined {"),
+        ("an addition", "Added {"),
+        ("a removal", "Removed {"),
+        ("somebody who leaves", "Left {"),
+        ("a new title", "Renamed {"),
+        ("new roles", "RolesChanged {"),
+        ("a call that is forbidden", "not_allowed"),
+    ] {
+        assert!(
+            traces.iter().any(|trace| trace.contains(sign)),
+            "no walk comes by {what}"
+        );
+    }
+}
+
 /// One walk, to its end.
 pub(crate) fn walk(world: &World, seed: u64) {
     let mut walk = Walk::new(world, seed);

@@ -274,6 +274,11 @@ impl State {
     fn claim_failed(&mut self, then: ClaimThen, error: Error, step: &mut Step<'_>) {
         match then {
             ClaimThen::Direct(id) => {
+                let is_entering = |chat: &Chat| matches!(chat.row.phase, Phase::Entering(_));
+                if !self.chats.all.get(&id).is_some_and(is_entering) {
+                    // An invitation was quicker.
+                    return;
+                }
                 let Some(mut chat) = self.chats.all.remove(&id) else {
                     return;
                 };
