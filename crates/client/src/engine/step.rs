@@ -86,13 +86,16 @@ pub(crate) enum Then {
     Enter(u64, EnterThen),
 }
 
+/// A row by its table, id and index.
+type Row = (Table, Vec<u8>, u64);
+
 /// What a turn has collected so far.
 pub(crate) struct Step<'a> {
     pub(crate) now: Timestamp,
     pub(crate) rng: &'a mut ChaCha20Rng,
     pub(crate) effects: Vec<Effect>,
     pub(crate) events: Vec<EventKind>,
-    rows: BTreeMap<(Table, Vec<u8>, u64), Option<Zeroizing<Vec<u8>>>>,
+    rows: BTreeMap<Row, Option<Zeroizing<Vec<u8>>>>,
     erased: Vec<(Table, Vec<u8>)>,
 }
 

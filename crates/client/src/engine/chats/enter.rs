@@ -5,7 +5,7 @@
 //! reaches the goal; else the next older state is tried. Until then nothing is stored but the goal.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{VecDeque, btree_map::Entry};
 
 use corncrake_core::{
     conversation::{
@@ -112,14 +112,12 @@ impl State {
             return;
         };
         let id = record.id;
-        if !self.chats.all.contains_key(&id) {
+        if let Entry::Vacant(place) = self.chats.all.entry(id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
             let goal = Goal::Anchor(record.anchor);
             row.phase = Phase::Entering(goal.clone());
             row.hidden = record.hidden;
-            let mut chat = Chat::new(row, None);
-            chat.save(step);
-            self.chats.all.insert(id, chat);
+            place.insert(Chat::new(row, None)).save(step);
             step.event(EventKind::ChatAdded(id));
             return self.enter(Some(id), record.seed.clone(), goal, step);
         }

@@ -89,21 +89,11 @@ impl State {
                     }
                     match self.seal_change(chat, number, &wish, step) {
                         Ok(()) => break,
-                        Err(refusal) => self.change_refused(chat, number, refusal, step),
+                        Err(refusal) => self.intent_failed(chat, number, refusal, step),
                     }
                 }
             }
         }
-    }
-
-    fn change_refused(
-        &mut self,
-        chat: &mut Chat,
-        number: u64,
-        refusal: Refusal,
-        step: &mut Step<'_>,
-    ) {
-        self.intent_failed(chat, number, refusal, step);
     }
 
     fn seal_messages(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
