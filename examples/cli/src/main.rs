@@ -85,7 +85,7 @@ async fn run(options: Options) -> Result<Exit, Failure> {
             client.close().await?;
             return Ok(Exit::Done);
         }
-        Command::Session(_) => {
+        Command::Session => {
             let client = open(&home, options.server).await?;
             session::run(&client).await?;
             client.close().await?;

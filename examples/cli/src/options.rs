@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -15,6 +15,12 @@ Exit codes:
 
 CHAT is a username (the chat of two), #title of a group, or a chat's id or its first digits.
 Passwords are asked for at the terminal, or read as the first line of standard input.";
+
+const SESSION: &str = "\
+{\"id\": 1, \"do\": \"send\", \"chat\": \"bob\", \"text\": \"hi\"} is answered by {\"id\": 1, \"ok\": ...}
+or {\"id\": 1, \"error\": {\"code\": ..., \"message\": ...}}, in the order of the lines. Lines with the field
+event tell what happens; each comes once, or again after a crash, with the same sequence number.
+The end of standard input ends the session. docs/session.md lists commands and events.";
 
 /// End-to-end encrypted chats from a terminal.
 #[derive(Debug, Parser)]
@@ -86,7 +92,8 @@ pub(crate) enum Command {
         name: String,
     },
     /// Takes commands from standard input, one JSON object a line, and writes answers and events.
-    Session(Session),
+    #[command(after_help = SESSION)]
+    Session,
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,10 +155,3 @@ pub(crate) enum RoleName {
     /// Speaks and leaves.
     Member,
 }
-
-/// A line such as `{"id": 1, "do": "send", "chat": "bob", "text": "hi"}` is answered by
-/// `{"id": 1, "ok": …}` or `{"id": 1, "error": {"code": …, "message": …}}`; answers come in the
-/// order of the lines. Events are lines with the field `event`; one counts as taken when the next
-/// one is written. The end of standard input ends the session.
-#[derive(Debug, Args)]
-pub(crate) struct Session {}

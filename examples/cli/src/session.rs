@@ -108,6 +108,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_command_on_the_page_of_sessions_is_understood() {
+        let page = include_str!("../../../docs/session.md");
+        let lines: Vec<_> = page
+            .lines()
+            .filter(|line| line.starts_with("{\"id\""))
+            .collect();
+        assert!(lines.len() > 10);
+        for line in lines {
+            let (id, ask) = parse(line);
+            assert!(id.is_number() && ask.is_ok(), "{line}: {ask:?}");
+        }
+    }
+
+    #[test]
     fn lines_are_understood_or_refused_with_their_id() {
         let (id, ask) = parse(r#"{"id": 7, "do": "send", "chat": "bob", "text": "hi"}"#);
         assert_eq!(id, json!(7));
