@@ -1,6 +1,9 @@
 //! Where a device may die: before and after every batch and every request.
 
-use std::{cell::Cell, future::pending};
+use std::{
+    cell::{Cell, RefCell},
+    future::pending,
+};
 
 use crate::{executor::Executor, trace::Trace};
 
@@ -13,6 +16,8 @@ pub(crate) struct Crasher {
     life: Cell<u64>,
     passed: Cell<u64>,
     fatal: Cell<Option<u64>>,
+    /// What happens at the fatal point in place of the device's death.
+    instead: RefCell<Option<Box<dyn Fn()>>>,
 }
 
 impl Crasher {
@@ -25,6 +30,7 @@ impl Crasher {
             life: Cell::new(0),
             passed: Cell::new(0),
             fatal: Cell::new(None),
+            instead: RefCell::default(),
         }
     }
 
@@ -49,6 +55,11 @@ impl Crasher {
         self.fatal.set(fatal);
     }
 
+    /// At the fatal point, does this in place of dying.
+    pub(crate) fn do_instead(&self, what: impl Fn() + 'static) {
+        *self.instead.borrow_mut() = Some(Box::new(what));
+    }
+
     /// No point is fatal any more.
     pub(crate) fn disarm(&self) {
         self.fatal.set(None);
@@ -64,8 +75,13 @@ impl Crasher {
         let number = self.passed.replace(self.passed.get() + 1);
         if self.fatal.get() == Some(number) {
             self.fatal.set(None);
-            self.die(what);
-            pending::<()>().await;
+            match self.instead.borrow().as_ref() {
+                Some(instead) => instead(),
+                None => self.die(what),
+            }
+            if !self.runs() {
+                pending::<()>().await;
+            }
         }
     }
 

@@ -25,6 +25,17 @@ struct Scene {
 
 type Step = fn(&Scene) -> Result<(), Error>;
 
+/// Who dies at a point.
+#[derive(Clone, Copy, Debug)]
+enum Dies {
+    /// The device whose point it is.
+    One,
+    /// That device and another one.
+    Two,
+    /// The server.
+    Server,
+}
+
 /// Runs `step` with a crash at each of its points, and checks what is left each time.
 fn crash_everywhere(set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
     let scene = set(0);
@@ -45,24 +56,42 @@ fn crash_everywhere(set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
                     if point >= points {
                         return;
                     }
-                    let run = || crash_at(point, set, step, check);
-                    if std::panic::catch_unwind(run).is_err() {
-                        *failed.lock().unwrap() = Some(point);
+                    for dies in [Dies::One, Dies::Two, Dies::Server] {
+                        let run = || crash_at(point, dies, set, step, check);
+                        if std::panic::catch_unwind(run).is_err() {
+                            *failed.lock().unwrap() = Some((point, dies));
+                        }
                     }
                 }
             });
         }
     });
     let failed = *failed.lock().unwrap();
-    assert_eq!(failed, None, "a crash at this point of {points} does harm");
+    assert!(
+        failed.is_none(),
+        "of {points} points, a crash does harm at {failed:?}"
+    );
 }
 
-fn crash_at(point: u64, set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
+fn crash_at(point: u64, dies: Dies, set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
     let scene = set(0);
     scene.world.note(format!(
         "— {} will die at point {point} —",
         scene.mortal.label()
     ));
+    let (mortal, other) = (scene.mortal.clone(), scene.others[0].clone());
+    let network = scene.world.network().clone();
+    match dies {
+        Dies::One => {}
+        Dies::Two => scene.mortal.crasher().do_instead(move || {
+            other.crash();
+            mortal.crash();
+        }),
+        Dies::Server => scene
+            .mortal
+            .crasher()
+            .do_instead(move || network.crash_server()),
+    }
     scene.mortal.crasher().count(Some(point));
     let answered = step(&scene);
     if answered.is_ok() {
@@ -75,9 +104,12 @@ fn crash_at(point: u64, set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
     }
     scene.mortal.crasher().count(None);
     scene.world.pass(point * 977 % 20_000);
-    if !scene.mortal.runs() {
-        scene.mortal.start();
-    }
+    let dead = scene
+        .others
+        .iter()
+        .chain([&scene.mortal])
+        .filter(|device| !device.runs());
+    dead.for_each(Device::start);
     if answered.is_err() {
         let again = step(&scene).map_err(|error| error.code());
         assert!(

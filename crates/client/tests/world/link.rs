@@ -99,8 +99,7 @@ impl Link {
     /// Talks to another server from now on, over new sockets.
     pub(crate) fn set_server(&self, server: Rc<RefCell<Server>>) {
         *self.0.server.borrow_mut() = server;
-        self.hang_up(Plane::Open);
-        self.hang_up(Plane::Account);
+        self.hang_up_all();
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -110,9 +109,14 @@ impl Link {
     /// Cuts the device off from the server, or lets it back.
     pub(crate) fn set_cut(&self, cut: bool) {
         if self.0.cut.replace(cut) != cut && cut {
-            self.hang_up(Plane::Open);
-            self.hang_up(Plane::Account);
+            self.hang_up_all();
         }
+    }
+
+    /// Takes both sockets down; they come back by themselves.
+    pub(crate) fn hang_up_all(&self) {
+        self.hang_up(Plane::Open);
+        self.hang_up(Plane::Account);
     }
 
     /// Notices that sockets are dead.

@@ -13,6 +13,7 @@
 mod attacks_groups;
 mod attacks_handover;
 mod attacks_joining;
+mod attacks_random;
 mod attacks_server;
 mod basis;
 mod chance;

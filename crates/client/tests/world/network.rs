@@ -82,6 +82,8 @@ struct Inner {
     executor: Executor,
     trace: Trace,
     faults: Cell<Faults>,
+    /// How often the server has crashed; requests under way are lost with it.
+    crashes: Cell<u64>,
     chance: RefCell<Chance>,
     links: RefCell<Vec<Link>>,
     lie: RefCell<Option<OpenLie>>,
@@ -101,6 +103,7 @@ impl Network {
             executor,
             trace,
             faults: Cell::new(Faults::NONE),
+            crashes: Cell::new(0),
             chance: RefCell::new(Chance::new(seed, "network")),
             links: RefCell::default(),
             lie: RefCell::default(),
@@ -220,6 +223,16 @@ impl Network {
         }
     }
 
+    /// The server dies and comes back with what it had stored: every socket goes down, and what
+    /// was under way is lost, before it was carried out or after.
+    pub(crate) fn crash_server(&self) {
+        self.0.trace.note("server", "✝ crashed");
+        self.0.crashes.set(self.0.crashes.get() + 1);
+        for link in self.0.links.borrow().iter() {
+            link.hang_up_all();
+        }
+    }
+
     /// A way through the network, in milliseconds.
     pub(crate) fn delay(&self) -> u64 {
         let most = self.faults().delay;
@@ -336,9 +349,11 @@ impl Network {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.0.executor.spawn(async move {
             let faults = network.faults();
+            let crashes = network.0.crashes.get();
+            let crashed = || network.0.crashes.get() != crashes;
             let (trace, executor) = (&network.0.trace, &network.0.executor);
             executor.sleep(network.delay()).await;
-            if link.is_cut() || network.hit(faults.lose_request) {
+            if link.is_cut() || crashed() || network.hit(faults.lose_request) {
                 trace.note(link.name(), format!("× {what} (lost on its way)"));
                 executor.sleep(network.between(200, 9000)).await;
                 let _ = answer.send(Err(TransportError::Unreachable));
@@ -356,7 +371,12 @@ impl Network {
                 return;
             }
             executor.sleep(network.delay()).await;
-            let _ = answer.send(reply.map_err(TransportError::Refused));
+            let reply = if crashed() {
+                Err(TransportError::Unreachable)
+            } else {
+                reply.map_err(TransportError::Refused)
+            };
+            let _ = answer.send(reply);
         });
         answered.await.unwrap_or(Err(TransportError::Unreachable))
     }

@@ -47,7 +47,7 @@ pub(crate) fn first_failure(seeds: std::ops::Range<u64>, walk: impl Fn(u64) + Sy
     failed.into_inner().unwrap()
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
