@@ -46,7 +46,9 @@ impl RatchetTree {
             .map(NodeIndex::new)
             .filter(|index| self.parent(*index).is_some())
             .map(page_of);
-        self.dirty_pages = leaves.chain(parents).collect();
+        let pages: Vec<_> = leaves.chain(parents).collect();
+        // Pages that became empty since they were saved stay marked, or they would never go.
+        self.dirty_pages.extend(pages);
     }
 
     /// Puts a tree together from its pages.
