@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use corncrake_core::conversation::{
-    Change, Claimed, ContextExtension, Conversation, EntryKind, Kind, Lifetime, LogItem, Me,
+    Change, Claimed, ContextExtension, Conversation, EntryKind, Error, Kind, Lifetime, LogItem, Me,
     OwnCommit, OwnEntry, Reading, State, Use, check_claimed, new_key_package,
 };
 use corncrake_core::crypto::Secret;
@@ -239,15 +239,19 @@ impl Device {
     }
 
     pub(crate) fn commit(&mut self, change: Change) -> OwnCommit {
+        self.try_commit(change).unwrap()
+    }
+
+    pub(crate) fn try_commit(&mut self, change: Change) -> Result<OwnCommit, Error> {
         let me = Me {
             account: self.account,
             device_key: &self.key,
             certificate: &self.certificate,
         };
         let chat = self.conversation.as_ref().unwrap();
-        let commit = chat.commit(change, &me, &mut self.rng).unwrap();
+        let commit = chat.commit(change, &me, &mut self.rng)?;
         self.remember(&commit);
-        commit
+        Ok(commit)
     }
 
     pub(crate) fn rejoin(&mut self) -> OwnCommit {
@@ -311,18 +315,25 @@ impl Device {
     }
 
     pub(crate) fn say(&mut self, log: &mut Log, text: &str) -> u64 {
+        assert!(self.try_say(log, text));
+        log.head()
+    }
+
+    /// Says something, unless this device may not.
+    pub(crate) fn try_say(&mut self, log: &mut Log, text: &str) -> bool {
         let me = Me {
             account: self.account,
             device_key: &self.key,
             certificate: &self.certificate,
         };
         let chat = self.conversation.as_mut().unwrap();
-        let inner = chat
-            .seal_message(text.as_bytes(), &me, &mut self.rng)
-            .unwrap();
+        let Ok(inner) = chat.seal_message(text.as_bytes(), &me, &mut self.rng) else {
+            return false;
+        };
         self.own.insert(inner.clone(), Own::Message);
         self.save();
-        log.append(EntryKind::Message, inner)
+        log.append(EntryKind::Message, inner);
+        true
     }
 }
 

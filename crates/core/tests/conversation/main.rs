@@ -12,4 +12,5 @@ mod handovers;
 mod lab;
 mod life;
 mod mal;
+mod random;
 mod verdicts;
