@@ -288,6 +288,16 @@ fn a5_devices_that_may_not_be_added() {
     ));
     meadow.heals(&[&ann, &bob, &cem]);
 
+    // Ann's device once more.
+    let again = meadow.mal.claim("ann").remove(0);
+    let smuggled = vec![Proposal::Add(Box::new(again.package().clone()))];
+    meadow.strike(Craft {
+        smuggled,
+        ..Craft::default()
+    });
+    assert!(matches!(meadow.last_reading(), Reading::Skipped(_)));
+    meadow.heals(&[&ann, &bob, &cem]);
+
     // An eleventh device of his own.
     let proposals = (0..10)
         .map(|_| {

@@ -119,29 +119,11 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
         seat.rejoin(mal);
         return;
     }
-    let node = usize::try_from(chance.below(2)).unwrap();
-    let spoil = *chance.pick(&[Spoil::All, Spoil::Node(node), Spoil::AllBut(node)]);
     match chance.below(12) {
-        0..3 => meadow.strike(Craft {
-            spoil,
-            ..Craft::default()
-        }),
-        3 => meadow.strike(Craft {
-            false_external_pub: true,
-            ..Craft::default()
-        }),
-        4 => meadow.strike(Craft {
-            false_next: true,
-            ..Craft::default()
-        }),
-        5 => meadow.strike(Craft {
-            bad_confirmation_tag: true,
-            ..Craft::default()
-        }),
-        6 => meadow.strike(Craft {
-            bad_membership_tag: true,
-            ..Craft::default()
-        }),
+        0..7 => {
+            let bad = bad_commit(chance);
+            meadow.strike(bad);
+        }
         7 => {
             let inner = handover(mal, seat);
             seat.append(mal, &inner);
@@ -158,11 +140,8 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
             if others.len() > 2 {
                 let account = *chance.pick(&others);
                 let proposals = removal(seat, account);
-                let spoil = if chance.hit(500) {
-                    spoil
-                } else {
-                    Spoil::Nobody
-                };
+                let spoil =
+                    *chance.pick(&[Spoil::Nobody, Spoil::All, Spoil::Node(0), Spoil::Node(1)]);
                 meadow.strike(Craft {
                     proposals,
                     spoil,
@@ -190,5 +169,33 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
                 });
             seat.append_sealed(mal, wire_kind(kind), NewEntry::new(sealed), None);
         }
+    }
+}
+
+/// A self-update that is wrong in one way.
+fn bad_commit(chance: &mut Chance) -> Craft {
+    let node = usize::try_from(chance.below(2)).unwrap();
+    let spoil = *chance.pick(&[Spoil::All, Spoil::Node(node), Spoil::AllBut(node)]);
+    match chance.below(7) {
+        0..3 => Craft {
+            spoil,
+            ..Craft::default()
+        },
+        3 => Craft {
+            false_external_pub: true,
+            ..Craft::default()
+        },
+        4 => Craft {
+            false_next: true,
+            ..Craft::default()
+        },
+        5 => Craft {
+            bad_confirmation_tag: true,
+            ..Craft::default()
+        },
+        _ => Craft {
+            bad_membership_tag: true,
+            ..Craft::default()
+        },
     }
 }

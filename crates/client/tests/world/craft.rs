@@ -7,12 +7,13 @@ use corncrake_core::{
     mls::{
         PartId,
         codec::{Decode, Encode, Reader, put_bytes},
+        commit::Commit,
         credential::Credential,
         extension::{Extension, ExtensionType, Extensions, ExternalPub},
         framing::{AuthenticatedContent, Content, MlsMessage, PublicMessage, WireFormat},
         key_schedule::{EpochSecrets, JoinerSecret, NewEpoch},
         leaf_node::LeafNode,
-        proposal::Proposal,
+        proposal::{Proposal, ProposalOrRef},
         psk::psk_secret,
         public_group::{CommitSender, PublicGroup, StagedPublic},
         tree_math::LeafIndex,
@@ -27,6 +28,8 @@ use crate::mal::{Mal, Seat};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Craft {
     pub(crate) proposals: Vec<Proposal>,
+    /// Proposals that no list may hold, put in after the path was made.
+    pub(crate) smuggled: Vec<Proposal>,
     /// For which nodes of the path the secrets are garbage, from the bottom up; `None`: all.
     pub(crate) spoil: Spoil,
     pub(crate) false_external_pub: bool,
@@ -156,18 +159,27 @@ pub(crate) fn craft(mal: &mut Mal, seat: &mut Seat, craft: Craft) -> Crafted {
         ..
     } = framed.commit().content().clone();
     if let Content::Commit(commit) = &mut content.content {
-        let nodes = commit.path.iter_mut().flat_map(|path| &mut path.nodes);
-        for (_, node) in nodes
-            .enumerate()
-            .filter(|(number, _)| craft.spoil.hits(*number))
-        {
-            for sealed in &mut node.encrypted_path_secret {
-                sealed.ciphertext.iter_mut().for_each(|byte| *byte ^= 0x55);
-            }
-        }
+        worsen(commit, &craft);
     }
     auth.signature = content.sign(WireFormat::PublicMessage, group.context(), &mal.device_key);
     auth.confirmation_tag = Some(Digest([0; 32]));
+    if !craft.smuggled.is_empty() {
+        // Nobody gets as far as the tag and the tail.
+        let message =
+            PublicMessage::protect(content, auth, &secrets.membership, group.context()).unwrap();
+        let tail = Tail {
+            external_pub: fresh.leaf().public(),
+            next: [0; 32],
+            signature: vec![0; 64],
+        };
+        let message = MlsMessage::Public(Box::new(message)).to_bytes();
+        let inner = Entry::Commit(CommitEntry { message, tail }).encode();
+        mal.chance = chance;
+        return Crafted {
+            inner,
+            pending: Vec::new(),
+        };
+    }
     let unconfirmed = PublicMessage {
         content: content.clone(),
         auth: auth.clone(),
@@ -197,6 +209,19 @@ pub(crate) fn craft(mal: &mut Mal, seat: &mut Seat, craft: Craft) -> Crafted {
     let pending = pending(&encoded, &joiner.0, &member, &fresh.into_keys());
     mal.chance = chance;
     Crafted { inner, pending }
+}
+
+/// Smuggles proposals in and spoils path secrets.
+fn worsen(commit: &mut Commit, craft: &Craft) {
+    let smuggled = craft.smuggled.iter().cloned().map(ProposalOrRef::Proposal);
+    commit.proposals.extend(smuggled);
+    let nodes = commit.path.iter_mut().flat_map(|path| &mut path.nodes);
+    for (number, node) in nodes.enumerate() {
+        if craft.spoil.hits(number) {
+            let sealed = node.encrypted_path_secret.iter_mut();
+            sealed.for_each(|sealed| sealed.ciphertext.iter_mut().for_each(|byte| *byte ^= 0x55));
+        }
+    }
 }
 
 /// What `PendingCommit::to_bytes` would give for the crafted commit.

@@ -74,6 +74,9 @@ pub(crate) type PushLie = Box<dyn FnMut(&str, Push) -> Option<Push>>;
 /// A fault in how devices read logs that is put on from outside: each entry as a device sees it.
 pub(crate) type EntryPlant = Box<dyn Fn(&str, LogId, &mut LogEntry)>;
 
+/// Entries by device, log and position that only that device sees.
+type Imagined = BTreeMap<(String, LogId, u64), (EntryKind, Vec<u8>)>;
+
 /// The network; clones are handles to the same one.
 #[derive(Clone)]
 pub(crate) struct Network(Rc<Inner>);
@@ -92,7 +95,7 @@ struct Inner {
     /// A planted bug: devices take what was refused with a conflict for appended. What stands here
     /// they see at that place.
     ignores_conflicts: Cell<bool>,
-    imagined: RefCell<BTreeMap<(String, LogId, u64), (EntryKind, Vec<u8>)>>,
+    imagined: RefCell<Imagined>,
     /// Broken promises of the server.
     complaints: RefCell<Vec<String>>,
 }
