@@ -65,7 +65,7 @@ pub struct Limits {
     #[arg(long, env = "CORNCRAKE_APPENDS_PER_SECOND", default_value_t = 50)]
     pub appends_per_second: u32,
     /// Sign-ups, log-ins and renewals per minute and address.
-    #[arg(long, env = "CORNCRAKE_ATTEMPTS_PER_MINUTE", default_value_t = 120)]
+    #[arg(long, env = "CORNCRAKE_ATTEMPTS_PER_MINUTE", default_value_t = 300)]
     pub attempts_per_minute: u32,
     /// Turns all limits on rates and connections off, for tests and measurements.
     #[arg(long, env = "CORNCRAKE_NO_RATE_LIMITS")]
