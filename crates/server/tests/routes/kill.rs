@@ -12,11 +12,14 @@ use std::{
 use corncrake_wire::{
     ClientFrame, OPEN_SOCKET, ServerFrame, encode,
     log::{AppendReply, LogEntry},
+    open::By,
 };
 use futures_util::{SinkExt, future::join_all};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Socket, commit, http, messages, random, token};
+use crate::support::{
+    Api, Socket, claim, commit, deposit, http, log_in, look_up, messages, random, sign_up, token,
+};
 
 /// A running `corncrake-server`.
 struct Process {
@@ -26,11 +29,16 @@ struct Process {
 
 impl Process {
     fn start(data: &Path) -> Self {
+        Self::start_telling(data, "warn", Stdio::inherit())
+    }
+
+    fn start_telling(data: &Path, what: &str, log: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
             .args(["--listen", "127.0.0.1:0", "--no-rate-limits", "--data"])
             .arg(data)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", what)
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -204,4 +212,63 @@ async fn the_binary_starts_without_arguments_and_stops_when_asked() {
         std::fs::metadata(seed).unwrap().permissions().mode() & 0o777,
         0o600
     );
+}
+
+#[tokio::test]
+async fn the_servers_log_names_nobody_and_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let log = std::fs::File::create(&path).unwrap();
+    let process = Process::start_telling(folder.path(), "trace", log.into());
+    let api = Api::at(process.address, folder);
+    let bob = sign_up(&api, "bobmarker", b"password marker").await;
+    log_in(&api, "bobmarker", b"password marker").await;
+    let token = token(1);
+    api.append(&messages(&token, 0, &[b"bytes marker"]))
+        .await
+        .unwrap();
+    api.append(&messages(&token, 0, &[])).await.unwrap_err();
+    api.call(&deposit(bob.device.inbox, b"notice marker"))
+        .await
+        .unwrap();
+    api.call(&look_up(By::Name("bobmarker".to_owned())))
+        .await
+        .unwrap();
+    api.call(&claim(bob.account)).await.unwrap();
+    let mut socket = Socket::connect(process.address, OPEN_SOCKET).await;
+    socket
+        .say(&ClientFrame::Subscribe {
+            id: 1,
+            token: token.clone(),
+            after: 0,
+        })
+        .await;
+    socket.hear().await;
+    drop(process);
+    let told = std::fs::read_to_string(path).unwrap();
+    assert!(
+        told.contains("/v1/open/append") && told.contains("bad_batch"),
+        "{told}"
+    );
+    let hex = |bytes: &[u8]| hex::encode(bytes);
+    let secrets = [
+        "marker".to_owned(),
+        hex(b"marker"),
+        hex(&bob.account.0),
+        hex(&bob.device.id.0),
+        hex(&bob.device.inbox.0),
+        hex(bob.session.token.expose_bytes()),
+        hex(&bob.session.token.digest()),
+        hex(token.expose_bytes()),
+        hex(&token.log_id().0),
+    ];
+    let lower = told.to_lowercase();
+    for secret in secrets {
+        assert!(
+            !lower.contains(secret.get(..16).unwrap_or(&secret)),
+            "{secret}"
+        );
+    }
+    let debug = format!("{:?}", &bob.account.0[..8]);
+    assert!(!told.contains(debug.trim_matches(['[', ']'])));
 }

@@ -37,7 +37,8 @@ pub(crate) struct Problem {
 
 /// A running server and a client.
 pub(crate) struct Api {
-    pub(crate) server: Server,
+    server: Option<Server>,
+    address: SocketAddr,
     pub(crate) folder: TempDir,
     pub(crate) http: reqwest::Client,
 }
@@ -52,8 +53,18 @@ impl Api {
         let mut config = Config::for_tests(folder.path().into());
         change(&mut config);
         let server = Server::start(config).await.unwrap();
+        let address = server.address();
         Self {
-            server,
+            server: Some(server),
+            ..Self::at(address, folder)
+        }
+    }
+
+    /// A client of a server that somebody else runs.
+    pub(crate) fn at(address: SocketAddr, folder: TempDir) -> Self {
+        Self {
+            server: None,
+            address,
             folder,
             http: http(),
         }
@@ -61,24 +72,19 @@ impl Api {
 
     /// Stops the server and starts it again on the same data.
     pub(crate) async fn restart(self) -> Self {
-        let Self {
-            server,
-            folder,
-            http,
-        } = self;
-        server.stop().await;
-        let server = Server::start(Config::for_tests(folder.path().into()))
+        self.server.unwrap().stop().await;
+        let server = Server::start(Config::for_tests(self.folder.path().into()))
             .await
             .unwrap();
+        let address = server.address();
         Self {
-            server,
-            folder,
-            http,
+            server: Some(server),
+            ..Self::at(address, self.folder)
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.address
     }
 
     pub(crate) async fn call<C: Call>(&self, request: &C) -> Result<C::Reply, Problem> {
