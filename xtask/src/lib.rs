@@ -1,8 +1,10 @@
 //! The automations behind `cargo xtask`, and what its tests of the real programs share.
 //!
-//! - [`check`]: `cargo xtask test`, step by step.
-//! - [`tidy`]: facts about the tree.
-//! - [`world`], [`bench`]: the client's World and the measurements.
+//! - [`check`]: `cargo xtask test`, step by step; [`tidy`], [`wasm`] are two of them.
+//! - [`demo`]: the demonstration.
+//! - [`world`], [`mod@bench`]: the client's World and the measurements.
+//! - [`programs`], [`session`], [`proxy`], [`stored`], [`markers`]: the real programs, what they
+//!   say to each other and what they leave behind.
 //! - [`command`]: child processes with a time limit.
 
 use std::{
