@@ -537,7 +537,13 @@ impl State {
         let Some(enter) = self.chats.entering.get(&number) else {
             return;
         };
-        match enter.goal {
+        match &enter.goal {
+            Goal::Welcome(invitation) if self.account.package(&invitation.package).is_none() => {
+                // The package went with the Welcome when we came in by another way.
+                let goal = enter.goal.clone();
+                self.chats.entering.remove(&number);
+                self.leave_invitation(&goal, step);
+            }
             Goal::Welcome(_) => self.next_state(number, step),
             Goal::Anchor(_) | Goal::Direct { .. } => {
                 self.enter_ask(number, EnterThen::Page, step);
