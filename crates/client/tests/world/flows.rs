@@ -1,6 +1,6 @@
 //! The plain flows of architecture §8, with a network that behaves and with one that doesn't.
 
-use corncrake::{ChatKind, Client, ItemKind, Role, Standing};
+use corncrake::{ChatKind, Client, Connection, ItemKind, Role, Standing};
 
 use crate::{check::Mood, network::Faults, world::World};
 
@@ -252,6 +252,49 @@ fn a_hidden_chat_comes_back_with_the_next_word() {
         world.settle();
         assert_eq!(texts(&bob, chat), ["two"]);
         assert!(!bob.info(chat).unwrap().hidden);
+    });
+}
+
+#[test]
+fn a_session_that_has_ended_is_renewed_by_the_device() {
+    each(|world| {
+        let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+        let chat = ann.start_chat(&["bob"]);
+        world.settle();
+        ann.crash();
+        bob.crash();
+        world.pass(70 * 24 * 3_600_000);
+        ann.start();
+        bob.start();
+        world.pass(600_000);
+        let group = ann.create_group("after all this time", &["bob"]);
+        ann.say(chat, "still here");
+        world.settle();
+        assert_eq!(texts(&bob, chat), ["still here"]);
+        world.agree(chat, Mood::Honest);
+        world.agree(group, Mood::Honest);
+    });
+}
+
+#[test]
+fn a_client_tells_how_its_connection_stands_and_can_be_closed() {
+    each(|world| {
+        let ann = world.sign_up("ann");
+        world.settle();
+        let connection = async move |client: Client| client.connection().await;
+        assert_eq!(ann.call("connection", connection), Ok(Connection::Online));
+        ann.set_cut(true);
+        world.pass(120_000);
+        assert_eq!(ann.call("connection", connection), Ok(Connection::Offline));
+        ann.set_cut(false);
+        world.settle();
+        assert_eq!(ann.call("connection", connection), Ok(Connection::Online));
+        assert_eq!(
+            ann.call("close", async move |client: Client| client.close().await),
+            Ok(())
+        );
+        let closed = ann.call("connection", connection);
+        assert_eq!(closed, Err(corncrake::Error::Closed));
     });
 }
 

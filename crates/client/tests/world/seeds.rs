@@ -219,7 +219,18 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        let pause = [5, 200, 3000, 40_000][usize::try_from(self.chance.below(4)).unwrap()];
+        // Now and then hours pass, or so many weeks that sessions end; nobody is cut off so long.
+        let pause = match self.chance.below(1000) {
+            0..15 => 2 * 3_600_000,
+            15..18 => 45 * 24 * 3_600_000,
+            _ => *self.chance.pick(&[5, 200, 3000, 40_000]),
+        };
+        if pause > 40_000 {
+            self.world
+                .devices()
+                .iter()
+                .for_each(|device| device.set_cut(false));
+        }
         self.world.pass(pause);
     }
 
