@@ -104,7 +104,7 @@ pub(crate) enum AccountThen {
     Deposited(u64),
     LookedUp(u64),
     Claimed(u64),
-    LogAppended,
+    LogAppended(u64),
     LogStart(log::StartThen),
 }
 
@@ -237,7 +237,7 @@ impl State {
             AccountThen::Deposited(_)
             | AccountThen::LookedUp(_)
             | AccountThen::Claimed(_)
-            | AccountThen::LogAppended
+            | AccountThen::LogAppended(_)
             | AccountThen::LogStart(_) => {}
         }
     }
@@ -253,7 +253,7 @@ impl State {
             AccountThen::Deposited(number) => self.deposited(number, result, step),
             AccountThen::LookedUp(number) => self.looked_up(number, result, step),
             AccountThen::Claimed(number) => self.claimed(number, result, step),
-            AccountThen::LogAppended => self.account_log_appended(result, step),
+            AccountThen::LogAppended(after) => self.account_log_appended(after, result, step),
             AccountThen::LogStart(start) => self.account_log_started(start, result, step),
             AccountThen::Flow(_)
             | AccountThen::RenewStarted

@@ -169,10 +169,10 @@ impl State {
             }
             Push::Connected {
                 plane: Plane::Account,
-                ..
+                instance,
             } => {
                 self.online.account = true;
-                self.account_connected(step);
+                self.account_connected(instance, step);
             }
             Push::Disconnected(Plane::Open) => {
                 self.online.open = false;

@@ -33,13 +33,17 @@ pub(crate) struct Notice {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct InboxRow {
     pub(super) read: u64,
+    /// The server's database in which that counts.
+    instance: Option<[u8; 16]>,
+    /// The number of the next notice that is kept.
+    next: u64,
 }
 
 /// The inbox as this device knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(super) row: InboxRow,
-    /// Notices whose conversation is not joined yet, by position.
+    /// Notices whose conversation is not joined yet, by number.
     pub(super) kept: BTreeMap<u64, Notice>,
     /// Up to where notices have been deleted at the server, as far as this run knows.
     deleted: u64,
@@ -77,7 +81,16 @@ impl State {
     }
 
     /// The account plane's socket is up.
-    pub(crate) fn account_connected(&mut self, step: &mut Step<'_>) {
+    pub(crate) fn account_connected(&mut self, instance: [u8; 16], step: &mut Step<'_>) {
+        let inbox = &mut self.account.inbox;
+        if inbox.row.instance != Some(instance) {
+            // A server that was restored counts from an earlier position on.
+            if inbox.row.instance.replace(instance).is_some() {
+                inbox.row.read = 0;
+                inbox.deleted = 0;
+            }
+            step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
+        }
         self.watch_inbox(step);
         self.account.inbox.is_read = false;
         self.account.hurry();
@@ -131,11 +144,23 @@ impl State {
             }
             self.account.inbox.row.read = position;
             // What doesn't open was for a package whose keys are gone, or never for us.
-            if let Some(notice) = self.open_notice(position, &bytes) {
-                step.put(Table::Notices, &[], position, &notice);
-                self.account.inbox.kept.insert(position, notice.clone());
-                self.chats_noticed(notice.invitation, notice.seed, step);
+            let Some(notice) = self.open_notice(&bytes) else {
+                continue;
+            };
+            let inbox = &mut self.account.inbox;
+            let entry = notice.invitation.entry;
+            if inbox
+                .kept
+                .values()
+                .any(|kept| kept.invitation.entry == entry)
+            {
+                continue;
             }
+            inbox.row.next += 1;
+            let number = notice.invitation.row;
+            step.put(Table::Notices, &[], number, &notice);
+            inbox.kept.insert(number, notice.clone());
+            self.chats_noticed(notice.invitation, notice.seed, step);
         }
         if before < self.account.inbox.row.read {
             step.put(Table::Account, INBOX_ROW, 0, &self.account.inbox.row);
@@ -186,7 +211,8 @@ impl State {
         }
     }
 
-    fn open_notice(&self, row: u64, bytes: &[u8]) -> Option<Notice> {
+    fn open_notice(&self, bytes: &[u8]) -> Option<Notice> {
+        let row = self.account.inbox.row.next;
         let reference = notice::Notice::package(bytes).ok()?;
         let package = self.account.packages.get(reference.as_bytes())?;
         let notice::Notice {

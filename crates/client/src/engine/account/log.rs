@@ -204,12 +204,19 @@ impl AccountLog {
             .map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
     }
 
-    /// What the map says about the same conversation, if that is of a later epoch.
+    /// What the map says about the same conversation, if that is of a later epoch; whether it is
+    /// hidden is for the newest writer to say.
     fn later_than(&self, record: &AccountLogRecord) -> Option<AccountLogRecord> {
-        self.map
-            .records()
-            .find(|known| is_newer(known, record))
-            .cloned()
+        let AccountLogRecord::Conversation(written) = record else {
+            return None;
+        };
+        let known = self.map.conversation(written.id)?;
+        let is_later = known.anchor.epoch > written.anchor.epoch;
+        is_later.then(|| {
+            let mut later = known.clone();
+            later.hidden = written.hidden;
+            AccountLogRecord::Conversation(later)
+        })
     }
 
     /// The next append of what is owed.

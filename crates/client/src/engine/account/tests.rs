@@ -549,3 +549,43 @@ fn a_state_lies_beside_every_hundredth_record_and_newcomers_begin_there() {
     assert!(knows(&newcomer, &conversation(1, 119)));
     assert_sound(&newcomer);
 }
+
+#[test]
+fn what_a_restored_server_lost_is_written_again() {
+    let server = server();
+    let mut device = signed_up(1, "ann", &server);
+    let (name, before) = {
+        let server = server.borrow();
+        let (name, log) = server.logs.iter().next().unwrap();
+        (*name, log.clone())
+    };
+    device.with(|state, step| state.put_record(conversation(1, 1), step));
+    device.run();
+    server.borrow_mut().logs.insert(name, before);
+    device.with(|state, step| state.put_record(conversation(2, 1), step));
+    device.run();
+    assert_eq!(server.borrow().logs[&name].len(), 3);
+    assert_sound(&device);
+    let mut newcomer = Device::new(2, &server);
+    assert_eq!(newcomer.log_in("ann", PASSWORD), Some(Ok(())));
+    assert!(knows(&newcomer, &conversation(1, 1)) && knows(&newcomer, &conversation(2, 1)));
+}
+
+#[test]
+fn a_server_that_never_shows_what_it_stored_is_not_asked_without_end() {
+    let server = server();
+    let mut device = signed_up(1, "ann", &server);
+    server.borrow_mut().forgets = true;
+    let before = device.requests;
+    device.with(|state, step| state.put_record(conversation(1, 1), step));
+    device.run_for(60_000);
+    assert!(
+        device.requests - before < 10,
+        "{}",
+        device.requests - before
+    );
+    server.borrow_mut().forgets = false;
+    device.run();
+    assert!(knows(&device, &conversation(1, 1)));
+    assert_sound(&device);
+}

@@ -110,39 +110,65 @@ impl State {
             return;
         };
         log.append.begin();
-        self.ask_open(Then::Account(AccountThen::LogAppended), append, step);
+        let then = AccountThen::LogAppended(append.after);
+        self.ask_open(Then::Account(then), append, step);
     }
 
     /// A reply to an append is a hint; only what is read counts.
     pub(in crate::engine::account) fn account_log_appended(
         &mut self,
+        after: u64,
         result: Result<OpenReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        match reply_of::<Append>(result) {
+        let before = self.account.log.position;
+        let went_on = match reply_of::<Append>(result) {
             Ok(AppendReply::Stored { positions: _, head }) => {
-                self.account.log.append = Retry::default();
+                let behind = before < head;
                 // The entry comes by the socket; until then nothing else is appended.
-                if self.account.log.position < head {
-                    self.account.log.is_at_head = false;
+                if behind {
                     self.watch_account_log(step);
                 }
+                Ok(behind || self.account.log.sealed.is_none())
             }
-            Ok(AppendReply::Conflict {
-                newest_commit: _,
-                head,
-                missing,
-            }) => {
-                self.account.log.append = Retry::default();
-                let log = self.account.log.wire_id();
+            Ok(AppendReply::Conflict { newest_commit, .. }) if newest_commit < after => {
+                self.mend_account_log(step);
+                Ok(false)
+            }
+            Ok(AppendReply::Conflict { head, missing, .. }) => {
                 self.account.log.is_at_head = false;
-                if let Some(log) = log {
+                if let Some(log) = self.account.log.wire_id() {
                     self.account_log_entries(log, missing, head, step);
                 }
+                Ok(before < self.account.log.position)
             }
-            Err(error) => self.account.log.append.failed(&error, step.now, step.rng),
+            Err(error) => Err(error),
+        };
+        let append = &mut self.account.log.append;
+        match went_on {
+            Ok(true) => *append = Retry::default(),
+            // A server that says so again and again is asked more and more rarely.
+            Ok(false) => append.failed(&TransportError::Malformed, step.now, step.rng),
+            Err(error) => append.failed(&error, step.now, step.rng),
         }
         self.work_account_log(step);
+    }
+
+    /// The server has lost the newest records: the log is read anew, and what it lacks is owed.
+    fn mend_account_log(&mut self, step: &mut Step<'_>) {
+        let log = &mut self.account.log;
+        let known: Vec<_> = core::mem::take(&mut log.map).records().cloned().collect();
+        log.position = 0;
+        log.is_at_head = false;
+        log.sealed = None;
+        log.save(step);
+        for record in known {
+            let mut owed = self.account.log.owed.iter();
+            if !owed.any(|(_, owed)| same_subject(owed, &record)) {
+                self.put_record(record, step);
+            }
+        }
+        self.watch_account_log(step);
     }
 
     fn read_account_log(&mut self, entries: Vec<LogEntry>, step: &mut Step<'_>) -> Reached {
@@ -166,7 +192,7 @@ impl State {
             log.map.apply(record.clone());
             let was_owed = self.settle_owed(&record, step);
             if let Some(later) = later {
-                // Written by a device that was behind; what was there before still holds.
+                // Written by a device that was behind: where the chat goes on still holds.
                 self.put_record(later, step);
             } else if !was_known && !was_owed {
                 self.chats_recorded(&record, step);

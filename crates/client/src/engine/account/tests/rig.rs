@@ -173,12 +173,18 @@ impl Device {
 
     /// Runs until nothing is owed and nothing moves; pauses take no time.
     pub(super) fn run(&mut self) {
+        self.run_for(3_600_000);
+    }
+
+    /// Runs until nothing moves, or for so many milliseconds.
+    pub(super) fn run_for(&mut self, millis: u64) {
+        let end = self.now.0 + millis;
         for _ in 0..500 {
             self.push();
             if let Some(input) = self.inputs.pop_front() {
                 self.take(input);
             } else if let Some(at) = self.state.account_wake_at()
-                && at.0 < self.now.0 + 3_600_000
+                && at.0 < end
             {
                 self.now = self.now.max(at);
                 self.take(Input::Tick);
