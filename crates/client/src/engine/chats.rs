@@ -14,7 +14,10 @@ use corncrake_core::{
     id::{AccountId, ConversationId, EntryId, MessageId},
     seal::envelope::{LogKeys, Seed},
 };
-use corncrake_wire::{AccessToken, LogId, OpenReply, log::AppendReply};
+use corncrake_wire::{
+    AccessToken, LogId, OpenReply,
+    log::{self, AppendReply},
+};
 
 pub(crate) mod closed;
 mod commands;
@@ -33,7 +36,7 @@ use self::{
     rows::{ChatRow, ClosedLog, Flight, Intent, Phase},
 };
 use super::{
-    Effect, Reply, State, Step,
+    Effect, Reply, State, Step, Then,
     tables::{Table, part_index},
 };
 use crate::{
@@ -148,11 +151,11 @@ impl Chat {
     }
 
     pub(crate) fn log(&self) -> LogId {
-        LogId(*self.keys.log.as_bytes())
+        closed::log_of(&self.keys)
     }
 
     pub(crate) fn token(&self) -> AccessToken {
-        AccessToken::new(*self.keys.access_token.expose())
+        closed::token_of(&self.keys)
     }
 
     /// Whether the current log has been read to its head since the connection came up.
@@ -350,6 +353,23 @@ impl State {
             step.effects
                 .push(Effect::Watch(chat.token(), chat.row.cursor));
         }
+    }
+
+    /// Fetches what lies beside an entry of the current log.
+    fn ask_beside(
+        &mut self,
+        chat: &Chat,
+        (position, part): (u64, log::Part),
+        then: ChatThen,
+        step: &mut Step<'_>,
+    ) {
+        let ask = log::Beside {
+            token: chat.token(),
+            position,
+            part,
+            admission: Vec::new(),
+        };
+        self.ask_open(Then::Chat(chat.row.id, then), ask, step);
     }
 
     pub(crate) fn chat_replied(

@@ -14,7 +14,7 @@ use corncrake_wire::{
 
 use super::{
     Chat, ChatThen, Place,
-    duties::Duty,
+    duties::{Duty, RANK_WAIT},
     read::kind_of,
     rows::{ClosedLog, Pending, Phase},
 };
@@ -25,8 +25,6 @@ use crate::{
 
 /// How long a closed log is followed; afterwards it is looked at when the engine starts.
 const FOLLOWED: Duration = Duration::from_secs(90 * 24 * 3600);
-/// The wait of each rank in leaf order.
-const RANK_WAIT: Duration = Duration::from_secs(2);
 
 impl State {
     /// Follows the closed logs of a chat.
@@ -102,13 +100,7 @@ impl State {
                 continue;
             };
             let wait = RANK_WAIT.saturating_mul(handed_over.rank);
-            let at = *chat
-                .session
-                .duties
-                .entry(Duty::Answer(hash))
-                .or_insert_with(|| step.now.after(wait));
-            if at > step.now {
-                chat.wake_by(at);
+            if !chat.due(Duty::Answer(hash), wait, step) {
                 continue;
             }
             let Some((_, knock)) = chat.session.knocks.get(&hash) else {

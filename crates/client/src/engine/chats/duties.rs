@@ -15,16 +15,17 @@ use rand_core::Rng;
 
 use super::{
     Chat, ChatThen,
+    closed::log_of,
     rows::{Opening, Pending, Phase, Purpose},
 };
 use crate::{
-    engine::{State, Step, Then},
+    engine::{State, Step},
     event::EventKind,
     transport::TransportError,
 };
 
 /// The wait of each rank in leaf order.
-const RANK_WAIT: Duration = Duration::from_secs(2);
+pub(super) const RANK_WAIT: Duration = Duration::from_secs(2);
 /// The longest first random wait, in milliseconds; doubled at each try.
 const RANDOM_WAIT: u64 = 4000;
 /// A knock is repeated after a minute, then after twice as long, up to a day.
@@ -143,16 +144,10 @@ impl State {
             }
             Opening::Expected(_) => {
                 chat.session.duties.remove(&Duty::Begin);
-                let ask = log::Beside {
-                    token: chat.token(),
-                    position: 0,
-                    part: log::Part::State,
-                    admission: Vec::new(),
-                };
                 if !chat.session.opening_asked {
                     chat.session.opening_asked = true;
-                    let then = Then::Chat(chat.row.id, ChatThen::Opening(chat.log()));
-                    self.ask_open(then, ask, step);
+                    let then = ChatThen::Opening(chat.log());
+                    self.ask_beside(chat, (0, log::Part::State), then, step);
                 }
             }
             Opening::False => {
@@ -295,14 +290,8 @@ impl State {
 
     /// Fetches a state that somebody laid beside a commit, to see whether it is true.
     pub(super) fn look_at_state(&mut self, chat: &mut Chat, position: u64, step: &mut Step<'_>) {
-        let ask = log::Beside {
-            token: chat.token(),
-            position,
-            part: log::Part::State,
-            admission: Vec::new(),
-        };
         let then = ChatThen::State(chat.log(), position);
-        self.ask_open(Then::Chat(chat.row.id, then), ask, step);
+        self.ask_beside(chat, (position, log::Part::State), then, step);
     }
 
     pub(super) fn laid_state_came(
@@ -320,7 +309,7 @@ impl State {
         };
         let keys = &chat.keys;
         let entry = chat.row.newest_counted.filter(|(at, _)| *at == position);
-        let (Some((_, entry)), true) = (entry, LogId(*keys.log.as_bytes()) == log) else {
+        let (Some((_, entry)), true) = (entry, log_of(keys) == log) else {
             return;
         };
         let state = keys
@@ -355,7 +344,7 @@ impl State {
 
 impl Chat {
     /// Whether the wait of a duty is over; begins it if it had not begun, and sets the alarm.
-    fn due(&mut self, duty: Duty, wait: Duration, step: &Step<'_>) -> bool {
+    pub(super) fn due(&mut self, duty: Duty, wait: Duration, step: &Step<'_>) -> bool {
         let at = *self
             .session
             .duties

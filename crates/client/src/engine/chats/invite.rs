@@ -9,10 +9,11 @@ use corncrake_wire::{LogId, OpenReply, log};
 
 use super::{
     Chat, ChatThen,
+    closed::log_of,
     rows::{Goal, Invitation, Phase},
 };
 use crate::{
-    engine::{State, Step, Then, account::AccountState},
+    engine::{State, Step, account::AccountState},
     event::EventKind,
     transport::TransportError,
 };
@@ -68,7 +69,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         let row = invitation.row;
-        let log = LogId(*seed.log_keys().log.as_bytes());
+        let log = log_of(&seed.log_keys());
         let known = self.chats.of_log(&log).map(|(id, _)| id);
         let Some(id) = known else {
             return self.enter(None, seed, Goal::Welcome(invitation), step);
@@ -97,16 +98,11 @@ impl State {
         let Some(invitation) = &chat.session.invitation else {
             return false;
         };
-        let ask = log::Beside {
-            token: chat.token(),
-            position: invitation.position,
-            part: log::Part::Welcome,
-            admission: Vec::new(),
-        };
-        let then = Then::Chat(chat.row.id, ChatThen::Welcome(chat.log()));
+        let at = (invitation.position, log::Part::Welcome);
         if !chat.session.welcome_asked {
             chat.session.welcome_asked = true;
-            self.ask_open(then, ask, step);
+            let then = ChatThen::Welcome(chat.log());
+            self.ask_beside(chat, at, then, step);
         }
         true
     }
