@@ -26,15 +26,7 @@ pub fn server() -> Result<()> {
 }
 
 fn run(package: &str, program: &str) -> Result<()> {
-    let arguments = [
-        "run",
-        "--release",
-        "--quiet",
-        "-p",
-        package,
-        "--example",
-        program,
-    ];
+    let arguments = ["run", "--release", "--quiet", "-p", package, "--example", program];
     if watch(cargo(&arguments), LIMIT)?.success {
         Ok(())
     } else {

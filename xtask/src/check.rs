@@ -20,47 +20,16 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step {
-        name: "format",
-        minutes: 2,
-        run: || Ok(cargo(&["fmt", "--all", "--check"])),
-    },
-    Step {
-        name: "clippy",
-        minutes: 20,
-        run: clippy,
-    },
-    Step {
-        name: "tests",
-        minutes: 40,
-        run: tests,
-    },
-    Step {
-        name: "documentation",
-        minutes: 10,
-        run: documentation,
-    },
-    Step {
-        name: "wasm32",
-        minutes: 15,
-        run: wasm::build,
-    },
-    Step {
-        name: "demonstration",
-        minutes: 15,
-        run: demo,
-    },
+    Step { name: "format", minutes: 2, run: || Ok(cargo(&["fmt", "--all", "--check"])) },
+    Step { name: "clippy", minutes: 20, run: clippy },
+    Step { name: "tests", minutes: 40, run: tests },
+    Step { name: "documentation", minutes: 10, run: documentation },
+    Step { name: "wasm32", minutes: 15, run: wasm::build },
+    Step { name: "demonstration", minutes: 15, run: demo },
 ];
 
 fn clippy() -> Result<Command> {
-    Ok(cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    Ok(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Unit, integration and documentation tests of every crate: the official vectors, the World, the
@@ -74,9 +43,7 @@ fn tests() -> Result<Command> {
 
 /// The whole product in one play. The tests may have built this program anew, so cargo finds it.
 fn demo() -> Result<Command> {
-    Ok(cargo(&[
-        "run", "--quiet", "-p", "xtask", "--", "demo", "--check",
-    ]))
+    Ok(cargo(&["run", "--quiet", "-p", "xtask", "--", "demo", "--check"]))
 }
 
 fn documentation() -> Result<Command> {
@@ -95,9 +62,7 @@ pub fn run() -> Result<()> {
     let mut note = |name: &str, passed: usize, failed: usize, time: Duration| {
         total = (total.0 + passed, total.1 + failed);
         let time = time.as_secs();
-        summary.push(format!(
-            "{name:<16}{passed:>6} passed{failed:>6} failed{time:>7} s"
-        ));
+        summary.push(format!("{name:<16}{passed:>6} passed{failed:>6} failed{time:>7} s"));
     };
     let start = Instant::now();
     let (passed, failed) = match tidy::run() {
@@ -126,9 +91,5 @@ pub fn run() -> Result<()> {
     say("");
     summary.iter().for_each(|line| say(line));
     say(&format!("{} passed, {} failed", total.0, total.1));
-    if total.1 == 0 {
-        Ok(())
-    } else {
-        Err("something failed: see above".into())
-    }
+    if total.1 == 0 { Ok(()) } else { Err("something failed: see above".into()) }
 }

@@ -48,10 +48,7 @@ pub fn watch(mut command: Command, limit: Duration) -> Result<Outcome> {
     let output = child.stdout.take();
     let reader = thread::spawn(move || {
         let mut counts = (0, 0);
-        for line in output
-            .into_iter()
-            .flat_map(|output| BufReader::new(output).lines())
-        {
+        for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()) {
             let Ok(line) = line else { break };
             if let Some((passed, failed)) = test_result(&line) {
                 counts.0 += passed;
@@ -63,11 +60,7 @@ pub fn watch(mut command: Command, limit: Duration) -> Result<Outcome> {
     });
     let success = wait(&mut child, limit)?.is_some_and(|status| status.success());
     let (passed, failed) = reader.join().unwrap_or_default();
-    Ok(Outcome {
-        success,
-        passed,
-        failed,
-    })
+    Ok(Outcome { success, passed, failed })
 }
 
 /// Waits for the child and ends its whole process group when `limit` is over.
@@ -81,9 +74,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
     say(&format!("not done after {} s: ended", limit.as_secs()));
     let group = format!("-{}", child.id());
-    Command::new("kill")
-        .args(["-KILL", "--", &group])
-        .status()?;
+    Command::new("kill").args(["-KILL", "--", &group]).status()?;
     child.wait()?;
     Ok(None)
 }
@@ -92,9 +83,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
 fn test_result(line: &str) -> Option<(usize, usize)> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let number = |name: &str| {
-        counts
-            .split("; ")
-            .find_map(|part| part.strip_suffix(name)?.trim().parse().ok())
+        counts.split("; ").find_map(|part| part.strip_suffix(name)?.trim().parse().ok())
     };
     Some((number("passed")?, number("failed")?))
 }

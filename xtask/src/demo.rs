@@ -16,11 +16,8 @@ use stage::Stage;
 const GREETING: &str = "The corncrake is back.";
 const ANSWER: &str = "Where did you hear it?";
 /// What is said in the group.
-const IN_GROUP: [&str; 3] = [
-    "Meet at the meadow at six.",
-    "I bring the binoculars.",
-    "I bring the tea.",
-];
+const IN_GROUP: [&str; 3] =
+    ["Meet at the meadow at six.", "I bring the binoculars.", "I bring the tea."];
 /// What is said after the removal, and must not reach the one who was removed.
 const AFTER_REMOVAL: [&str; 2] = ["Cem is out: not the meadow, the marsh.", "The marsh it is."];
 /// What is said when a second device is in, and after everything was closed and started again.
@@ -43,22 +40,14 @@ pub fn run(check: bool) -> Result<()> {
         say(&format!("the demonstration stops: {error}"));
     }
     stage.show_everything()?;
-    let texts = [
-        &IN_GROUP[..],
-        &AFTER_REMOVAL,
-        &[GREETING, ANSWER, TO_BOTH, AFTER_RESTART, TITLE],
-    ];
+    let texts = [&IN_GROUP[..], &AFTER_REMOVAL, &[GREETING, ANSWER, TO_BOTH, AFTER_RESTART, TITLE]];
     stage.nothing_readable(&texts.concat())?;
     outcome?;
     if !check {
         stay_open(&mut stage)?;
     }
     let faults = stage.close()?;
-    if faults == 0 {
-        Ok(())
-    } else {
-        Err(format!("{faults} steps did not hold").into())
-    }
+    if faults == 0 { Ok(()) } else { Err(format!("{faults} steps did not hold").into()) }
 }
 
 fn play(stage: &mut Stage) -> Result<()> {
@@ -80,29 +69,20 @@ fn chat_of_two(stage: &mut Stage) -> Result<()> {
     stage.read("bob", "ann", &said)?;
     stage.shown("a chat of two")?;
     let number = |stage: &mut Stage, who: &str, whom: &str| {
-        let answer = stage
-            .person(who)?
-            .ask(json!({"do": "verify", "name": whom}))?;
+        let answer = stage.person(who)?.ask(json!({"do": "verify", "name": whom}))?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answer.get("digits").cloned())
     };
     let (anns, bobs) = (number(stage, "ann", "bob")?, number(stage, "bob", "ann")?);
-    stage.hold(
-        "ann and bob see the same safety number",
-        anns.is_some() && anns == bobs,
-    );
+    stage.hold("ann and bob see the same safety number", anns.is_some() && anns == bobs);
     stage.shown("safety numbers")
 }
 
 fn group(stage: &mut Stage) -> Result<()> {
-    stage
-        .person("ann")?
-        .ask(json!({"do": "create_group", "title": TITLE, "names": ["bob"]}))?;
+    stage.person("ann")?.ask(json!({"do": "create_group", "title": TITLE, "names": ["bob"]}))?;
     stage.saw(&format!("ann founds #{TITLE} with bob"));
     stage.settle()?;
     let chat = format!("#{TITLE}");
-    stage
-        .person("ann")?
-        .ask(json!({"do": "add", "chat": chat, "names": ["cem"]}))?;
+    stage.person("ann")?.ask(json!({"do": "add", "chat": chat, "names": ["cem"]}))?;
     stage.saw("ann adds cem");
     stage.settle()?;
     stage.shown("a group")?;
@@ -119,9 +99,7 @@ fn group(stage: &mut Stage) -> Result<()> {
 
 fn removal(stage: &mut Stage) -> Result<()> {
     let chat = format!("#{TITLE}");
-    stage
-        .person("ann")?
-        .ask(json!({"do": "remove", "chat": chat, "names": ["cem"]}))?;
+    stage.person("ann")?.ask(json!({"do": "remove", "chat": chat, "names": ["cem"]}))?;
     stage.saw("ann removes cem");
     stage.settle()?;
     stage.say_in("ann", &chat, AFTER_REMOVAL[0])?;
@@ -131,20 +109,13 @@ fn removal(stage: &mut Stage) -> Result<()> {
     stage.read("bob", &chat, &talk)?;
     stage.person("cem")?.settle()?;
     let heard = stage.person("cem")?.said(&chat)?;
-    let nothing = heard
-        .iter()
-        .all(|(_, text)| !AFTER_REMOVAL.contains(&text.as_str()));
+    let nothing = heard.iter().all(|(_, text)| !AFTER_REMOVAL.contains(&text.as_str()));
     stage.hold("cem reads nothing that was said after the removal", nothing);
     let refused = stage.person("cem")?.try_ask(json!({
         "do": "send", "chat": chat, "text": "am I still here?", "wait": 20,
     }))?;
-    let code = refused
-        .err()
-        .and_then(|error| Some(error.get("code")?.as_str()?.to_owned()));
-    stage.hold(
-        "cem cannot speak any more",
-        code.as_deref() == Some("not_a_member"),
-    );
+    let code = refused.err().and_then(|error| Some(error.get("code")?.as_str()?.to_owned()));
+    stage.hold("cem cannot speak any more", code.as_deref() == Some("not_a_member"));
     stage.shown("a removal")
 }
 

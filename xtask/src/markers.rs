@@ -42,11 +42,7 @@ pub fn find_in_folder(marker: &str, folder: &Path) -> Result<Vec<String>> {
             found.extend(find_in_folder(marker, &path)?);
             continue;
         }
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let forms = find(marker, &fs::read(&path)?);
         found.extend(forms.iter().map(|form| format!("{name} ({form})")));
     }
@@ -60,25 +56,15 @@ fn base64_inside(marker: &str, before: usize) -> Vec<u8> {
     let whole = bytes.len() / 3 * 4;
     let text = STANDARD_NO_PAD.encode(&bytes);
     let first = if before == 0 { 0 } else { 4 };
-    text.as_bytes()
-        .get(first..whole)
-        .unwrap_or_default()
-        .to_vec()
+    text.as_bytes().get(first..whole).unwrap_or_default().to_vec()
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     let Some((first, rest)) = needle.split_first() else {
         return false;
     };
-    let mut places = haystack
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| *byte == first);
-    places.any(|(at, _)| {
-        haystack
-            .get(at + 1..)
-            .is_some_and(|tail| tail.starts_with(rest))
-    })
+    let mut places = haystack.iter().enumerate().filter(|(_, byte)| *byte == first);
+    places.any(|(at, _)| haystack.get(at + 1..).is_some_and(|tail| tail.starts_with(rest)))
 }
 
 #[cfg(test)]
@@ -93,10 +79,7 @@ mod tests {
             bytes.extend_from_slice(marker.as_bytes());
             bytes.extend_from_slice(b" and more");
             assert_eq!(find(marker, &bytes), ["text"]);
-            assert_eq!(
-                find(marker, STANDARD_NO_PAD.encode(&bytes).as_bytes()),
-                ["base64"]
-            );
+            assert_eq!(find(marker, STANDARD_NO_PAD.encode(&bytes).as_bytes()), ["base64"]);
             assert_eq!(find(marker, hex::encode_upper(&bytes).as_bytes()), ["hex"]);
         }
         assert_eq!(find("Marker", b"..mARKEr.."), ["text"]);

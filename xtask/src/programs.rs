@@ -30,11 +30,7 @@ impl Programs {
     /// # Errors
     /// They do not compile.
     pub fn build() -> Result<Self> {
-        let arguments = [
-            "build",
-            "--bins",
-            "--message-format=json-render-diagnostics",
-        ];
+        let arguments = ["build", "--bins", "--message-format=json-render-diagnostics"];
         let mut command = cargo(&arguments);
         for package in ["corncrake-server", "corncrake-cli", "corncrake-embed"] {
             command.args(["-p", package]);
@@ -44,19 +40,13 @@ impl Programs {
             return Err("the programs do not compile".into());
         }
         let text = String::from_utf8(output.stdout)?;
-        let messages = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let paths: Vec<PathBuf> = messages
             .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
             .collect();
         let find = |name: &str| {
-            let found = paths
-                .iter()
-                .find(|path| path.file_stem().is_some_and(|it| it == name));
-            found
-                .cloned()
-                .ok_or_else(|| format!("cargo built no {name}"))
+            let found = paths.iter().find(|path| path.file_stem().is_some_and(|it| it == name));
+            found.cloned().ok_or_else(|| format!("cargo built no {name}"))
         };
         Ok(Self {
             server: find("corncrake-server")?,
@@ -75,9 +65,7 @@ impl Programs {
     #[must_use]
     pub fn corncrake(&self, home: &Path, server: &str) -> Command {
         let mut command = Command::new(&self.client);
-        command
-            .env("CORNCRAKE_HOME", home)
-            .env("CORNCRAKE_SERVER", server);
+        command.env("CORNCRAKE_HOME", home).env("CORNCRAKE_SERVER", server);
         command
     }
 
@@ -115,12 +103,9 @@ impl Programs {
         let output = self.run(home, server, arguments, input)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(format!(
-                "corncrake {}: {} {said}",
-                arguments.join(" "),
-                output.status
-            )
-            .into());
+            return Err(
+                format!("corncrake {}: {} {said}", arguments.join(" "), output.status).into()
+            );
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     }
@@ -146,10 +131,7 @@ impl Server {
         origin: Option<&str>,
     ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(Self::log_of(folder))?;
+        let log = File::options().create(true).append(true).open(Self::log_of(folder))?;
         let mut command = Command::new(&programs.server);
         command
             .args(["--no-rate-limits", "--listen", listen, "--data"])
@@ -167,10 +149,7 @@ impl Server {
             BufReader::new(output).read_line(&mut line)?;
         }
         match line.trim().strip_prefix("listening on http://") {
-            Some(address) => Ok(Self {
-                child,
-                address: address.to_owned(),
-            }),
+            Some(address) => Ok(Self { child, address: address.to_owned() }),
             None => {
                 child.kill()?;
                 child.wait()?;
@@ -213,18 +192,12 @@ impl Server {
     /// # Errors
     /// It does not stop in time, or not well.
     pub fn stop(mut self) -> Result<()> {
-        Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()?;
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
                 let message = || format!("the server ended with {status}").into();
-                return if status.success() {
-                    Ok(())
-                } else {
-                    Err(message())
-                };
+                return if status.success() { Ok(()) } else { Err(message()) };
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -46,10 +46,7 @@ impl Proxy {
     /// Everything that was said in both directions so far.
     #[must_use]
     pub fn recorded(&self) -> Vec<u8> {
-        self.record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn pass(&self, client: TcpStream, server: TcpStream) {
@@ -67,10 +64,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, record: &Mutex<Vec<u8>>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let bytes = buffer.get(..length).unwrap_or_default();
-        record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
+        record.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         if to.write_all(bytes).is_err() {
             break;
         }

@@ -34,18 +34,13 @@ impl Session {
     /// The program cannot be started.
     pub fn start(programs: &Programs, name: &str, home: &Path, server: &str) -> Result<Self> {
         let mut command = programs.corncrake(home, server);
-        command
-            .args(["session", "--json"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(["session", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let input = child.stdin.take();
         let output = child.stdout.take();
         let (sender, lines) = channel();
         thread::spawn(move || {
-            let lines = output
-                .into_iter()
-                .flat_map(|output| BufReader::new(output).lines());
+            let lines = output.into_iter().flat_map(|output| BufReader::new(output).lines());
             for line in lines.map_while(std::result::Result::ok) {
                 let Ok(value) = serde_json::from_str(&line) else {
                     continue;
@@ -55,14 +50,7 @@ impl Session {
                 }
             }
         });
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            input,
-            lines,
-            asked: 0,
-            events: Vec::new(),
-        })
+        Ok(Self { name: name.to_owned(), child, input, lines, asked: 0, events: Vec::new() })
     }
 
     /// Whose session this is.
@@ -127,9 +115,7 @@ impl Session {
     pub fn ask(&mut self, command: Value) -> Result<Value> {
         let text = command.to_string();
         let id = self.send(command)?;
-        let refused = self
-            .answer(id)?
-            .map_err(|error| format!("{}: {text}: {error}", self.name));
+        let refused = self.answer(id)?.map_err(|error| format!("{}: {text}: {error}", self.name));
         Ok(refused?)
     }
 
@@ -163,18 +149,12 @@ impl Session {
         let said = items
             .iter()
             .filter(|item| matches!(text(item, "delivery").as_deref(), Some("sent" | "received")));
-        Ok(said
-            .filter_map(|item| Some((text(item, "from")?, text(item, "text")?)))
-            .collect())
+        Ok(said.filter_map(|item| Some((text(item, "from")?, text(item, "text")?))).collect())
     }
 
     /// The events that have come so far, which are forgotten here.
     pub fn take_events(&mut self) -> Vec<Value> {
-        self.events.extend(
-            self.lines
-                .try_iter()
-                .filter(|line| line.get("event").is_some()),
-        );
+        self.events.extend(self.lines.try_iter().filter(|line| line.get("event").is_some()));
         std::mem::take(&mut self.events)
     }
 
@@ -196,11 +176,7 @@ impl Session {
         drop(self.input.take());
         let status = self.child.wait()?;
         let message = || format!("the session of {} ended with {status}", self.name).into();
-        if status.success() {
-            Ok(())
-        } else {
-            Err(message())
-        }
+        if status.success() { Ok(()) } else { Err(message()) }
     }
 }
 

@@ -23,9 +23,7 @@ pub struct StoredRow {
 /// # Errors
 /// There is no database that can be read.
 pub fn rows(folder: &Path) -> Result<BTreeSet<StoredRow>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(read(folder))
 }
 
@@ -42,10 +40,7 @@ async fn read(folder: &Path) -> Result<BTreeSet<StoredRow>> {
     for table in tables {
         let query = sqlx::AssertSqlSafe(format!("SELECT * FROM \"{table}\""));
         for row in sqlx::query(query).fetch_all(&mut database).await? {
-            stored.insert(StoredRow {
-                table: table.clone(),
-                line: line(&row)?,
-            });
+            stored.insert(StoredRow { table: table.clone(), line: line(&row)? });
         }
     }
     database.close().await?;
@@ -69,10 +64,6 @@ fn line(row: &SqliteRow) -> Result<String> {
 }
 
 fn bytes(value: &[u8]) -> String {
-    let start: String = value
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let start: String = value.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("<{} bytes {start}..>", value.len())
 }

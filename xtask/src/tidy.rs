@@ -49,25 +49,17 @@ pub fn run() -> Result<()> {
 
 fn tracked(root: &Path) -> Result<Vec<String>> {
     let arguments = ["ls-files", "--cached", "--others", "--exclude-standard"];
-    let listing = Command::new("git")
-        .args(arguments)
-        .current_dir(root)
-        .output()?;
+    let listing = Command::new("git").args(arguments).current_dir(root).output()?;
     if !listing.status.success() {
         return Err("the tree is not a git repository".into());
     }
-    Ok(String::from_utf8(listing.stdout)?
-        .lines()
-        .map(str::to_owned)
-        .collect())
+    Ok(String::from_utf8(listing.stdout)?.lines().map(str::to_owned).collect())
 }
 
 fn faults_of_text(name: &str, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if text.lines().count() > LINES && !name.contains("/tests/") {
-        faults.push(format!(
-            "{name}: longer than {LINES} lines: find the second subject in it"
-        ));
+        faults.push(format!("{name}: longer than {LINES} lines: find the second subject in it"));
     }
     for (number, line) in (1..).zip(text.lines()) {
         for word in WORDS.iter().filter(|word| line.contains(**word)) {
@@ -80,10 +72,7 @@ fn faults_of_text(name: &str, text: &str) -> Vec<String> {
 /// Relative links that lead nowhere; those to the web are not followed.
 fn broken_links(path: &Path, name: &str, text: &str) -> Vec<String> {
     let folder = path.parent().unwrap_or(path);
-    let targets = text
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     targets
         .filter(|target| !target.contains("://") && !target.starts_with('#'))
         .filter_map(|target| target.split('#').next())

@@ -9,14 +9,7 @@ use crate::{
 };
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const CRATES: [&str; 6] = [
-    "-p",
-    "corncrake-core",
-    "-p",
-    "corncrake-wire",
-    "-p",
-    "corncrake",
-];
+const CRATES: [&str; 6] = ["-p", "corncrake-core", "-p", "corncrake-wire", "-p", "corncrake"];
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 
 /// The command that builds the three crates, after installing what it needs: rustup's target, or
@@ -32,21 +25,13 @@ pub fn build() -> Result<Command> {
     }
     say("rustup has no wasm32 target here: trying Debian's packages");
     let mut install = Command::new("apt-get");
-    install
-        .args(["install", "-y", "--no-install-recommends"])
-        .args(PACKAGES);
+    install.args(["install", "-y", "--no-install-recommends"]).args(PACKAGES);
     if !watch(install, core::time::Duration::from_secs(600))?.success {
         return Err(format!("install the target with `rustup target add {TARGET}`").into());
     }
     let mut command = Command::new("/usr/bin/cargo");
     command
-        .args([
-            "build",
-            "--target",
-            TARGET,
-            "-Z",
-            "build-std=std,panic_abort",
-        ])
+        .args(["build", "--target", TARGET, "-Z", "build-std=std,panic_abort"])
         .args(CRATES)
         .current_dir(root())
         .env("RUSTC_BOOTSTRAP", "1")

@@ -20,9 +20,5 @@ pub fn run(seeds: u64, start: u64) -> Result<()> {
         .env("WORLD_START", start.to_string());
     let limit = Duration::from_secs(600 + seeds);
     let outcome = watch(command, limit)?;
-    if outcome.success && outcome.passed > 0 {
-        Ok(())
-    } else {
-        Err("a seed failed".into())
-    }
+    if outcome.success && outcome.passed > 0 { Ok(()) } else { Err("a seed failed".into()) }
 }

@@ -33,22 +33,10 @@ impl Place {
     fn new() -> (Self, Server) {
         let programs = Programs::build().unwrap();
         let folder = TempDir::new().unwrap();
-        let server = Server::start(
-            &programs,
-            &folder.path().join("server"),
-            "127.0.0.1:0",
-            None,
-        );
+        let server = Server::start(&programs, &folder.path().join("server"), "127.0.0.1:0", None);
         let server = server.unwrap();
         let url = server.url();
-        (
-            Self {
-                programs,
-                folder,
-                url,
-            },
-            server,
-        )
+        (Self { programs, folder, url }, server)
     }
 
     fn home(&self, name: &str) -> PathBuf {
@@ -64,25 +52,17 @@ impl Place {
     }
 
     fn ask(&self, who: &str, arguments: &[&str], input: &str) -> Value {
-        self.programs
-            .ask(&self.home(who), &self.url, arguments, input)
-            .unwrap()
+        self.programs.ask(&self.home(who), &self.url, arguments, input).unwrap()
     }
 
     fn run(&self, who: &str, arguments: &[&str], input: &str) -> Output {
-        self.programs
-            .run(&self.home(who), &self.url, arguments, input)
-            .unwrap()
+        self.programs.run(&self.home(who), &self.url, arguments, input).unwrap()
     }
 
     /// What a person sees who does without `--json`.
     fn see(&self, who: &str, arguments: &[&str]) -> String {
         let mut command = self.programs.corncrake(&self.home(who), &self.url);
-        let output = command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
@@ -99,15 +79,8 @@ fn password(name: &str) -> String {
 
 fn refusal(output: &Output) -> (i32, String) {
     let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
-    let code = error["error"]["code"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    assert!(
-        error["error"]["message"]
-            .as_str()
-            .is_some_and(|message| !message.is_empty())
-    );
+    let code = error["error"]["code"].as_str().unwrap_or_default().to_owned();
+    assert!(error["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
     (output.status.code().unwrap(), code)
 }
 
@@ -119,71 +92,37 @@ fn code(exit: i32, code: &str) -> (i32, String) {
 fn every_command_does_what_it_says() {
     let (place, server) = Place::new();
     place.sign_up(&["ann", "bob", "cem"]);
-    assert_eq!(
-        place.ask("ann", &["send", "bob", "hi"], "")["delivery"],
-        "sent"
-    );
+    assert_eq!(place.ask("ann", &["send", "bob", "hi"], "")["delivery"], "sent");
     let heard = place.ask("bob", &["history", "ann"], "");
     let said = &heard["items"].as_array().unwrap().last().unwrap();
-    assert_eq!(
-        (&said["from"], &said["text"]),
-        (&json!("ann"), &json!("hi"))
-    );
-    assert!(
-        place
-            .see("bob", &["history", "ann"])
-            .trim_end()
-            .ends_with("ann: hi")
-    );
+    assert_eq!((&said["from"], &said["text"]), (&json!("ann"), &json!("hi")));
+    assert!(place.see("bob", &["history", "ann"]).trim_end().ends_with("ann: hi"));
 
     place.ask("ann", &["group", "create", "Trip", "bob"], "");
     place.ask("ann", &["group", "add", "#Trip", "cem"], "");
     place.ask("ann", &["group", "rename", "#Trip", "Long trip"], "");
     place.ask("ann", &["group", "role", "#Long trip", "bob", "owner"], "");
     assert!(place.see("cem", &["chats"]).contains("#Long trip"));
-    assert_eq!(
-        place.ask("cem", &["send", "#Long trip", "me too"], "")["delivery"],
-        "sent"
-    );
+    assert_eq!(place.ask("cem", &["send", "#Long trip", "me too"], "")["delivery"], "sent");
     place.ask("cem", &["group", "leave", "#Long trip"], "");
     place.ask("bob", &["chats"], "");
     place.ask("bob", &["group", "remove", "#Long trip", "ann"], "");
     let chats = place.ask("ann", &["chats"], "");
-    let group = chats["chats"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|chat| chat["kind"] == "group");
+    let group = chats["chats"].as_array().unwrap().iter().find(|chat| chat["kind"] == "group");
     let group = group.unwrap();
-    assert_eq!(
-        (&group["standing"], &group["title"]),
-        (&json!("removed"), &json!("Long trip"))
-    );
+    assert_eq!((&group["standing"], &group["title"]), (&json!("removed"), &json!("Long trip")));
     let kinds: Vec<_> = place.ask("ann", &["history", "#Long trip"], "")["items"]
         .as_array()
         .unwrap()
         .iter()
         .map(|item| item["kind"].as_str().unwrap().to_owned())
         .collect();
-    for kind in [
-        "added",
-        "renamed",
-        "roles_changed",
-        "message",
-        "left",
-        "removed",
-    ] {
+    for kind in ["added", "renamed", "roles_changed", "message", "left", "removed"] {
         assert!(kinds.iter().any(|it| it == kind), "no {kind} in {kinds:?}");
     }
 
     place.ask("ann phone", &["log-in", "ann"], &password("ann"));
-    assert_eq!(
-        place.ask("ann", &["devices"], "")["devices"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(place.ask("ann", &["devices"], "")["devices"].as_array().unwrap().len(), 2);
     let digits = |who, whom| place.ask(who, &["verify", whom], "")["digits"].clone();
     assert_eq!(digits("ann phone", "bob"), digits("bob", "ann"));
     assert_ne!(digits("ann", "bob"), digits("ann", "cem"));
@@ -199,67 +138,24 @@ fn refusals_have_codes_and_exit_codes() {
     place.sign_up(&["ann"]);
     let refused = |who, arguments: &[&str], input: &str| place.refused(who, arguments, input);
     assert_eq!(refused("new", &["chats"], ""), code(1, "no_account"));
-    assert_eq!(
-        refused("new", &["sign-up", "ann"], &password("x")),
-        code(1, "username_taken")
-    );
-    assert_eq!(
-        refused("new", &["sign-up", "a!"], &password("x")),
-        code(1, "bad_username")
-    );
-    assert_eq!(
-        refused("new", &["sign-up", "eve"], "password1\n"),
-        code(1, "weak_password")
-    );
-    assert_eq!(
-        refused("new", &["sign-up", "eve"], ""),
-        code(1, "no_password")
-    );
-    assert_eq!(
-        refused("new", &["log-in", "ann"], &password("x")),
-        code(1, "wrong_password")
-    );
-    assert_eq!(
-        refused("new", &["log-in", "nobody"], &password("x")),
-        code(1, "wrong_password")
-    );
-    assert_eq!(
-        refused("ann", &["sign-up", "eve"], &password("x")),
-        code(1, "already_has_account")
-    );
-    assert_eq!(
-        refused("ann", &["send", "nobody", "hi"], ""),
-        code(1, "unknown_account")
-    );
-    assert_eq!(
-        refused("ann", &["send", "ann", "hi"], ""),
-        code(1, "chat_with_oneself")
-    );
-    assert_eq!(
-        refused("ann", &["history", "nobody"], ""),
-        code(1, "unknown_chat")
-    );
-    assert_eq!(
-        refused("ann", &["group", "add", "#None", "bob"], ""),
-        code(1, "unknown_chat")
-    );
+    assert_eq!(refused("new", &["sign-up", "ann"], &password("x")), code(1, "username_taken"));
+    assert_eq!(refused("new", &["sign-up", "a!"], &password("x")), code(1, "bad_username"));
+    assert_eq!(refused("new", &["sign-up", "eve"], "password1\n"), code(1, "weak_password"));
+    assert_eq!(refused("new", &["sign-up", "eve"], ""), code(1, "no_password"));
+    assert_eq!(refused("new", &["log-in", "ann"], &password("x")), code(1, "wrong_password"));
+    assert_eq!(refused("new", &["log-in", "nobody"], &password("x")), code(1, "wrong_password"));
+    assert_eq!(refused("ann", &["sign-up", "eve"], &password("x")), code(1, "already_has_account"));
+    assert_eq!(refused("ann", &["send", "nobody", "hi"], ""), code(1, "unknown_account"));
+    assert_eq!(refused("ann", &["send", "ann", "hi"], ""), code(1, "chat_with_oneself"));
+    assert_eq!(refused("ann", &["history", "nobody"], ""), code(1, "unknown_chat"));
+    assert_eq!(refused("ann", &["group", "add", "#None", "bob"], ""), code(1, "unknown_chat"));
     let long = "x".repeat(200);
-    assert_eq!(
-        refused("ann", &["group", "create", &long, "ann"], ""),
-        code(1, "title_too_long")
-    );
+    assert_eq!(refused("ann", &["group", "create", &long, "ann"], ""), code(1, "title_too_long"));
     assert_eq!(place.run("ann", &["fly"], "").status.code(), Some(2));
-    assert_eq!(
-        place.run("ann", &["send", "bob"], "").status.code(),
-        Some(2)
-    );
+    assert_eq!(place.run("ann", &["send", "bob"], "").status.code(), Some(2));
 
-    let bad = place.programs.run(
-        &place.home("new"),
-        "ftp://x",
-        &["sign-up", "eve"],
-        &password("x"),
-    );
+    let bad =
+        place.programs.run(&place.home("new"), "ftp://x", &["sign-up", "eve"], &password("x"));
     assert_eq!(refusal(&bad.unwrap()), code(1, "bad_server_address"));
     let session = Session::start(&place.programs, "ann", &place.home("ann"), &place.url).unwrap();
     thread::sleep(Duration::from_secs(1));
@@ -271,10 +167,7 @@ fn refusals_have_codes_and_exit_codes() {
     fs::write(place.home("ann").join("store.key"), "short").unwrap();
     assert_eq!(refused("ann", &["chats"], ""), code(4, "home_unusable"));
     server.stop().unwrap();
-    assert_eq!(
-        refused("new", &["sign-up", "eve"], &password("x")),
-        code(3, "offline")
-    );
+    assert_eq!(refused("new", &["sign-up", "eve"], &password("x")), code(3, "offline"));
 }
 
 #[test]
@@ -295,15 +188,8 @@ fn what_is_said_offline_is_queued_and_leaves_later() {
     let data = place.folder.path().join("server");
     let server = Server::start(&place.programs, &data, &address, None).unwrap();
     let sent = place.ask("ann", &["history", "bob"], "");
-    assert_eq!(
-        sent["items"].as_array().unwrap().last().unwrap()["delivery"],
-        "sent"
-    );
-    assert!(
-        place
-            .see("bob", &["history", "ann"])
-            .contains("said in the tunnel")
-    );
+    assert_eq!(sent["items"].as_array().unwrap().last().unwrap()["delivery"], "sent");
+    assert!(place.see("bob", &["history", "ann"]).contains("said in the tunnel"));
     server.stop().unwrap();
 }
 
@@ -312,19 +198,13 @@ fn the_readmes_ten_lines_run() {
     let (place, server) = Place::new();
     place.sign_up(&["bob"]);
     let mut command = place.programs.embed();
-    command
-        .args([&place.url, "ann", password("ann").trim(), "bob"])
-        .arg(place.home("ann.db"));
+    command.args([&place.url, "ann", password("ann").trim(), "bob"]).arg(place.home("ann.db"));
     let mut embedded = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(embedded.stdout.take().unwrap()).lines();
     let is_sent = |line: String| line.contains("The corncrake is back.") && line.contains("Sent");
     assert!(lines.by_ref().map_while(Result::ok).any(is_sent));
     assert!(wait_for(|| place.see("bob", &["chats"]).contains("ann")));
-    assert!(
-        place
-            .see("bob", &["history", "ann"])
-            .contains("ann: The corncrake is back.")
-    );
+    assert!(place.see("bob", &["history", "ann"]).contains("ann: The corncrake is back."));
     embedded.kill().unwrap();
     embedded.wait().unwrap();
     server.stop().unwrap();

@@ -88,18 +88,10 @@ impl Dice {
 fn sign_up(programs: &Programs, folder: &TempDir, url: &str, name: &str) -> Person {
     let home = folder.path().join(name);
     let password = format!("seven herons of {name} over the wet meadow\n");
-    programs
-        .ask(&home, url, &["sign-up", name], &password)
-        .unwrap();
+    programs.ask(&home, url, &["sign-up", name], &password).unwrap();
     let session = Some(Session::start(programs, name, &home, url).unwrap());
     let (waiting, acknowledged) = (BTreeMap::new(), BTreeSet::new());
-    Person {
-        home,
-        session,
-        waiting,
-        acknowledged,
-        said: 0,
-    }
+    Person { home, session, waiting, acknowledged, said: 0 }
 }
 
 /// What everybody reads in a chat, which must be the same for all.
@@ -119,9 +111,7 @@ fn agreed(people: &mut People, chat_of: &[(&'static str, &str)]) -> Vec<(String,
 /// second round.
 fn settle(people: &mut People) {
     for _ in 0..2 {
-        people
-            .values_mut()
-            .for_each(|person| person.session().settle().unwrap());
+        people.values_mut().for_each(|person| person.session().settle().unwrap());
     }
 }
 
@@ -135,13 +125,11 @@ fn nothing_acknowledged_is_lost_or_doubled_however_often_we_are_killed() {
     let data = folder.path().join("server");
     let mut server = Server::start(&programs, &data, "127.0.0.1:0", None).unwrap();
     let (address, url) = (server.address().to_owned(), server.url());
-    let mut people: People = PEOPLE
-        .map(|name| (name, sign_up(&programs, &folder, &url, name)))
-        .into();
+    let mut people: People =
+        PEOPLE.map(|name| (name, sign_up(&programs, &folder, &url, name))).into();
     let group = format!("#{TITLE}");
     let ann = people.get_mut("ann").unwrap().session();
-    ann.ask(json!({"do": "create_group", "title": TITLE, "names": ["bob", "cem"]}))
-        .unwrap();
+    ann.ask(json!({"do": "create_group", "title": TITLE, "names": ["bob", "cem"]})).unwrap();
     settle(&mut people);
 
     for round in 0..KILLS {
@@ -170,27 +158,17 @@ fn nothing_acknowledged_is_lost_or_doubled_however_often_we_are_killed() {
     settle(&mut people);
     let in_group = agreed(&mut people, &PEOPLE.map(|name| (name, group.as_str())));
     let in_two = agreed(&mut people, &[("ann", "bob"), ("bob", "ann")]);
-    let all: Vec<_> = in_group
-        .iter()
-        .chain(&in_two)
-        .map(|(_, text)| text.clone())
-        .collect();
+    let all: Vec<_> = in_group.iter().chain(&in_two).map(|(_, text)| text.clone()).collect();
     let once: BTreeSet<_> = all.iter().collect();
     assert_eq!(once.len(), all.len(), "something stands there twice");
     let mut acknowledged = 0;
     for (name, person) in &people {
         for (chat, text) in &person.acknowledged {
-            assert!(
-                once.contains(text),
-                "{name} was told that {chat} has it: {text}"
-            );
+            assert!(once.contains(text), "{name} was told that {chat} has it: {text}");
             acknowledged += 1;
         }
     }
-    println!(
-        "{KILLS} kills, {acknowledged} acknowledged messages, {} in the end",
-        all.len()
-    );
+    println!("{KILLS} kills, {acknowledged} acknowledged messages, {} in the end", all.len());
     assert!(acknowledged >= KILLS);
     for person in people.into_values() {
         person.session.unwrap().close().unwrap();

@@ -38,11 +38,7 @@ const TEXTS: [&str; 4] = [
 
 /// Everything typed but the usernames, which a directory has to know.
 fn secrets() -> impl Iterator<Item = &'static str> {
-    PASSWORDS
-        .into_iter()
-        .chain([WRONG_PASSWORD])
-        .chain(TITLES)
-        .chain(TEXTS)
+    PASSWORDS.into_iter().chain([WRONG_PASSWORD]).chain(TITLES).chain(TEXTS)
 }
 
 /// Types every marker into its field, through a server that clients reach by `url`.
@@ -50,27 +46,13 @@ fn live(programs: &Programs, folder: &Path, url: &str) {
     let mut sessions = Vec::new();
     for (name, password) in NAMES.into_iter().zip(PASSWORDS) {
         let home = folder.join(name);
-        programs
-            .ask(&home, url, &["sign-up", name], &format!("{password}\n"))
-            .unwrap();
+        programs.ask(&home, url, &["sign-up", name], &format!("{password}\n")).unwrap();
         sessions.push(Session::start(programs, name, &home, url).unwrap());
     }
-    let wrong = programs.run(
-        &folder.join("nobody"),
-        url,
-        &["log-in", NAMES[0]],
-        WRONG_PASSWORD,
-    );
+    let wrong = programs.run(&folder.join("nobody"), url, &["log-in", NAMES[0]], WRONG_PASSWORD);
     assert_eq!(wrong.unwrap().status.code(), Some(1));
     let second = folder.join("second");
-    programs
-        .ask(
-            &second,
-            url,
-            &["log-in", NAMES[0]],
-            &format!("{}\n", PASSWORDS[0]),
-        )
-        .unwrap();
+    programs.ask(&second, url, &["log-in", NAMES[0]], &format!("{}\n", PASSWORDS[0])).unwrap();
 
     let [ann, bob, cem] = sessions.as_mut_slice() else {
         return;
@@ -78,35 +60,25 @@ fn live(programs: &Programs, folder: &Path, url: &str) {
     let group = format!("#{}", TITLES[0]);
     let renamed = format!("#{}", TITLES[1]);
     let say = |session: &mut Session, chat: &str, text: &str| {
-        session
-            .ask(json!({"do": "send", "chat": chat, "text": text, "wait": 60}))
-            .unwrap();
+        session.ask(json!({"do": "send", "chat": chat, "text": text, "wait": 60})).unwrap();
     };
     say(ann, NAMES[1], TEXTS[0]);
     bob.settle().unwrap();
     say(bob, NAMES[0], TEXTS[1]);
     let names = [NAMES[1], NAMES[2]];
-    ann.ask(json!({"do": "create_group", "title": TITLES[0], "names": names}))
-        .unwrap();
+    ann.ask(json!({"do": "create_group", "title": TITLES[0], "names": names})).unwrap();
     ann.settle().unwrap();
     bob.settle().unwrap();
     cem.settle().unwrap();
     say(cem, &group, TEXTS[2]);
-    ann.ask(json!({"do": "rename", "chat": group, "title": TITLES[1]}))
-        .unwrap();
+    ann.ask(json!({"do": "rename", "chat": group, "title": TITLES[1]})).unwrap();
     ann.ask(json!({"do": "verify", "name": NAMES[1]})).unwrap();
-    ann.ask(json!({"do": "remove", "chat": renamed, "names": [NAMES[2]]}))
-        .unwrap();
+    ann.ask(json!({"do": "remove", "chat": renamed, "names": [NAMES[2]]})).unwrap();
     ann.settle().unwrap();
     bob.settle().unwrap();
     say(bob, &renamed, TEXTS[3]);
     ann.settle().unwrap();
-    assert!(
-        ann.said(&renamed)
-            .unwrap()
-            .iter()
-            .any(|(_, text)| text == TEXTS[3])
-    );
+    assert!(ann.said(&renamed).unwrap().iter().any(|(_, text)| text == TEXTS[3]));
     for session in sessions {
         session.close().unwrap();
     }
@@ -129,30 +101,17 @@ fn what_people_type_is_found_nowhere_and_a_planted_marker_is() {
 
     let traffic = proxy.recorded();
     let log = fs::read(Server::log_of(&data)).unwrap();
-    assert!(
-        data.join("corncrake.db-wal").exists(),
-        "the write-ahead log is searched too"
-    );
+    assert!(data.join("corncrake.db-wal").exists(), "the write-ahead log is searched too");
     assert!(traffic.len() > 10_000 && !log.is_empty());
     for marker in secrets() {
         assert!(find(marker, &traffic).is_empty(), "{marker} was sent");
-        assert_eq!(
-            find_in_folder(marker, &data).unwrap(),
-            [""; 0],
-            "{marker} was stored"
-        );
+        assert_eq!(find_in_folder(marker, &data).unwrap(), [""; 0], "{marker} was stored");
         let at_home = find_in_folder(marker, &folder.path().join("people")).unwrap();
         assert_eq!(at_home, [""; 0], "{marker} lies open on its owner's disk");
     }
     for name in NAMES {
-        assert!(
-            find(name, &log).is_empty(),
-            "the server's own log names {name}"
-        );
-        assert!(
-            !find_in_folder(name, &data).unwrap().is_empty(),
-            "the directory knows {name}"
-        );
+        assert!(find(name, &log).is_empty(), "the server's own log names {name}");
+        assert!(!find_in_folder(name, &data).unwrap().is_empty(), "the directory knows {name}");
     }
     planted(&proxy, &data);
     server.stop().unwrap();
@@ -162,47 +121,26 @@ fn what_people_type_is_found_nowhere_and_a_planted_marker_is() {
 fn planted(proxy: &Proxy, data: &Path) {
     let marker = "planted-marker-of-the-test";
     let copy = TempDir::new().unwrap();
-    let status = Command::new("cp")
-        .arg("-r")
-        .arg(data)
-        .arg(copy.path())
-        .status()
-        .unwrap();
+    let status = Command::new("cp").arg("-r").arg(data).arg(copy.path()).status().unwrap();
     assert!(status.success());
     let copied = copy.path().join("server");
     let options = SqliteConnectOptions::new().filename(copied.join("corncrake.db"));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut database = SqliteConnection::connect_with(&options).await.unwrap();
-        sqlx::raw_sql("CREATE TABLE planted (bytes BLOB)")
-            .execute(&mut database)
-            .await
-            .unwrap();
+        sqlx::raw_sql("CREATE TABLE planted (bytes BLOB)").execute(&mut database).await.unwrap();
         let insert = sqlx::query("INSERT INTO planted VALUES (?)").bind(marker.as_bytes());
         insert.execute(&mut database).await.unwrap();
         let found = find_in_folder(marker, &copied).unwrap();
-        assert!(
-            found.contains(&"corncrake.db-wal (text)".to_owned()),
-            "{found:?}"
-        );
+        assert!(found.contains(&"corncrake.db-wal (text)".to_owned()), "{found:?}");
         database.close().await.unwrap();
     });
     let found = find_in_folder(marker, &copied).unwrap();
-    assert!(
-        found.contains(&"corncrake.db (text)".to_owned()),
-        "{found:?}"
-    );
+    assert!(found.contains(&"corncrake.db (text)".to_owned()), "{found:?}");
 
     let address = proxy.url().replace("http://", "");
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET /{marker} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET /{marker} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
     assert_eq!(find(marker, &proxy.recorded()), ["text"]);
 }

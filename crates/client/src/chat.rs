@@ -42,9 +42,7 @@ impl Chat {
     /// `message_empty`, `message_too_long`, `not_a_member`.
     pub async fn send_text(&self, text: &str) -> Result<MessageId, Error> {
         let text = text.to_owned();
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::SendText { text, reply })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::SendText { text, reply }).await
     }
 
     /// At most `limit` items of the timeline before item `before` (the end without it), in order.
@@ -52,13 +50,7 @@ impl Chat {
     /// # Errors
     /// `unknown_chat`, errors of the store.
     pub async fn history(&self, before: Option<u64>, limit: u32) -> Result<Vec<Item>, Error> {
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::History {
-                before,
-                limit,
-                reply,
-            })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::History { before, limit, reply }).await
     }
 
     /// Adds people to a group; answers when the commit stands in the log.
@@ -67,9 +59,7 @@ impl Chat {
     /// `unknown_account`, `already_so`, `not_allowed`, `no_key_package`, `not_in_direct_chat`.
     pub async fn add(&self, names: &[&str]) -> Result<(), Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::Add { names, reply })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::Add { names, reply }).await
     }
 
     /// Removes people from a group; answers when the commit stands in the log.
@@ -78,9 +68,7 @@ impl Chat {
     /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.
     pub async fn remove(&self, names: &[&str]) -> Result<(), Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::Remove { names, reply })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::Remove { names, reply }).await
     }
 
     /// Leaves a group with all devices of the account.
@@ -97,9 +85,7 @@ impl Chat {
     /// `title_too_long`, `not_allowed`, `not_in_direct_chat`.
     pub async fn rename(&self, title: &str) -> Result<(), Error> {
         let title = title.to_owned();
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::Rename { title, reply })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::Rename { title, reply }).await
     }
 
     /// Gives a member another role.
@@ -108,9 +94,7 @@ impl Chat {
     /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.
     pub async fn set_role(&self, name: &str, role: Role) -> Result<(), Error> {
         let name = name.to_owned();
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::SetRole { name, role, reply })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::SetRole { name, role, reply }).await
     }
 
     /// Removes one of the own account's devices from this chat and bars its key for ever.
@@ -118,9 +102,7 @@ impl Chat {
     /// # Errors
     /// `unknown_member`, `not_a_member`.
     pub async fn revoke_device(&self, device: DeviceId) -> Result<(), Error> {
-        self.client
-            .ask_chat(self.id, |reply| ChatCommand::RevokeDevice { device, reply })
-            .await
+        self.client.ask_chat(self.id, |reply| ChatCommand::RevokeDevice { device, reply }).await
     }
 
     /// Hides the chat and erases its history on this device. Starting it again or a new message

@@ -36,10 +36,7 @@ impl Client {
     /// The future ends with an error if the store fails or is taken over by another opener.
     pub fn start<H: Host>(host: H) -> (Self, impl Future<Output = Result<(), Error>>) {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let client = Self {
-            commands,
-            taken: Arc::new(Mutex::new(None)),
-        };
+        let client = Self { commands, taken: Arc::new(Mutex::new(None)) };
         (client, engine::run(host, inbox))
     }
 
@@ -50,12 +47,7 @@ impl Client {
     /// `offline` the same call goes on where it was, with the same keys.
     pub async fn create_account(&self, name: &str, password: &str) -> Result<(), Error> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::SignUp {
-            name,
-            password,
-            reply,
-        })
-        .await
+        self.ask(|reply| Command::SignUp { name, password, reply }).await
     }
 
     /// Makes this device one more of an existing account; its chats follow by themselves.
@@ -64,12 +56,7 @@ impl Client {
     /// `wrong_password` (for unknown names too), `already_has_account`, `offline`.
     pub async fn enter_account(&self, name: &str, password: &str) -> Result<(), Error> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::LogIn {
-            name,
-            password,
-            reply,
-        })
-        .await
+        self.ask(|reply| Command::LogIn { name, password, reply }).await
     }
 
     /// Whose account this is.
@@ -77,9 +64,7 @@ impl Client {
     /// # Errors
     /// `no_account` before sign-up or log-in.
     pub async fn account(&self) -> Result<Account, Error> {
-        self.ask(Command::Account)
-            .await?
-            .ok_or(Error::Refused(Refusal::NoAccount))
+        self.ask(Command::Account).await?.ok_or(Error::Refused(Refusal::NoAccount))
     }
 
     /// Whether the store holds an account.
@@ -104,8 +89,7 @@ impl Client {
     /// `unknown_account`, `offline`.
     pub async fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {
         let name = name.to_owned();
-        self.ask(|reply| Command::SafetyNumber { name, reply })
-            .await
+        self.ask(|reply| Command::SafetyNumber { name, reply }).await
     }
 
     /// The username that this device saw last of an account; of people who left a chat too.
@@ -140,9 +124,7 @@ impl Client {
     /// `unknown_account`, `chat_with_oneself`, `no_key_package`, `offline`.
     pub async fn start_chat(&self, names: &[&str]) -> Result<Chat, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        let id = self
-            .ask(|reply| Command::StartChat { names, reply })
-            .await?;
+        let id = self.ask(|reply| Command::StartChat { names, reply }).await?;
         Ok(Chat::new(id, self.clone()))
     }
 
@@ -153,22 +135,14 @@ impl Client {
     pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<Chat, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let title = title.to_owned();
-        let id = self
-            .ask(|reply| Command::CreateGroup {
-                title,
-                names,
-                reply,
-            })
-            .await?;
+        let id = self.ask(|reply| Command::CreateGroup { title, names, reply }).await?;
         Ok(Chat::new(id, self.clone()))
     }
 
     /// What happens from now on, and what happened before and was not taken.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events {
-            client: self.clone(),
-        }
+        Events { client: self.clone() }
     }
 
     /// How the connection stands.
@@ -205,9 +179,7 @@ impl Client {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(command(reply))
-            .map_err(|_| Error::Closed)?;
+        self.commands.send(command(reply)).map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 }
@@ -226,14 +198,8 @@ impl Events {
     pub async fn next(&mut self) -> Option<Event> {
         let mut taken = self.client.taken.lock().await;
         let after = *taken;
-        let event = self
-            .client
-            .ask(|reply| Command::NextEvent {
-                taken: after,
-                reply,
-            })
-            .await
-            .ok()?;
+        let event =
+            self.client.ask(|reply| Command::NextEvent { taken: after, reply }).await.ok()?;
         *taken = Some(event.sequence);
         Some(event)
     }

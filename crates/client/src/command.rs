@@ -13,49 +13,25 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Makes an account.
-    SignUp {
-        name: String,
-        password: Zeroizing<String>,
-        reply: Reply<()>,
-    },
+    SignUp { name: String, password: Zeroizing<String>, reply: Reply<()> },
     /// Brings an account to this device.
-    LogIn {
-        name: String,
-        password: Zeroizing<String>,
-        reply: Reply<()>,
-    },
+    LogIn { name: String, password: Zeroizing<String>, reply: Reply<()> },
     /// Who am I?
     Account(Reply<Option<Account>>),
     /// The own devices.
     Devices(Reply<Vec<Device>>),
     /// The number to compare with somebody.
-    SafetyNumber {
-        name: String,
-        reply: Reply<SafetyNumber>,
-    },
+    SafetyNumber { name: String, reply: Reply<SafetyNumber> },
     /// The username that was seen last of an account.
-    NameOf {
-        account: AccountId,
-        reply: Reply<Option<String>>,
-    },
+    NameOf { account: AccountId, reply: Reply<Option<String>> },
     /// All chats.
     Chats(Reply<Vec<ChatInfo>>),
     /// Starts or finds a chat.
-    StartChat {
-        names: Vec<String>,
-        reply: Reply<ConversationId>,
-    },
+    StartChat { names: Vec<String>, reply: Reply<ConversationId> },
     /// Founds a group.
-    CreateGroup {
-        title: String,
-        names: Vec<String>,
-        reply: Reply<ConversationId>,
-    },
+    CreateGroup { title: String, names: Vec<String>, reply: Reply<ConversationId> },
     /// Waits for the next event; the one with sequence `taken` and those before it are done with.
-    NextEvent {
-        taken: Option<u64>,
-        reply: Reply<Event>,
-    },
+    NextEvent { taken: Option<u64>, reply: Reply<Event> },
     /// How the connection stands.
     Connection(Reply<Connection>),
     /// Answers when nothing is owed any more.
@@ -72,41 +48,21 @@ pub(crate) enum ChatCommand {
     /// What a list shows of it.
     Info(Reply<ChatInfo>),
     /// Queues a message.
-    SendText {
-        text: String,
-        reply: Reply<MessageId>,
-    },
+    SendText { text: String, reply: Reply<MessageId> },
     /// A page of the timeline: items with numbers below `before`, at most `limit`, in order.
-    History {
-        before: Option<u64>,
-        limit: u32,
-        reply: Reply<Vec<Item>>,
-    },
+    History { before: Option<u64>, limit: u32, reply: Reply<Vec<Item>> },
     /// Adds people.
-    Add {
-        names: Vec<String>,
-        reply: Reply<()>,
-    },
+    Add { names: Vec<String>, reply: Reply<()> },
     /// Removes people.
-    Remove {
-        names: Vec<String>,
-        reply: Reply<()>,
-    },
+    Remove { names: Vec<String>, reply: Reply<()> },
     /// Leaves for good.
     Leave(Reply<()>),
     /// Changes the title.
     Rename { title: String, reply: Reply<()> },
     /// Changes somebody's role.
-    SetRole {
-        name: String,
-        role: Role,
-        reply: Reply<()>,
-    },
+    SetRole { name: String, role: Role, reply: Reply<()> },
     /// Removes one of the own account's devices and bars its key.
-    RevokeDevice {
-        device: corncrake_core::id::DeviceId,
-        reply: Reply<()>,
-    },
+    RevokeDevice { device: corncrake_core::id::DeviceId, reply: Reply<()> },
     /// Hides the chat and erases it here.
     Hide(Reply<()>),
 }

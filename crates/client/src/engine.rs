@@ -58,13 +58,7 @@ pub(crate) async fn run<H: Host>(
     let opened = Rc::clone(&host);
     let store = SealedStore::open(opened.store(), &mut rng).await?;
     let state = load::state(&store, host.settings(), host.origin()).await?;
-    let mut engine = Engine {
-        host,
-        store,
-        state,
-        rng,
-        work: Work::new(),
-    };
+    let mut engine = Engine { host, store, state, rng, work: Work::new() };
     let mut input = Input::Start;
     loop {
         if engine.turn(input).await? == Turn::Stop {
@@ -104,14 +98,8 @@ impl<H: Host> Engine<'_, H> {
     }
 
     async fn turn(&mut self, input: Input) -> Result<Turn, Error> {
-        if let Input::Command(Command::Chat(
-            id,
-            ChatCommand::History {
-                before,
-                limit,
-                reply,
-            },
-        )) = input
+        if let Input::Command(Command::Chat(id, ChatCommand::History { before, limit, reply })) =
+            input
         {
             // Whoever asked may have gone away.
             let _ = reply.send(self.history(id, before, limit).await);
@@ -145,10 +133,7 @@ impl<H: Host> Engine<'_, H> {
         let mut items = Vec::new();
         if let Some(last) = end.checked_sub(1) {
             let table = (Table::Timeline.into(), id.as_bytes().as_slice());
-            let rows = self
-                .store
-                .range(table, 0..=last, Order::Descending, limit)
-                .await?;
+            let rows = self.store.range(table, 0..=last, Order::Descending, limit).await?;
             for (_, bytes) in rows.into_iter().rev() {
                 items.push(tables::decode::<Item>(&bytes)?);
             }

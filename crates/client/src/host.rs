@@ -27,19 +27,13 @@ impl Timestamp {
     /// The moment `wait` after this one.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// The moment `wait` before this one.
     #[must_use]
     pub fn before(self, wait: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_sub(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// How long after `earlier` this is; zero if it is not.
@@ -60,18 +54,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            key_packages: 50,
-            stretch: Stretch::default(),
-        }
+        Self { key_packages: 50, stretch: Stretch::default() }
     }
 }
 
 /// The outside of an engine. Futures need not be `Send`: the host drives the engine on one thread.
-#[expect(
-    async_fn_in_trait,
-    reason = "the engine drives these futures on one thread"
-)]
+#[expect(async_fn_in_trait, reason = "the engine drives these futures on one thread")]
 pub trait Host: 'static {
     /// Where state lies.
     type Store: Store;

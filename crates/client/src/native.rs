@@ -57,9 +57,7 @@ impl Host for NativeHost {
     }
 
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::default().after(since)
     }
 
@@ -163,23 +161,16 @@ fn drive(
     store: SqliteStore,
     started: oneshot::Sender<Client>,
 ) -> Result<(), Error> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|_| StoreError::Unavailable)?;
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(|_| StoreError::Unavailable)?;
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|_| StoreError::Unavailable)?;
     let random = RefCell::new(ChaCha20Rng::from_seed(*seed));
     LocalSet::new().block_on(&runtime, async {
         let transport = HttpTransport::new(server).map_err(|_| Refusal::BadServerAddress)?;
         let settings = Settings::default();
-        let (client, engine) = Client::start(NativeHost {
-            store,
-            origin,
-            transport,
-            random,
-            settings,
-        });
+        let (client, engine) =
+            Client::start(NativeHost { store, origin, transport, random, settings });
         drop(started.send(client));
         engine.await
     })
@@ -205,24 +196,13 @@ mod tests {
 
     #[test]
     fn an_origin_has_one_form() {
-        for address in [
-            "https://Chat.Example",
-            "https://chat.example:443/",
-            "https://chat.example/x",
-        ] {
+        for address in
+            ["https://Chat.Example", "https://chat.example:443/", "https://chat.example/x"]
+        {
             assert_eq!(origin(address).unwrap(), "https://chat.example");
         }
-        assert_eq!(
-            origin("http://127.0.0.1:8787").unwrap(),
-            "http://127.0.0.1:8787"
-        );
-        for address in [
-            "",
-            "chat.example",
-            "ftp://chat.example",
-            "https://",
-            "file:///x",
-        ] {
+        assert_eq!(origin("http://127.0.0.1:8787").unwrap(), "http://127.0.0.1:8787");
+        for address in ["", "chat.example", "ftp://chat.example", "https://", "file:///x"] {
             assert_eq!(origin(address).unwrap_err().code(), "bad_server_address");
         }
     }

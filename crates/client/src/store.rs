@@ -39,11 +39,7 @@ impl Key {
     pub fn to_bytes(self) -> [u8; 25] {
         let mut bytes = [self.table.0; 25];
         let parts = self.name.into_iter().chain(self.index.to_be_bytes());
-        bytes
-            .iter_mut()
-            .skip(1)
-            .zip(parts)
-            .for_each(|(byte, part)| *byte = part);
+        bytes.iter_mut().skip(1).zip(parts).for_each(|(byte, part)| *byte = part);
         bytes
     }
 }
@@ -116,10 +112,7 @@ impl core::error::Error for StoreError {}
 /// A place for sealed rows with one opener at a time.
 ///
 /// Futures need not be `Send`: the engine drives them on one thread.
-#[expect(
-    async_fn_in_trait,
-    reason = "the engine drives these futures on one thread"
-)]
+#[expect(async_fn_in_trait, reason = "the engine drives these futures on one thread")]
 pub trait Store: 'static {
     /// The key under which everything in this store is named and sealed; the app gave it.
     fn key(&self) -> &StoreKey;

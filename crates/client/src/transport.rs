@@ -63,10 +63,7 @@ pub enum Push {
 ///
 /// Futures need not be `Send`. Dropping a request's future gives the request up; whether the
 /// server carried it out is then unknown.
-#[expect(
-    async_fn_in_trait,
-    reason = "the engine drives these futures on one thread"
-)]
+#[expect(async_fn_in_trait, reason = "the engine drives these futures on one thread")]
 pub trait Transport: 'static {
     /// Performs a request on the account plane.
     ///

@@ -25,18 +25,14 @@ fn key() -> StoreKey {
 #[expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 async fn counter<S: Store>(store: &SealedStore<'_, S>) -> u64 {
     let value = store.get(COUNTER, b"", 0).await.unwrap();
-    value.map_or(0, |value| {
-        u64::from_be_bytes(value.as_slice().try_into().unwrap())
-    })
+    value.map_or(0, |value| u64::from_be_bytes(value.as_slice().try_into().unwrap()))
 }
 
 /// Writes batches for ever and says each number when its batch is committed.
 #[tokio::test]
 #[ignore = "the child of the tests below, which they kill"]
 async fn child_that_commits() {
-    let store = SqliteStore::open(std::env::var(STORE).unwrap(), key())
-        .await
-        .unwrap();
+    let store = SqliteStore::open(std::env::var(STORE).unwrap(), key()).await.unwrap();
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
     let sealed = SealedStore::open(&store, &mut rng).await.unwrap();
     let mut batch = counter(&sealed).await;
@@ -92,16 +88,9 @@ async fn what_was_acknowledged_survives_kill_9() {
         let store = SqliteStore::open(&path, key()).await.unwrap();
         let sealed = SealedStore::open(&store, &mut rng).await.unwrap();
         let held = counter(&sealed).await;
-        assert!(
-            held == last || held == last + 1,
-            "acknowledged {last}, held {held}"
-        );
+        assert!(held == last || held == last + 1, "acknowledged {last}, held {held}");
         let rows = sealed.scan(ROWS).await.unwrap();
-        assert_eq!(
-            rows.len() as u64,
-            held * ROWS_PER_BATCH,
-            "a batch holds as a whole"
-        );
+        assert_eq!(rows.len() as u64, held * ROWS_PER_BATCH, "a batch holds as a whole");
         store.close().await.unwrap();
     }
     assert!(last >= 10);

@@ -1,10 +1,6 @@
 //! The HTTP transport against the real server, over a cable that the tests cut.
 #![cfg(not(target_arch = "wasm32"))]
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failure here is a failed test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -71,11 +67,7 @@ impl Cable {
                 });
             }
         });
-        Self {
-            url,
-            cut,
-            _forwarding: forwarding,
-        }
+        Self { url, cut, _forwarding: forwarding }
     }
 
     /// Ends all connections that there are; new ones are forwarded.
@@ -88,10 +80,7 @@ async fn open<C>(transport: &HttpTransport, call: C) -> Result<C::Reply, Transpo
 where
     C: Call<Requests = corncrake_wire::OpenRequest, Replies = OpenReply>,
 {
-    transport
-        .open(call.into())
-        .await
-        .map(|reply| C::unwrap(reply).unwrap())
+    transport.open(call.into()).await.map(|reply| C::unwrap(reply).unwrap())
 }
 
 async fn account<C>(transport: &HttpTransport, call: C) -> C::Reply
@@ -115,17 +104,12 @@ fn entry(kind: EntryKind, after: u64, bytes: Vec<u8>) -> Append {
 async fn append_message(transport: &HttpTransport, number: u64) {
     let append = entry(EntryKind::Message, 0, number.to_be_bytes().to_vec());
     let reply = open(transport, append).await.unwrap();
-    let stored = AppendReply::Stored {
-        positions: vec![number],
-        head: number,
-    };
+    let stored = AppendReply::Stored { positions: vec![number], head: number };
     assert_eq!(reply, stored);
 }
 
 async fn next(transport: &HttpTransport) -> Push {
-    timeout(Duration::from_secs(30), transport.next())
-        .await
-        .unwrap()
+    timeout(Duration::from_secs(30), transport.next()).await.unwrap()
 }
 
 /// Reads a log as an engine does: from where it stands, again after each new connection.
@@ -139,9 +123,7 @@ impl Reader {
         let mut read = Vec::new();
         while self.position < end {
             match next(transport).await {
-                Push::Connected {
-                    plane: Plane::Open, ..
-                } => {
+                Push::Connected { plane: Plane::Open, .. } => {
                     self.connections += 1;
                     transport.watch(token(), self.position);
                 }
@@ -169,10 +151,7 @@ async fn a_log_is_read_without_gap_over_a_cable_that_is_cut() {
     let cable = Cable::to(&server).await;
     let writer = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
     let reading = HttpTransport::new(&cable.url).unwrap();
-    let mut reader = Reader {
-        position: 0,
-        connections: 0,
-    };
+    let mut reader = Reader { position: 0, connections: 0 };
     for round in 0..4 {
         for number in round * 25 + 1..=round * 25 + 25 {
             append_message(&writer, number).await;
@@ -189,11 +168,7 @@ async fn a_log_is_read_without_gap_over_a_cable_that_is_cut() {
                 .eq(expected.map(|number| { number.to_be_bytes().to_vec() }))
         );
     }
-    assert!(
-        reader.connections >= 4,
-        "{} connections",
-        reader.connections
-    );
+    assert!(reader.connections >= 4, "{} connections", reader.connections);
     server.stop().await;
 }
 
@@ -203,37 +178,20 @@ async fn a_server_that_restarts_is_found_again() {
     let server = start_server(&folder, None).await;
     let address = server.address();
     let transport = HttpTransport::new(&format!("http://{address}")).unwrap();
-    let Push::Connected {
-        plane: Plane::Open,
-        instance,
-    } = next(&transport).await
-    else {
-        panic!()
-    };
+    let Push::Connected { plane: Plane::Open, instance } = next(&transport).await else { panic!() };
     append_message(&transport, 1).await;
     server.stop().await;
     let push = next(&transport).await;
     assert!(matches!(push, Push::Disconnected(Plane::Open)), "{push:?}");
     let read = entry(EntryKind::Message, 0, vec![2]);
-    assert_eq!(
-        open(&transport, read).await,
-        Err(TransportError::Unreachable)
-    );
+    assert_eq!(open(&transport, read).await, Err(TransportError::Unreachable));
     let server = start_server(&folder, Some(address)).await;
     let push = next(&transport).await;
-    let Push::Connected {
-        plane: Plane::Open,
-        instance: again,
-    } = push
-    else {
-        panic!("{push:?}")
-    };
+    let Push::Connected { plane: Plane::Open, instance: again } = push else { panic!("{push:?}") };
     assert_eq!(again, instance);
     transport.watch(token(), 0);
     let push = next(&transport).await;
-    let Push::Entries { entries, .. } = push else {
-        panic!("{push:?}")
-    };
+    let Push::Entries { entries, .. } = push else { panic!("{push:?}") };
     assert_eq!(entries.len(), 1);
     server.stop().await;
 }
@@ -244,33 +202,13 @@ async fn the_largest_commit_fits_through_both_ways() {
     let server = start_server(&folder, None).await;
     let transport = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
     let largest = vec![7; limits::COMMIT];
-    let stored = open(&transport, entry(EntryKind::Commit, 0, largest.clone()))
-        .await
-        .unwrap();
-    assert_eq!(
-        stored,
-        AppendReply::Stored {
-            positions: vec![1],
-            head: 1
-        }
-    );
-    let mut reader = Reader {
-        position: 0,
-        connections: 0,
-    };
+    let stored = open(&transport, entry(EntryKind::Commit, 0, largest.clone())).await.unwrap();
+    assert_eq!(stored, AppendReply::Stored { positions: vec![1], head: 1 });
+    let mut reader = Reader { position: 0, connections: 0 };
     let entries = reader.read_to(&transport, 1).await;
     assert!(entries[0].bytes == largest);
-    let late = open(&transport, entry(EntryKind::Message, 0, vec![1]))
-        .await
-        .unwrap();
-    let AppendReply::Conflict {
-        newest_commit: 1,
-        head: 1,
-        missing,
-    } = late
-    else {
-        panic!()
-    };
+    let late = open(&transport, entry(EntryKind::Message, 0, vec![1])).await.unwrap();
+    let AppendReply::Conflict { newest_commit: 1, head: 1, missing } = late else { panic!() };
     assert!(missing[0].bytes == largest);
     server.stop().await;
 }
@@ -280,21 +218,15 @@ async fn refusals_of_the_real_server_keep_their_code() {
     let folder = tempfile::tempdir().unwrap();
     let server = start_server(&folder, None).await;
     let transport = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
-    let read = corncrake_wire::log::Read {
-        token: token(),
-        after: 0,
-        limit: 1,
-        admission: Vec::new(),
-    };
+    let read =
+        corncrake_wire::log::Read { token: token(), after: 0, limit: 1, admission: Vec::new() };
     let refused = TransportError::Refused(ErrorCode::LogNotFound.into());
     assert_eq!(open(&transport, read).await, Err(refused));
     transport.watch_inbox(SessionToken::new([9; 32]), 0);
     loop {
         match next(&transport).await {
             Push::SessionRefused => break,
-            Push::Connected {
-                plane: Plane::Open, ..
-            } => {}
+            Push::Connected { plane: Plane::Open, .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -307,28 +239,16 @@ async fn sign_up(transport: &HttpTransport) -> SessionToken {
     let cheap = Stretch::with(|input, output| output.copy_from_slice(input));
     let name = "ann".to_owned();
     let (registration, request) = opaque::register(b"password", &mut rng).unwrap();
-    let start = SignUpStart {
-        name: name.clone(),
-        opaque: request,
-    };
+    let start = SignUpStart { name: name.clone(), opaque: request };
     let started = account(transport, start).await;
-    let (upload, _) = registration
-        .finish(&started.opaque, cheap, &mut rng)
-        .unwrap();
+    let (upload, _) = registration.finish(&started.opaque, cheap, &mut rng).unwrap();
     let finish = SignUpFinish {
         name,
         account: AccountId([3; 32]),
         opaque: upload,
         vault: vec![1],
-        record: SignedRecord {
-            version: 1,
-            bytes: vec![2],
-        },
-        device: NewDevice {
-            id: DeviceId([4; 32]),
-            key: [1; 32],
-            inbox: INBOX,
-        },
+        record: SignedRecord { version: 1, bytes: vec![2] },
+        device: NewDevice { id: DeviceId([4; 32]), key: [1; 32], inbox: INBOX },
         packages: Vec::new(),
     };
     account(transport, finish).await.token
@@ -346,11 +266,7 @@ async fn the_inbox_is_followed_over_a_cable_that_is_cut() {
     let mut received = Vec::new();
     let mut connections = 0;
     for number in 1..=20u8 {
-        let deposit = Deposit {
-            inbox: INBOX,
-            notice: vec![number],
-            admission: Vec::new(),
-        };
+        let deposit = Deposit { inbox: INBOX, notice: vec![number], admission: Vec::new() };
         open(&sender, deposit).await.unwrap();
         if number % 5 == 3 {
             cable.cut();
@@ -360,19 +276,12 @@ async fn the_inbox_is_followed_over_a_cable_that_is_cut() {
                 Push::Notices(notices) => {
                     received.extend(notices.into_iter().flat_map(|notice| notice.bytes));
                 }
-                Push::Connected {
-                    plane: Plane::Account,
-                    ..
-                } => connections += 1,
+                Push::Connected { plane: Plane::Account, .. } => connections += 1,
                 _ => {}
             }
         }
     }
-    assert_eq!(
-        received,
-        (1..=20).collect::<Vec<u8>>(),
-        "no gap, nothing twice"
-    );
+    assert_eq!(received, (1..=20).collect::<Vec<u8>>(), "no gap, nothing twice");
     assert!(connections >= 4, "{connections} connections");
     server.stop().await;
 }

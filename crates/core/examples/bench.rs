@@ -94,10 +94,7 @@ impl Member {
     /// Bytes that a step has changed and that the caller has to write.
     fn save(&mut self) -> usize {
         let changes = self.group.take_changes();
-        changes
-            .iter()
-            .filter_map(|(_, bytes)| bytes.as_ref().map(Vec::len))
-            .sum()
+        changes.iter().filter_map(|(_, bytes)| bytes.as_ref().map(Vec::len)).sum()
     }
 
     fn process(&mut self, bytes: &[u8]) {
@@ -109,14 +106,8 @@ impl Member {
 
     fn process_message(&mut self, message: &PublicMessage) {
         let public = self.group.public();
-        let staged = public
-            .stage(public.verify_commit(message).unwrap())
-            .unwrap();
-        let staged = self
-            .group
-            .finish(staged, message, &psk::none)
-            .map_err(|it| it.error)
-            .unwrap();
+        let staged = public.stage(public.verify_commit(message).unwrap()).unwrap();
+        let staged = self.group.finish(staged, message, &psk::none).map_err(|it| it.error).unwrap();
         self.group.merge(staged).unwrap();
     }
 }
@@ -133,10 +124,7 @@ fn package(name: usize, rng: &mut ChaCha20Rng) -> (SignatureKey, KeyPackage, Key
     let signer = SignatureKey::generate(rng);
     let content = KeyPackageContent {
         leaf: leaf(name),
-        lifetime: Lifetime {
-            not_before: 0,
-            not_after: u64::MAX,
-        },
+        lifetime: Lifetime { not_before: 0, not_after: u64::MAX },
         extensions: Extensions::default(),
     };
     let (package, keys) = KeyPackage::generate(SUITE, content, &signer, rng);
@@ -148,24 +136,13 @@ fn full_group(size: usize, rng: &mut ChaCha20Rng) -> (Member, Member, Cell) {
     let mut bare = Series::default();
     let (signer, first, keys) = package(0, rng);
     let others: Vec<_> = (1..size).map(|name| package(name, rng)).collect();
-    let adds: Vec<_> = others
-        .iter()
-        .map(|(_, package, _)| package.clone())
-        .collect();
+    let adds: Vec<_> = others.iter().map(|(_, package, _)| package.clone()).collect();
     let (group, sent) = bare.time(|| {
         let id = b"bench".to_vec();
         let none = Extensions::default;
         let mut group = Group::create(SUITE, id, first.leaf_node, keys.leaf, none(), rng).unwrap();
-        let pending = group
-            .commit(
-                CommitPlan {
-                    adds,
-                    ..CommitPlan::default()
-                },
-                &signer,
-                rng,
-            )
-            .unwrap();
+        let pending =
+            group.commit(CommitPlan { adds, ..CommitPlan::default() }, &signer, rng).unwrap();
         let info = pending.group_info(none(), &signer);
         let welcome = pending.welcome(&info, rng).unwrap();
         let sent = pending.message().len() + welcome.to_bytes().len();
@@ -177,13 +154,7 @@ fn full_group(size: usize, rng: &mut ChaCha20Rng) -> (Member, Member, Cell) {
     bare.written.push(founder.save());
 
     let mut last = None;
-    let leaves: Vec<_> = founder
-        .group
-        .public()
-        .leaves()
-        .map(|(index, _)| index)
-        .skip(1)
-        .collect();
+    let leaves: Vec<_> = founder.group.public().leaves().map(|(index, _)| index).skip(1).collect();
     for (index, (signer, ..)) in leaves.into_iter().zip(others) {
         let public: PublicGroup = founder.group.public().clone();
         let join = ExternalJoin {
@@ -197,10 +168,7 @@ fn full_group(size: usize, rng: &mut ChaCha20Rng) -> (Member, Member, Cell) {
         let external_pub = founder.group.external_pub().unwrap();
         let pending = Group::join_external(&public, &external_pub, join, &signer, rng).unwrap();
         founder.process(pending.message());
-        last = Some(Member {
-            signer,
-            group: pending.into_group(public).unwrap(),
-        });
+        last = Some(Member { signer, group: pending.into_group(public).unwrap() });
     }
     founder.save();
     (founder, last.unwrap(), bare.cell())
@@ -213,17 +181,10 @@ fn measure(size: usize) -> Vec<Cell> {
     let [mut update, mut process, mut merge, mut encrypt, mut decrypt] =
         core::array::from_fn(|_| Series::default());
     for round in 0..ROUNDS {
-        let (author, reader) = if round % 2 == 0 {
-            (&mut ann, &mut bob)
-        } else {
-            (&mut bob, &mut ann)
-        };
-        let pending = update.time(|| {
-            author
-                .group
-                .commit(CommitPlan::default(), &author.signer, rng)
-                .unwrap()
-        });
+        let (author, reader) =
+            if round % 2 == 0 { (&mut ann, &mut bob) } else { (&mut bob, &mut ann) };
+        let pending = update
+            .time(|| author.group.commit(CommitPlan::default(), &author.signer, rng).unwrap());
         let message = pending.message().to_vec();
         update.sent.push(message.len());
         update.written.push(pending.to_bytes().len());
@@ -234,12 +195,8 @@ fn measure(size: usize) -> Vec<Cell> {
 
         for _ in 0..4 {
             let content = [7; 1024];
-            let sealed = encrypt.time(|| {
-                author
-                    .group
-                    .encrypt(&content, &[0; 72], &author.signer, rng)
-                    .unwrap()
-            });
+            let sealed = encrypt
+                .time(|| author.group.encrypt(&content, &[0; 72], &author.signer, rng).unwrap());
             encrypt.sent.push(sealed.len());
             encrypt.written.push(author.save());
             decrypt.time(|| {
@@ -274,10 +231,7 @@ fn add_and_join(author: &Member, rng: &mut ChaCha20Rng) -> (Cell, Cell) {
     let (mut add, mut join) = (Series::default(), Series::default());
     for name in 0..ROUNDS {
         let (_, new, keys) = package(1_000_000 + name, rng);
-        let plan = CommitPlan {
-            adds: vec![new.clone()],
-            ..CommitPlan::default()
-        };
+        let plan = CommitPlan { adds: vec![new.clone()], ..CommitPlan::default() };
         let (pending, welcome) = add.time(|| {
             let pending = author.group.commit(plan, &author.signer, rng).unwrap();
             let info = pending.group_info(Extensions::default(), &author.signer);
@@ -298,11 +252,7 @@ fn add_and_join(author: &Member, rng: &mut ChaCha20Rng) -> (Cell, Cell) {
         });
         join.sent.push(welcome.len() + tree.len());
         join.written.push(
-            group
-                .take_changes()
-                .iter()
-                .filter_map(|(_, part)| part.as_ref().map(Vec::len))
-                .sum(),
+            group.take_changes().iter().filter_map(|(_, part)| part.as_ref().map(Vec::len)).sum(),
         );
     }
     (add.cell(), join.cell())
@@ -310,10 +260,7 @@ fn add_and_join(author: &Member, rng: &mut ChaCha20Rng) -> (Cell, Cell) {
 
 fn main() {
     let columns: Vec<_> = SIZES.map(measure).into_iter().collect();
-    let head: String = SIZES
-        .iter()
-        .map(|size| format!("{:>12}", format!("N = {size}")))
-        .collect();
+    let head: String = SIZES.iter().map(|size| format!("{:>12}", format!("N = {size}"))).collect();
     println!("{:<16}{head}", "median, µs");
     let row = |index: usize, value: &dyn Fn(&Cell) -> String| -> String {
         columns
@@ -325,10 +272,7 @@ fn main() {
     for (index, name) in OPERATIONS.iter().enumerate() {
         println!(
             "{name:<16}{}",
-            row(index, &|cell| format!(
-                "{:.1}",
-                cell.median.as_secs_f64() * 1e6
-            ))
+            row(index, &|cell| format!("{:.1}", cell.median.as_secs_f64() * 1e6))
         );
     }
     println!("\n{:<16}{head}", "bytes sent");

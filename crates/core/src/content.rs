@@ -50,10 +50,7 @@ impl Message {
     pub fn text(text: impl Into<String>, rng: &mut impl CryptoRng) -> Self {
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
-        Self {
-            id: MessageId::from_bytes(id),
-            body: Body::Text(text.into()),
-        }
+        Self { id: MessageId::from_bytes(id), body: Body::Text(text.into()) }
     }
 
     /// Encodes the message for [`decode`](Self::decode).
@@ -67,11 +64,7 @@ impl Message {
             Body::Unknown { kind, bytes } if *kind != KIND_TEXT => (*kind, bytes.as_slice()),
             Body::Text(_) | Body::Unknown { .. } => return Err(EncodingError::Malformed),
         };
-        let encoded = Encoded {
-            id: self.id,
-            kind,
-            bytes: bytes.to_vec(),
-        };
+        let encoded = Encoded { id: self.id, kind, bytes: bytes.to_vec() };
         Ok(Zeroizing::new(encoding::encode(VERSION, &encoded)))
     }
 
@@ -116,14 +109,8 @@ mod tests {
 
     #[test]
     fn unknown_kinds_survive_a_round_trip() {
-        let body = Body::Unknown {
-            kind: 70_000,
-            bytes: vec![0xFF, 0, 1],
-        };
-        let message = Message {
-            id: MessageId::from_bytes([9; 16]),
-            body,
-        };
+        let body = Body::Unknown { kind: 70_000, bytes: vec![0xFF, 0, 1] };
+        let message = Message { id: MessageId::from_bytes([9; 16]), body };
         let bytes = message.encode().unwrap();
         let decoded = Message::decode(&bytes).unwrap();
         assert_eq!(decoded, message);
@@ -137,47 +124,22 @@ mod tests {
         let longer = Message::text("x".repeat(MAX_TEXT + 1), &mut rng(1));
         assert_eq!(longer.encode(), Err(EncodingError::Malformed));
         let id = MessageId::from_bytes([0; 16]);
-        let disguised = Message {
-            id,
-            body: Body::Unknown {
-                kind: KIND_TEXT,
-                bytes: vec![],
-            },
-        };
+        let disguised = Message { id, body: Body::Unknown { kind: KIND_TEXT, bytes: vec![] } };
         assert_eq!(disguised.encode(), Err(EncodingError::Malformed));
         for bytes in [vec![0xFF], vec![b'x'; MAX_TEXT + 1]] {
-            let bytes = encoding::encode(
-                VERSION,
-                &Encoded {
-                    id,
-                    kind: KIND_TEXT,
-                    bytes,
-                },
-            );
+            let bytes = encoding::encode(VERSION, &Encoded { id, kind: KIND_TEXT, bytes });
             assert_eq!(Message::decode(&bytes), Err(EncodingError::Malformed));
         }
         let mut later = Message::text("", &mut rng(1)).encode().unwrap();
         later[0] = 2;
-        assert_eq!(
-            Message::decode(&later),
-            Err(EncodingError::UnsupportedVersion)
-        );
+        assert_eq!(Message::decode(&later), Err(EncodingError::UnsupportedVersion));
     }
 
     #[test]
     fn debug_shows_no_text() {
-        let message = Message {
-            id: MessageId::from_bytes([1; 16]),
-            body: Body::Text("a".into()),
-        };
-        assert_eq!(
-            format!("{message:?}"),
-            "Message { id: MessageId(01010101..), body: Text(..) }"
-        );
-        let body = Body::Unknown {
-            kind: 5,
-            bytes: vec![1],
-        };
+        let message = Message { id: MessageId::from_bytes([1; 16]), body: Body::Text("a".into()) };
+        assert_eq!(format!("{message:?}"), "Message { id: MessageId(01010101..), body: Text(..) }");
+        let body = Body::Unknown { kind: 5, bytes: vec![1] };
         assert_eq!(format!("{body:?}"), "Unknown { kind: 5, .. }");
     }
 

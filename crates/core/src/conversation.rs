@@ -147,9 +147,8 @@ impl Conversation {
         let group_id = id.as_bytes().to_vec();
         let (leaf, leaf_key) = join::new_leaf(me, suite, rng);
         let group = Group::create(suite, group_id, leaf, leaf_key, extensions, rng)?;
-        let seed = successor_seed(id.as_bytes(), |label, context, len| {
-            group.export(label, context, len)
-        })?;
+        let seed =
+            successor_seed(id.as_bytes(), |label, context, len| group.export(label, context, len))?;
         let mut tail = Tail {
             external_pub: group.external_pub()?,
             next: seed.next_check(id.as_bytes()),
@@ -160,10 +159,7 @@ impl Conversation {
             public.group_info(state::info_extensions(&tail), group.own_leaf(), Vec::new());
         info.sign(me.device_key);
         tail.signature.clone_from(&info.signature);
-        let state = State {
-            info,
-            tree: public.tree().clone(),
-        };
+        let state = State { info, tree: public.tree().clone() };
         let mut founded = Self::fold(&state, log, 0)?;
         founded.standing = Standing::Member(Box::new(group));
         founded.facts.tail_true = Some(true);
@@ -196,10 +192,7 @@ impl Conversation {
             context,
             roster,
             facts: Facts::new(log, position, author, tail),
-            cursor: Cursor {
-                position,
-                newest_commit: position,
-            },
+            cursor: Cursor { position, newest_commit: position },
             view,
             unsaved: save::Unsaved::all(),
         })
@@ -240,10 +233,7 @@ impl Conversation {
     /// position 0.
     pub fn continue_in(&mut self, next_log: LogId) {
         self.facts.enter(next_log);
-        self.cursor = Cursor {
-            position: 0,
-            newest_commit: 0,
-        };
+        self.cursor = Cursor { position: 0, newest_commit: 0 };
         self.view.enter(next_log);
         self.unsaved.facts = true;
     }

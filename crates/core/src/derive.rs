@@ -93,10 +93,7 @@ pub fn derive(secret: &[u8], label: Label, context: &[&[u8]]) -> Key32 {
     let mut info = Vec::new();
     append_parts(&mut info, label, context);
     let mut key = Box::new([0; 32]);
-    #[expect(
-        clippy::expect_used,
-        reason = "HKDF-SHA256 refuses only outputs above 8160 bytes"
-    )]
+    #[expect(clippy::expect_used, reason = "HKDF-SHA256 refuses only outputs above 8160 bytes")]
     Hkdf::<Sha256>::new(None, secret)
         .expand(&info, key.as_mut_slice())
         .expect("32 bytes are a valid length");
@@ -123,10 +120,7 @@ fn append_parts(out: &mut Vec<u8>, label: Label, parts: &[&[u8]]) {
 }
 
 fn append_length(out: &mut Vec<u8>, length: usize) {
-    #[expect(
-        clippy::expect_used,
-        reason = "parts are ids and keys, far below 4 GiB"
-    )]
+    #[expect(clippy::expect_used, reason = "parts are ids and keys, far below 4 GiB")]
     let length = u32::try_from(length).expect("a part is shorter than 4 GiB");
     out.extend_from_slice(&length.to_be_bytes());
 }
@@ -204,11 +198,7 @@ mod tests {
             for context in [&[][..], &[b"".as_slice()], &[b"a".as_slice(), b"bc"]] {
                 let key = hex::encode(derive(&[7; 32], label, context).expose());
                 let hash = hex::encode(labelled_hash(label, context));
-                lines.push_str(&format!(
-                    "{}/{} {key} {hash}\n",
-                    label.as_str(),
-                    context.len()
-                ));
+                lines.push_str(&format!("{}/{} {key} {hash}\n", label.as_str(), context.len()));
             }
         }
         assert_golden("derive.txt", lines.as_bytes());
@@ -220,26 +210,15 @@ mod tests {
         info.extend_from_slice(b"corncrake v1 envelope");
         info.extend_from_slice(&[0, 0, 0, 2, b'i', b'd']);
         let mut expected = [0; 32];
-        Hkdf::<Sha256>::new(None, b"secret")
-            .expand(&info, &mut expected)
-            .unwrap();
-        assert_eq!(
-            derive(b"secret", Label::Envelope, &[b"id"]).expose(),
-            &expected
-        );
+        Hkdf::<Sha256>::new(None, b"secret").expand(&info, &mut expected).unwrap();
+        assert_eq!(derive(b"secret", Label::Envelope, &[b"id"]).expose(), &expected);
     }
 
     #[test]
     fn parts_cannot_be_shifted_into_each_other() {
         let (left, right) = (&[b"ab".as_slice(), b"c"], &[b"a".as_slice(), b"bc"]);
-        assert_ne!(
-            derive(&[1], Label::View, left),
-            derive(&[1], Label::View, right)
-        );
-        assert_ne!(
-            labelled_hash(Label::View, left),
-            labelled_hash(Label::View, right)
-        );
+        assert_ne!(derive(&[1], Label::View, left), derive(&[1], Label::View, right));
+        assert_ne!(labelled_hash(Label::View, left), labelled_hash(Label::View, right));
     }
 
     #[test]

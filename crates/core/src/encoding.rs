@@ -49,10 +49,7 @@ impl core::error::Error for EncodingError {}
 /// If the type can't be encoded at all (a sequence of unknown length), which its first test shows.
 #[must_use]
 pub fn encode<T: Serialize + ?Sized>(version: u8, value: &T) -> Vec<u8> {
-    #[expect(
-        clippy::expect_used,
-        reason = "depends on the type alone, never on the value"
-    )]
+    #[expect(clippy::expect_used, reason = "depends on the type alone, never on the value")]
     let size = postcard::experimental::serialized_size(value).expect("an encodable type");
     let mut bytes = Vec::with_capacity(1 + size);
     bytes.push(version);
@@ -95,18 +92,12 @@ mod tests {
     #[test]
     fn only_the_one_encoding_is_accepted() {
         assert_eq!(decode::<u64>(1, &[1, 5]), Ok(5));
-        assert_eq!(
-            decode::<u64>(1, &[1, 0x85, 0]),
-            Err(EncodingError::Malformed)
-        );
+        assert_eq!(decode::<u64>(1, &[1, 0x85, 0]), Err(EncodingError::Malformed));
         assert_eq!(decode::<u64>(1, &[1, 5, 0]), Err(EncodingError::Malformed));
         assert_eq!(decode::<u64>(1, &[1]), Err(EncodingError::Malformed));
         assert_eq!(decode::<u64>(1, &[]), Err(EncodingError::Malformed));
         assert_eq!(decode::<bool>(1, &[1, 2]), Err(EncodingError::Malformed));
-        assert_eq!(
-            decode::<u64>(1, &[2, 5]),
-            Err(EncodingError::UnsupportedVersion)
-        );
+        assert_eq!(decode::<u64>(1, &[2, 5]), Err(EncodingError::UnsupportedVersion));
     }
 
     #[test]

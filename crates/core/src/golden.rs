@@ -12,17 +12,12 @@ pub(crate) fn rng(seed: u8) -> ChaCha20Rng {
 
 /// Compares `actual` with `tests/golden/<name>`; `CORNCRAKE_WRITE_GOLDEN=1` writes a missing file.
 pub(crate) fn assert_golden(name: &str, actual: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if !path.exists() && std::env::var_os("CORNCRAKE_WRITE_GOLDEN").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read(&path).unwrap();
-    assert!(
-        actual == expected,
-        "{name} changed: an old store or peer could not read this"
-    );
+    assert!(actual == expected, "{name} changed: an old store or peer could not read this");
 }
 
 /// Compares `actual` with the hexadecimal golden file `name`.

@@ -114,9 +114,7 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
         for digit in pair {
-            let value = char::from(*digit)
-                .to_digit(16)
-                .and_then(|v| u8::try_from(v).ok());
+            let value = char::from(*digit).to_digit(16).and_then(|v| u8::try_from(v).ok());
             *byte = *byte << 4 | value.ok_or(InvalidId)?;
         }
     }
@@ -138,13 +136,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let good = MessageId::from_bytes([0x5A; 16]).to_string();
-        for bad in [
-            "",
-            "5a",
-            &good[1..],
-            &format!("{good}00"),
-            &good.replacen('5', "g", 1),
-        ] {
+        for bad in ["", "5a", &good[1..], &format!("{good}00"), &good.replacen('5', "g", 1)] {
             assert_eq!(bad.parse::<MessageId>(), Err(InvalidId), "{bad}");
         }
         assert_eq!("+5".repeat(16).parse::<MessageId>(), Err(InvalidId));

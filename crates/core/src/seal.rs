@@ -90,16 +90,9 @@ fn seal(
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(plaintext);
     let body = sealed.get_mut(head..).unwrap_or_default();
-    #[expect(
-        clippy::expect_used,
-        reason = "the cipher refuses only plaintexts above 256 GiB"
-    )]
+    #[expect(clippy::expect_used, reason = "the cipher refuses only plaintexts above 256 GiB")]
     let tag = cipher(key)
-        .encrypt_inout_detached(
-            &XNonce::from(nonce),
-            &associated(version, place),
-            body.into(),
-        )
+        .encrypt_inout_detached(&XNonce::from(nonce), &associated(version, place), body.into())
         .expect("a plaintext that fits in memory");
     sealed.extend_from_slice(&tag);
     sealed
@@ -116,12 +109,8 @@ fn open(
     if *first != version {
         return Err(SealError::UnsupportedVersion);
     }
-    let (nonce, rest) = rest
-        .split_first_chunk::<NONCE_LENGTH>()
-        .ok_or(SealError::Malformed)?;
-    let (body, tag) = rest
-        .split_last_chunk::<TAG_LENGTH>()
-        .ok_or(SealError::Malformed)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_LENGTH>().ok_or(SealError::Malformed)?;
+    let (body, tag) = rest.split_last_chunk::<TAG_LENGTH>().ok_or(SealError::Malformed)?;
     let mut plaintext = Zeroizing::new(body.to_vec());
     cipher(key)
         .decrypt_inout_detached(

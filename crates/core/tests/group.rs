@@ -52,10 +52,7 @@ fn package(
 ) -> (KeyPackage, KeyPackageKeys) {
     let content = KeyPackageContent {
         leaf: leaf_content(name),
-        lifetime: Lifetime {
-            not_before: 0,
-            not_after: u64::MAX,
-        },
+        lifetime: Lifetime { not_before: 0, not_after: u64::MAX },
         extensions: Extensions::default(),
     };
     KeyPackage::generate(SUITE, content, signer, rng)
@@ -73,12 +70,7 @@ impl Client {
     }
 
     fn new(name: u32, signer: SignatureKey, group: Group) -> Self {
-        let mut client = Self {
-            name,
-            signer,
-            group,
-            store: BTreeMap::new(),
-        };
+        let mut client = Self { name, signer, group, store: BTreeMap::new() };
         client.save();
         client
     }
@@ -112,20 +104,14 @@ impl Client {
     fn process(&mut self, message: &PublicMessage) -> Result<(), Error> {
         let public = self.group.public();
         let staged = public.stage(public.verify_commit(message)?)?;
-        let staged = self
-            .group
-            .finish(staged, message, &psk::none)
-            .map_err(|it| it.error)?;
+        let staged = self.group.finish(staged, message, &psk::none).map_err(|it| it.error)?;
         self.group.merge(staged).unwrap();
         self.save();
         Ok(())
     }
 
     fn say(&mut self, text: &str, rng: &mut ChaCha20Rng) -> PrivateMessage {
-        let bytes = self
-            .group
-            .encrypt(text.as_bytes(), b"open", &self.signer, rng)
-            .unwrap();
+        let bytes = self.group.encrypt(text.as_bytes(), b"open", &self.signer, rng).unwrap();
         self.save();
         let MlsMessage::Private(message) = MlsMessage::decode_exact(&bytes).unwrap() else {
             panic!("not a private message")
@@ -161,13 +147,8 @@ impl Party {
     fn of(size: usize, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let first = Client::found(0, &mut rng);
-        let mut party = Self {
-            clients: vec![first],
-            names: 1,
-            rng,
-            old: Vec::new(),
-            commits: Vec::new(),
-        };
+        let mut party =
+            Self { clients: vec![first], names: 1, rng, old: Vec::new(), commits: Vec::new() };
         if size > 1 {
             party.add(0, size - 1, PathChoice::Always);
         }
@@ -191,8 +172,7 @@ impl Party {
         let client = &mut self.clients[author];
         client.group.merge_pending(pending).unwrap();
         client.save();
-        self.clients
-            .retain(|client| !removed.contains(&client.group.own_leaf()));
+        self.clients.retain(|client| !removed.contains(&client.group.own_leaf()));
     }
 
     fn add(&mut self, author: usize, count: usize, path: PathChoice) {
@@ -205,15 +185,8 @@ impl Party {
                 (name, signer, package, keys)
             })
             .collect();
-        let adds = new
-            .iter()
-            .map(|(_, _, package, _)| package.clone())
-            .collect();
-        let plan = CommitPlan {
-            adds,
-            path,
-            ..CommitPlan::default()
-        };
+        let adds = new.iter().map(|(_, _, package, _)| package.clone()).collect();
+        let plan = CommitPlan { adds, path, ..CommitPlan::default() };
         let client = &self.clients[author];
         let pending = client.commit(plan, &mut self.rng);
         let info = pending.group_info(Extensions::default(), &client.signer);
@@ -222,8 +195,7 @@ impl Party {
         for (name, signer, package, keys) in new {
             let opened = OpenedWelcome::open(&welcome, &package, &keys, &psk::none).unwrap();
             let public = self.clients[0].group.public().clone();
-            self.clients
-                .push(Client::new(name, signer, opened.join(public).unwrap()));
+            self.clients.push(Client::new(name, signer, opened.join(public).unwrap()));
         }
     }
 
@@ -233,14 +205,8 @@ impl Party {
     }
 
     fn remove(&mut self, author: usize, removed: &[usize]) {
-        let removes = removed
-            .iter()
-            .map(|index| self.clients[*index].group.own_leaf())
-            .collect();
-        let plan = CommitPlan {
-            removes,
-            ..CommitPlan::default()
-        };
+        let removes = removed.iter().map(|index| self.clients[*index].group.own_leaf()).collect();
+        let plan = CommitPlan { removes, ..CommitPlan::default() };
         let pending = self.clients[author].commit(plan, &mut self.rng);
         self.deliver(author, pending);
     }

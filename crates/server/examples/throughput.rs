@@ -1,12 +1,7 @@
 //! How many appends of 1 KiB a second 64 senders get acknowledged over 1,000 logs, each answered
 //! after the database's fsync, beside a bare writer of the same rows; and how long catching up
 //! with 10,000 messages takes. `cargo xtask bench server` runs it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a measurement"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a measurement")]
 
 use std::{
     net::SocketAddr,
@@ -55,30 +50,21 @@ fn main() {
     let options = Options::parse();
     let time = Duration::from_secs_f64(options.seconds);
     let parent = options.folder.unwrap_or_else(std::env::temp_dir);
-    let load = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let load = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut rounds = Rounds::default();
     for round in 0..options.rounds {
         let folder = tempfile::tempdir_in(&parent).unwrap();
         rounds.bare.push(load.block_on(bare(folder.path(), time)));
-        let served = runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
+        let served = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let served = served.unwrap();
-        let server = served
-            .block_on(Server::start(Config::for_tests(folder.path().into())))
-            .unwrap();
+        let server =
+            served.block_on(Server::start(Config::for_tests(folder.path().into()))).unwrap();
         let (rate, latencies) = load.block_on(appends(server.address(), time));
         rounds.served.push(rate);
         rounds.ratio.push(rate / rounds.bare.last().unwrap());
         rounds.half.push(percentile(&latencies, 0.5));
         rounds.slow.push(percentile(&latencies, 0.99));
-        rounds
-            .catch_up
-            .push(load.block_on(catch_up(server.address())));
+        rounds.catch_up.push(load.block_on(catch_up(server.address())));
         served.block_on(server.stop());
         eprintln_round(round, &rounds);
     }
@@ -97,10 +83,7 @@ struct Rounds {
 
 fn eprintln_round(round: usize, rounds: &Rounds) {
     let (bare, served) = (rounds.bare.last().unwrap(), rounds.served.last().unwrap());
-    println!(
-        "round {}: bare {bare:.0}/s, server {served:.0}/s",
-        round + 1
-    );
+    println!("round {}: bare {bare:.0}/s, server {served:.0}/s", round + 1);
 }
 
 impl Rounds {
@@ -112,20 +95,14 @@ impl Rounds {
             "| bare SQLite writer, {SENDERS} rows a commit | {:.0} rows/s |",
             median(&self.bare)
         );
-        println!(
-            "| appends acknowledged after fsync | {:.0} /s |",
-            median(&self.served)
-        );
+        println!("| appends acknowledged after fsync | {:.0} /s |", median(&self.served));
         println!("| ratio (aim: 0.4) | {:.2} |", median(&self.ratio));
         println!(
             "| latency, half / 99 % within | {:.2} / {:.2} ms |",
             median(&self.half),
             median(&self.slow)
         );
-        println!(
-            "| catch-up of {BACKLOG} messages | {:.0} ms |",
-            median(&self.catch_up)
-        );
+        println!("| catch-up of {BACKLOG} messages | {:.0} ms |", median(&self.catch_up));
     }
 }
 
@@ -177,12 +154,7 @@ async fn bare(folder: &Path, time: Duration) -> f64 {
         for _ in 0..SENDERS {
             stored += 1;
             let log = rng.next_u32() % LOGS;
-            query = query
-                .bind(stored)
-                .bind(log)
-                .bind(stored)
-                .bind(0)
-                .bind(body(&mut rng));
+            query = query.bind(stored).bind(log).bind(stored).bind(0).bind(body(&mut rng));
         }
         database.execute(query).await.unwrap();
     }
@@ -202,20 +174,18 @@ async fn appends(address: SocketAddr, time: Duration) -> (f64, Vec<f64>) {
         append(first, log, body(&mut rng), Some(b"opening".to_vec())).await;
     }
     let begun = Instant::now();
-    let senders = (0u8..)
-        .zip(&mut sockets)
-        .map(|(number, socket)| async move {
-            let mut rng = ChaCha20Rng::from_seed([number; 32]);
-            let mut latencies = Vec::new();
-            while begun.elapsed() < time {
-                let body = body(&mut rng);
-                let log = rng.next_u32() % LOGS;
-                let sent = Instant::now();
-                append(socket, log, body, None).await;
-                latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
-            }
-            latencies
-        });
+    let senders = (0u8..).zip(&mut sockets).map(|(number, socket)| async move {
+        let mut rng = ChaCha20Rng::from_seed([number; 32]);
+        let mut latencies = Vec::new();
+        while begun.elapsed() < time {
+            let body = body(&mut rng);
+            let log = rng.next_u32() % LOGS;
+            let sent = Instant::now();
+            append(socket, log, body, None).await;
+            latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
+        }
+        latencies
+    });
     let latencies = join_all(senders).await.concat();
     let count = u32::try_from(latencies.len()).unwrap();
     (f64::from(count) / begun.elapsed().as_secs_f64(), latencies)
@@ -233,15 +203,7 @@ async fn catch_up(address: SocketAddr) -> f64 {
     }
     let begun = Instant::now();
     let token = token(LOGS);
-    say(
-        &mut socket,
-        &ClientFrame::Subscribe {
-            id: 1,
-            token,
-            after: 0,
-        },
-    )
-    .await;
+    say(&mut socket, &ClientFrame::Subscribe { id: 1, token, after: 0 }).await;
     let mut newest = 0;
     while newest < BACKLOG {
         let ServerFrame::Entries { entries, .. } = hear(&mut socket).await else {
@@ -263,39 +225,24 @@ async fn append_all(
     opening: Option<Vec<u8>>,
 ) {
     let (kind, admission) = (EntryKind::Message, Vec::new());
-    let append = Append {
-        token: token(log),
-        kind,
-        after: 0,
-        entries,
-        opening,
-        admission,
-    };
+    let append = Append { token: token(log), kind, after: 0, entries, opening, admission };
     say(socket, &ClientFrame::Append { request: 1, append }).await;
     let reply = hear(socket).await;
-    let ServerFrame::AppendReply {
-        result: Ok(AppendReply::Stored { .. }),
-        ..
-    } = reply
-    else {
+    let ServerFrame::AppendReply { result: Ok(AppendReply::Stored { .. }), .. } = reply else {
         panic!("{reply:?}");
     };
 }
 
 async fn connect(address: SocketAddr) -> Socket {
     let url = format!("ws://{address}{OPEN_SOCKET}");
-    let (mut socket, _) = tokio_tungstenite::connect_async_with_config(url, None, true)
-        .await
-        .unwrap();
+    let (mut socket, _) =
+        tokio_tungstenite::connect_async_with_config(url, None, true).await.unwrap();
     hear(&mut socket).await;
     socket
 }
 
 async fn say(socket: &mut Socket, frame: &ClientFrame) {
-    socket
-        .send(Message::Binary(encode(frame).into()))
-        .await
-        .unwrap();
+    socket.send(Message::Binary(encode(frame).into())).await.unwrap();
 }
 
 async fn hear(socket: &mut Socket) -> ServerFrame {

@@ -36,11 +36,7 @@ pub(crate) async fn by_name(readers: &SqlitePool, name: &str) -> Result<Option<A
         .await?;
     let Some(row) = row else { return Ok(None) };
     let id = AccountId::try_from(row.try_get::<&[u8], _>(1)?)?;
-    Ok(Some(Account {
-        num: row.try_get(0)?,
-        id,
-        opaque: row.try_get(2)?,
-    }))
+    Ok(Some(Account { num: row.try_get(0)?, id, opaque: row.try_get(2)? }))
 }
 
 /// The account record of a name or an id.
@@ -52,14 +48,8 @@ pub(crate) async fn look_up(readers: &SqlitePool, by: By) -> Result<SignedRecord
         By::Id(id) => sqlx::query("SELECT record_version, record FROM accounts WHERE id = ?")
             .bind(id.0.to_vec()),
     };
-    let row = query
-        .fetch_optional(readers)
-        .await?
-        .ok_or(ErrorCode::UnknownAccount)?;
-    Ok(SignedRecord {
-        version: version(&row, 0)?,
-        bytes: row.try_get(1)?,
-    })
+    let row = query.fetch_optional(readers).await?.ok_or(ErrorCode::UnknownAccount)?;
+    Ok(SignedRecord { version: version(&row, 0)?, bytes: row.try_get(1)? })
 }
 
 /// Makes an account and gives its number.
@@ -90,10 +80,7 @@ pub(crate) async fn vault(readers: &SqlitePool, account: i64) -> Result<Vault, E
         .bind(account)
         .fetch_one(readers)
         .await?;
-    Ok(Vault {
-        version: version(&row, 0)?,
-        bytes: row.try_get(1)?,
-    })
+    Ok(Vault { version: version(&row, 0)?, bytes: row.try_get(1)? })
 }
 
 /// The record of an account.
@@ -105,10 +92,7 @@ pub(crate) async fn record(
         .bind(account)
         .fetch_one(connection)
         .await?;
-    Ok(SignedRecord {
-        version: version(&row, 0)?,
-        bytes: row.try_get(1)?,
-    })
+    Ok(SignedRecord { version: version(&row, 0)?, bytes: row.try_get(1)? })
 }
 
 /// Replaces the vault by its next version.
@@ -126,11 +110,7 @@ pub(crate) async fn replace_vault(
     .bind(account)
     .execute(connection)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(ErrorCode::VersionConflict.into())
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
 }
 
 /// Replaces the record by its next version. The same record once more changes nothing.
@@ -148,11 +128,7 @@ pub(crate) async fn replace_record(
     .bind(account)
     .execute(connection)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(ErrorCode::VersionConflict.into())
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
 }
 
 /// Adds a device to an account and gives its number. A device that is there with the same key and
@@ -206,11 +182,7 @@ pub(crate) async fn drop_device(
         .bind(device.0.to_vec())
         .execute(connection)
         .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(ErrorCode::UnknownDevice.into())
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::UnknownDevice.into()) }
 }
 
 /// A device's account number, own number and key.
@@ -228,9 +200,6 @@ pub(crate) async fn device_key(
     .fetch_optional(readers)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let key = row
-        .try_get::<&[u8], _>(2)?
-        .try_into()
-        .map_err(Error::failed)?;
+    let key = row.try_get::<&[u8], _>(2)?.try_into().map_err(Error::failed)?;
     Ok(Some((row.try_get(0)?, row.try_get(1)?, key)))
 }

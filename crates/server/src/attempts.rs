@@ -24,10 +24,7 @@ struct Inner<K, V> {
 impl<K: Clone + Eq + Hash, V> Attempts<K, V> {
     /// No attempts.
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Inner {
-            by_key: HashMap::new(),
-            by_age: VecDeque::new(),
-        }))
+        Self(Mutex::new(Inner { by_key: HashMap::new(), by_age: VecDeque::new() }))
     }
 
     /// Begins an attempt.
@@ -53,10 +50,7 @@ impl<K: Clone + Eq + Hash, V> Attempts<K, V> {
 
 impl<K: Eq + Hash, V> Inner<K, V> {
     fn forget_old(&mut self, now: u64) {
-        while let Some((_, key)) = self
-            .by_age
-            .pop_front_if(|(begun, _)| *begun + LIFETIME < now)
-        {
+        while let Some((_, key)) = self.by_age.pop_front_if(|(begun, _)| *begun + LIFETIME < now) {
             self.by_key.remove(&key);
         }
     }

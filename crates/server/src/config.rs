@@ -52,11 +52,7 @@ pub struct Limits {
     #[arg(long, env = "CORNCRAKE_MAX_CONNECTIONS", default_value_t = 10_000)]
     pub max_connections: usize,
     /// Connections per address.
-    #[arg(
-        long,
-        env = "CORNCRAKE_MAX_CONNECTIONS_PER_ADDRESS",
-        default_value_t = 500
-    )]
+    #[arg(long, env = "CORNCRAKE_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 500)]
     pub max_connections_per_address: usize,
     /// Requests and frames per second and address.
     #[arg(long, env = "CORNCRAKE_REQUESTS_PER_SECOND", default_value_t = 200)]

@@ -38,8 +38,7 @@ impl Database {
     pub(crate) async fn open(folder: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(Error::failed)?;
         let lock = File::create(folder.join("lock")).map_err(Error::failed)?;
-        lock.try_lock()
-            .map_err(|_| Error::failed("the data folder is in use"))?;
+        lock.try_lock().map_err(|_| Error::failed("the data folder is in use"))?;
 
         let options = SqliteConnectOptions::new()
             .filename(folder.join("corncrake.db"))
@@ -54,28 +53,18 @@ impl Database {
             .disable_statement_logging()
             .statement_cache_capacity(512);
         let mut writer = options.connect().await?;
-        sqlx::migrate!()
-            .run(&mut writer)
-            .await
-            .map_err(Error::failed)?;
+        sqlx::migrate!().run(&mut writer).await.map_err(Error::failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await?;
 
-        let accounts: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts")
-            .fetch_one(&mut writer)
-            .await?;
+        let accounts: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&mut writer).await?;
         let secret = open_secret(&folder.join("opaque-seed"), accounts == 0)?;
         let instance = open_instance(&mut writer).await?;
-        Ok(Self {
-            writer,
-            readers,
-            instance,
-            secret,
-            lock,
-        })
+        Ok(Self { writer, readers, instance, secret, lock })
     }
 }
 
@@ -84,12 +73,9 @@ async fn open_instance(writer: &mut SqliteConnection) -> Result<[u8; 16], Error>
         .bind(random::<16>()?.to_vec())
         .execute(&mut *writer)
         .await?;
-    let instance: Vec<u8> = sqlx::query_scalar("SELECT instance FROM server")
-        .fetch_one(writer)
-        .await?;
-    instance
-        .try_into()
-        .map_err(|_| Error::failed("the instance in the database is damaged"))
+    let instance: Vec<u8> =
+        sqlx::query_scalar("SELECT instance FROM server").fetch_one(writer).await?;
+    instance.try_into().map_err(|_| Error::failed("the instance in the database is damaged"))
 }
 
 /// Reads the seed's file, or makes it for a database without accounts: to others it would make
@@ -109,15 +95,14 @@ fn open_secret(path: &Path, may_make: bool) -> Result<ServerSecret, Error> {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let mut file = options.open(&partial).map_err(Error::failed)?;
-            file.write_all(&secret.expose_bytes())
-                .map_err(Error::failed)?;
+            file.write_all(&secret.expose_bytes()).map_err(Error::failed)?;
             file.sync_all().map_err(Error::failed)?;
             std::fs::rename(&partial, path).map_err(Error::failed)?;
             Ok(secret)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::failed(
-            "opaque-seed is missing beside a database with accounts",
-        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::failed("opaque-seed is missing beside a database with accounts"))
+        }
         Err(error) => Err(Error::failed(error)),
     }
 }

@@ -26,10 +26,7 @@ impl Error {
             Self::Refused(refusal) => *refusal,
             Self::Failed(cause) => {
                 tracing::error!(%cause, "request failed");
-                Refusal {
-                    code: ErrorCode::Internal,
-                    retry_after: Some(5),
-                }
+                Refusal { code: ErrorCode::Internal, retry_after: Some(5) }
             }
         }
     }
@@ -86,15 +83,10 @@ const CONSTRAINTS: [(&str, ErrorCode); 4] = [
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let violated = error
-            .as_database_error()
-            .filter(|e| e.is_unique_violation());
+        let violated = error.as_database_error().filter(|e| e.is_unique_violation());
         let code = violated.and_then(|violation| {
             let message = violation.message();
-            CONSTRAINTS
-                .iter()
-                .find(|(name, _)| message.ends_with(name))
-                .map(|(_, code)| *code)
+            CONSTRAINTS.iter().find(|(name, _)| message.ends_with(name)).map(|(_, code)| *code)
         });
         code.map_or_else(|| Self::failed(error), Self::from)
     }

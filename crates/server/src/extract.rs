@@ -37,23 +37,10 @@ impl FromRequestParts<Arc<State>> for Origin {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Infallible> {
         let proxied = state.config.limits.proxy_header.as_ref().and_then(|name| {
             // The last address is the one that our own proxy added.
-            parts
-                .headers
-                .get_all(name)
-                .iter()
-                .next_back()?
-                .to_str()
-                .ok()?
-                .rsplit(',')
-                .next()
+            parts.headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next()
         });
-        let peer = parts
-            .extensions
-            .get()
-            .map_or(UNKNOWN, |Peer(address)| *address);
-        let address = proxied
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(peer);
+        let peer = parts.extensions.get().map_or(UNKNOWN, |Peer(address)| *address);
+        let address = proxied.and_then(|text| text.trim().parse().ok()).unwrap_or(peer);
         Ok(Self::of(address))
     }
 }
@@ -78,11 +65,7 @@ impl<C: Call> FromRequest<Arc<State>> for Posted<C> {
             .headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let limit = if C::PATH == Append::PATH {
-            limits::APPEND_BODY
-        } else {
-            limits::BODY
-        };
+        let limit = if C::PATH == Append::PATH { limits::APPEND_BODY } else { limits::BODY };
         if announced.is_some_and(|length| length > limit) {
             return Err(ErrorCode::TooLarge.into());
         }
@@ -90,10 +73,7 @@ impl<C: Call> FromRequest<Arc<State>> for Posted<C> {
         let limit = announced.unwrap_or(limits::BODY);
         let _permit = match announced {
             Some(length) if length > limits::BODY => {
-                let busy = Refusal {
-                    code: ErrorCode::Unavailable,
-                    retry_after: Some(5),
-                };
+                let busy = Refusal { code: ErrorCode::Unavailable, retry_after: Some(5) };
                 Some(state.big_bodies.try_acquire().map_err(|_| busy)?)
             }
             _ => None,
@@ -104,17 +84,11 @@ impl<C: Call> FromRequest<Arc<State>> for Posted<C> {
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<bytes::Bytes, Error> {
-    let read = timeout(BODY_TIME, to_bytes(body, limit))
-        .await
-        .map_err(|_| ErrorCode::TimedOut)?;
+    let read = timeout(BODY_TIME, to_bytes(body, limit)).await.map_err(|_| ErrorCode::TimedOut)?;
     read.map_err(|error| {
         let too_large = std::error::Error::source(&error)
             .is_some_and(|source| source.to_string().contains("length limit"));
-        let code = if too_large {
-            ErrorCode::TooLarge
-        } else {
-            ErrorCode::Malformed
-        };
+        let code = if too_large { ErrorCode::TooLarge } else { ErrorCode::Malformed };
         code.into()
     })
 }
@@ -122,19 +96,13 @@ async fn read_body(body: Body, limit: usize) -> Result<bytes::Bytes, Error> {
 /// The open plane refuses credentials. `PrivateToken` (RFC 9577) names nobody and is reserved.
 pub(crate) fn check_plane(path: &str, headers: &HeaderMap) -> Result<(), Error> {
     let names_somebody = |value: &header::HeaderValue| {
-        !value
-            .as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"privatetoken ")
+        !value.as_bytes().to_ascii_lowercase().starts_with(b"privatetoken ")
     };
     let is_open = path == OPEN_SOCKET || path.starts_with("/v1/open/");
     if is_open
         && (headers.contains_key(SESSION_HEADER)
             || headers.contains_key(header::COOKIE)
-            || headers
-                .get_all(header::AUTHORIZATION)
-                .iter()
-                .any(names_somebody))
+            || headers.get_all(header::AUTHORIZATION).iter().any(names_somebody))
     {
         return Err(ErrorCode::CredentialsRefused.into());
     }

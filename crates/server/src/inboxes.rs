@@ -73,10 +73,7 @@ pub(crate) async fn read(
     rows.into_iter()
         .map(|row| {
             let position = u64::try_from(row.try_get::<i64, _>(0)?).map_err(Error::failed)?;
-            Ok(Notice {
-                position,
-                bytes: row.try_get(1)?,
-            })
+            Ok(Notice { position, bytes: row.try_get(1)? })
         })
         .collect()
 }
@@ -104,10 +101,7 @@ impl Watchers {
     pub(crate) fn watch(&self, device: i64) -> watch::Receiver<()> {
         let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         devices.retain(|_, wake| wake.receiver_count() > 0);
-        devices
-            .entry(device)
-            .or_insert_with(|| watch::Sender::new(()))
-            .subscribe()
+        devices.entry(device).or_insert_with(|| watch::Sender::new(())).subscribe()
     }
 
     /// Wakes the device's connections.

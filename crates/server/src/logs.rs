@@ -35,11 +35,7 @@ const fn part_number(part: Part) -> i64 {
 }
 
 const fn kind_of(flags: i64) -> EntryKind {
-    if flags & COMMIT == 0 {
-        EntryKind::Message
-    } else {
-        EntryKind::Commit
-    }
+    if flags & COMMIT == 0 { EntryKind::Message } else { EntryKind::Commit }
 }
 
 /// A position or a count as SQLite holds it.

@@ -13,9 +13,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let config = Config::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match config.log {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
@@ -28,11 +26,7 @@ async fn main() -> ExitCode {
         }
     };
     // A parent that doesn't read its child's output doesn't stop the server.
-    drop(writeln!(
-        stdout(),
-        "listening on http://{}",
-        server.address()
-    ));
+    drop(writeln!(stdout(), "listening on http://{}", server.address()));
     drop(stdout().flush());
     asked_to_stop().await;
     tracing::info!("stopping");

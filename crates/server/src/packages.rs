@@ -16,10 +16,7 @@ pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
     if packages.len() > 2 * (limits::KEY_PACKAGES + 1) {
         return Err(ErrorCode::TooManyPackages);
     }
-    if packages
-        .iter()
-        .any(|package| package.bytes.len() > limits::KEY_PACKAGE)
-    {
+    if packages.iter().any(|package| package.bytes.len() > limits::KEY_PACKAGE) {
         return Err(ErrorCode::TooLarge);
     }
     if packages.iter().any(|package| package.bytes.is_empty()) {
@@ -35,12 +32,7 @@ pub(crate) async fn upload(
     packages: Vec<NewPackage>,
     today: i64,
 ) -> Result<(), Error> {
-    for NewPackage {
-        suite,
-        last_resort,
-        bytes,
-    } in packages
-    {
+    for NewPackage { suite, last_resort, bytes } in packages {
         let digest = EntryId::of(&bytes).0.to_vec();
         if last_resort {
             sqlx::query("DELETE FROM packages WHERE device = ? AND suite = ? AND last_resort = 1")
@@ -89,10 +81,7 @@ pub(crate) async fn count(
     .bind(suite)
     .fetch_one(readers)
     .await?;
-    Ok(PackageCount {
-        one_time: row.try_get(0)?,
-        last_resort: row.try_get::<u32, _>(1)? > 0,
-    })
+    Ok(PackageCount { one_time: row.try_get(0)?, last_resort: row.try_get::<u32, _>(1)? > 0 })
 }
 
 /// Takes one package of each device of an account, the oldest first.
@@ -129,11 +118,7 @@ pub(crate) async fn claim(
                 .await?;
         }
         let device = DeviceId::try_from(device.try_get::<&[u8], _>(1)?)?;
-        claimed.push(ClaimedPackage {
-            device,
-            last_resort,
-            bytes: package.try_get(2)?,
-        });
+        claimed.push(ClaimedPackage { device, last_resort, bytes: package.try_get(2)? });
     }
     Ok(claimed)
 }

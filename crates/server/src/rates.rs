@@ -89,10 +89,7 @@ struct Bucket {
 
 impl<K: Eq + std::hash::Hash> Buckets<K> {
     fn new(per_second: Option<f64>) -> Self {
-        Self {
-            per_second,
-            buckets: Mutex::new(HashMap::new()),
-        }
+        Self { per_second, buckets: Mutex::new(HashMap::new()) }
     }
 
     fn take(&self, key: K) -> Result<(), Refusal> {
@@ -108,10 +105,7 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
         if buckets.len() >= MANY {
             buckets.retain(|_, bucket| now.duration_since(bucket.at).as_secs_f64() < FILL);
         }
-        let bucket = buckets.entry(key).or_insert(Bucket {
-            left: most,
-            at: now,
-        });
+        let bucket = buckets.entry(key).or_insert(Bucket { left: most, at: now });
         let since = now.duration_since(bucket.at).as_secs_f64();
         bucket.left = (bucket.left + since * per_second).min(most);
         bucket.at = now;
@@ -125,10 +119,7 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
             clippy::cast_sign_loss,
             reason = "between 1 and 3600"
         )]
-        Err(Refusal {
-            code: ErrorCode::RateLimited,
-            retry_after: Some(wait as u32),
-        })
+        Err(Refusal { code: ErrorCode::RateLimited, retry_after: Some(wait as u32) })
     }
 }
 
@@ -147,13 +138,7 @@ mod tests {
             assert_eq!(buckets.take_at('a', 0.5, at(0)), Ok(()));
         }
         let refusal = buckets.take_at('a', 0.5, at(0)).unwrap_err();
-        assert_eq!(
-            refusal,
-            Refusal {
-                code: ErrorCode::RateLimited,
-                retry_after: Some(2)
-            }
-        );
+        assert_eq!(refusal, Refusal { code: ErrorCode::RateLimited, retry_after: Some(2) });
         assert_eq!(buckets.take_at('b', 0.5, at(0)), Ok(()));
         assert_eq!(buckets.take_at('a', 0.5, at(2)), Ok(()));
         assert!(buckets.take_at('a', 0.5, at(2)).is_err());

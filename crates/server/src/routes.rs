@@ -61,17 +61,8 @@ async fn trace(request: Request, next: Next) -> Response {
         .map_or("unknown", |path| path);
     let begun = Instant::now();
     let response = next.run(request).await;
-    let code = response
-        .extensions()
-        .get::<ErrorCode>()
-        .map(|code| code.as_str());
+    let code = response.extensions().get::<ErrorCode>().map(|code| code.as_str());
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(
-        path,
-        status = response.status().as_u16(),
-        code,
-        micros,
-        "request"
-    );
+    tracing::info!(path, status = response.status().as_u16(), code, micros, "request");
     response
 }

@@ -43,19 +43,12 @@ impl Server {
     /// # Errors
     /// When the data folder or the address can't be used.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(Error::failed)?;
+        let listener = TcpListener::bind(config.listen).await.map_err(Error::failed)?;
         let address = listener.local_addr().map_err(Error::failed)?;
         let origins = origins(&config, address);
         let (state, writing) = State::open(config, origins, Arc::new(SystemClock)).await?;
         let listening = tokio::spawn(listen(listener, Arc::clone(&state)));
-        Ok(Self {
-            address,
-            state,
-            listening,
-            writing,
-        })
+        Ok(Self { address, state, listening, writing })
     }
 
     /// Where the server listens.
@@ -67,12 +60,7 @@ impl Server {
     /// Stops: takes no new connections, ends what is under way, hangs up and closes the
     /// database.
     pub async fn stop(self) {
-        let Self {
-            address: _,
-            state,
-            listening,
-            writing,
-        } = self;
+        let Self { address: _, state, listening, writing } = self;
         state.stopping.send_replace(true);
         if timeout(STOP_TIME, listening).await.is_err() {
             tracing::warn!("some connections were cut off");
@@ -213,11 +201,7 @@ pub(crate) struct Ticket(Connections, Origin);
 impl Connections {
     fn new(limits: &Limits) -> Self {
         let most = |limit| {
-            if limits.no_rate_limits || limit == 0 {
-                usize::MAX
-            } else {
-                limit
-            }
+            if limits.no_rate_limits || limit == 0 { usize::MAX } else { limit }
         };
         Self {
             open: Arc::default(),
@@ -244,10 +228,7 @@ impl Connections {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let Self(connections, origin) = self;
-        let mut open = connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut open = connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(here) = open.get_mut(origin) {
             *here -= 1;
             if *here == 0 {

@@ -22,11 +22,7 @@ pub(crate) async fn begin(
     now: u64,
 ) -> Result<Session, Error> {
     let token = SessionToken::new(random()?);
-    let lifetime = if device.is_some() {
-        limits::SESSION
-    } else {
-        DEVICELESS
-    };
+    let lifetime = if device.is_some() { limits::SESSION } else { DEVICELESS };
     let expires = (now + lifetime).next_multiple_of(ROUNDING);
     sqlx::query("DELETE FROM sessions WHERE account = ? AND expires <= ?")
         .bind(account)
@@ -76,11 +72,7 @@ impl Caller {
         if row.try_get::<i64, _>(2)? <= signed(now) {
             return Err(ErrorCode::SessionExpired.into());
         }
-        Ok(Self {
-            account: row.try_get(0)?,
-            device: row.try_get(1)?,
-            digest,
-        })
+        Ok(Self { account: row.try_get(0)?, device: row.try_get(1)?, digest })
     }
 
     /// The session's device.

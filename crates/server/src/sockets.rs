@@ -37,9 +37,7 @@ const TICK: Duration = Duration::from_secs(5);
 const SEND_TIME: Duration = Duration::from_secs(30);
 
 pub(crate) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(ACCOUNT_SOCKET, any(account_plane))
-        .route(OPEN_SOCKET, any(open_plane))
+    Router::new().route(ACCOUNT_SOCKET, any(account_plane)).route(OPEN_SOCKET, any(open_plane))
 }
 
 async fn account_plane(
@@ -77,9 +75,7 @@ fn accept(
 ) -> Result<WebSocketUpgrade, Error> {
     let upgrade = upgrade.map_err(|_| ErrorCode::Malformed)?;
     // Somewhat more is read, so that who sends it can be told why it is refused.
-    Ok(upgrade
-        .max_message_size(2 * limits::FRAME)
-        .max_frame_size(2 * limits::FRAME))
+    Ok(upgrade.max_message_size(2 * limits::FRAME).max_frame_size(2 * limits::FRAME))
 }
 
 /// What came from the other side.
@@ -126,10 +122,7 @@ struct Connection {
 
 impl Connection {
     fn new(socket: WebSocket) -> Self {
-        Self {
-            socket,
-            heard: Instant::now(),
-        }
+        Self { socket, heard: Instant::now() }
     }
 
     /// Waits for what comes next. May be dropped while it waits.
@@ -177,11 +170,7 @@ impl Connection {
 
     /// The first frame.
     async fn hello(&mut self, state: &State) -> Result<(), Over> {
-        let hello = Hello {
-            version: VERSION,
-            instance: state.instance,
-            limits: Limits::DEFAULT,
-        };
+        let hello = Hello { version: VERSION, instance: state.instance, limits: Limits::DEFAULT };
         self.send(&ServerFrame::Hello(hello)).await
     }
 
@@ -197,21 +186,14 @@ impl Connection {
     /// Says why, and hangs up.
     async fn refuse(mut self, refusal: impl Into<Refusal>) {
         let (about, refusal) = (About::Connection, refusal.into());
-        if self
-            .send(&ServerFrame::Refused { about, refusal })
-            .await
-            .is_ok()
-        {
+        if self.send(&ServerFrame::Refused { about, refusal }).await.is_ok() {
             drop(timeout(SEND_TIME, self.socket.send(Message::Close(None))).await);
         }
     }
 }
 
 /// What a connection is told when the server stops.
-const STOPPING: Refusal = Refusal {
-    code: ErrorCode::Unavailable,
-    retry_after: Some(1),
-};
+const STOPPING: Refusal = Refusal { code: ErrorCode::Unavailable, retry_after: Some(1) };
 
 #[cfg(test)]
 mod tests {

@@ -10,9 +10,7 @@ type Texts = LazyLock<Vec<String>>;
 
 /// The texts for 1 to [`ROWS`] rows.
 fn texts(head: &str, row: &str, tail: &str) -> Vec<String> {
-    (1..=ROWS)
-        .map(|rows| format!("{head}{}{tail}", vec![row; rows].join(", ")))
-        .collect()
+    (1..=ROWS).map(|rows| format!("{head}{}{tail}", vec![row; rows].join(", "))).collect()
 }
 
 fn text(texts: &'static Texts, rows: usize) -> &'static str {

@@ -77,22 +77,13 @@ impl State {
         origins: Vec<String>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
-        let Database {
-            mut writer,
-            readers,
-            instance,
-            secret,
-            lock,
-        } = Database::open(&config.data).await?;
+        let Database { mut writer, readers, instance, secret, lock } =
+            Database::open(&config.data).await?;
         let memory = Arc::<Memory>::default();
         let live = Arc::<Live>::default();
-        let appender = Appender::open(
-            &mut writer,
-            Arc::clone(&memory),
-            Arc::clone(&live),
-            Arc::clone(&clock),
-        )
-        .await?;
+        let appender =
+            Appender::open(&mut writer, Arc::clone(&memory), Arc::clone(&live), Arc::clone(&clock))
+                .await?;
         let (writer, task) = Writer::start(writer, appender);
         let state = Self {
             rates: Rates::new(&config.limits),

@@ -59,11 +59,7 @@ impl Writer {
                 let done: Done = (
                     result.is_ok(),
                     Box::new(move |committed| {
-                        let result = if committed {
-                            result
-                        } else {
-                            result.and_then(|_| lost())
-                        };
+                        let result = if committed { result } else { result.and_then(|_| lost()) };
                         // The caller may have gone.
                         drop(reply.send(result));
                     }),
@@ -71,10 +67,7 @@ impl Writer {
                 done
             })
         });
-        self.0
-            .send(Job::Work(work))
-            .await
-            .map_err(|_| ErrorCode::Unavailable)?;
+        self.0.send(Job::Work(work)).await.map_err(|_| ErrorCode::Unavailable)?;
         answer.await.map_err(|_| ErrorCode::Unavailable)?
     }
 
@@ -107,14 +100,7 @@ async fn run(
             }
         }
         let mut told = Vec::with_capacity(works.len());
-        let committed = batch(
-            &mut connection,
-            &mut appender,
-            &mut appends,
-            works,
-            &mut told,
-        )
-        .await;
+        let committed = batch(&mut connection, &mut appender, &mut appends, works, &mut told).await;
         if let Err(error) = &committed {
             tracing::error!(%error, "a commit failed");
         }
@@ -128,9 +114,7 @@ async fn run(
                 }
             }
             Err(_) => {
-                appends
-                    .into_iter()
-                    .for_each(|(_, reply)| drop(reply.send(lost())));
+                appends.into_iter().for_each(|(_, reply)| drop(reply.send(lost())));
                 // Whether anything was committed stands in the database alone.
                 if let Err(error) = appender.recover(&mut connection).await {
                     tracing::error!(%error, "the database is out of order; nothing is written");

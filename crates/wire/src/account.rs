@@ -316,14 +316,7 @@ pub struct Holdings {
 
 impl fmt::Debug for Holdings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name: _,
-            signed_up_day,
-            record,
-            vault,
-            devices,
-            sessions,
-        } = self;
+        let Self { name: _, signed_up_day, record, vault, devices, sessions } = self;
         f.debug_struct("Holdings")
             .field("signed_up_day", signed_up_day)
             .field("record", record)

@@ -119,14 +119,7 @@ mod tests {
 
     #[test]
     fn trailing_bytes_short_input_other_versions_and_padded_integers_are_refused() {
-        for bytes in [
-            &[][..],
-            &[1],
-            &[2, 5],
-            &[1, 5, 0],
-            &[1, 0x85, 0x00],
-            &[1, 0x80],
-        ] {
+        for bytes in [&[][..], &[1], &[2, 5], &[1, 5, 0], &[1, 0x85, 0x00], &[1, 0x80]] {
             assert_eq!(decode::<u64>(bytes), Err(Malformed), "{bytes:?}");
         }
         assert_eq!(decode::<u64>(&[1, 5]), Ok(5));

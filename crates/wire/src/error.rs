@@ -123,10 +123,7 @@ pub struct Refusal {
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self {
-            code,
-            retry_after: None,
-        }
+        Self { code, retry_after: None }
     }
 }
 
@@ -155,11 +152,7 @@ mod tests {
     fn names_are_unique_snake_case_and_found_again() {
         for &code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_name(code.as_str()), Some(code));
-            assert!(
-                code.as_str()
-                    .bytes()
-                    .all(|c| c.is_ascii_lowercase() || c == b'_')
-            );
+            assert!(code.as_str().bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
             assert!((400..600).contains(&code.status()));
         }
         assert_eq!(ErrorCode::from_name("nonsense"), None);

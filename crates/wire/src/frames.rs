@@ -127,12 +127,8 @@ pub struct Limits {
 
 impl Limits {
     /// What this version of the protocol allows.
-    pub const DEFAULT: Self = Self {
-        frame: 64 * 64 * 1024 + 256 * 1024,
-        subscriptions: 4096,
-        batch: 64,
-        inbox: 1000,
-    };
+    pub const DEFAULT: Self =
+        Self { frame: 64 * 64 * 1024 + 256 * 1024, subscriptions: 4096, batch: 64, inbox: 1000 };
 }
 
 #[cfg(test)]
@@ -143,10 +139,7 @@ mod tests {
     #[test]
     fn hello_names_the_limits_that_hold() {
         assert_eq!(Limits::DEFAULT.frame as usize, limits::FRAME);
-        assert_eq!(
-            Limits::DEFAULT.subscriptions as usize,
-            limits::SUBSCRIPTIONS
-        );
+        assert_eq!(Limits::DEFAULT.subscriptions as usize, limits::SUBSCRIPTIONS);
         assert_eq!(Limits::DEFAULT.batch as usize, limits::BATCH);
         assert_eq!(Limits::DEFAULT.inbox as usize, limits::INBOX);
     }

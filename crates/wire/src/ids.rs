@@ -137,14 +137,12 @@ impl SessionToken {
     /// The token as it stands in the session header: lower-case hex.
     #[must_use]
     pub fn to_header(&self) -> String {
-        self.0
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                for nibble in [byte >> 4, byte & 15] {
-                    hex.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
-                }
-                hex
-            })
+        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            for nibble in [byte >> 4, byte & 15] {
+                hex.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
+            }
+            hex
+        })
     }
 
     /// The token that stands in a session header; nothing else than 64 lower-case hex digits.
@@ -174,31 +172,17 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret_and_little_of_an_id() {
-        assert_eq!(
-            format!("{:?}", AccessToken::new([7; 32])),
-            "AccessToken(..)"
-        );
-        assert_eq!(
-            format!("{:?}", SessionToken::new([7; 32])),
-            "SessionToken(..)"
-        );
+        assert_eq!(format!("{:?}", AccessToken::new([7; 32])), "AccessToken(..)");
+        assert_eq!(format!("{:?}", SessionToken::new([7; 32])), "SessionToken(..)");
         assert_eq!(format!("{:?}", LogId([0xab; 32])), "LogId(abababab…)");
     }
 
     #[test]
     fn a_session_token_survives_its_header() {
         let token = SessionToken::new(core::array::from_fn(|i| u8::try_from(i * 8).unwrap()));
-        assert_eq!(
-            SessionToken::from_header(&token.to_header()),
-            Some(token.clone())
-        );
+        assert_eq!(SessionToken::from_header(&token.to_header()), Some(token.clone()));
         let header = token.to_header();
-        for bad in [
-            "",
-            &header[1..],
-            &header.replace('8', "G"),
-            &format!("{header}00"),
-        ] {
+        for bad in ["", &header[1..], &header.replace('8', "G"), &format!("{header}00")] {
             assert_eq!(SessionToken::from_header(bad), None);
         }
         let upper = SessionToken::new([0xab; 32]).to_header().to_uppercase();

@@ -53,9 +53,7 @@ pub const SESSION: u64 = 30 * 24 * 3600;
 #[must_use]
 pub fn is_username(name: &str) -> bool {
     USERNAME.contains(&name.len())
-        && name
-            .bytes()
-            .all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+        && name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
 }
 
 #[cfg(test)]

@@ -31,11 +31,7 @@ impl NewEntry {
     /// An entry with nothing beside it.
     #[must_use]
     pub const fn new(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes,
-            welcome: None,
-            state: None,
-        }
+        Self { bytes, welcome: None, state: None }
     }
 
     /// The entry's id.
@@ -81,11 +77,7 @@ impl Append {
         if self.admission.len() > limits::ADMISSION {
             return Err(ErrorCode::TooLarge);
         }
-        if self
-            .opening
-            .as_ref()
-            .is_some_and(|opening| opening.len() > limits::BESIDE)
-        {
+        if self.opening.as_ref().is_some_and(|opening| opening.len() > limits::BESIDE) {
             return Err(ErrorCode::TooLarge);
         }
         let mut ids = Vec::with_capacity(self.entries.len());
@@ -97,10 +89,7 @@ impl Append {
                 return Err(ErrorCode::BadBatch);
             }
             if entry.bytes.len() > longest
-                || beside
-                    .into_iter()
-                    .flatten()
-                    .any(|part| part.len() > limits::BESIDE)
+                || beside.into_iter().flatten().any(|part| part.len() > limits::BESIDE)
             {
                 return Err(ErrorCode::TooLarge);
             }

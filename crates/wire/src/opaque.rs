@@ -134,13 +134,7 @@ pub fn register(
         .map_err(|_| OpaqueFailed)?;
     let request = started.message.serialize().to_vec();
     let password = Zeroizing::new(password.to_vec());
-    Ok((
-        ClientRegistration {
-            state: started.state,
-            password,
-        },
-        request,
-    ))
+    Ok((ClientRegistration { state: started.state, password }, request))
 }
 
 impl ClientRegistration {
@@ -157,10 +151,8 @@ impl ClientRegistration {
         let response =
             RegistrationResponse::<Suite>::deserialize(reply).map_err(|_| OpaqueFailed)?;
         exactly(reply, &response.serialize())?;
-        let params = ClientRegistrationFinishParameters {
-            ksf: Some(&stretch),
-            ..Default::default()
-        };
+        let params =
+            ClientRegistrationFinishParameters { ksf: Some(&stretch), ..Default::default() };
         let finished = self
             .state
             .finish(&mut Rng(rng), &self.password, response, params)
@@ -172,10 +164,7 @@ impl ClientRegistration {
 
 impl fmt::Debug for ClientRegistration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            state: _,
-            password: _,
-        } = self;
+        let Self { state: _, password: _ } = self;
         f.write_str("ClientRegistration(..)")
     }
 }
@@ -197,13 +186,7 @@ pub fn log_in(
     let started = ClientLogin::<Suite>::start(&mut Rng(rng), password).map_err(|_| OpaqueFailed)?;
     let request = started.message.serialize().to_vec();
     let password = Zeroizing::new(password.to_vec());
-    Ok((
-        ClientLogIn {
-            state: started.state,
-            password,
-        },
-        request,
-    ))
+    Ok((ClientLogIn { state: started.state, password }, request))
 }
 
 impl ClientLogIn {
@@ -235,10 +218,7 @@ impl ClientLogIn {
 
 impl fmt::Debug for ClientLogIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            state: _,
-            password: _,
-        } = self;
+        let Self { state: _, password: _ } = self;
         f.write_str("ClientLogIn(..)")
     }
 }
@@ -357,19 +337,12 @@ pub fn check_log_in(state: &LogInState, proof: &[u8]) -> Result<(), OpaqueFailed
 }
 
 fn server_parameters() -> ServerLoginParameters<'static, 'static> {
-    ServerLoginParameters {
-        context: Some(CONTEXT),
-        ..Default::default()
-    }
+    ServerLoginParameters { context: Some(CONTEXT), ..Default::default() }
 }
 
 /// The library ignores trailing bytes; we don't.
 fn exactly(bytes: &[u8], encoded: &[u8]) -> Result<(), OpaqueFailed> {
-    if bytes == encoded {
-        Ok(())
-    } else {
-        Err(OpaqueFailed)
-    }
+    if bytes == encoded { Ok(()) } else { Err(OpaqueFailed) }
 }
 
 /// Our generator behind the older trait of the library.

@@ -50,12 +50,7 @@ mod tests {
 
     #[test]
     fn the_signed_bytes_are_frozen() {
-        let bytes = renewal(
-            "http://a",
-            &AccountId([1; 32]),
-            &DeviceId([2; 32]),
-            &[3; 32],
-        );
+        let bytes = renewal("http://a", &AccountId([1; 32]), &DeviceId([2; 32]), &[3; 32]);
         let mut want = vec![25];
         want.extend_from_slice(b"MLS 1.0 corncrake session");
         want.extend_from_slice(&[0x40, 105, 8]);

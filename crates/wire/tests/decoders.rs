@@ -22,10 +22,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 fn session() -> Session {
-    Session {
-        token: SessionToken::new([8; 32]),
-        expires: 1_800_000_000,
-    }
+    Session { token: SessionToken::new([8; 32]), expires: 1_800_000_000 }
 }
 
 fn entry(position: u64) -> LogEntry {
@@ -43,11 +40,7 @@ fn append() -> Append {
         token: AccessToken::new([1; 32]),
         kind: EntryKind::Commit,
         after: 300,
-        entries: vec![NewEntry {
-            bytes: vec![1, 2, 3],
-            welcome: Some(vec![4]),
-            state: None,
-        }],
+        entries: vec![NewEntry { bytes: vec![1, 2, 3], welcome: Some(vec![4]), state: None }],
         opening: Some(vec![5, 6]),
         admission: Vec::new(),
     }
@@ -59,109 +52,39 @@ fn open_requests() -> Vec<OpenRequest> {
     let (account, part) = (AccountId([2; 32]), Part::Welcome);
     vec![
         append().into(),
-        Read {
-            token: token.clone(),
-            after: 7,
-            limit: 256,
-            admission: admission.clone(),
-        }
-        .into(),
-        Beside {
-            token: token.clone(),
-            position: 9,
-            part,
-            admission: admission.clone(),
-        }
-        .into(),
-        States {
-            token,
-            at_most: u64::MAX,
-            admission: admission.clone(),
-        }
-        .into(),
-        LookUp {
-            by: By::Name("bob".to_owned()),
-            admission: admission.clone(),
-        }
-        .into(),
-        LookUp {
-            by: By::Id(account),
-            admission: admission.clone(),
-        }
-        .into(),
-        Claim {
-            account,
-            suite: 3,
-            admission: admission.clone(),
-        }
-        .into(),
-        Deposit {
-            inbox: InboxId([3; 32]),
-            notice: vec![1; 5],
-            admission,
-        }
-        .into(),
+        Read { token: token.clone(), after: 7, limit: 256, admission: admission.clone() }.into(),
+        Beside { token: token.clone(), position: 9, part, admission: admission.clone() }.into(),
+        States { token, at_most: u64::MAX, admission: admission.clone() }.into(),
+        LookUp { by: By::Name("bob".to_owned()), admission: admission.clone() }.into(),
+        LookUp { by: By::Id(account), admission: admission.clone() }.into(),
+        Claim { account, suite: 3, admission: admission.clone() }.into(),
+        Deposit { inbox: InboxId([3; 32]), notice: vec![1; 5], admission }.into(),
     ]
 }
 
 fn open_replies() -> Vec<OpenReply> {
-    let record = SignedRecord {
-        version: 2,
-        bytes: vec![9; 4],
-    };
-    let package = ClaimedPackage {
-        device: DeviceId([4; 32]),
-        last_resort: true,
-        bytes: vec![1, 2],
-    };
+    let record = SignedRecord { version: 2, bytes: vec![9; 4] };
+    let package =
+        ClaimedPackage { device: DeviceId([4; 32]), last_resort: true, bytes: vec![1, 2] };
     vec![
-        Append::wrap(AppendReply::Stored {
-            positions: vec![1, 2, 300],
-            head: 301,
-        }),
-        Append::wrap(AppendReply::Conflict {
-            newest_commit: 3,
-            head: 4,
-            missing: vec![entry(4)],
-        }),
-        Read::wrap(ReadReply {
-            entries: vec![entry(1), entry(2)],
-            head: 2,
-        }),
+        Append::wrap(AppendReply::Stored { positions: vec![1, 2, 300], head: 301 }),
+        Append::wrap(AppendReply::Conflict { newest_commit: 3, head: 4, missing: vec![entry(4)] }),
+        Read::wrap(ReadReply { entries: vec![entry(1), entry(2)], head: 2 }),
         Beside::wrap(Sealed { bytes: vec![7; 3] }),
-        States::wrap(StatesReply {
-            positions: vec![100, 50, 0],
-        }),
+        States::wrap(StatesReply { positions: vec![100, 50, 0] }),
         LookUp::wrap(record),
-        Claim::wrap(Claimed {
-            packages: vec![package],
-        }),
+        Claim::wrap(Claimed { packages: vec![package] }),
         Deposit::wrap(()),
     ]
 }
 
 fn account_requests() -> Vec<AccountRequest> {
     let (name, account) = ("bob".to_owned(), AccountId([2; 32]));
-    let device = NewDevice {
-        id: DeviceId([4; 32]),
-        key: [5; 32],
-        inbox: InboxId([3; 32]),
-    };
-    let record = SignedRecord {
-        version: 1,
-        bytes: vec![9; 4],
-    };
-    let packages = vec![NewPackage {
-        suite: 3,
-        last_resort: true,
-        bytes: vec![1, 2],
-    }];
+    let device = NewDevice { id: DeviceId([4; 32]), key: [5; 32], inbox: InboxId([3; 32]) };
+    let record = SignedRecord { version: 1, bytes: vec![9; 4] };
+    let packages = vec![NewPackage { suite: 3, last_resort: true, bytes: vec![1, 2] }];
     vec![
-        SignUpStart {
-            name: name.clone(),
-            opaque: vec![1; 4],
-        }
-        .into(),
+        SignUpStart { name: name.clone(), opaque: vec![1; 4] }.into(),
         SignUpFinish {
             name: name.clone(),
             account,
@@ -172,16 +95,8 @@ fn account_requests() -> Vec<AccountRequest> {
             packages: packages.clone(),
         }
         .into(),
-        LogInStart {
-            name,
-            opaque: vec![1; 4],
-        }
-        .into(),
-        LogInFinish {
-            attempt: [6; 16],
-            opaque: vec![1; 4],
-        }
-        .into(),
+        LogInStart { name, opaque: vec![1; 4] }.into(),
+        LogInFinish { attempt: [6; 16], opaque: vec![1; 4] }.into(),
         AddDevice {
             record: record.clone(),
             device: device.clone(),
@@ -189,27 +104,11 @@ fn account_requests() -> Vec<AccountRequest> {
             drop: Some(device.id),
         }
         .into(),
-        RenewStart {
-            account,
-            device: device.id,
-        }
-        .into(),
-        Renew {
-            account,
-            device: device.id,
-            nonce: [7; 32],
-            signature: vec![8; 64],
-        }
-        .into(),
+        RenewStart { account, device: device.id }.into(),
+        Renew { account, device: device.id, nonce: [7; 32], signature: vec![8; 64] }.into(),
         LogOut.into(),
         GetVault.into(),
-        ReplaceVault {
-            vault: Vault {
-                version: 2,
-                bytes: vec![2; 4],
-            },
-        }
-        .into(),
+        ReplaceVault { vault: Vault { version: 2, bytes: vec![2; 4] } }.into(),
         ReplaceRecord { record }.into(),
         UploadPackages { packages }.into(),
         CountPackages { suite: 3 }.into(),
@@ -220,27 +119,14 @@ fn account_requests() -> Vec<AccountRequest> {
 }
 
 fn account_replies() -> Vec<AccountReply> {
-    let vault = Vault {
-        version: 2,
-        bytes: vec![2; 4],
-    };
-    let record = SignedRecord {
-        version: 1,
-        bytes: vec![9; 4],
-    };
-    let device = DeviceHoldings {
-        device: DeviceId([4; 32]),
-        added_day: 20_000,
-        packages: 50,
-        notices: 3,
-    };
+    let vault = Vault { version: 2, bytes: vec![2; 4] };
+    let record = SignedRecord { version: 1, bytes: vec![9; 4] };
+    let device =
+        DeviceHoldings { device: DeviceId([4; 32]), added_day: 20_000, packages: 50, notices: 3 };
     vec![
         SignUpStart::wrap(SignUpStarted { opaque: vec![1; 4] }),
         SignUpFinish::wrap(session()),
-        LogInStart::wrap(LogInStarted {
-            attempt: [6; 16],
-            opaque: vec![1; 4],
-        }),
+        LogInStart::wrap(LogInStarted { attempt: [6; 16], opaque: vec![1; 4] }),
         LogInFinish::wrap(LoggedIn {
             session: session(),
             account: AccountId([2; 32]),
@@ -255,16 +141,8 @@ fn account_replies() -> Vec<AccountReply> {
         ReplaceVault::wrap(()),
         ReplaceRecord::wrap(()),
         UploadPackages::wrap(()),
-        CountPackages::wrap(PackageCount {
-            one_time: 49,
-            last_resort: true,
-        }),
-        ReadInbox::wrap(Inbox {
-            notices: vec![Notice {
-                position: 3,
-                bytes: vec![1; 3],
-            }],
-        }),
+        CountPackages::wrap(PackageCount { one_time: 49, last_resort: true }),
+        ReadInbox::wrap(Inbox { notices: vec![Notice { position: 3, bytes: vec![1; 3] }] }),
         DeleteNotices::wrap(()),
         WhatYouHold::wrap(Holdings {
             name: "bob".to_owned(),
@@ -279,69 +157,28 @@ fn account_replies() -> Vec<AccountReply> {
 
 fn client_frames() -> Vec<ClientFrame> {
     vec![
-        ClientFrame::Authenticate {
-            session: SessionToken::new([8; 32]),
-            after: 3,
-        },
-        ClientFrame::Subscribe {
-            id: 5,
-            token: AccessToken::new([1; 32]),
-            after: 200,
-        },
+        ClientFrame::Authenticate { session: SessionToken::new([8; 32]), after: 3 },
+        ClientFrame::Subscribe { id: 5, token: AccessToken::new([1; 32]), after: 200 },
         ClientFrame::Unsubscribe { id: 5 },
-        ClientFrame::Append {
-            request: 6,
-            append: append(),
-        },
+        ClientFrame::Append { request: 6, append: append() },
         ClientFrame::Ping(1),
         ClientFrame::Pong(2),
     ]
 }
 
 fn server_frames() -> Vec<ServerFrame> {
-    let refusal = Refusal {
-        code: ErrorCode::RateLimited,
-        retry_after: Some(9),
-    };
-    let stored = AppendReply::Stored {
-        positions: vec![7],
-        head: 7,
-    };
+    let refusal = Refusal { code: ErrorCode::RateLimited, retry_after: Some(9) };
+    let stored = AppendReply::Stored { positions: vec![7], head: 7 };
     vec![
-        ServerFrame::Hello(Hello {
-            version: 1,
-            instance: [9; 16],
-            limits: Limits::DEFAULT,
-        }),
-        ServerFrame::Entries {
-            id: 5,
-            entries: vec![entry(1), entry(2)],
-            head: 2,
-        },
-        ServerFrame::Notices {
-            notices: vec![Notice {
-                position: 3,
-                bytes: vec![1; 3],
-            }],
-        },
-        ServerFrame::AppendReply {
-            request: 6,
-            result: Ok(stored),
-        },
-        ServerFrame::AppendReply {
-            request: 6,
-            result: Err(refusal),
-        },
+        ServerFrame::Hello(Hello { version: 1, instance: [9; 16], limits: Limits::DEFAULT }),
+        ServerFrame::Entries { id: 5, entries: vec![entry(1), entry(2)], head: 2 },
+        ServerFrame::Notices { notices: vec![Notice { position: 3, bytes: vec![1; 3] }] },
+        ServerFrame::AppendReply { request: 6, result: Ok(stored) },
+        ServerFrame::AppendReply { request: 6, result: Err(refusal) },
         ServerFrame::Pong(1),
         ServerFrame::Ping(2),
-        ServerFrame::Refused {
-            about: About::Connection,
-            refusal,
-        },
-        ServerFrame::Refused {
-            about: About::Subscription(5),
-            refusal,
-        },
+        ServerFrame::Refused { about: About::Connection, refusal },
+        ServerFrame::Refused { about: About::Subscription(5), refusal },
     ]
 }
 
@@ -484,20 +321,10 @@ fn password_messages_survive_spoiling() {
     let registered = server.registration_reply("bob", &request).unwrap();
     let (upload, _) = client.finish(&registered, cheap, &mut rng).unwrap();
     let (client, started) = opaque::log_in(b"pw", &mut rng).unwrap();
-    let (reply, state) = server
-        .log_in_reply("bob", Some(&upload), &started, &mut rng)
-        .unwrap();
+    let (reply, state) = server.log_in_reply("bob", Some(&upload), &started, &mut rng).unwrap();
     let (proof, _) = client.finish(&reply, cheap, &mut rng).unwrap();
     let secret = server.expose_bytes();
-    let good = [
-        &request,
-        &registered,
-        &upload,
-        &started,
-        &reply,
-        &proof,
-        secret.as_ref(),
-    ];
+    let good = [&request, &registered, &upload, &started, &reply, &proof, secret.as_ref()];
     for _ in 0..3000 {
         let mut bytes = good[rng.next_u32() as usize % good.len()].clone();
         let other = good[rng.next_u32() as usize % good.len()];

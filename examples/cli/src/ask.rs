@@ -89,11 +89,7 @@ impl Ask {
             Self::Devices {} => devices(client).await,
             Self::Chats {} => chats(client).await,
             Self::Send { chat, text, wait } => send(client, &chat, &text, wait).await,
-            Self::History {
-                chat,
-                before,
-                limit,
-            } => history(client, &chat, before, limit).await,
+            Self::History { chat, before, limit } => history(client, &chat, before, limit).await,
             Self::CreateGroup { title, names } => {
                 let chat = client.create_group(&title, &strs(&names)).await?;
                 let text = format!("{} is founded", show::tame(&title));
@@ -104,10 +100,7 @@ impl Ask {
                 Ok(done("added"))
             }
             Self::Remove { chat, names } => {
-                reach::find(client, &chat)
-                    .await?
-                    .remove(&strs(&names))
-                    .await?;
+                reach::find(client, &chat).await?.remove(&strs(&names)).await?;
                 Ok(done("removed"))
             }
             Self::Leave { chat } => {
@@ -124,10 +117,7 @@ impl Ask {
                     RoleName::Admin => Role::Admin,
                     RoleName::Member => Role::Member,
                 };
-                reach::find(client, &chat)
-                    .await?
-                    .set_role(&name, role)
-                    .await?;
+                reach::find(client, &chat).await?.set_role(&name, role).await?;
                 Ok(done("changed"))
             }
             Self::Hide { chat } => {
@@ -160,9 +150,8 @@ async fn account(client: &Client) -> Result<Answer, Failure> {
 
 async fn devices(client: &Client) -> Result<Answer, Failure> {
     let devices = client.devices().await?;
-    let list = devices
-        .iter()
-        .map(|one| json!({"device": one.id.to_string(), "this": one.this_device}));
+    let list =
+        devices.iter().map(|one| json!({"device": one.id.to_string(), "this": one.this_device}));
     let lines = devices.iter().map(|one| {
         let mark = if one.this_device { "  this one" } else { "" };
         format!("{}{mark}", one.id)
@@ -176,10 +165,7 @@ async fn devices(client: &Client) -> Result<Answer, Failure> {
 async fn chats(client: &Client) -> Result<Answer, Failure> {
     let chats = client.chats().await?;
     let list: Vec<_> = chats.iter().map(show::chat_json).collect();
-    let lines = chats
-        .iter()
-        .filter(|chat| !chat.hidden)
-        .map(show::chat_line);
+    let lines = chats.iter().filter(|chat| !chat.hidden).map(show::chat_line);
     let mut text = lines.collect::<Vec<_>>().join("\n");
     if text.is_empty() {
         "no chats yet: corncrake send NAME \"hi\"".clone_into(&mut text);
@@ -226,18 +212,9 @@ async fn history(
     let chat = reach::find(client, chat).await?;
     let items = chat.history(before, limit).await?;
     let names = Names::of(client, &items).await?;
-    let list: Vec<_> = items
-        .iter()
-        .map(|item| show::item_json(item, &names))
-        .collect();
-    let lines: Vec<_> = items
-        .iter()
-        .map(|item| show::item_line(item, &names))
-        .collect();
-    Ok(Answer::new(
-        json!({"chat": chat.id().to_string(), "items": list}),
-        lines.join("\n"),
-    ))
+    let list: Vec<_> = items.iter().map(|item| show::item_json(item, &names)).collect();
+    let lines: Vec<_> = items.iter().map(|item| show::item_line(item, &names)).collect();
+    Ok(Answer::new(json!({"chat": chat.id().to_string(), "items": list}), lines.join("\n")))
 }
 
 async fn verify(client: &Client, name: &str) -> Result<Answer, Failure> {
@@ -245,14 +222,7 @@ async fn verify(client: &Client, name: &str) -> Result<Answer, Failure> {
     let bytes = number.qr_bytes();
     let json = json!({"name": name, "digits": number.digits(), "qr": hex::encode(&bytes)});
     let [a, b, c] = [0, 4, 8].map(|from| {
-        number
-            .digits()
-            .iter()
-            .skip(from)
-            .take(4)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(" ")
+        number.digits().iter().skip(from).take(4).cloned().collect::<Vec<_>>().join(" ")
     });
     let text = format!(
         "Compare with {name}, over something other than this chat. The same digits or code on both \
@@ -265,10 +235,9 @@ async fn verify(client: &Client, name: &str) -> Result<Answer, Failure> {
 async fn settle(client: &Client, wait: u64) -> Result<Answer, Failure> {
     match reach::catch_up(client, Duration::from_secs(wait)).await? {
         Reach::Head => Ok(done("everything is read and sent")),
-        Reach::NotYet => Err(Failure::refused(
-            "not_settled",
-            "something is still on its way: wait longer",
-        )),
+        Reach::NotYet => {
+            Err(Failure::refused("not_settled", "something is still on its way: wait longer"))
+        }
         Reach::Offline => Err(corncrake::Error::Offline.into()),
     }
 }

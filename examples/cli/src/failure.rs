@@ -40,20 +40,12 @@ impl From<Exit> for ExitCode {
 impl Failure {
     /// The person has to ask for something else.
     pub(crate) fn refused(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            message: message.into(),
-            exit: Exit::Refused,
-        }
+        Self { code: code.to_owned(), message: message.into(), exit: Exit::Refused }
     }
 
     /// The home folder or something in it cannot be used.
     pub(crate) fn home(message: impl Into<String>) -> Self {
-        Self {
-            code: "home_unusable".to_owned(),
-            message: message.into(),
-            exit: Exit::Files,
-        }
+        Self { code: "home_unusable".to_owned(), message: message.into(), exit: Exit::Files }
     }
 }
 
@@ -65,10 +57,6 @@ impl From<Error> for Failure {
             Error::Server(..) | Error::Untrue(_) => Exit::Server,
             _ => Exit::Refused,
         };
-        Self {
-            code: error.code().to_owned(),
-            message: error.to_string(),
-            exit,
-        }
+        Self { code: error.code().to_owned(), message: error.to_string(), exit }
     }
 }

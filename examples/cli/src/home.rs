@@ -27,9 +27,7 @@ impl Home {
         let folder = given.or_else(|| env::home_dir().map(|home| home.join(".corncrake")));
         match folder {
             Some(folder) => Ok(Self { folder }),
-            None => Err(Failure::home(
-                "there is no home folder: name one with --home",
-            )),
+            None => Err(Failure::home("there is no home folder: name one with --home")),
         }
     }
 
@@ -59,10 +57,7 @@ impl Home {
         if !self.folder.join(STORE).exists() {
             return Err(Failure::refused(
                 "no_account",
-                format!(
-                    "{} holds no account: sign up or log in",
-                    self.folder.display()
-                ),
+                format!("{} holds no account: sign up or log in", self.folder.display()),
             ));
         }
         self.open_with(self.read_key()?).await
@@ -105,13 +100,10 @@ impl Home {
         let mut file = fs::File::open(&path).map_err(|error| self.unusable(KEY, &error))?;
         if private::is_exposed(&file).map_err(|error| self.unusable(KEY, &error))? {
             let path = path.display();
-            return Err(Failure::home(format!(
-                "others can read {path}: chmod 600 it"
-            )));
+            return Err(Failure::home(format!("others can read {path}: chmod 600 it")));
         }
         let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text)
-            .map_err(|error| self.unusable(KEY, &error))?;
+        file.read_to_string(&mut text).map_err(|error| self.unusable(KEY, &error))?;
         let mut key = Zeroizing::new([0; 32]);
         hex::decode_to_slice(text.trim(), &mut *key)
             .map_err(|_| Failure::home(format!("{} is no key", path.display())))?;
@@ -139,11 +131,7 @@ mod private {
     }
 
     pub(super) fn create(path: &Path) -> io::Result<File> {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
 
     pub(super) fn is_exposed(file: &File) -> io::Result<bool> {
@@ -201,9 +189,6 @@ mod tests {
         assert_eq!(home.server(None).unwrap_err().code, "no_server");
         home.remember_server("http://one").unwrap();
         assert_eq!(home.server(None).unwrap(), "http://one");
-        assert_eq!(
-            home.server(Some("http://two".to_owned())).unwrap(),
-            "http://two"
-        );
+        assert_eq!(home.server(Some("http://two".to_owned())).unwrap(), "http://two");
     }
 }

@@ -33,14 +33,10 @@ const CATCH_UP: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let options = Options::parse();
     let json = options.json;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(options)),
-        Err(error) => Err(Failure::home(format!(
-            "the system gives no event loop: {error}"
-        ))),
+        Err(error) => Err(Failure::home(format!("the system gives no event loop: {error}"))),
     };
     match outcome {
         Ok(exit) => exit.into(),
@@ -60,24 +56,10 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     let home = Home::locate(options.home)?;
     let ask = match options.command {
         Command::SignUp { name } => {
-            return enter(
-                &home,
-                options.server,
-                &name,
-                password::Kind::New,
-                options.json,
-            )
-            .await;
+            return enter(&home, options.server, &name, password::Kind::New, options.json).await;
         }
         Command::LogIn { name } => {
-            return enter(
-                &home,
-                options.server,
-                &name,
-                password::Kind::Known,
-                options.json,
-            )
-            .await;
+            return enter(&home, options.server, &name, password::Kind::Known, options.json).await;
         }
         Command::Listen => {
             let client = open(&home, options.server).await?;
@@ -95,10 +77,7 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     };
     let client = open(&home, options.server).await?;
     if ask.reads() && reach::catch_up(&client, CATCH_UP).await? != Reach::Head {
-        drop(writeln!(
-            stderr(),
-            "corncrake: not online: this is what this device has"
-        ));
+        drop(writeln!(stderr(), "corncrake: not online: this is what this device has"));
     }
     let answer = ask.carry_out(&client).await;
     client.close().await?;
@@ -111,15 +90,7 @@ async fn run(options: Options) -> Result<Exit, Failure> {
 fn ask_of(command: Command) -> Ask {
     match command {
         Command::Send { chat, text, wait } => Ask::Send { chat, text, wait },
-        Command::History {
-            chat,
-            limit,
-            before,
-        } => Ask::History {
-            chat,
-            before,
-            limit,
-        },
+        Command::History { chat, limit, before } => Ask::History { chat, before, limit },
         Command::Group(Group::Create { title, names }) => Ask::CreateGroup { title, names },
         Command::Group(Group::Add { chat, names }) => Ask::Add { chat, names },
         Command::Group(Group::Remove { chat, names }) => Ask::Remove { chat, names },
@@ -199,10 +170,7 @@ async fn describe(client: &Client, event: &Event, json: bool) -> Option<String> 
     let title = match &event.what {
         EventKind::ChatAdded(chat) | EventKind::Item { chat, .. } => {
             let chats = client.chats().await.unwrap_or_default();
-            chats
-                .into_iter()
-                .find(|info| info.id == *chat)
-                .map(|info| info.title)
+            chats.into_iter().find(|info| info.id == *chat).map(|info| info.title)
         }
         _ => None,
     };
@@ -210,10 +178,6 @@ async fn describe(client: &Client, event: &Event, json: bool) -> Option<String> 
 }
 
 fn print(answer: &Answer, json: bool) {
-    let text = if json {
-        answer.json.to_string()
-    } else {
-        answer.text.clone()
-    };
+    let text = if json { answer.json.to_string() } else { answer.text.clone() };
     drop(writeln!(stdout(), "{text}"));
 }

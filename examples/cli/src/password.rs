@@ -19,31 +19,19 @@ pub(crate) fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
         let mut line = Zeroizing::new(String::new());
         stdin().read_line(&mut line).map_err(|_| missing())?;
         let password = line.trim_end_matches(['\r', '\n']);
-        return if password.is_empty() {
-            Err(missing())
-        } else {
-            Ok(password.to_owned().into())
-        };
+        return if password.is_empty() { Err(missing()) } else { Ok(password.to_owned().into()) };
     }
     let password = prompt("Password: ")?;
     if kind == Kind::New && *prompt("The same again: ")? != *password {
-        return Err(Failure::refused(
-            "passwords_differ",
-            "the two passwords differ: try again",
-        ));
+        return Err(Failure::refused("passwords_differ", "the two passwords differ: try again"));
     }
     Ok(password)
 }
 
 fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
-    rpassword::prompt_password(text)
-        .map(Zeroizing::new)
-        .map_err(|_| missing())
+    rpassword::prompt_password(text).map(Zeroizing::new).map_err(|_| missing())
 }
 
 fn missing() -> Failure {
-    Failure::refused(
-        "no_password",
-        "type a password, or give it as standard input's first line",
-    )
+    Failure::refused("no_password", "type a password, or give it as standard input's first line")
 }

@@ -14,9 +14,7 @@ pub(crate) fn draw(bytes: &[u8]) -> Result<String, Failure> {
         .dark_color(unicode::Dense1x2::Light)
         .light_color(unicode::Dense1x2::Dark)
         .build();
-    let lines = picture
-        .lines()
-        .map(|line| format!("\u{1b}[40;97m{line}\u{1b}[0m"));
+    let lines = picture.lines().map(|line| format!("\u{1b}[40;97m{line}\u{1b}[0m"));
     Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 

@@ -115,12 +115,7 @@ fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, 
         return Ok(direct);
     }
     if name.len() >= 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return only(
-            chats
-                .iter()
-                .filter(|chat| chat.id.to_string().starts_with(&lower)),
-            name,
-        );
+        return only(chats.iter().filter(|chat| chat.id.to_string().starts_with(&lower)), name);
     }
     Ok(None)
 }

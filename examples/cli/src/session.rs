@@ -62,20 +62,11 @@ fn parse(line: &str) -> (Value, Result<Ask, Failure>) {
     let mut value: Value = match serde_json::from_str(line) {
         Ok(value) => value,
         Err(error) => {
-            return (
-                Value::Null,
-                Err(bad(format!("not a line of JSON: {error}"))),
-            );
+            return (Value::Null, Err(bad(format!("not a line of JSON: {error}"))));
         }
     };
-    let id = value
-        .as_object_mut()
-        .and_then(|object| object.remove("id"))
-        .unwrap_or_default();
-    (
-        id,
-        serde_json::from_value(value).map_err(|error| bad(error.to_string())),
-    )
+    let id = value.as_object_mut().and_then(|object| object.remove("id")).unwrap_or_default();
+    (id, serde_json::from_value(value).map_err(|error| bad(error.to_string())))
 }
 
 /// Writes each event; the engine counts it as taken once the next one is asked for.
@@ -111,10 +102,7 @@ mod tests {
     fn every_command_on_the_page_of_sessions_is_understood() {
         let page = include_str!("../../../docs/session.md");
         let commands = page.split("```").nth(1).unwrap();
-        let lines: Vec<_> = commands
-            .lines()
-            .filter(|line| line.starts_with('{'))
-            .collect();
+        let lines: Vec<_> = commands.lines().filter(|line| line.starts_with('{')).collect();
         assert!(lines.len() > 10);
         for line in lines {
             let (id, ask) = parse(line);

@@ -24,11 +24,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// An answer after which the program ends well.
     pub(crate) const fn new(json: Value, text: String) -> Self {
-        Self {
-            json,
-            text,
-            exit: Exit::Done,
-        }
+        Self { json, text, exit: Exit::Done }
     }
 }
 
@@ -59,11 +55,7 @@ impl Names {
     }
 
     fn all(&self, accounts: &[AccountId]) -> String {
-        accounts
-            .iter()
-            .map(|account| self.get(account))
-            .collect::<Vec<_>>()
-            .join(", ")
+        accounts.iter().map(|account| self.get(account)).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -91,9 +83,7 @@ pub(crate) fn tame(text: &str) -> String {
         c.is_control() && c != '\n'
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
     };
-    text.chars()
-        .map(|c| if wild(c) { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if wild(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// The stable name of a standing.
@@ -159,10 +149,7 @@ pub(crate) fn chat_line(chat: &ChatInfo) -> String {
         ChatKind::Direct => "",
         ChatKind::Group => "#",
     };
-    let people = chat
-        .members
-        .iter()
-        .filter_map(|member| member.name.as_deref());
+    let people = chat.members.iter().filter_map(|member| member.name.as_deref());
     let people = people.collect::<Vec<_>>().join(", ");
     let mut line = format!("{id}  {mark}{}  ({people})", tame(&chat.title));
     if chat.standing != Standing::Member {
@@ -179,12 +166,7 @@ pub(crate) fn chat_line(chat: &ChatInfo) -> String {
 pub(crate) fn item_json(item: &Item, names: &Names) -> Value {
     let list = |who: &[AccountId]| who.iter().map(|one| names.get(one)).collect::<Vec<_>>();
     let what = match &item.what {
-        ItemKind::Message {
-            id,
-            sender,
-            text,
-            delivery,
-        } => {
+        ItemKind::Message { id, sender, text, delivery } => {
             let (state, code) = match delivery {
                 Delivery::Received => ("received", None),
                 Delivery::Queued => ("queued", None),
@@ -230,28 +212,16 @@ pub(crate) fn item_json(item: &Item, names: &Names) -> Value {
 /// A line of a timeline for people.
 pub(crate) fn item_line(item: &Item, names: &Names) -> String {
     let what = match &item.what {
-        ItemKind::Message {
-            sender,
-            text,
-            delivery,
-            ..
-        } => {
+        ItemKind::Message { sender, text, delivery, .. } => {
             let mark = match delivery {
                 Delivery::Received | Delivery::Sent => String::new(),
                 Delivery::Queued => "  (queued)".to_owned(),
                 Delivery::Failed(code) => format!("  (not sent: {code})"),
             };
-            format!(
-                "{}: {}{mark}",
-                names.get(sender),
-                tame(text).replace('\n', "\n    ")
-            )
+            format!("{}: {}{mark}", names.get(sender), tame(text).replace('\n', "\n    "))
         }
         ItemKind::UnknownKind { sender, .. } => {
-            format!(
-                "{} sent something that needs a newer version",
-                names.get(sender)
-            )
+            format!("{} sent something that needs a newer version", names.get(sender))
         }
         ItemKind::Unreadable { code, .. } => format!("* something could not be read ({code})"),
         ItemKind::JoinedHere => "* this device joined here".to_owned(),
@@ -321,11 +291,7 @@ fn clock(at: Timestamp) -> String {
     let day = doy - (153 * mp + 2) / 5 + 1;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
     let year = yoe + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
-        minute / 60,
-        minute % 60
-    )
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minute / 60, minute % 60)
 }
 
 #[cfg(test)]

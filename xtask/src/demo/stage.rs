@@ -43,16 +43,7 @@ impl Stage {
         say(&format!("corncrake-server listens on {url}\n"));
         let stored = stored::rows(&folder.join("server"))?;
         let (people, seen) = (BTreeMap::new(), Vec::new());
-        Ok(Self {
-            programs,
-            folder,
-            server: Some(server),
-            url,
-            people,
-            stored,
-            seen,
-            faults: 0,
-        })
+        Ok(Self { programs, folder, server: Some(server), url, people, stored, seen, faults: 0 })
     }
 
     /// Notes what people saw.
@@ -63,10 +54,7 @@ impl Stage {
     /// Notes whether something holds that has to.
     pub(super) fn hold(&mut self, what: &str, holds: bool) {
         self.faults += usize::from(!holds);
-        self.seen.push(format!(
-            "{} {what}",
-            if holds { "[holds]" } else { "[DOES NOT HOLD]" }
-        ));
+        self.seen.push(format!("{} {what}", if holds { "[holds]" } else { "[DOES NOT HOLD]" }));
     }
 
     pub(super) fn sign_up(&mut self, name: &str) -> Result<()> {
@@ -84,8 +72,7 @@ impl Stage {
 
     fn enter(&mut self, how: &str, name: &str, device: &str) -> Result<()> {
         let home = home_in(&self.folder, device);
-        self.programs
-            .ask(&home, &self.url, &[how, name], &password(name))?;
+        self.programs.ask(&home, &self.url, &[how, name], &password(name))?;
         let session = Session::start(&self.programs, device, &home, &self.url)?;
         self.people.insert(device.to_owned(), (home, Some(session)));
         Ok(())
@@ -93,10 +80,7 @@ impl Stage {
 
     /// Somebody's session.
     pub(super) fn person(&mut self, device: &str) -> Result<&mut Session> {
-        let session = self
-            .people
-            .get_mut(device)
-            .and_then(|(_, session)| session.as_mut());
+        let session = self.people.get_mut(device).and_then(|(_, session)| session.as_mut());
         session.ok_or_else(|| format!("{device} is not here").into())
     }
 
@@ -114,11 +98,7 @@ impl Stage {
         let answer = self.person(device)?.ask(command)?;
         let sent = answer.get("delivery").is_some_and(|state| state == "sent");
         self.saw(&format!("{device} to {chat}: {text}"));
-        if sent {
-            Ok(())
-        } else {
-            Err(format!("{device} could not send: {answer}").into())
-        }
+        if sent { Ok(()) } else { Err(format!("{device} could not send: {answer}").into()) }
     }
 
     /// Somebody's history has to end in what was said.
@@ -140,10 +120,7 @@ impl Stage {
     fn ends_in(&mut self, device: &str, chat: &str, said: &[(&str, &str)]) -> bool {
         let heard = self.person(device).and_then(|session| session.said(chat));
         let heard = heard.unwrap_or_default();
-        let end = heard
-            .len()
-            .checked_sub(said.len())
-            .and_then(|start| heard.get(start..));
+        let end = heard.len().checked_sub(said.len()).and_then(|start| heard.get(start..));
         let same = |((from, text), (who, what)): (&(String, String), &(&str, &str))| {
             from == who && text == what
         };
@@ -159,12 +136,7 @@ impl Stage {
             tables.entry(&row.table).or_default().push(&row.line);
         }
         for (table, lines) in &tables {
-            right.extend(
-                lines
-                    .iter()
-                    .take(SHOWN)
-                    .map(|line| format!("{table}: {line}")),
-            );
+            right.extend(lines.iter().take(SHOWN).map(|line| format!("{table}: {line}")));
             if lines.len() > SHOWN {
                 right.push(format!("{table}: {} more like these", lines.len() - SHOWN));
             }
@@ -175,18 +147,10 @@ impl Stage {
         }
         say(&format!("--- {title}"));
         let rows = self.seen.len().max(right.len());
-        let mut left = self
-            .seen
-            .iter()
-            .flat_map(|line| wrap(line))
-            .collect::<Vec<_>>()
-            .into_iter();
+        let mut left = self.seen.iter().flat_map(|line| wrap(line)).collect::<Vec<_>>().into_iter();
         let mut right = right.into_iter();
         for _ in 0..rows.max(left.len()) {
-            let (left, right) = (
-                left.next().unwrap_or_default(),
-                right.next().unwrap_or_default(),
-            );
+            let (left, right) = (left.next().unwrap_or_default(), right.next().unwrap_or_default());
             say(format!("{left:<LEFT$} | {right}").trim_end());
         }
         say("");
@@ -197,10 +161,7 @@ impl Stage {
 
     /// Ends every session.
     pub(super) fn close_sessions(&mut self) -> Result<()> {
-        let mut sessions = self
-            .people
-            .values_mut()
-            .filter_map(|(_, session)| session.take());
+        let mut sessions = self.people.values_mut().filter_map(|(_, session)| session.take());
         sessions.try_for_each(Session::close)
     }
 
@@ -227,16 +188,10 @@ impl Stage {
         let devices: Vec<String> = self.people.keys().cloned().collect();
         for device in devices {
             let chats = self.person(&device)?.ask(json!({"do": "chats"}))?;
-            let list = chats
-                .get("chats")
-                .and_then(|chats| chats.as_array())
-                .cloned();
+            let list = chats.get("chats").and_then(|chats| chats.as_array()).cloned();
             for chat in list.unwrap_or_default() {
                 let field = |name: &str| {
-                    chat.get(name)
-                        .and_then(|it| it.as_str())
-                        .unwrap_or("?")
-                        .to_owned()
+                    chat.get(name).and_then(|it| it.as_str()).unwrap_or("?").to_owned()
                 };
                 say(&format!(
                     "{device}: {} {} ({})",
@@ -257,9 +212,7 @@ impl Stage {
                 say(&format!("{}: {}", row.table, row.line));
             }
         }
-        say(&format!(
-            "packages: {packages} rows in all like the {SHOWN} above\n"
-        ));
+        say(&format!("packages: {packages} rows in all like the {SHOWN} above\n"));
         Ok(())
     }
 
@@ -269,10 +222,7 @@ impl Stage {
             let found = markers::find_in_folder(text, &self.folder.join("server"))?;
             if !found.is_empty() {
                 self.faults += 1;
-                say(&format!(
-                    "[DOES NOT HOLD] \"{text}\" stands in {}",
-                    found.join(", ")
-                ));
+                say(&format!("[DOES NOT HOLD] \"{text}\" stands in {}", found.join(", ")));
             }
         }
         say("looked for every text and title in the server's files, as text, hex and base64");
@@ -281,9 +231,7 @@ impl Stage {
 
     /// The devices and their home folders.
     pub(super) fn homes(&self) -> impl Iterator<Item = (&str, &Path)> {
-        self.people
-            .iter()
-            .map(|(device, (home, _))| (device.as_str(), home.as_path()))
+        self.people.iter().map(|(device, (home, _))| (device.as_str(), home.as_path()))
     }
 
     /// What a person types to use a home folder.

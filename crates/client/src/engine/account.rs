@@ -183,16 +183,8 @@ impl State {
     /// Takes a command about the account.
     pub(crate) fn account_command(&mut self, command: Command, step: &mut Step<'_>) {
         match command {
-            Command::SignUp {
-                name,
-                password,
-                reply,
-            } => self.sign_up(name, password, reply, step),
-            Command::LogIn {
-                name,
-                password,
-                reply,
-            } => self.log_in(name, password, reply, step),
+            Command::SignUp { name, password, reply } => self.sign_up(name, password, reply, step),
+            Command::LogIn { name, password, reply } => self.log_in(name, password, reply, step),
             Command::Account(reply) => {
                 let account = self.account.me.as_ref().map(|me| event::Account {
                     id: me.account,

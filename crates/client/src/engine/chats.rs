@@ -160,17 +160,12 @@ impl Chat {
 
     /// Whether the current log has been read to its head since the connection came up.
     pub(crate) fn caught_up(&self) -> bool {
-        self.session
-            .head
-            .is_some_and(|head| head <= self.row.cursor)
+        self.session.head.is_some_and(|head| head <= self.row.cursor)
     }
 
     pub(crate) fn is_member(&self) -> bool {
         self.row.phase == Phase::Inside
-            && self
-                .conversation
-                .as_ref()
-                .is_some_and(Conversation::is_member)
+            && self.conversation.as_ref().is_some_and(Conversation::is_member)
     }
 
     pub(crate) fn remember(&mut self, account: AccountId, id: MessageId) {
@@ -313,11 +308,7 @@ impl State {
 
     pub(crate) fn chats_wake_at(&self) -> Option<Timestamp> {
         let chats = self.chats.all.values().filter_map(|chat| chat.session.wake);
-        let enters = self
-            .chats
-            .entering
-            .values()
-            .filter_map(|enter| enter.retry_at);
+        let enters = self.chats.entering.values().filter_map(|enter| enter.retry_at);
         chats.chain(enters).min()
     }
 
@@ -350,8 +341,7 @@ impl State {
             let place = (chat.row.id, Place::Current);
             self.chats.logs.insert(chat.log(), place);
             chat.session.watched = Some(step.now);
-            step.effects
-                .push(Effect::Watch(chat.token(), chat.row.cursor));
+            step.effects.push(Effect::Watch(chat.token(), chat.row.cursor));
         }
     }
 
@@ -363,12 +353,7 @@ impl State {
         then: ChatThen,
         step: &mut Step<'_>,
     ) {
-        let ask = log::Beside {
-            token: chat.token(),
-            position,
-            part,
-            admission: Vec::new(),
-        };
+        let ask = log::Beside { token: chat.token(), position, part, admission: Vec::new() };
         self.ask_open(Then::Chat(chat.row.id, then), ask, step);
     }
 

@@ -42,16 +42,11 @@ pub(super) async fn state<S: Store>(
 
 async fn events<S: Store>(store: &SealedStore<'_, S>) -> Result<EventQueue, StoreError> {
     let mut queue = EventQueue::default();
-    if let Some(bytes) = store
-        .get(Table::Events.into(), EventQueue::COUNTER, 0)
-        .await?
-    {
+    if let Some(bytes) = store.get(Table::Events.into(), EventQueue::COUNTER, 0).await? {
         queue.next = decode(&bytes)?;
     }
     let all = 0..=u64::MAX;
-    let rows = store
-        .range((Table::Events.into(), &[]), all, Order::Ascending, u32::MAX)
-        .await?;
+    let rows = store.range((Table::Events.into(), &[]), all, Order::Ascending, u32::MAX).await?;
     for (_, bytes) in rows {
         let event: Event = decode(&bytes)?;
         queue.next = queue.next.max(event.sequence + 1);
@@ -63,14 +58,7 @@ async fn events<S: Store>(store: &SealedStore<'_, S>) -> Result<EventQueue, Stor
 async fn chat<S: Store>(store: &SealedStore<'_, S>, row: ChatRow) -> Result<Chat, StoreError> {
     let id = *row.id.as_bytes();
     let rows = async |table: Table| {
-        store
-            .range(
-                (table.into(), &id),
-                0..=u64::MAX,
-                Order::Ascending,
-                u32::MAX,
-            )
-            .await
+        store.range((table.into(), &id), 0..=u64::MAX, Order::Ascending, u32::MAX).await
     };
     let mut parts = Vec::new();
     for (index, bytes) in rows(Table::Parts).await? {
@@ -101,9 +89,7 @@ async fn chat<S: Store>(store: &SealedStore<'_, S>, row: ChatRow) -> Result<Chat
     }
     chat.closed = closed;
     let timeline = (Table::Timeline.into(), id.as_slice());
-    let items = store
-        .range(timeline, 0..=u64::MAX, Order::Descending, REMEMBERED_ITEMS)
-        .await?;
+    let items = store.range(timeline, 0..=u64::MAX, Order::Descending, REMEMBERED_ITEMS).await?;
     for (_, bytes) in items.into_iter().rev() {
         let item: Item = decode(&bytes)?;
         if let ItemKind::Message { id, sender, .. } = item.what {

@@ -109,10 +109,7 @@ impl State {
 
     /// When the engine wants to be woken at the latest.
     pub(crate) fn wake_at(&self) -> Option<Timestamp> {
-        [self.account_wake_at(), self.chats_wake_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.account_wake_at(), self.chats_wake_at()].into_iter().flatten().min()
     }
 
     /// Asks on the open plane; `then` gets the answer.
@@ -145,11 +142,7 @@ impl State {
             Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
             Command::StartChat { names, reply } => self.start_chat(names, reply, step),
-            Command::CreateGroup {
-                title,
-                names,
-                reply,
-            } => {
+            Command::CreateGroup { title, names, reply } => {
                 self.create_group(title, names, reply, step);
             }
             Command::Chat(chat, command) => self.chat_command(chat, command, step),
@@ -160,17 +153,12 @@ impl State {
     fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
         let before = self.online.connection();
         match push {
-            Push::Connected {
-                plane: Plane::Open, ..
-            } => {
+            Push::Connected { plane: Plane::Open, .. } => {
                 self.online.open = true;
                 self.chats_connected(step);
                 self.account_log_connected(step);
             }
-            Push::Connected {
-                plane: Plane::Account,
-                instance,
-            } => {
+            Push::Connected { plane: Plane::Account, instance } => {
                 self.online.account = true;
                 self.account_connected(instance, step);
             }

@@ -134,8 +134,7 @@ impl<'a> Step<'a> {
 
     /// Deletes every record of an id that stood there before this turn or was written in it.
     pub(crate) fn delete_all(&mut self, table: Table, id: &[u8]) {
-        self.rows
-            .retain(|(of, name, _), _| *of != table || name != id);
+        self.rows.retain(|(of, name, _), _| *of != table || name != id);
         self.erased.push((table, id.to_vec()));
     }
 
@@ -156,17 +155,12 @@ impl<'a> Step<'a> {
     /// Gives each event its durable number; they stay in the store until they are taken.
     pub(crate) fn number_events(&mut self, next: &mut u64) -> Vec<Event> {
         let number = |what| {
-            let event = Event {
-                sequence: *next,
-                what,
-            };
+            let event = Event { sequence: *next, what };
             *next += 1;
             event
         };
-        let events: Vec<Event> = core::mem::take(&mut self.events)
-            .into_iter()
-            .map(number)
-            .collect();
+        let events: Vec<Event> =
+            core::mem::take(&mut self.events).into_iter().map(number).collect();
         if !events.is_empty() {
             self.put(Table::Events, EventQueue::COUNTER, 0, next);
         }

@@ -26,29 +26,20 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new(key: StoreKey) -> Self {
-        Self {
-            key,
-            rows: Arc::default(),
-        }
+        Self { key, rows: Arc::default() }
     }
 
     /// A copy of what is committed now, independent from then on.
     #[must_use]
     pub fn snapshot(&self) -> Self {
         let rows = self.lock().clone();
-        Self {
-            key: self.key.clone(),
-            rows: Arc::new(Mutex::new(rows)),
-        }
+        Self { key: self.key.clone(), rows: Arc::new(Mutex::new(rows)) }
     }
 
     /// The same rows, opened with another key.
     #[must_use]
     pub fn with_key(&self, key: StoreKey) -> Self {
-        Self {
-            key,
-            rows: Arc::clone(&self.rows),
-        }
+        Self { key, rows: Arc::clone(&self.rows) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -93,22 +84,10 @@ impl Store for MemoryStore {
     }
 
     async fn scan(&self, table: Table) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-        let first = Key {
-            table,
-            name: [0; 16],
-            index: 0,
-        };
-        let last = Key {
-            table,
-            name: [0xFF; 16],
-            index: u64::MAX,
-        };
+        let first = Key { table, name: [0; 16], index: 0 };
+        let last = Key { table, name: [0xFF; 16], index: u64::MAX };
         let rows = self.lock();
-        Ok(rows
-            .values
-            .range(first..=last)
-            .map(|(key, value)| (*key, value.clone()))
-            .collect())
+        Ok(rows.values.range(first..=last).map(|(key, value)| (*key, value.clone())).collect())
     }
 
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
@@ -116,18 +95,11 @@ impl Store for MemoryStore {
         if rows.fence != fence {
             return Err(StoreError::Fenced);
         }
-        let Batch {
-            puts,
-            deletes,
-            delete_ranges,
-        } = batch;
+        let Batch { puts, deletes, delete_ranges } = batch;
         for (table, name) in delete_ranges {
             let key = |index| Key { table, name, index };
-            let gone: Vec<_> = rows
-                .values
-                .range(key(0)..=key(u64::MAX))
-                .map(|(key, _)| *key)
-                .collect();
+            let gone: Vec<_> =
+                rows.values.range(key(0)..=key(u64::MAX)).map(|(key, _)| *key).collect();
             gone.iter().for_each(|key| drop(rows.values.remove(key)));
         }
         for key in deletes {

@@ -40,8 +40,7 @@ impl Writes {
 
     /// Writes a row. A value whose id must be known when a table is scanned contains that id.
     pub fn put(&mut self, table: Table, id: &[u8], index: u64, value: impl Into<Vec<u8>>) {
-        self.puts
-            .push(((table, id.to_vec(), index), Zeroizing::new(value.into())));
+        self.puts.push(((table, id.to_vec(), index), Zeroizing::new(value.into())));
     }
 
     /// Deletes a row.
@@ -62,11 +61,7 @@ impl Writes {
 
     /// Adds the changes of `other` behind these.
     pub fn append(&mut self, other: Self) {
-        let Self {
-            puts,
-            deletes,
-            delete_ranges,
-        } = other;
+        let Self { puts, deletes, delete_ranges } = other;
         self.puts.extend(puts);
         self.deletes.extend(deletes);
         self.delete_ranges.extend(delete_ranges);
@@ -79,17 +74,11 @@ impl<'a, S: Store> SealedStore<'a, S> {
     /// # Errors
     /// [`StoreError::WrongKey`], or an error of the backend.
     pub async fn open(store: &'a S, rng: &mut impl CryptoRng) -> Result<Self, StoreError> {
-        let mark = Key {
-            table: OWN_TABLE,
-            name: [0; 16],
-            index: 0,
-        };
+        let mark = Key { table: OWN_TABLE, name: [0; 16], index: 0 };
         let key = store.key();
         let known = store.get(mark).await?;
         if let Some(sealed) = &known {
-            let opened = key
-                .open(&mark.to_bytes(), sealed)
-                .map_err(|_| StoreError::WrongKey)?;
+            let opened = key.open(&mark.to_bytes(), sealed).map_err(|_| StoreError::WrongKey)?;
             if *opened != MARK {
                 return Err(StoreError::Damaged);
             }
@@ -97,10 +86,7 @@ impl<'a, S: Store> SealedStore<'a, S> {
         let fence = store.open_fence().await?;
         if known.is_none() {
             let sealed = key.seal(&mark.to_bytes(), MARK, rng);
-            let batch = Batch {
-                puts: vec![(mark, sealed)],
-                ..Batch::default()
-            };
+            let batch = Batch { puts: vec![(mark, sealed)], ..Batch::default() };
             store.commit(batch, fence).await?;
         }
         Ok(Self { store, fence })
@@ -156,11 +142,7 @@ impl<'a, S: Store> SealedStore<'a, S> {
     /// # Errors
     /// [`StoreError::Fenced`] if another opener has come since, or an error of the backend.
     pub async fn commit(&self, writes: Writes, rng: &mut impl CryptoRng) -> Result<(), StoreError> {
-        let Writes {
-            puts,
-            deletes,
-            delete_ranges,
-        } = writes;
+        let Writes { puts, deletes, delete_ranges } = writes;
         let key = self.store.key();
         let seal = |((table, id, index), value): (Row, Zeroizing<Vec<u8>>)| {
             let row = self.row_key(table, &id, index);
@@ -171,30 +153,14 @@ impl<'a, S: Store> SealedStore<'a, S> {
         let name = |(table, id): (Table, Vec<u8>)| (table, key.name(table.0, &id));
         let deletes = deletes.into_iter().map(row).collect();
         let delete_ranges = delete_ranges.into_iter().map(name).collect();
-        self.store
-            .commit(
-                Batch {
-                    puts,
-                    deletes,
-                    delete_ranges,
-                },
-                self.fence,
-            )
-            .await
+        self.store.commit(Batch { puts, deletes, delete_ranges }, self.fence).await
     }
 
     fn row_key(&self, table: Table, id: &[u8], index: u64) -> Key {
-        Key {
-            table,
-            name: self.store.key().name(table.0, id),
-            index,
-        }
+        Key { table, name: self.store.key().name(table.0, id), index }
     }
 
     fn unseal(&self, key: Key, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        self.store
-            .key()
-            .open(&key.to_bytes(), sealed)
-            .map_err(|_| StoreError::Damaged)
+        self.store.key().open(&key.to_bytes(), sealed).map_err(|_| StoreError::Damaged)
     }
 }

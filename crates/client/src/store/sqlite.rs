@@ -66,11 +66,7 @@ impl SqliteStore {
             .await
             .map_err(failure)?;
         lay_out(&mut connection).await?;
-        Ok(Self {
-            key,
-            connection: Mutex::new(connection),
-            _lock: lock,
-        })
+        Ok(Self { key, connection: Mutex::new(connection), _lock: lock })
     }
 
     /// Closes the file; another may open it when this returns.
@@ -136,20 +132,14 @@ impl Store for SqliteStore {
             .await
             .map_err(failure)?;
         let read = |row: &SqliteRow| Ok((index_from_sql(row.try_get(0)?), row.try_get(1)?));
-        rows.iter()
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map_err(failure)
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(failure)
     }
 
     async fn scan(&self, table: Table) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
         let mut connection = self.connection.lock().await;
         let query = "SELECT name, idx, value FROM rows WHERE tbl = ? ORDER BY name, idx";
-        let rows = sqlx::query(query)
-            .bind(table.0)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failure)?;
+        let rows =
+            sqlx::query(query).bind(table.0).fetch_all(&mut *connection).await.map_err(failure)?;
         let read = |row: &SqliteRow| {
             let name: &[u8] = row.try_get(0).map_err(failure)?;
             let name = name.try_into().map_err(|_| StoreError::Damaged)?;
@@ -162,10 +152,7 @@ impl Store for SqliteStore {
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
         let mut connection = self.connection.lock().await;
         // Dropped on the way, by an error or with the future, the transaction is undone.
-        let mut transaction = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failure)?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
         let newest: i64 = sqlx::query_scalar("SELECT fence FROM opener")
             .fetch_one(&mut *transaction)
             .await
@@ -179,11 +166,7 @@ impl Store for SqliteStore {
 }
 
 async fn write(connection: &mut SqliteConnection, batch: Batch) -> Result<(), sqlx::Error> {
-    let Batch {
-        puts,
-        deletes,
-        delete_ranges,
-    } = batch;
+    let Batch { puts, deletes, delete_ranges } = batch;
     for (table, name) in delete_ranges {
         sqlx::query("DELETE FROM rows WHERE tbl = ? AND name = ?")
             .bind(table.0)
@@ -232,10 +215,7 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
 
 /// Creates the tables in an empty file; any other file must have our layout.
 async fn lay_out(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let mut transaction = connection
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(failure)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
     let version: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(&mut *transaction)
         .await
@@ -264,10 +244,7 @@ fn index_from_sql(index: i64) -> u64 {
 }
 
 /// Tells apart who must act: another opener, the file, the disk.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn failure(error: sqlx::Error) -> StoreError {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
@@ -325,10 +302,7 @@ mod tests {
         store.close().await.unwrap();
         let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
         let sealed = SealedStore::open(&store, &mut rng()).await.unwrap();
-        assert_eq!(
-            **sealed.get(ONE, b"id", 7).await.unwrap().unwrap(),
-            *b"krek"
-        );
+        assert_eq!(**sealed.get(ONE, b"id", 7).await.unwrap().unwrap(), *b"krek");
     }
 
     #[tokio::test]
@@ -357,19 +331,9 @@ mod tests {
         let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
         let old = store.open_fence().await.unwrap();
         let new = store.open_fence().await.unwrap();
-        let key = Key {
-            table: ONE,
-            name: [1; 16],
-            index: 0,
-        };
-        let batch = Batch {
-            puts: vec![(key, vec![1])],
-            ..Batch::default()
-        };
-        assert_eq!(
-            store.commit(batch.clone(), old).await,
-            Err(StoreError::Fenced)
-        );
+        let key = Key { table: ONE, name: [1; 16], index: 0 };
+        let batch = Batch { puts: vec![(key, vec![1])], ..Batch::default() };
+        assert_eq!(store.commit(batch.clone(), old).await, Err(StoreError::Fenced));
         assert_eq!(store.get(key).await, Ok(None));
         assert_eq!(store.commit(batch, new).await, Ok(()));
         drop(store);
@@ -403,14 +367,9 @@ mod tests {
     #[tokio::test]
     async fn another_layout_is_refused() {
         let (_folder, path) = folder();
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true);
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let mut connection = options.connect().await.unwrap();
-        connection
-            .execute("CREATE TABLE birds (name TEXT)")
-            .await
-            .unwrap();
+        connection.execute("CREATE TABLE birds (name TEXT)").await.unwrap();
         connection.close().await.unwrap();
         let refused = SqliteStore::open(&path, store_key(1)).await;
         assert_eq!(refused.err(), Some(StoreError::Damaged));
@@ -424,21 +383,13 @@ mod tests {
         let mut writes = Writes::new();
         writes.put(ONE, b"MARKER-ID-OF-A-ROW", 1, "MARKER-VALUE-OF-A-ROW");
         sealed.commit(writes, &mut rng()).await.unwrap();
-        let planted = Key {
-            table: ONE,
-            name: *b"PLANTED-IN-CLEAR",
-            index: 0,
-        };
-        let batch = Batch {
-            puts: vec![(planted, vec![0])],
-            ..Batch::default()
-        };
+        let planted = Key { table: ONE, name: *b"PLANTED-IN-CLEAR", index: 0 };
+        let batch = Batch { puts: vec![(planted, vec![0])], ..Batch::default() };
         let fence = store.open_fence().await.unwrap();
         store.commit(batch, fence).await.unwrap();
         let files = std::fs::read_dir(folder.path()).unwrap();
-        let bytes: Vec<u8> = files
-            .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
-            .collect();
+        let bytes: Vec<u8> =
+            files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
         let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
         assert!(holds(b"PLANTED-IN-CLEAR"));
         assert!(!holds(b"MARKER-ID") && !holds(b"MARKER-VALUE"));
@@ -456,11 +407,7 @@ mod tests {
         ] {
             let row = connection.fetch_one(pragma).await.unwrap();
             let number = row.try_get::<i64, _>(0).map(|number| number.to_string());
-            assert_eq!(
-                number.or_else(|_| row.try_get(0)).unwrap(),
-                expected,
-                "{pragma}"
-            );
+            assert_eq!(number.or_else(|_| row.try_get(0)).unwrap(), expected, "{pragma}");
         }
     }
 
@@ -468,10 +415,6 @@ mod tests {
     fn indices_keep_their_order() {
         let indices = [0, 1, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX];
         assert!(indices.is_sorted_by_key(|index| index_to_sql(*index)));
-        assert!(
-            indices
-                .iter()
-                .all(|index| index_from_sql(index_to_sql(*index)) == *index)
-        );
+        assert!(indices.iter().all(|index| index_from_sql(index_to_sql(*index)) == *index));
     }
 }

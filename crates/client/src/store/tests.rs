@@ -48,22 +48,13 @@ pub(super) async fn check_rows(store: &impl Store) {
     assert_eq!(value.as_deref().map(Vec::as_slice), Some(b"a7".as_slice()));
     assert_eq!(sealed.get(ONE, b"a", 2).await, Ok(None));
     let indices = async |range, order, limit| {
-        let rows = sealed
-            .range((ONE, b"a"), range, order, limit)
-            .await
-            .unwrap();
+        let rows = sealed.range((ONE, b"a"), range, order, limit).await.unwrap();
         rows.into_iter().map(|(index, _)| index).collect::<Vec<_>>()
     };
     assert_eq!(indices(0..=u64::MAX, Order::Ascending, 3).await, [0, 1, 7]);
-    assert_eq!(
-        indices(0..=u64::MAX, Order::Descending, 2).await,
-        [u64::MAX, 7]
-    );
+    assert_eq!(indices(0..=u64::MAX, Order::Descending, 2).await, [u64::MAX, 7]);
     assert_eq!(indices(1..=7, Order::Descending, 9).await, [7, 1]);
-    #[expect(
-        clippy::reversed_empty_ranges,
-        reason = "an empty range is what is tested"
-    )]
+    #[expect(clippy::reversed_empty_ranges, reason = "an empty range is what is tested")]
     let empty = 7..=1;
     assert!(indices(empty, Order::Ascending, 9).await.is_empty());
     assert_eq!(sealed.scan(ONE).await.unwrap().len(), 5);
@@ -87,10 +78,7 @@ fn a_second_opener_fences_the_first() {
     let second = now(SealedStore::open(&store, &mut rng())).unwrap();
     let mut writes = Writes::new();
     writes.put(ONE, b"a", 0, "x");
-    assert_eq!(
-        now(first.commit(writes.clone(), &mut rng())),
-        Err(StoreError::Fenced)
-    );
+    assert_eq!(now(first.commit(writes.clone(), &mut rng())), Err(StoreError::Fenced));
     assert_eq!(now(second.get(ONE, b"a", 0)), Ok(None));
     assert_eq!(now(second.commit(writes, &mut rng())), Ok(()));
 }
@@ -104,11 +92,7 @@ fn another_key_is_told_from_damage() {
     let refused = now(SealedStore::open(&other, &mut rng()));
     assert_eq!(refused.err(), Some(StoreError::WrongKey));
     let batch = Batch::default();
-    assert_eq!(
-        now(store.commit(batch, fence)),
-        Ok(()),
-        "a refused opener fences nobody"
-    );
+    assert_eq!(now(store.commit(batch, fence)), Ok(()), "a refused opener fences nobody");
 }
 
 #[test]
@@ -119,16 +103,9 @@ fn values_that_change_rows_are_damage() {
     writes.put(ONE, b"a", 0, "x");
     writes.put(ONE, b"a", 1, "y");
     now(sealed.commit(writes, &mut rng())).unwrap();
-    let row = |index| Key {
-        table: ONE,
-        name: store_key(1).name(1, b"a"),
-        index,
-    };
+    let row = |index| Key { table: ONE, name: store_key(1).name(1, b"a"), index };
     let moved = now(store.get(row(0))).unwrap().unwrap();
-    let batch = Batch {
-        puts: vec![(row(1), moved)],
-        ..Batch::default()
-    };
+    let batch = Batch { puts: vec![(row(1), moved)], ..Batch::default() };
     let fence = now(store.open_fence()).unwrap();
     now(store.commit(batch, fence)).unwrap();
     assert_eq!(now(sealed.get(ONE, b"a", 1)), Err(StoreError::Damaged));
@@ -150,11 +127,7 @@ fn a_snapshot_goes_its_own_way() {
 
 #[test]
 fn the_key_as_bytes_is_table_name_index() {
-    let key = Key {
-        table: Table(3),
-        name: [4; 16],
-        index: 0x0102_0304_0506_0708,
-    };
+    let key = Key { table: Table(3), name: [4; 16], index: 0x0102_0304_0506_0708 };
     let mut expected = vec![3];
     expected.extend([4; 16]);
     expected.extend([1, 2, 3, 4, 5, 6, 7, 8]);

@@ -116,19 +116,9 @@ impl HttpTransport {
         let (to_open, orders) = mpsc::unbounded_channel();
         let (push, pushes) = mpsc::channel(PUSHES);
         let mut sockets = JoinSet::new();
-        sockets.spawn(account_socket::keep_up(
-            Arc::clone(&server),
-            watches,
-            push.clone(),
-        ));
+        sockets.spawn(account_socket::keep_up(Arc::clone(&server), watches, push.clone()));
         sockets.spawn(open_socket::keep_up(Arc::clone(&server), orders, push));
-        Ok(Self {
-            server,
-            to_account,
-            to_open,
-            pushes: Mutex::new(pushes),
-            _sockets: sockets,
-        })
+        Ok(Self { server, to_account, to_open, pushes: Mutex::new(pushes), _sockets: sockets })
     }
 }
 
@@ -147,31 +137,23 @@ impl Transport for HttpTransport {
             post = post.header(SESSION_HEADER, value);
         }
         let body = self.server.post(post).await?;
-        request
-            .decode_reply(&body)
-            .map_err(|_| TransportError::Malformed)
+        request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
 
     async fn open(&self, request: OpenRequest) -> Result<OpenReply, TransportError> {
         let url = join(self.server.open_base().await?, request.path());
         let post = self.server.open.post(url).body(request.encode());
         let body = self.server.post(post).await?;
-        request
-            .decode_reply(&body)
-            .map_err(|_| TransportError::Malformed)
+        request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
 
     fn watch_inbox(&self, session: SessionToken, after: u64) {
         // The sockets' tasks end with this transport only, so there is always a receiver.
-        let _ = self
-            .to_account
-            .send(account_socket::Watch { session, after });
+        let _ = self.to_account.send(account_socket::Watch { session, after });
     }
 
     fn watch(&self, token: AccessToken, after: u64) {
-        let _ = self
-            .to_open
-            .send(open_socket::Order::Watch { token, after });
+        let _ = self.to_open.send(open_socket::Order::Watch { token, after });
     }
 
     fn unwatch(&self, log: LogId) {
@@ -190,10 +172,7 @@ impl Transport for HttpTransport {
 impl Server {
     async fn post(&self, request: RequestBuilder) -> Result<Vec<u8>, TransportError> {
         let request = request.header(CONTENT_TYPE_HEADER, CONTENT_TYPE);
-        let response = request
-            .send()
-            .await
-            .map_err(|_| TransportError::Unreachable)?;
+        let response = request.send().await.map_err(|_| TransportError::Unreachable)?;
         self.reached.notify_waiters();
         answer(response).await
     }
@@ -202,10 +181,7 @@ impl Server {
     async fn open_base(&self) -> Result<&Url, TransportError> {
         let ask = async || {
             let request = self.account.get(join(&self.base, INFO_PATH));
-            let response = request
-                .send()
-                .await
-                .map_err(|_| TransportError::Unreachable)?;
+            let response = request.send().await.map_err(|_| TransportError::Unreachable)?;
             let info: Info = serde_json::from_slice(&answer(response).await?)
                 .map_err(|_| TransportError::Malformed)?;
             open_base(&self.base, info.open_url.as_deref())
@@ -269,11 +245,7 @@ fn join(base: &Url, path: &str) -> Url {
 async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
     let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|_| TransportError::Unreachable)?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|_| TransportError::Unreachable)? {
         if body.len() + chunk.len() > MAX_REPLY {
             return Err(TransportError::Malformed);
         }
@@ -283,19 +255,13 @@ async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
         return Ok(body);
     }
     let problem = serde_json::from_slice::<Problem>(&body).ok();
-    let code = problem
-        .as_ref()
-        .and_then(|problem| ErrorCode::from_name(&problem.code));
+    let code = problem.as_ref().and_then(|problem| ErrorCode::from_name(&problem.code));
     match (code, problem) {
         // The server doesn't know itself what it has done.
         (Some(ErrorCode::Internal), _) => Err(TransportError::Unreachable),
-        (
-            Some(code),
-            Some(Problem {
-                code: _,
-                retry_after,
-            }),
-        ) => Err(TransportError::Refused(Refusal { code, retry_after })),
+        (Some(code), Some(Problem { code: _, retry_after })) => {
+            Err(TransportError::Refused(Refusal { code, retry_after }))
+        }
         // Not our server speaks, but something in between.
         _ if status.is_server_error() => Err(TransportError::Unreachable),
         _ => Err(TransportError::Malformed),

@@ -39,15 +39,7 @@ impl Meadow {
         let chat = ann.create_group("meadow", &["bob", "cem", "mal"]);
         world.settle();
         let seat = mal.sit();
-        Self {
-            world,
-            ann,
-            bob,
-            cem,
-            mal,
-            seat,
-            chat,
-        }
+        Self { world, ann, bob, cem, mal, seat, chat }
     }
 
     /// The same, with Mal as an admin.
@@ -59,9 +51,7 @@ impl Meadow {
 
     pub(crate) fn promote(&mut self, name: &'static str) {
         let call = async move |chat: Chat| chat.set_role(name, Role::Admin).await;
-        self.ann
-            .call_in(self.chat, format!("make {name} an admin"), call)
-            .unwrap();
+        self.ann.call_in(self.chat, format!("make {name} an admin"), call).unwrap();
         self.world.settle();
         self.seat.read(&self.mal);
     }
@@ -105,10 +95,7 @@ impl Meadow {
 
     fn blames_mal(&self, device: &Device) -> bool {
         let mal = AccountId::from_bytes(*self.mal.account.as_bytes());
-        device
-            .history(self.chat)
-            .iter()
-            .any(|item| item.what == ItemKind::LockedOut { by: mal })
+        device.history(self.chat).iter().any(|item| item.what == ItemKind::LockedOut { by: mal })
     }
 
     pub(crate) fn context(&self) -> corncrake_core::conversation::ContextExtension {
@@ -123,15 +110,10 @@ fn a1_garbage_path_for_one_subtree() {
         let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
         let victims = meadow.victims(node);
         let spoil = Spoil::Node(usize::try_from(node).unwrap());
-        meadow.strike(Craft {
-            spoil,
-            ..Craft::default()
-        });
+        meadow.strike(Craft { spoil, ..Craft::default() });
         meadow.heals(&[&ann, &bob, &cem]);
         for device in [&ann, &bob, &cem] {
-            let is_victim = victims
-                .iter()
-                .any(|victim| victim.label() == device.label());
+            let is_victim = victims.iter().any(|victim| victim.label() == device.label());
             assert_eq!(meadow.blames_mal(device), is_victim, "{}", device.label());
         }
     }
@@ -143,10 +125,7 @@ fn a2_garbage_for_everybody_three_times_then_removal() {
         let mut meadow = Meadow::new(seed);
         let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
         for _ in 0..3 {
-            meadow.strike(Craft {
-                spoil: Spoil::All,
-                ..Craft::default()
-            });
+            meadow.strike(Craft { spoil: Spoil::All, ..Craft::default() });
             meadow.world.pass(seed * 3000);
         }
         meadow.heals(&[&ann, &bob, &cem]);
@@ -163,22 +142,10 @@ fn a2_garbage_for_everybody_three_times_then_removal() {
 #[test]
 fn a3_false_announcements_and_bad_tags() {
     let lies = [
-        Craft {
-            false_external_pub: true,
-            ..Craft::default()
-        },
-        Craft {
-            false_next: true,
-            ..Craft::default()
-        },
-        Craft {
-            bad_confirmation_tag: true,
-            ..Craft::default()
-        },
-        Craft {
-            bad_membership_tag: true,
-            ..Craft::default()
-        },
+        Craft { false_external_pub: true, ..Craft::default() },
+        Craft { false_next: true, ..Craft::default() },
+        Craft { bad_confirmation_tag: true, ..Craft::default() },
+        Craft { bad_membership_tag: true, ..Craft::default() },
     ];
     for (lie, seed) in lies.into_iter().zip(0..) {
         let mut meadow = Meadow::new(seed);
@@ -199,24 +166,11 @@ fn a4_a_self_update_under_anothers_name_or_key() {
         let bad = if case == 0 {
             let members = meadow.seat.conversation.members();
             let ann_account = meadow.mal.account_of("ann");
-            let leaf = members
-                .iter()
-                .find(|m| m.account == ann_account)
-                .unwrap()
-                .devices[0]
-                .leaf;
+            let leaf = members.iter().find(|m| m.account == ann_account).unwrap().devices[0].leaf;
             let group = public_group(&meadow.seat);
-            let (_, leaf) = group
-                .leaves()
-                .find(|(index, _)| index.get() == leaf)
-                .unwrap();
-            let Credential::Basic(certificate) = leaf.credential.clone() else {
-                panic!()
-            };
-            Craft {
-                certificate: Some(certificate),
-                ..Craft::default()
-            }
+            let (_, leaf) = group.leaves().find(|(index, _)| index.get() == leaf).unwrap();
+            let Credential::Basic(certificate) = leaf.credential.clone() else { panic!() };
+            Craft { certificate: Some(certificate), ..Craft::default() }
         } else {
             let key = SignatureKey::generate(meadow.mal.chance.rng());
             let (identity, chain) = (&meadow.mal.identity, &meadow.mal.chain);
@@ -237,15 +191,8 @@ fn a4_a_self_update_under_anothers_name_or_key() {
 /// A package of a new device: `certificate` vouches for `key`.
 fn package_of(mal: &mut Mal, key: &SignatureKey, certificate: &[u8]) -> Proposal {
     let account = mal.account;
-    let me = Me {
-        account,
-        device_key: key,
-        certificate,
-    };
-    let lifetime = Lifetime {
-        not_before: 0,
-        not_after: u64::MAX,
-    };
+    let me = Me { account, device_key: key, certificate };
+    let lifetime = Lifetime { not_before: 0, not_after: u64::MAX };
     let inbox = InboxId::from_bytes(mal.chance.bytes());
     let package = new_key_package(&me, inbox, lifetime, Use::Once, mal.chance.rng());
     let package = corncrake_core::mls::codec::Decode::decode_exact(&package.bytes).unwrap();
@@ -267,34 +214,20 @@ fn a5_devices_that_may_not_be_added() {
     let key = SignatureKey::generate(meadow.mal.chance.rng());
     let group = public_group(&meadow.seat);
     let (_, leaf) = group.leaves().next().unwrap();
-    let Credential::Basic(certificate) = leaf.credential.clone() else {
-        panic!()
-    };
+    let Credential::Basic(certificate) = leaf.credential.clone() else { panic!() };
     let old = *leaf.signature_key.as_bytes();
-    let at = certificate
-        .windows(32)
-        .position(|window| window == old)
-        .unwrap();
+    let at = certificate.windows(32).position(|window| window == old).unwrap();
     let mut forged = certificate;
     forged[at..at + 32].copy_from_slice(key.public().as_bytes());
     let forged = package_of(&mut meadow.mal, &key, &forged);
-    meadow.strike(Craft {
-        proposals: vec![forged],
-        ..Craft::default()
-    });
-    assert!(matches!(
-        meadow.last_reading(),
-        Reading::Skipped(SkipReason::Certificate)
-    ));
+    meadow.strike(Craft { proposals: vec![forged], ..Craft::default() });
+    assert!(matches!(meadow.last_reading(), Reading::Skipped(SkipReason::Certificate)));
     meadow.heals(&[&ann, &bob, &cem]);
 
     // Ann's device once more.
     let again = meadow.mal.claim("ann").remove(0);
     let smuggled = vec![Proposal::Add(Box::new(again.package().clone()))];
-    meadow.strike(Craft {
-        smuggled,
-        ..Craft::default()
-    });
+    meadow.strike(Craft { smuggled, ..Craft::default() });
     assert!(matches!(meadow.last_reading(), Reading::Skipped(_)));
     meadow.heals(&[&ann, &bob, &cem]);
 
@@ -305,42 +238,23 @@ fn a5_devices_that_may_not_be_added() {
             package_of(&mut meadow.mal, &key, &certificate)
         })
         .collect();
-    meadow.strike(Craft {
-        proposals,
-        ..Craft::default()
-    });
-    assert!(matches!(
-        meadow.last_reading(),
-        Reading::Skipped(SkipReason::TooMany)
-    ));
+    meadow.strike(Craft { proposals, ..Craft::default() });
+    assert!(matches!(meadow.last_reading(), Reading::Skipped(SkipReason::TooMany)));
     meadow.heals(&[&ann, &bob, &cem]);
 
     // A key that was revoked.
     let (key, certificate) = own_device(&mut meadow.mal);
-    let Proposal::Add(package) = package_of(&mut meadow.mal, &key, &certificate) else {
-        panic!()
-    };
+    let Proposal::Add(package) = package_of(&mut meadow.mal, &key, &certificate) else { panic!() };
     let bytes = corncrake_core::mls::codec::Encode::to_bytes(&*package);
     let device = check_claimed(&bytes, meadow.mal.account, 1).unwrap();
     let id = device.device();
-    meadow
-        .seat
-        .commit(&mut meadow.mal, Change::add(vec![device]));
-    let revoke = Change {
-        revoke_devices: vec![id],
-        ..Change::default()
-    };
+    meadow.seat.commit(&mut meadow.mal, Change::add(vec![device]));
+    let revoke = Change { revoke_devices: vec![id], ..Change::default() };
     meadow.seat.commit(&mut meadow.mal, revoke);
     meadow.heals(&[&ann, &bob, &cem]);
     let again = package_of(&mut meadow.mal, &key, &certificate);
-    meadow.strike(Craft {
-        proposals: vec![again],
-        ..Craft::default()
-    });
-    assert!(matches!(
-        meadow.last_reading(),
-        Reading::Skipped(SkipReason::Revoked)
-    ));
+    meadow.strike(Craft { proposals: vec![again], ..Craft::default() });
+    assert!(matches!(meadow.last_reading(), Reading::Skipped(SkipReason::Revoked)));
     meadow.heals(&[&ann, &bob, &cem]);
 }
 
@@ -362,14 +276,8 @@ fn a6_what_a_role_does_not_allow() {
     changes.push(context);
     for context in changes {
         let proposals = vec![set_context(&meadow.seat, &context)];
-        meadow.strike(Craft {
-            proposals,
-            ..Craft::default()
-        });
-        assert!(matches!(
-            meadow.last_reading(),
-            Reading::Skipped(SkipReason::NotAllowed)
-        ));
+        meadow.strike(Craft { proposals, ..Craft::default() });
+        assert!(matches!(meadow.last_reading(), Reading::Skipped(SkipReason::NotAllowed)));
     }
     meadow.heals(&[&ann, &bob, &cem]);
     assert_eq!(ann.info(meadow.chat).unwrap().title, "meadow");
@@ -389,9 +297,7 @@ fn a6_a_role_that_is_lost_while_it_is_used() {
         let added = bob.wait(&added, "add");
         meadow.world.settle();
         let members = ann.info(meadow.chat).unwrap().members;
-        let jon_is_in = members
-            .iter()
-            .any(|member| member.name.as_deref() == Some("jon"));
+        let jon_is_in = members.iter().any(|member| member.name.as_deref() == Some("jon"));
         assert_eq!(
             added.map_err(|error| error.code()),
             match jon_is_in {
@@ -413,49 +319,29 @@ fn a7_two_remove_each_other_or_the_same() {
         world.settle();
         for name in ["ann", "bob"] {
             let call = async move |chat: Chat| chat.set_role(name, Role::Admin).await;
-            cem.call_in(chat, format!("make {name} an admin"), call)
-                .unwrap();
+            cem.call_in(chat, format!("make {name} an admin"), call).unwrap();
         }
         world.settle();
-        let (from_ann, from_bob) = if seed % 2 == 0 {
-            ("bob", "ann")
-        } else {
-            ("dee", "dee")
-        };
+        let (from_ann, from_bob) = if seed % 2 == 0 { ("bob", "ann") } else { ("dee", "dee") };
         let one = ann.begin_remove(chat, from_ann);
         let two = bob.begin_remove(chat, from_bob);
-        let codes = [(&ann, one), (&bob, two)].map(|(device, pending)| {
-            device
-                .wait(&pending, "remove")
-                .map_err(|error| error.code())
-        });
+        let codes = [(&ann, one), (&bob, two)]
+            .map(|(device, pending)| device.wait(&pending, "remove").map_err(|error| error.code()));
         world.settle();
         world.agree(chat, Mood::Honest);
         let members = cem.info(chat).unwrap().members.len();
         assert_eq!(members, 3, "seed {seed}");
         let won = codes.iter().filter(|code| code.is_ok()).count();
-        assert!(
-            won == 1 || (won == 2 && seed % 2 == 1),
-            "seed {seed}: {codes:?}"
-        );
+        assert!(won == 1 || (won == 2 && seed % 2 == 1), "seed {seed}: {codes:?}");
     }
 }
 
 #[test]
 fn a8_one_verdict_for_every_kind_of_reader() {
     for (bad, seed) in [
-        Craft {
-            bad_membership_tag: true,
-            ..Craft::default()
-        },
-        Craft {
-            bad_confirmation_tag: true,
-            ..Craft::default()
-        },
-        Craft {
-            spoil: Spoil::AllBut(0),
-            ..Craft::default()
-        },
+        Craft { bad_membership_tag: true, ..Craft::default() },
+        Craft { bad_confirmation_tag: true, ..Craft::default() },
+        Craft { spoil: Spoil::AllBut(0), ..Craft::default() },
     ]
     .into_iter()
     .zip(0..)

@@ -25,10 +25,8 @@ use crate::{
 pub(crate) fn removal(seat: &Seat, account: AccountId) -> Vec<Proposal> {
     let mut context = seat.conversation.context().clone();
     let changed = context.roles.remove(&account).is_some() | context.leaving.remove(&account);
-    let mut proposals: Vec<_> = leaves_of(seat, account)
-        .into_iter()
-        .map(Proposal::Remove)
-        .collect();
+    let mut proposals: Vec<_> =
+        leaves_of(seat, account).into_iter().map(Proposal::Remove).collect();
     if changed {
         proposals.insert(0, set_context(seat, &context));
     }
@@ -74,11 +72,7 @@ fn b1_a_removal_with_garbage_for_all() {
         let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
         let account = meadow.mal.account_of("cem");
         let proposals = removal(&meadow.seat, account);
-        meadow.strike(Craft {
-            proposals,
-            spoil: Spoil::All,
-            ..Craft::default()
-        });
+        meadow.strike(Craft { proposals, spoil: Spoil::All, ..Craft::default() });
         meadow.heals(&[&ann, &bob]);
         assert_eq!(cem.info(meadow.chat).unwrap().standing, Standing::Removed);
         ann.remove(meadow.chat, "mal").unwrap();
@@ -92,19 +86,12 @@ fn b2_he_confirms_his_own_removal() {
     let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
     let account = meadow.mal.account_of("cem");
     let proposals = removal(&meadow.seat, account);
-    meadow.strike(Craft {
-        proposals,
-        spoil: Spoil::All,
-        ..Craft::default()
-    });
+    meadow.strike(Craft { proposals, spoil: Spoil::All, ..Craft::default() });
     let own = handover(&meadow.mal, &meadow.seat);
     meadow.seat.append(&mut meadow.mal, &own);
     meadow.seat.read(&meadow.mal);
     let (_, reading) = meadow.seat.readings.last().unwrap();
-    assert!(
-        matches!(reading, Reading::Skipped(SkipReason::Handover)),
-        "{reading:?}"
-    );
+    assert!(matches!(reading, Reading::Skipped(SkipReason::Handover)), "{reading:?}");
     meadow.heals(&[&ann, &bob]);
     assert_eq!(cem.info(meadow.chat).unwrap().standing, Standing::Removed);
 }
@@ -119,9 +106,9 @@ fn b2_he_hands_over_what_he_did_not_finish() {
         let head = meadow.world.server().borrow().logs[&log].newest_commit;
         let removes = bob.begin_remove(meadow.chat, "cem");
         let server = meadow.world.server();
-        meadow.world.until("bob's removal stands", || {
-            server.borrow().logs[&log].newest_commit > head
-        });
+        meadow
+            .world
+            .until("bob's removal stands", || server.borrow().logs[&log].newest_commit > head);
         meadow.seat.read(&meadow.mal);
         let at_once = handover(&meadow.mal, &meadow.seat);
         meadow.seat.append(&mut meadow.mal, &at_once);
@@ -148,15 +135,9 @@ fn b3_a_false_answer_to_a_knock() {
     let proposals = removal(&seat, account);
     ann.set_cut(true);
     // Whom the garbage hits depends on where the leaves are: whoever it is must come back.
-    let garbage = Craft {
-        proposals,
-        spoil: Spoil::Node(0),
-        ..Craft::default()
-    };
+    let garbage = Craft { proposals, spoil: Spoil::Node(0), ..Craft::default() };
     let crafted = craft(&mut mal, &mut seat, garbage);
-    let old = Seed::from_key(corncrake_core::derive::Key32::from_bytes(
-        *seat.seed.expose(),
-    ));
+    let old = Seed::from_key(corncrake_core::derive::Key32::from_bytes(*seat.seed.expose()));
     seat.strike(&mut mal, &crafted);
     world.pass(60_000);
     ann.set_cut(false);
@@ -177,9 +158,7 @@ fn b3_a_false_answer_to_a_knock() {
                 let false_seed = Seed::random(mal.chance.rng());
                 let answer = Answer::seal(&knock, &[false_seed], mal.chance.rng()).unwrap();
                 let rng = mal.chance.rng();
-                let sealed = keys
-                    .envelope
-                    .seal(keys.log, CoreKind::Message, &answer, rng);
+                let sealed = keys.envelope.seal(keys.log, CoreKind::Message, &answer, rng);
                 let entry = NewEntry::new(sealed.unwrap());
                 Seat::append_to(&mal, &old, EntryKind::Message, entry);
                 mal.note("answers a knock with a false seed");
@@ -188,12 +167,7 @@ fn b3_a_false_answer_to_a_knock() {
     }
     world.settle();
     for device in [&ann, &bob, &cem] {
-        assert_eq!(
-            device.info(chat).unwrap().standing,
-            Standing::Member,
-            "{}",
-            device.label()
-        );
+        assert_eq!(device.info(chat).unwrap().standing, Standing::Member, "{}", device.label());
     }
     world.agree(chat, Mood::Attacked);
 }
@@ -212,15 +186,7 @@ fn b4_a_removed_member_lets_the_others_in() {
     ann.call_in(chat, "make mal an admin", call).unwrap();
     world.settle();
     let seat = mal.sit();
-    let mut meadow = Meadow {
-        world,
-        ann,
-        bob,
-        cem,
-        mal,
-        seat,
-        chat,
-    };
+    let mut meadow = Meadow { world, ann, bob, cem, mal, seat, chat };
     let account = meadow.mal.account_of("xia");
     let proposals = removal(&meadow.seat, account);
     // Ann and Bob can't come back before the log is closed.
@@ -229,26 +195,17 @@ fn b4_a_removed_member_lets_the_others_in() {
     let crafted = craft(
         &mut meadow.mal,
         &mut meadow.seat,
-        Craft {
-            proposals,
-            spoil: Spoil::AllBut(0),
-            ..Craft::default()
-        },
+        Craft { proposals, spoil: Spoil::AllBut(0), ..Craft::default() },
     );
     meadow.seat.strike(&mut meadow.mal, &crafted);
     runs_until_closed(&mut meadow);
     let server = meadow.world.server();
     let log = meadow.seat.log();
-    meadow.world.until("the next log exists", || {
-        server.borrow().logs.contains_key(&log)
-    });
+    meadow.world.until("the next log exists", || server.borrow().logs.contains_key(&log));
     let account = meadow.mal.account_of("cem");
     meadow.seat.read(&meadow.mal);
     let proposals = removal(&meadow.seat, account);
-    meadow.strike(Craft {
-        proposals,
-        ..Craft::default()
-    });
+    meadow.strike(Craft { proposals, ..Craft::default() });
     meadow.ann.set_cut(false);
     meadow.bob.set_cut(false);
     meadow.world.settle();
@@ -256,10 +213,7 @@ fn b4_a_removed_member_lets_the_others_in() {
         let standing = device.info(meadow.chat).unwrap().standing;
         assert_eq!(standing, Standing::Member, "{}", device.label());
     }
-    assert_eq!(
-        meadow.cem.info(meadow.chat).unwrap().standing,
-        Standing::Removed
-    );
+    assert_eq!(meadow.cem.info(meadow.chat).unwrap().standing, Standing::Removed);
     meadow.world.agree(meadow.chat, Mood::Attacked);
 }
 
@@ -277,9 +231,7 @@ fn b5_a_false_opening_state_in_the_next_log() {
         let entry = keys.envelope.seal(keys.log, kind, &[2, 0, 1], rng).unwrap();
         let rubbish = vec![0x77; 300];
         let entry = NewEntry::new(entry);
-        meadow
-            .seat
-            .append_sealed(&meadow.mal, EntryKind::Message, entry, Some(rubbish));
+        meadow.seat.append_sealed(&meadow.mal, EntryKind::Message, entry, Some(rubbish));
         meadow.heals(&[&ann, &bob]);
         let second = meadow.world.log_in("ann");
         meadow.heals(&[&ann, &bob, &second]);
@@ -295,10 +247,7 @@ fn b6_the_next_log_is_created_twice_or_by_one_who_dies() {
         let dee = world.sign_up("dee");
         let chat = ann.create_group("meadow", &["bob", "cem", "dee"]);
         world.settle();
-        world.set_faults(Faults {
-            delay: 3000,
-            ..Faults::NONE
-        });
+        world.set_faults(Faults { delay: 3000, ..Faults::NONE });
         ann.begin_say(chat, "before");
         let removes = ann.begin_remove(chat, "cem");
         bob.begin_say(chat, "at the same time");
@@ -343,10 +292,7 @@ fn b7_a_removed_member_replays_and_knocks() {
             continue;
         };
         if let Ok(Entry::Answer(answer)) = Entry::decode(&inner) {
-            assert!(
-                key.open(&answer).is_empty(),
-                "somebody answered a removed member"
-            );
+            assert!(key.open(&answer).is_empty(), "somebody answered a removed member");
         }
     }
     let texts = crate::flows::texts(&ann, meadow.chat);
@@ -406,14 +352,11 @@ fn b10_a_device_goes_while_the_other_side_is_away() {
         world.settle();
         let second = world.log_in("ann");
         world.settle();
-        let id = second.call("account", async move |client: Client| {
-            client.account().await
-        });
+        let id = second.call("account", async move |client: Client| client.account().await);
         let device = id.unwrap().device;
         bob.set_cut(true);
         let revoke = async move |chat: Chat| chat.revoke_device(device).await;
-        ann.call_in(chat, "revoke the second device", revoke)
-            .unwrap();
+        ann.call_in(chat, "revoke the second device", revoke).unwrap();
         second.lose();
         ann.say(chat, "only my first device");
         world.pass(7 * 24 * 3_600_000);
@@ -422,9 +365,6 @@ fn b10_a_device_goes_while_the_other_side_is_away() {
         assert!(crate::flows::texts(&bob, chat).contains(&"only my first device".to_owned()));
         world.agree(chat, Mood::Honest);
         let members = bob.info(chat).unwrap().members;
-        assert!(
-            members.iter().all(|member| member.devices == 1),
-            "{members:?}"
-        );
+        assert!(members.iter().all(|member| member.devices == 1), "{members:?}");
     }
 }

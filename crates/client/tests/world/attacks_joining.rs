@@ -45,9 +45,7 @@ fn c2_a_copy_of_the_group_in_a_log_of_his_own() {
         let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
         let copy = Seed::random(meadow.mal.chance.rng());
         let devices = meadow.mal.claim("jon");
-        meadow
-            .seat
-            .commit_in_a_copy(&mut meadow.mal, copy, Change::add(devices));
+        meadow.seat.commit_in_a_copy(&mut meadow.mal, copy, Change::add(devices));
         meadow.world.pass(if seed % 2 == 0 { 120_000 } else { 0 });
         ann.add(meadow.chat, "jon").unwrap();
         meadow.world.settle();
@@ -69,11 +67,7 @@ fn c3_a_welcome_from_a_removed_member() {
     let account = meadow.mal.account_of("bob");
     ann.remove(meadow.chat, "mal").unwrap();
     meadow.world.settle();
-    let change = Change {
-        add: devices,
-        remove: vec![account],
-        ..Change::default()
-    };
+    let change = Change { add: devices, remove: vec![account], ..Change::default() };
     meadow.seat.commit_in_a_copy(&mut meadow.mal, copy, change);
     meadow.heals(&[&ann, &bob, &cem]);
 }
@@ -97,10 +91,7 @@ fn c4_the_same_notice_three_times_and_a_welcome_that_does_not_count() {
     meadow.seat.notify(&mut meadow.mal, &commit, position);
     meadow.seat.notify(&mut meadow.mal, &commit, position);
     meadow.world.pass(60_000);
-    assert!(
-        jon.info(meadow.chat)
-            .map_or(true, |info| info.standing != Standing::Member)
-    );
+    assert!(jon.info(meadow.chat).map_or(true, |info| info.standing != Standing::Member));
     // Now one that counts, its notice sent before and after.
     meadow.seat.read(&meadow.mal);
     let devices = meadow.mal.claim("jon");
@@ -175,10 +166,7 @@ fn c6_a_store_from_an_older_backup_sends() {
         ann.restore(backup);
         ann.say(chat, "from the past");
         world.settle();
-        assert!(
-            texts(&bob, chat).contains(&"from the past".to_owned()),
-            "seed {seed}"
-        );
+        assert!(texts(&bob, chat).contains(&"from the past".to_owned()), "seed {seed}");
         for number in 0..=seed {
             assert!(texts(&bob, chat).contains(&format!("after the backup {number}")));
         }
@@ -222,10 +210,7 @@ fn c6_a_second_opener_of_the_same_store() {
     world.pass(1000);
     other.say(chat, "from the second opener");
     let shut_out = ann.try_say(chat, "from the first opener");
-    assert!(matches!(
-        shut_out.unwrap_err().code(),
-        "store_fenced" | "closed"
-    ));
+    assert!(matches!(shut_out.unwrap_err().code(), "store_fenced" | "closed"));
     ann.lose();
     world.settle();
     assert!(texts(&bob, chat).contains(&"from the second opener".to_owned()));
@@ -240,37 +225,26 @@ fn c7_an_old_message_sealed_again() {
     meadow.seat.read(&meadow.mal);
     let keys = meadow.seat.seed.log_keys();
     let log = meadow.seat.log();
-    let newest = meadow.world.server().borrow().logs[&log]
-        .page(0, usize::MAX)
-        .pop()
-        .unwrap();
+    let newest = meadow.world.server().borrow().logs[&log].page(0, usize::MAX).pop().unwrap();
     let kind = crate::mal::core_kind(newest.kind);
     let inner = keys.envelope.open(keys.log, kind, &newest.bytes).unwrap();
     for _ in 0..2 {
         let rng = meadow.mal.chance.rng();
         let again = keys.envelope.seal(keys.log, kind, &inner, rng).unwrap();
         let entry = NewEntry::new(again);
-        meadow
-            .seat
-            .append_sealed(&meadow.mal, EntryKind::Message, entry, None);
+        meadow.seat.append_sealed(&meadow.mal, EntryKind::Message, entry, None);
     }
     meadow.world.settle();
     ann.restart();
     ann.say(meadow.chat, "twice");
     meadow.heals(&[&ann, &bob, &cem]);
     for device in [&ann, &bob, &cem] {
-        let once = texts(device, meadow.chat)
-            .into_iter()
-            .filter(|text| text == "once")
-            .count();
+        let once = texts(device, meadow.chat).into_iter().filter(|text| text == "once").count();
         assert_eq!(once, 1, "{}", device.label());
     }
     let rejoined =
         |item: &corncrake::Item| matches!(item.what, corncrake::ItemKind::Rejoined { .. });
-    assert!(
-        !bob.history(meadow.chat).iter().any(rejoined),
-        "Ann took her store for a copy"
-    );
+    assert!(!bob.history(meadow.chat).iter().any(rejoined), "Ann took her store for a copy");
 }
 
 #[test]

@@ -24,10 +24,7 @@ fn whatever_mal_does_the_honest_stay_together() {
     let failed = first_failure(start..start + seeds, |seed| {
         let _ = attacked_walk(seed);
     });
-    assert_eq!(
-        failed, None,
-        "replay with WORLD_START=<seed> WORLD_ATTACKS=1"
-    );
+    assert_eq!(failed, None, "replay with WORLD_START=<seed> WORLD_ATTACKS=1");
 }
 
 #[test]
@@ -40,17 +37,10 @@ fn an_attacked_walk_replays_exactly() {
 /// One walk with Mal in the group; gives its trace.
 fn attacked_walk(seed: u64) -> String {
     let mut chance = Chance::new(seed, "attacked walk");
-    let mut meadow = if chance.hit(500) {
-        Meadow::with_mal_in_charge(seed)
-    } else {
-        Meadow::new(seed)
-    };
+    let mut meadow =
+        if chance.hit(500) { Meadow::with_mal_in_charge(seed) } else { Meadow::new(seed) };
     let honest = [meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone()];
-    meadow.world.set_faults(if chance.hit(700) {
-        Faults::MIXED
-    } else {
-        Faults::NONE
-    });
+    meadow.world.set_faults(if chance.hit(700) { Faults::MIXED } else { Faults::NONE });
     for step in 0..chance.between(6, 20) {
         if chance.hit(450) {
             strike(&mut meadow, &mut chance);
@@ -66,10 +56,7 @@ fn attacked_walk(seed: u64) -> String {
         .map(|device| (device.label(), device.info(meadow.chat).unwrap().standing))
         .collect();
     for (label, standing) in &standings {
-        let fine = matches!(
-            standing,
-            Standing::Member | Standing::Removed | Standing::Left
-        );
+        let fine = matches!(standing, Standing::Member | Standing::Removed | Standing::Left);
         assert!(fine, "{label} ends as {standing:?}");
     }
     meadow.world.agree(meadow.chat, Mood::Attacked);
@@ -86,17 +73,12 @@ fn live(meadow: &Meadow, honest: &[Device], chance: &mut Chance, step: u64) {
         }
         5 if device.runs() => {
             let title = format!("meadow {step}");
-            device.begin_in(
-                chat,
-                format!("rename to {title}"),
-                async move |chat: Chat| chat.rename(&title).await,
-            );
+            device.begin_in(chat, format!("rename to {title}"), async move |chat: Chat| {
+                chat.rename(&title).await
+            });
         }
         6 => device.crasher().count(Some(chance.below(10))),
-        7 => honest
-            .iter()
-            .filter(|device| !device.runs())
-            .for_each(Device::start),
+        7 => honest.iter().filter(|device| !device.runs()).for_each(Device::start),
         8 => device.set_cut(true),
         _ => device.set_cut(false),
     }
@@ -106,12 +88,7 @@ fn live(meadow: &Meadow, honest: &[Device], chance: &mut Chance, step: u64) {
 fn strike(meadow: &mut Meadow, chance: &mut Chance) {
     let Meadow { seat, mal, .. } = meadow;
     seat.read(mal);
-    let exists = meadow
-        .world
-        .server()
-        .borrow()
-        .logs
-        .contains_key(&seat.log());
+    let exists = meadow.world.server().borrow().logs.contains_key(&seat.log());
     if !exists || !seat.conversation.has_account(mal.account) || seat.conversation.closed() {
         return;
     }
@@ -142,11 +119,7 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
                 let proposals = removal(seat, account);
                 let spoil =
                     *chance.pick(&[Spoil::Nobody, Spoil::All, Spoil::Node(0), Spoil::Node(1)]);
-                meadow.strike(Craft {
-                    proposals,
-                    spoil,
-                    ..Craft::default()
-                });
+                meadow.strike(Craft { proposals, spoil, ..Craft::default() });
             }
         }
         9 => {
@@ -158,15 +131,10 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
         10 if seat.conversation.tail_is_true() == Some(true) => seat.say(mal, "one of you"),
         _ => {
             let kind = if chance.hit(500) { 1 } else { 2 };
-            let inner = [kind]
-                .into_iter()
-                .chain(chance.bytes::<40>())
-                .collect::<Vec<u8>>();
+            let inner = [kind].into_iter().chain(chance.bytes::<40>()).collect::<Vec<u8>>();
             let sealed = seat.sealed(mal, &inner);
             let kind = Entry::decode(&inner)
-                .map_or(corncrake_core::conversation::EntryKind::Message, |entry| {
-                    entry.kind()
-                });
+                .map_or(corncrake_core::conversation::EntryKind::Message, |entry| entry.kind());
             seat.append_sealed(mal, wire_kind(kind), NewEntry::new(sealed), None);
         }
     }
@@ -177,25 +145,10 @@ fn bad_commit(chance: &mut Chance) -> Craft {
     let node = usize::try_from(chance.below(2)).unwrap();
     let spoil = *chance.pick(&[Spoil::All, Spoil::Node(node), Spoil::AllBut(node)]);
     match chance.below(7) {
-        0..3 => Craft {
-            spoil,
-            ..Craft::default()
-        },
-        3 => Craft {
-            false_external_pub: true,
-            ..Craft::default()
-        },
-        4 => Craft {
-            false_next: true,
-            ..Craft::default()
-        },
-        5 => Craft {
-            bad_confirmation_tag: true,
-            ..Craft::default()
-        },
-        _ => Craft {
-            bad_membership_tag: true,
-            ..Craft::default()
-        },
+        0..3 => Craft { spoil, ..Craft::default() },
+        3 => Craft { false_external_pub: true, ..Craft::default() },
+        4 => Craft { false_next: true, ..Craft::default() },
+        5 => Craft { bad_confirmation_tag: true, ..Craft::default() },
+        _ => Craft { bad_membership_tag: true, ..Craft::default() },
     }
 }

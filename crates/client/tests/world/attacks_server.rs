@@ -25,11 +25,7 @@ fn pair(seed: u64) -> (World, Device, Device, ConversationId, LogId) {
     world.settle();
     let server = world.server();
     let server = server.borrow();
-    let log = *server
-        .logs
-        .keys()
-        .find(|log| !before.contains(log))
-        .unwrap();
+    let log = *server.logs.keys().find(|log| !before.contains(log)).unwrap();
     (world, ann, bob, chat, log)
 }
 
@@ -42,38 +38,26 @@ fn shows(
 ) {
     let (show, who) = (Rc::new(show), who.to_owned());
     let (show_read, who_read) = (show.clone(), who.clone());
-    world
-        .network()
-        .set_lie(Some(Box::new(move |asks, server, request| {
-            let OpenRequest::Read(read) = request else {
-                return None;
-            };
-            if asks != who_read || read.token.log_id() != log {
-                return None;
-            }
-            let Ok(OpenReply::Read(reply)) = server.handle_open(request.clone()) else {
-                return None;
-            };
-            let (entries, head) = show_read(reply.entries, reply.head);
-            Some(Ok(OpenReply::Read(ReadReply { entries, head })))
-        })));
-    world
-        .network()
-        .set_push_lie(Some(Box::new(move |asks, push| match push {
-            Push::Entries {
-                log: of,
-                entries,
-                head,
-            } if asks == who && of == log => {
-                let (entries, head) = show(entries, head);
-                Some(Push::Entries {
-                    log: of,
-                    entries,
-                    head,
-                })
-            }
-            push => Some(push),
-        })));
+    world.network().set_lie(Some(Box::new(move |asks, server, request| {
+        let OpenRequest::Read(read) = request else {
+            return None;
+        };
+        if asks != who_read || read.token.log_id() != log {
+            return None;
+        }
+        let Ok(OpenReply::Read(reply)) = server.handle_open(request.clone()) else {
+            return None;
+        };
+        let (entries, head) = show_read(reply.entries, reply.head);
+        Some(Ok(OpenReply::Read(ReadReply { entries, head })))
+    })));
+    world.network().set_push_lie(Some(Box::new(move |asks, push| match push {
+        Push::Entries { log: of, entries, head } if asks == who && of == log => {
+            let (entries, head) = show(entries, head);
+            Some(Push::Entries { log: of, entries, head })
+        }
+        push => Some(push),
+    })));
 }
 
 #[test]
@@ -108,12 +92,7 @@ fn d1_shows_two_members_different_orders() {
     let honest = world.server();
     let other = Rc::new(RefCell::new(honest.borrow().clone()));
     let heads = |server: &Rc<RefCell<Server>>| -> Vec<(LogId, u64)> {
-        server
-            .borrow()
-            .logs
-            .iter()
-            .map(|(log, held)| (*log, held.head()))
-            .collect()
+        server.borrow().logs.iter().map(|(log, held)| (*log, held.head())).collect()
     };
     let before = heads(&honest);
     cem.set_server(other.clone());
@@ -149,10 +128,7 @@ fn d1_shows_two_members_different_orders() {
 fn carry(
     server: &Rc<RefCell<Server>>,
     log: LogId,
-    entries: Vec<(
-        corncrake_wire::log::EntryKind,
-        corncrake_wire::log::NewEntry,
-    )>,
+    entries: Vec<(corncrake_wire::log::EntryKind, corncrake_wire::log::NewEntry)>,
 ) {
     let mut server = server.borrow_mut();
     let held = server.logs.get_mut(&log).unwrap();
@@ -174,21 +150,19 @@ fn d1_swaps_what_lies_beside_entries() {
         }
         world.settle();
         // Whoever asks for a state gets the one of another log.
-        world
-            .network()
-            .set_lie(Some(Box::new(move |_, server, request| {
-                let OpenRequest::Beside(beside) = request else {
-                    return None;
-                };
-                if beside.part != Part::State {
-                    return None;
-                }
-                let asked = beside.token.log_id();
-                let other = server.logs.iter().find(|(log, _)| **log != asked)?.1;
-                Some(Ok(OpenReply::Beside(corncrake_wire::log::Sealed {
-                    bytes: other.opening.clone(),
-                })))
-            })));
+        world.network().set_lie(Some(Box::new(move |_, server, request| {
+            let OpenRequest::Beside(beside) = request else {
+                return None;
+            };
+            if beside.part != Part::State {
+                return None;
+            }
+            let asked = beside.token.log_id();
+            let other = server.logs.iter().find(|(log, _)| **log != asked)?.1;
+            Some(Ok(OpenReply::Beside(corncrake_wire::log::Sealed {
+                bytes: other.opening.clone(),
+            })))
+        })));
         let second = world.device("ann");
         let entered = world.try_log_in(&second);
         assert!(entered.is_ok(), "{entered:?}");
@@ -225,10 +199,7 @@ fn d1_swaps_bytes_and_answers_with_another_logs_entries() {
         assert!(texts(&bob, chat).contains(&"not swapped".to_owned()));
         assert!(!texts(&bob, chat).contains(&"elsewhere".to_owned()));
         let silent = texts(&bob, chat) == ["one", "not swapped"]
-            && bob
-                .history(chat)
-                .iter()
-                .all(|item| matches!(item.what, ItemKind::Message { .. }));
+            && bob.history(chat).iter().all(|item| matches!(item.what, ItemKind::Message { .. }));
         assert!(!silent, "a word was lost silently");
     }
 }
@@ -238,11 +209,7 @@ fn d1_repeats_an_entry() {
     for seed in 0..4 {
         let (world, ann, bob, chat, log) = pair(seed);
         // The newest entry once more, at the next position, under the same bytes.
-        let newest = world.server().borrow().logs[&log]
-            .entries
-            .last()
-            .unwrap()
-            .clone();
+        let newest = world.server().borrow().logs[&log].entries.last().unwrap().clone();
         carry(&world.server(), log, vec![newest.clone(), newest]);
         world.announce(&world.server(), log);
         world.pass(60_000);
@@ -263,31 +230,23 @@ fn d2_lies_about_appends() {
         let (world, ann, bob, chat, _) = pair(seed);
         // The first three appends: accepted and not stored (even seeds), or refused and stored.
         let lies = Cell::new(3);
-        world
-            .network()
-            .set_lie(Some(Box::new(move |who, server, request| {
-                let OpenRequest::Append(append) = request else {
-                    return None;
-                };
-                if lies.get() == 0 || who != "ann.1" {
-                    return None;
-                }
-                lies.set(lies.get() - 1);
-                let head = server
-                    .logs
-                    .get(&append.token.log_id())
-                    .map_or(0, |log| log.head());
-                if seed % 2 == 0 {
-                    let positions = (head + 1..).take(append.entries.len()).collect();
-                    Some(Ok(OpenReply::Append(AppendReply::Stored {
-                        positions,
-                        head: head + 1,
-                    })))
-                } else {
-                    let _ = server.handle_open(request.clone());
-                    Some(Err(corncrake_wire::ErrorCode::Unavailable.into()))
-                }
-            })));
+        world.network().set_lie(Some(Box::new(move |who, server, request| {
+            let OpenRequest::Append(append) = request else {
+                return None;
+            };
+            if lies.get() == 0 || who != "ann.1" {
+                return None;
+            }
+            lies.set(lies.get() - 1);
+            let head = server.logs.get(&append.token.log_id()).map_or(0, |log| log.head());
+            if seed % 2 == 0 {
+                let positions = (head + 1..).take(append.entries.len()).collect();
+                Some(Ok(OpenReply::Append(AppendReply::Stored { positions, head: head + 1 })))
+            } else {
+                let _ = server.handle_open(request.clone());
+                Some(Err(corncrake_wire::ErrorCode::Unavailable.into()))
+            }
+        })));
         ann.say(chat, "two");
         world.pass(600_000);
         ann.say(chat, "three");
@@ -307,18 +266,14 @@ fn d4_hands_out_an_old_record_and_another_persons() {
     world.log_in("ann");
     world.settle();
     let number = |device: &Device| {
-        device.call("verify ann", async move |client: Client| {
-            client.safety_number("ann").await
-        })
+        device.call("verify ann", async move |client: Client| client.safety_number("ann").await)
     };
     let known = number(&bob).unwrap().to_string();
     for record in [old, cems] {
-        world
-            .network()
-            .set_lie(Some(Box::new(move |_, _, request| match request {
-                OpenRequest::LookUp(_) => Some(Ok(OpenReply::LookUp(record.clone()))),
-                _ => None,
-            })));
+        world.network().set_lie(Some(Box::new(move |_, _, request| match request {
+            OpenRequest::LookUp(_) => Some(Ok(OpenReply::LookUp(record.clone()))),
+            _ => None,
+        })));
         match number(&bob) {
             // What it knows already is as good as what it isn't told.
             Ok(number) => assert_eq!(number.to_string(), known),
@@ -336,14 +291,10 @@ fn d4_hands_out_an_old_record_and_another_persons() {
 }
 
 fn record_of(world: &World, name: &str) -> corncrake_wire::open::SignedRecord {
-    let look_up = corncrake_wire::open::LookUp {
-        by: By::Name(name.to_owned()),
-        admission: Vec::new(),
-    };
+    let look_up =
+        corncrake_wire::open::LookUp { by: By::Name(name.to_owned()), admission: Vec::new() };
     let server = world.server();
     let reply = server.borrow_mut().handle_open(look_up.into());
-    let Ok(OpenReply::LookUp(record)) = reply else {
-        panic!()
-    };
+    let Ok(OpenReply::LookUp(record)) = reply else { panic!() };
     record
 }

@@ -61,11 +61,7 @@ impl Reader {
 fn message(token: &AccessToken, after: u64, text: Vec<u8>) -> OpenRequest {
     OpenRequest::Append(Append {
         token: token.clone(),
-        kind: if text[0].is_multiple_of(7) {
-            EntryKind::Commit
-        } else {
-            EntryKind::Message
-        },
+        kind: if text[0].is_multiple_of(7) { EntryKind::Commit } else { EntryKind::Message },
         after,
         entries: vec![NewEntry::new(text)],
         opening: Some(b"opening".to_vec()),
@@ -91,9 +87,7 @@ fn whatever_the_network_does_each_entry_stands_once_and_all_watchers_see_one_log
                     let push = link_too.next().await;
                     let after = watched.borrow().entries.len() as u64;
                     match push {
-                        Push::Connected {
-                            plane: Plane::Open, ..
-                        } => {
+                        Push::Connected { plane: Plane::Open, .. } => {
                             link_too.watch(token_too.clone(), after);
                         }
                         Push::Entries { entries, head, .. } => {
@@ -125,10 +119,7 @@ fn whatever_the_network_does_each_entry_stands_once_and_all_watchers_see_one_log
         }
         let limit = executor.now() + 3_600_000;
         assert!(executor.run_until(limit, || writers.iter().all(|writer| writer.is_done())));
-        failures += writers
-            .iter()
-            .map(|writer| writer.take().unwrap())
-            .sum::<u32>();
+        failures += writers.iter().map(|writer| writer.take().unwrap()).sum::<u32>();
         network.heal();
         executor.run_until(executor.now() + 60_000, || false);
         let server = server.borrow();
@@ -136,9 +127,7 @@ fn whatever_the_network_does_each_entry_stands_once_and_all_watchers_see_one_log
         assert_eq!(log.head(), 60, "seed {seed}");
         let whole = log.page(0, 100);
         let mut once = BTreeMap::new();
-        whole
-            .iter()
-            .for_each(|entry| *once.entry(entry.bytes[0]).or_insert(0) += 1);
+        whole.iter().for_each(|entry| *once.entry(entry.bytes[0]).or_insert(0) += 1);
         assert!(once.len() == 60 && once.values().all(|&times| times == 1));
         for reader in &readers {
             assert!(reader.borrow().entries == whole, "seed {seed}");
@@ -161,44 +150,27 @@ fn a_network_that_behaves_loses_nothing_and_a_cut_one_reaches_nobody() {
         executor.run_until(executor.now() + 60_000, || task.is_done());
         task.take().unwrap()
     };
-    assert!(matches!(
-        send(1),
-        Ok(OpenReply::Append(AppendReply::Stored { head: 1, .. }))
-    ));
+    assert!(matches!(send(1), Ok(OpenReply::Append(AppendReply::Stored { head: 1, .. }))));
     link.set_cut(true);
     assert_eq!(send(2), Err(TransportError::Unreachable));
     link.set_cut(false);
-    assert!(matches!(
-        send(2),
-        Ok(OpenReply::Append(AppendReply::Stored { head: 2, .. }))
-    ));
+    assert!(matches!(send(2), Ok(OpenReply::Append(AppendReply::Stored { head: 2, .. }))));
     assert_eq!(server.borrow().logs[&LogId(token.digest())].head(), 2);
 }
 
 fn ask(server: &mut Server, request: AccountRequest) -> Result<AccountReply, ErrorCode> {
-    server
-        .handle_account(1, None, request)
-        .map_err(|refusal| refusal.code)
+    server.handle_account(1, None, request).map_err(|refusal| refusal.code)
 }
 
 fn log_in(server: &mut Server, name: &str, password: &[u8]) -> Result<(), ErrorCode> {
     let mut chance = Chance::new(5, "log in");
     let (state, request) = opaque::log_in(password, chance.rng()).unwrap();
-    let start = LogInStart {
-        name: name.to_owned(),
-        opaque: request,
-    };
-    let AccountReply::LogInStart(started) = ask(server, start.into())? else {
-        panic!()
-    };
+    let start = LogInStart { name: name.to_owned(), opaque: request };
+    let AccountReply::LogInStart(started) = ask(server, start.into())? else { panic!() };
     let stretch = Stretch::with(|_, output| output.fill(1));
-    let (proof, _) = state
-        .finish(&started.opaque, stretch, chance.rng())
-        .map_err(|_| ErrorCode::LogInFailed)?;
-    let finish = LogInFinish {
-        attempt: started.attempt,
-        opaque: proof,
-    };
+    let (proof, _) =
+        state.finish(&started.opaque, stretch, chance.rng()).map_err(|_| ErrorCode::LogInFailed)?;
+    let finish = LogInFinish { attempt: started.attempt, opaque: proof };
     ask(server, finish.into()).map(|_| ())
 }
 
@@ -207,59 +179,27 @@ fn the_memory_server_signs_up_once_and_lets_in_who_knows_the_password() {
     let mut server = Server::new(1);
     let mut chance = Chance::new(4, "sign up");
     let (state, request) = opaque::register(b"password", chance.rng()).unwrap();
-    let start = SignUpStart {
-        name: "ann".to_owned(),
-        opaque: request,
-    };
-    let Ok(AccountReply::SignUpStart(started)) = ask(&mut server, start.into()) else {
-        panic!()
-    };
+    let start = SignUpStart { name: "ann".to_owned(), opaque: request };
+    let Ok(AccountReply::SignUpStart(started)) = ask(&mut server, start.into()) else { panic!() };
     let stretch = Stretch::with(|_, output| output.fill(1));
-    let (upload, _) = state
-        .finish(&started.opaque, stretch, chance.rng())
-        .unwrap();
+    let (upload, _) = state.finish(&started.opaque, stretch, chance.rng()).unwrap();
     let finish = SignUpFinish {
         name: "ann".to_owned(),
         account: [1; 32].into(),
         opaque: upload,
         vault: vec![1],
-        record: SignedRecord {
-            version: 1,
-            bytes: vec![2],
-        },
-        device: NewDevice {
-            id: [2; 32].into(),
-            key: [3; 32],
-            inbox: [4; 32].into(),
-        },
+        record: SignedRecord { version: 1, bytes: vec![2] },
+        device: NewDevice { id: [2; 32].into(), key: [3; 32], inbox: [4; 32].into() },
         packages: Vec::new(),
     };
     assert!(ask(&mut server, finish.clone().into()).is_ok());
-    assert_eq!(
-        ask(&mut server, finish.into()).unwrap_err(),
-        ErrorCode::UsernameTaken
-    );
+    assert_eq!(ask(&mut server, finish.into()).unwrap_err(), ErrorCode::UsernameTaken);
     assert_eq!(log_in(&mut server, "ann", b"password"), Ok(()));
-    assert_eq!(
-        log_in(&mut server, "ann", b"pa55word"),
-        Err(ErrorCode::LogInFailed)
-    );
-    assert_eq!(
-        log_in(&mut server, "bob", b"password"),
-        Err(ErrorCode::LogInFailed)
-    );
-    let look_up = LookUp {
-        by: By::Name("ann".to_owned()),
-        admission: Vec::new(),
-    };
+    assert_eq!(log_in(&mut server, "ann", b"pa55word"), Err(ErrorCode::LogInFailed));
+    assert_eq!(log_in(&mut server, "bob", b"password"), Err(ErrorCode::LogInFailed));
+    let look_up = LookUp { by: By::Name("ann".to_owned()), admission: Vec::new() };
     let found = server.handle_open(look_up.into());
-    assert_eq!(
-        found,
-        Ok(OpenReply::LookUp(SignedRecord {
-            version: 1,
-            bytes: vec![2]
-        }))
-    );
+    assert_eq!(found, Ok(OpenReply::LookUp(SignedRecord { version: 1, bytes: vec![2] })));
 }
 
 /// Three members without engines in one group.
@@ -274,41 +214,25 @@ fn three_seats(world: &World) -> [(Mal, Seat); 3] {
 #[test]
 fn members_without_engines_talk_and_rejoin_after_garbage() {
     let world = World::new(1);
-    let [
-        (mut ann, mut at_ann),
-        (mut bob, mut at_bob),
-        (mut mal, mut at_mal),
-    ] = three_seats(&world);
+    let [(mut ann, mut at_ann), (mut bob, mut at_bob), (mut mal, mut at_mal)] = three_seats(&world);
     at_mal.say(&mut mal, "hello");
     at_bob.read(&bob);
     assert_eq!(at_bob.heard, ["hello"]);
-    let garbage = Craft {
-        spoil: Spoil::All,
-        ..Craft::default()
-    };
+    let garbage = Craft { spoil: Spoil::All, ..Craft::default() };
     let crafted = craft(&mut mal, &mut at_mal, garbage);
     at_mal.strike(&mut mal, &crafted);
     assert!(at_mal.conversation.is_member());
     for (who, seat) in [(&ann, &mut at_ann), (&bob, &mut at_bob)] {
         seat.read(who);
-        let (_, Reading::Commit(report)) = seat.readings.last().unwrap() else {
-            panic!()
-        };
-        assert!(
-            matches!(report.outcome, Outcome::LockedOut(_)),
-            "{:?}",
-            report.outcome
-        );
+        let (_, Reading::Commit(report)) = seat.readings.last().unwrap() else { panic!() };
+        assert!(matches!(report.outcome, Outcome::LockedOut(_)), "{:?}", report.outcome);
     }
     at_ann.rejoin(&mut ann);
     at_bob.rejoin(&mut bob);
     at_ann.say(&mut ann, "back");
     at_bob.read(&bob);
     assert_eq!(at_bob.heard, ["hello", "back"]);
-    let one = Craft {
-        spoil: Spoil::Node(0),
-        ..Craft::default()
-    };
+    let one = Craft { spoil: Spoil::Node(0), ..Craft::default() };
     at_mal.read(&mal);
     let crafted = craft(&mut bob, &mut at_bob, one);
     at_bob.strike(&mut bob, &crafted);
@@ -322,34 +246,10 @@ fn crafted_commits_are_what_they_say() {
     let finished = |tail_true| Some(Outcome::Finished { tail_true });
     let cases = [
         (Craft::default(), finished(true)),
-        (
-            Craft {
-                false_external_pub: true,
-                ..Craft::default()
-            },
-            finished(false),
-        ),
-        (
-            Craft {
-                false_next: true,
-                ..Craft::default()
-            },
-            finished(false),
-        ),
-        (
-            Craft {
-                bad_confirmation_tag: true,
-                ..Craft::default()
-            },
-            None,
-        ),
-        (
-            Craft {
-                bad_membership_tag: true,
-                ..Craft::default()
-            },
-            None,
-        ),
+        (Craft { false_external_pub: true, ..Craft::default() }, finished(false)),
+        (Craft { false_next: true, ..Craft::default() }, finished(false)),
+        (Craft { bad_confirmation_tag: true, ..Craft::default() }, None),
+        (Craft { bad_membership_tag: true, ..Craft::default() }, None),
     ];
     for (bad, expected) in cases {
         let world = World::new(2);
@@ -357,9 +257,7 @@ fn crafted_commits_are_what_they_say() {
         let crafted = craft(&mut mal, &mut at_mal, bad.clone());
         at_mal.append(&mut mal, &crafted.inner);
         at_ann.read(&ann);
-        let (_, Reading::Commit(report)) = at_ann.readings.last().unwrap() else {
-            panic!()
-        };
+        let (_, Reading::Commit(report)) = at_ann.readings.last().unwrap() else { panic!() };
         match expected {
             Some(expected) => assert_eq!(report.outcome, expected, "{bad:?}"),
             None => assert!(matches!(report.outcome, Outcome::LockedOut(_)), "{bad:?}"),

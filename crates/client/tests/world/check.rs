@@ -34,13 +34,7 @@ impl Timeline {
         let items = device.history(chat);
         let mut shown = BTreeMap::new();
         for (line, item) in items.iter().enumerate() {
-            if let ItemKind::Message {
-                id,
-                sender,
-                delivery,
-                ..
-            } = &item.what
-            {
+            if let ItemKind::Message { id, sender, delivery, .. } = &item.what {
                 assert!(
                     *delivery != Delivery::Queued,
                     "{}: still queued at rest: {item:?}",
@@ -64,11 +58,7 @@ impl Timeline {
                 device.label()
             );
         }
-        Self {
-            device: device.clone(),
-            items,
-            shown,
-        }
+        Self { device: device.clone(), items, shown }
     }
 
     /// Whether line `line` tells that something was not readable here.
@@ -110,10 +100,7 @@ impl World {
             );
         }
         for member in &members[0].1.members {
-            let here = members
-                .iter()
-                .filter(|(_, info)| me(info) == Some(member.account))
-                .count();
+            let here = members.iter().filter(|(_, info)| me(info) == Some(member.account)).count();
             let lost = self.has_lost_devices();
             assert!(
                 here == member.devices || (lost && here <= member.devices) || here == 0,
@@ -128,10 +115,8 @@ impl World {
             words.push((device.clone(), device.say(chat, &text)));
         }
         self.settle();
-        let timelines: Vec<_> = members
-            .iter()
-            .map(|(device, _)| Timeline::of(device, chat, mood))
-            .collect();
+        let timelines: Vec<_> =
+            members.iter().map(|(device, _)| Timeline::of(device, chat, mood)).collect();
         for (speaker, word) in &words {
             for timeline in &timelines {
                 assert!(
@@ -158,10 +143,7 @@ impl World {
     /// What apps must never see, and engines must never do.
     pub(crate) fn check_complaints(&self) {
         let complaints = self.network().complaints();
-        assert!(
-            complaints.is_empty(),
-            "the server breaks its word: {complaints:?}"
-        );
+        assert!(complaints.is_empty(), "the server breaks its word: {complaints:?}");
         for device in self.devices() {
             let complaints = &device.told().complaints;
             assert!(complaints.is_empty(), "{}: {complaints:?}", device.label());
@@ -171,16 +153,11 @@ impl World {
 
 fn facts(info: &ChatInfo) -> BTreeSet<(AccountId, String, usize)> {
     let members = info.members.iter();
-    members
-        .map(|m| (m.account, format!("{:?}", m.role), m.devices))
-        .collect()
+    members.map(|m| (m.account, format!("{:?}", m.role), m.devices)).collect()
 }
 
 fn me(info: &ChatInfo) -> Option<AccountId> {
-    info.members
-        .iter()
-        .find(|member| member.is_me)
-        .map(|member| member.account)
+    info.members.iter().find(|member| member.is_me).map(|member| member.account)
 }
 
 /// What the app was told, event by event, is the timeline.
@@ -201,31 +178,17 @@ fn check_events(timeline: &Timeline, chat: ConversationId) {
         }
     }
     let told: Vec<_> = told.into_values().collect();
-    assert_eq!(
-        told, timeline.items,
-        "{label}: the events tell another timeline"
-    );
+    assert_eq!(told, timeline.items, "{label}: the events tell another timeline");
 }
 
 /// Every message that was acknowledged has a line, sent or failed.
 fn check_said(timeline: &Timeline, chat: ConversationId) {
-    for said in timeline
-        .device
-        .said()
-        .iter()
-        .filter(|said| said.chat == chat)
-    {
+    for said in timeline.device.said().iter().filter(|said| said.chat == chat) {
         let lines = timeline.items.iter().filter(|item| match &item.what {
             ItemKind::Message { id, text, .. } => *id == said.id && *text == said.text,
             _ => false,
         });
-        assert_eq!(
-            lines.count(),
-            1,
-            "{}: “{}” is lost",
-            timeline.device.label(),
-            said.text
-        );
+        assert_eq!(lines.count(), 1, "{}: “{}” is lost", timeline.device.label(), said.text);
     }
 }
 
@@ -262,10 +225,7 @@ fn check_holes(one: &Timeline, other: &Timeline) {
             .filter_map(|(message, &line)| other.shown.get(message).map(|&there| (line, there)));
         let (before, after): (Vec<_>, Vec<_>) = common.partition(|(here, _)| *here < line);
         let from = before.into_iter().max().map_or(0, |(_, there)| there);
-        let to = after
-            .into_iter()
-            .min()
-            .map_or(other.items.len(), |(_, there)| there);
+        let to = after.into_iter().min().map_or(other.items.len(), |(_, there)| there);
         assert!(
             (from..to).any(|line| other.tells_of_a_hole(line)),
             "{} was shown {:?}, {} was not and does not say so",

@@ -75,10 +75,7 @@ pub(crate) struct Crafted {
 
 /// The secrets of the epoch that a seat is in.
 fn epoch_secrets(seat: &Seat) -> EpochSecrets {
-    let bytes = &seat.parts[&PartId {
-        kind: 0x10,
-        index: 0,
-    }];
+    let bytes = &seat.parts[&PartId { kind: 0x10, index: 0 }];
     let mut reader = Reader::new(bytes);
     u8::decode(&mut reader).unwrap();
     // Private keys of the tree: leaf index, leaf key, keys of parents.
@@ -90,10 +87,7 @@ fn epoch_secrets(seat: &Seat) -> EpochSecrets {
 
 /// The public state of a seat's group.
 pub(crate) fn public_group(seat: &Seat) -> PublicGroup {
-    let parts = seat
-        .parts
-        .iter()
-        .filter(|(part, _)| PublicGroup::holds_part(**part));
+    let parts = seat.parts.iter().filter(|(part, _)| PublicGroup::holds_part(**part));
     PublicGroup::load(parts.map(|(part, bytes)| (*part, bytes.clone()))).unwrap()
 }
 
@@ -114,24 +108,14 @@ pub(crate) fn set_context(seat: &Seat, context: &ContextExtension) -> Proposal {
 pub(crate) fn leaf_of(seat: &Seat, key: &SignatureKey) -> LeafIndex {
     let public = public_group(seat);
     let mut leaves = public.leaves();
-    leaves
-        .find(|(_, leaf)| leaf.signature_key == key.public())
-        .map(|(index, _)| index)
-        .unwrap()
+    leaves.find(|(_, leaf)| leaf.signature_key == key.public()).map(|(index, _)| index).unwrap()
 }
 
 /// The leaves of an account.
 pub(crate) fn leaves_of(seat: &Seat, account: corncrake_core::id::AccountId) -> Vec<LeafIndex> {
     let members = seat.conversation.members();
-    let member = members
-        .iter()
-        .find(|member| member.account == account)
-        .unwrap();
-    member
-        .devices
-        .iter()
-        .map(|sender| LeafIndex::new(sender.leaf))
-        .collect()
+    let member = members.iter().find(|member| member.account == account).unwrap();
+    member.devices.iter().map(|sender| LeafIndex::new(sender.leaf)).collect()
 }
 
 /// Makes the commit.
@@ -146,18 +130,10 @@ pub(crate) fn craft(mal: &mut Mal, seat: &mut Seat, craft: Craft) -> Crafted {
     if let Some(certificate) = &craft.certificate {
         leaf.credential = Credential::Basic(certificate.clone());
     }
-    let draft = group
-        .draft(CommitSender::Member(own), craft.proposals.clone())
-        .unwrap();
+    let draft = group.draft(CommitSender::Member(own), craft.proposals.clone()).unwrap();
     let (drafted, fresh) = draft.with_path(leaf, signer, chance.rng()).unwrap();
-    let framed = drafted
-        .frame(WireFormat::PublicMessage, Vec::new(), &mal.device_key)
-        .unwrap();
-    let AuthenticatedContent {
-        mut content,
-        mut auth,
-        ..
-    } = framed.commit().content().clone();
+    let framed = drafted.frame(WireFormat::PublicMessage, Vec::new(), &mal.device_key).unwrap();
+    let AuthenticatedContent { mut content, mut auth, .. } = framed.commit().content().clone();
     if let Content::Commit(commit) = &mut content.content {
         worsen(commit, &craft);
     }
@@ -167,24 +143,15 @@ pub(crate) fn craft(mal: &mut Mal, seat: &mut Seat, craft: Craft) -> Crafted {
         // Nobody gets as far as the tag and the tail.
         let message =
             PublicMessage::protect(content, auth, &secrets.membership, group.context()).unwrap();
-        let tail = Tail {
-            external_pub: fresh.leaf().public(),
-            next: [0; 32],
-            signature: vec![0; 64],
-        };
+        let tail =
+            Tail { external_pub: fresh.leaf().public(), next: [0; 32], signature: vec![0; 64] };
         let message = MlsMessage::Public(Box::new(message)).to_bytes();
         let inner = Entry::Commit(CommitEntry { message, tail }).encode();
         mal.chance = chance;
-        return Crafted {
-            inner,
-            pending: Vec::new(),
-        };
+        return Crafted { inner, pending: Vec::new() };
     }
-    let unconfirmed = PublicMessage {
-        content: content.clone(),
-        auth: auth.clone(),
-        membership_tag: None,
-    };
+    let unconfirmed =
+        PublicMessage { content: content.clone(), auth: auth.clone(), membership_tag: None };
     let staged = stage(&group, &unconfirmed);
     let context = staged.context().to_bytes();
     let psk = psk_secret(&[]).unwrap();
@@ -257,10 +224,7 @@ fn finish(
     craft: &Craft,
     message: &PublicMessage,
 ) -> Vec<u8> {
-    let seed = epoch
-        .secrets
-        .export("corncrake next log", group.group_id(), 32)
-        .unwrap();
+    let seed = epoch.secrets.export("corncrake next log", group.group_id(), 32).unwrap();
     let seed = Seed::from_key(Key32::from_bytes(*seed.expose_array().unwrap()));
     let mut tail = Tail {
         external_pub: epoch.secrets.external_key().unwrap().public(),
@@ -276,10 +240,7 @@ fn finish(
         tail.next[0] ^= 1;
     }
     let extensions = Extensions::new(vec![
-        Extension::new(
-            ExtensionType::EXTERNAL_PUB,
-            &ExternalPub(tail.external_pub.clone()),
-        ),
+        Extension::new(ExtensionType::EXTERNAL_PUB, &ExternalPub(tail.external_pub.clone())),
         Extension::new(ExtensionType(NEXT), &tail.next),
     ]);
     let mut info = staged.group_info(extensions.unwrap(), Vec::new());

@@ -67,18 +67,12 @@ fn crash_everywhere(set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
         }
     });
     let failed = *failed.lock().unwrap();
-    assert!(
-        failed.is_none(),
-        "of {points} points, a crash does harm at {failed:?}"
-    );
+    assert!(failed.is_none(), "of {points} points, a crash does harm at {failed:?}");
 }
 
 fn crash_at(point: u64, dies: Dies, set: fn(u64) -> Scene, step: Step, check: fn(&Scene)) {
     let scene = set(0);
-    scene.world.note(format!(
-        "— {} will die at point {point} —",
-        scene.mortal.label()
-    ));
+    scene.world.note(format!("— {} will die at point {point} —", scene.mortal.label()));
     let (mortal, other) = (scene.mortal.clone(), scene.others[0].clone());
     let network = scene.world.network().clone();
     match dies {
@@ -87,35 +81,22 @@ fn crash_at(point: u64, dies: Dies, set: fn(u64) -> Scene, step: Step, check: fn
             other.crash();
             mortal.crash();
         }),
-        Dies::Server => scene
-            .mortal
-            .crasher()
-            .do_instead(move || network.crash_server()),
+        Dies::Server => scene.mortal.crasher().do_instead(move || network.crash_server()),
     }
     scene.mortal.crasher().count(Some(point));
     let answered = step(&scene);
     if answered.is_ok() {
         // The rest of the flow goes on without a call; die there.
         let limit = scene.world.executor().now() + 600_000;
-        scene
-            .world
-            .executor()
-            .run_until(limit, || !scene.mortal.runs());
+        scene.world.executor().run_until(limit, || !scene.mortal.runs());
     }
     scene.mortal.crasher().count(None);
     scene.world.pass(point * 977 % 20_000);
-    let dead = scene
-        .others
-        .iter()
-        .chain([&scene.mortal])
-        .filter(|device| !device.runs());
+    let dead = scene.others.iter().chain([&scene.mortal]).filter(|device| !device.runs());
     dead.for_each(Device::start);
     if answered.is_err() {
         let again = step(&scene).map_err(|error| error.code());
-        assert!(
-            matches!(again, Ok(()) | Err("already_so" | "already_has_account")),
-            "{again:?}"
-        );
+        assert!(matches!(again, Ok(()) | Err("already_so" | "already_has_account")), "{again:?}");
     }
     scene.world.settle();
     check(&scene);
@@ -125,24 +106,14 @@ fn alone(seed: u64) -> Scene {
     let world = World::new(seed);
     let mortal = world.device("ann");
     let others = vec![world.sign_up("bob")];
-    Scene {
-        world,
-        mortal,
-        others,
-        chat: None,
-    }
+    Scene { world, mortal, others, chat: None }
 }
 
 fn pair(seed: u64) -> Scene {
     let world = World::new(seed);
     let (mortal, others) = (world.sign_up("ann"), vec![world.sign_up("bob")]);
     world.settle();
-    Scene {
-        world,
-        mortal,
-        others,
-        chat: None,
-    }
+    Scene { world, mortal, others, chat: None }
 }
 
 fn chatting(seed: u64) -> Scene {
@@ -233,12 +204,7 @@ fn be_invited_to_a_chat() {
 fn send() {
     crash_everywhere(
         chatting,
-        |scene| {
-            scene
-                .mortal
-                .try_say(scene.chat.unwrap(), "a word")
-                .map(|_| ())
-        },
+        |scene| scene.mortal.try_say(scene.chat.unwrap(), "a word").map(|_| ()),
         agrees,
     );
 }
@@ -251,22 +217,14 @@ fn receive() {
             std::mem::swap(&mut scene.mortal, &mut scene.others[0]);
             scene
         },
-        |scene| {
-            scene.others[0]
-                .try_say(scene.chat.unwrap(), "a word")
-                .map(|_| ())
-        },
+        |scene| scene.others[0].try_say(scene.chat.unwrap(), "a word").map(|_| ()),
         agrees,
     );
 }
 
 #[test]
 fn add_somebody() {
-    crash_everywhere(
-        group,
-        |scene| scene.mortal.add(scene.chat.unwrap(), "dee"),
-        agrees,
-    );
+    crash_everywhere(group, |scene| scene.mortal.add(scene.chat.unwrap(), "dee"), agrees);
 }
 
 #[test]
@@ -284,11 +242,7 @@ fn be_added() {
 
 #[test]
 fn remove_somebody() {
-    crash_everywhere(
-        group,
-        |scene| scene.mortal.remove(scene.chat.unwrap(), "cem"),
-        agrees,
-    );
+    crash_everywhere(group, |scene| scene.mortal.remove(scene.chat.unwrap(), "cem"), agrees);
 }
 
 #[test]

@@ -81,8 +81,7 @@ impl Told {
         }
         let newest = self.events.keys().next_back().copied();
         if newest.is_some_and(|newest| event.sequence != newest + 1) {
-            self.complaints
-                .push(format!("event {} follows {newest:?}", event.sequence));
+            self.complaints.push(format!("event {} follows {newest:?}", event.sequence));
         }
         self.events.insert(event.sequence, event);
     }
@@ -178,18 +177,13 @@ impl Device {
             chance,
         );
         let (client, engine) = Client::start(host);
-        let (told, trace, label) = (
-            inner.told.clone(),
-            inner.network.trace().clone(),
-            inner.label.clone(),
-        );
+        let (told, trace, label) =
+            (inner.told.clone(), inner.network.trace().clone(), inner.label.clone());
         let task = executor.spawn(async move {
             let outcome = engine.await;
             trace.note(&label, format!("engine ended: {outcome:?}"));
             if let Err(error) = outcome {
-                told.borrow_mut()
-                    .complaints
-                    .push(format!("the engine failed: {error}"));
+                told.borrow_mut().complaints.push(format!("the engine failed: {error}"));
             }
         });
         inner.crasher.set_engine(task.id());
@@ -267,11 +261,7 @@ impl Device {
 
     /// Cuts the device off from the server, or lets it back.
     pub(crate) fn set_cut(&self, cut: bool) {
-        self.note(if cut {
-            "cut off"
-        } else {
-            "back on the network"
-        });
+        self.note(if cut { "cut off" } else { "back on the network" });
         if let Some(link) = self.0.link.borrow().as_ref() {
             link.set_cut(cut);
         }
@@ -325,9 +315,7 @@ impl Device {
         if !pending.is_done() && !self.runs() {
             return Err(Error::Closed);
         }
-        pending
-            .take()
-            .unwrap_or_else(|| panic!("{}: no answer to “{what}”", self.0.label))
+        pending.take().unwrap_or_else(|| panic!("{}: no answer to “{what}”", self.0.label))
     }
 
     pub(crate) fn start_chat(&self, names: &[&str]) -> ConversationId {
@@ -336,13 +324,10 @@ impl Device {
 
     pub(crate) fn try_start_chat(&self, names: &[&str]) -> Result<ConversationId, Error> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        self.call(
-            format!("start chat with {names:?}"),
-            async move |client: Client| {
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                Ok(client.start_chat(&names).await?.id())
-            },
-        )
+        self.call(format!("start chat with {names:?}"), async move |client: Client| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Ok(client.start_chat(&names).await?.id())
+        })
     }
 
     pub(crate) fn create_group(&self, title: &str, names: &[&str]) -> ConversationId {
@@ -370,9 +355,7 @@ impl Device {
         what: impl Into<String>,
         call: impl FnOnce(Chat) -> F + 'static,
     ) -> Pending<T> {
-        self.begin(what, async move |client: Client| {
-            call(client.chat(chat).await?).await
-        })
+        self.begin(what, async move |client: Client| call(client.chat(chat).await?).await)
     }
 
     /// Makes a call on a chat.
@@ -382,9 +365,7 @@ impl Device {
         what: impl Into<String>,
         call: impl FnOnce(Chat) -> F + 'static,
     ) -> Result<T, Error> {
-        self.call(what, async move |client: Client| {
-            call(client.chat(chat).await?).await
-        })
+        self.call(what, async move |client: Client| call(client.chat(chat).await?).await)
     }
 
     pub(crate) fn say(&self, chat: ConversationId, text: &str) -> MessageId {
@@ -398,29 +379,21 @@ impl Device {
 
     pub(crate) fn begin_say(&self, chat: ConversationId, text: &str) -> Pending<MessageId> {
         let (device, text) = (self.clone(), text.to_owned());
-        self.begin_in(
-            chat,
-            format!("say “{text}”"),
-            async move |chat: Chat| device.say_in(&chat, &text).await,
-        )
+        self.begin_in(chat, format!("say “{text}”"), async move |chat: Chat| {
+            device.say_in(&chat, &text).await
+        })
     }
 
     /// Says something from within a call.
     pub(crate) async fn say_in(&self, chat: &Chat, text: &str) -> Result<MessageId, Error> {
         let id = chat.send_text(text).await?;
-        self.0.said.borrow_mut().push(Said {
-            chat: chat.id(),
-            id,
-            text: text.to_owned(),
-        });
+        self.0.said.borrow_mut().push(Said { chat: chat.id(), id, text: text.to_owned() });
         Ok(id)
     }
 
     pub(crate) fn add(&self, chat: ConversationId, name: &str) -> Result<(), Error> {
         let names = name.to_owned();
-        self.call_in(chat, format!("add {name}"), async move |chat: Chat| {
-            chat.add(&[&names]).await
-        })
+        self.call_in(chat, format!("add {name}"), async move |chat: Chat| chat.add(&[&names]).await)
     }
 
     pub(crate) fn begin_add(&self, chat: ConversationId, name: &str) -> Pending<()> {
@@ -433,25 +406,19 @@ impl Device {
     pub(crate) fn remove(&self, chat: ConversationId, name: &str) -> Result<(), Error> {
         let names = name.to_owned();
         let what = format!("remove {name}");
-        self.call_in(chat, what, async move |chat: Chat| {
-            chat.remove(&[&names]).await
-        })
+        self.call_in(chat, what, async move |chat: Chat| chat.remove(&[&names]).await)
     }
 
     pub(crate) fn begin_remove(&self, chat: ConversationId, name: &str) -> Pending<()> {
         let names = name.to_owned();
         let what = format!("remove {name}");
-        self.begin_in(chat, what, async move |chat: Chat| {
-            chat.remove(&[&names]).await
-        })
+        self.begin_in(chat, what, async move |chat: Chat| chat.remove(&[&names]).await)
     }
 
     pub(crate) fn rename(&self, chat: ConversationId, title: &str) -> Result<(), Error> {
         let title = title.to_owned();
         let what = format!("rename to {title}");
-        self.call_in(chat, what, async move |chat: Chat| {
-            chat.rename(&title).await
-        })
+        self.call_in(chat, what, async move |chat: Chat| chat.rename(&title).await)
     }
 
     pub(crate) fn leave(&self, chat: ConversationId) -> Result<(), Error> {
@@ -463,8 +430,7 @@ impl Device {
     }
 
     pub(crate) fn chats(&self) -> Vec<ChatInfo> {
-        self.call_quietly(async move |client: Client| client.chats().await)
-            .unwrap()
+        self.call_quietly(async move |client: Client| client.chats().await).unwrap()
     }
 
     /// The whole timeline of a chat.

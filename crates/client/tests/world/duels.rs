@@ -53,16 +53,11 @@ fn both_sides_of_a_new_pair_start_at_once_fifty_times() {
                     }
                 };
                 for number in 0..3 {
-                    begun
-                        .say_in(&chat, &format!("{} {number}", begun.label()))
-                        .await?;
+                    begun.say_in(&chat, &format!("{} {number}", begun.label())).await?;
                 }
                 Ok(chat.id())
             };
-            (
-                device,
-                device.begin(format!("start chat with {other}"), call),
-            )
+            (device, device.begin(format!("start chat with {other}"), call))
         });
         let chats = starts.map(|(device, pending)| device.wait(&pending, "start chat").unwrap());
         assert_eq!(chats[0], chats[1], "seed {seed}");
@@ -89,11 +84,7 @@ fn one_adds_while_the_other_removes() {
             async move |chat: corncrake::Chat| chat.set_role("bob", corncrake::Role::Admin).await;
         ann.call_in(chat, "make bob an admin", promote).unwrap();
         world.settle();
-        world.set_faults(if seed % 2 == 1 {
-            Faults::MIXED
-        } else {
-            Faults::NONE
-        });
+        world.set_faults(if seed % 2 == 1 { Faults::MIXED } else { Faults::NONE });
         let removes = ann.begin_remove(chat, "cem");
         let adds = bob.begin_add(chat, "dee");
         ann.wait(&removes, "remove").unwrap();

@@ -108,16 +108,10 @@ impl Executor {
             let value = future.await;
             *slot.borrow_mut() = Some(value);
         });
-        let waker = Arc::new(TaskWaker {
-            id,
-            queued: AtomicBool::new(false),
-            ready: self.0.ready.clone(),
-        });
+        let waker =
+            Arc::new(TaskWaker { id, queued: AtomicBool::new(false), ready: self.0.ready.clone() });
         waker.clone().wake();
-        self.0
-            .tasks
-            .borrow_mut()
-            .insert(id, Some(Running { future, waker }));
+        self.0.tasks.borrow_mut().insert(id, Some(Running { future, waker }));
         Task { id, result }
     }
 
@@ -136,10 +130,7 @@ impl Executor {
 
     /// Waits until the clock shows `until`.
     pub(crate) fn sleep_until(&self, until: u64) -> Sleep {
-        Sleep {
-            executor: self.clone(),
-            key: (until, self.fresh_id()),
-        }
+        Sleep { executor: self.clone(), key: (until, self.fresh_id()) }
     }
 
     /// Waits so many milliseconds.
@@ -179,17 +170,9 @@ impl Executor {
 
     fn poll(&self, waker: &Arc<TaskWaker>) {
         self.0.polls.set(self.0.polls.get() + 1);
-        assert!(
-            self.0.polls.get() < CIRCLE,
-            "the world runs in a circle: the clock stands still"
-        );
+        assert!(self.0.polls.get() < CIRCLE, "the world runs in a circle: the clock stands still");
         waker.queued.store(false, Ordering::Relaxed);
-        let running = self
-            .0
-            .tasks
-            .borrow_mut()
-            .get_mut(&waker.id)
-            .and_then(Option::take);
+        let running = self.0.tasks.borrow_mut().get_mut(&waker.id).and_then(Option::take);
         let Some(mut running) = running else { return };
         let own = Waker::from(running.waker.clone());
         let outcome = running.future.as_mut().poll(&mut Context::from_waker(&own));
@@ -236,11 +219,7 @@ impl Future for Sleep {
         if self.executor.now() >= self.key.0 {
             return Poll::Ready(());
         }
-        self.executor
-            .0
-            .timers
-            .borrow_mut()
-            .insert(self.key, context.waker().clone());
+        self.executor.0.timers.borrow_mut().insert(self.key, context.waker().clone());
         Poll::Pending
     }
 }
@@ -268,10 +247,7 @@ fn waits_end_in_order_of_the_clock_and_cancelled_tasks_never_run() {
     assert!(executor.run_until(start + 15, || seen.borrow().len() == 1));
     executor.cancel(tasks[2].id());
     assert!(!executor.run_until(start + 100, || false));
-    assert_eq!(
-        (seen.borrow().as_slice(), executor.now()),
-        (&[10, 30][..], start + 100)
-    );
+    assert_eq!((seen.borrow().as_slice(), executor.now()), (&[10, 30][..], start + 100));
     assert!(tasks[0].is_done() && !tasks[2].is_done());
 }
 

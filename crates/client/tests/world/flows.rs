@@ -40,14 +40,9 @@ fn people_sign_up_and_log_in_on_a_second_device() {
         assert_eq!((&one.id, &one.username), (&two.id, &two.username));
         assert_ne!(one.device, two.device);
         for device in [&ann, &again] {
-            let devices = device
-                .call("devices", async move |c: Client| c.devices().await)
-                .unwrap();
+            let devices = device.call("devices", async move |c: Client| c.devices().await).unwrap();
             assert_eq!(devices.len(), 2);
-            assert_eq!(
-                devices.iter().filter(|device| device.this_device).count(),
-                1
-            );
+            assert_eq!(devices.iter().filter(|device| device.this_device).count(), 1);
         }
         world.check_complaints();
     });
@@ -69,9 +64,7 @@ fn a_chat_of_two_carries_words_both_ways() {
         assert_eq!(bob.start_chat(&["ann"]), chat);
         world.agree(chat, Mood::Honest);
         let number = |device: &crate::device::Device, other: &'static str| {
-            let number = device.call("verify", async move |c: Client| {
-                c.safety_number(other).await
-            });
+            let number = device.call("verify", async move |c: Client| c.safety_number(other).await);
             number.unwrap().to_string()
         };
         assert_eq!(number(&ann, "bob"), number(&bob, "ann"));
@@ -117,10 +110,7 @@ fn removed_then_added_again_is_the_same_chat_with_a_gap() {
         cem.say(chat, "here");
         ann.remove(chat, "cem").unwrap();
         world.settle();
-        assert_eq!(
-            cem.try_say(chat, "still here?").unwrap_err().code(),
-            "not_a_member"
-        );
+        assert_eq!(cem.try_say(chat, "still here?").unwrap_err().code(), "not_a_member");
         bob.say(chat, "between us");
         world.settle();
         ann.add(chat, "cem").unwrap();
@@ -128,11 +118,7 @@ fn removed_then_added_again_is_the_same_chat_with_a_gap() {
         cem.say(chat, "back");
         world.settle();
         assert!(!texts(&cem, chat).contains(&"between us".to_owned()));
-        assert!(
-            cem.history(chat)
-                .iter()
-                .any(|item| item.what == ItemKind::Gap)
-        );
+        assert!(cem.history(chat).iter().any(|item| item.what == ItemKind::Gap));
         world.agree(chat, Mood::Honest);
     });
 }
@@ -148,10 +134,7 @@ fn who_leaves_is_gone_and_the_others_go_on() {
         world.settle();
         cem.say(chat, "he is gone");
         world.settle();
-        assert_ne!(
-            bob.info(chat).map(|info| info.standing).ok(),
-            Some(Standing::Member)
-        );
+        assert_ne!(bob.info(chat).map(|info| info.standing).ok(), Some(Standing::Member));
         assert_eq!(ann.info(chat).unwrap().members.len(), 2);
         world.agree(chat, Mood::Honest);
     });
@@ -242,10 +225,7 @@ fn a_hidden_chat_comes_back_with_the_next_word() {
         let chat = ann.start_chat(&["bob"]);
         ann.say(chat, "one");
         world.settle();
-        bob.call_in(chat, "hide", async move |chat: corncrake::Chat| {
-            chat.hide().await
-        })
-        .unwrap();
+        bob.call_in(chat, "hide", async move |chat: corncrake::Chat| chat.hide().await).unwrap();
         assert!(texts(&bob, chat).is_empty());
         assert!(bob.chats().iter().all(|info| info.hidden));
         ann.say(chat, "two");
@@ -289,10 +269,7 @@ fn a_client_tells_how_its_connection_stands_and_can_be_closed() {
         ann.set_cut(false);
         world.settle();
         assert_eq!(ann.call("connection", connection), Ok(Connection::Online));
-        assert_eq!(
-            ann.call("close", async move |client: Client| client.close().await),
-            Ok(())
-        );
+        assert_eq!(ann.call("close", async move |client: Client| client.close().await), Ok(()));
         let closed = ann.call("connection", connection);
         assert_eq!(closed, Err(corncrake::Error::Closed));
     });
@@ -309,60 +286,30 @@ fn bad_input_is_an_error_with_a_code() {
     let chat = ann.start_chat(&["bob"]);
     assert_eq!(ann.try_say(chat, "").unwrap_err().code(), "message_empty");
     let long = "x".repeat(49 * 1024);
-    assert_eq!(
-        ann.try_say(chat, &long).unwrap_err().code(),
-        "message_too_long"
-    );
-    assert_eq!(
-        ann.rename(chat, "title").unwrap_err().code(),
-        "not_in_direct_chat"
-    );
-    assert_eq!(
-        ann.add(chat, "cem").unwrap_err().code(),
-        "not_in_direct_chat"
-    );
+    assert_eq!(ann.try_say(chat, &long).unwrap_err().code(), "message_too_long");
+    assert_eq!(ann.rename(chat, "title").unwrap_err().code(), "not_in_direct_chat");
+    assert_eq!(ann.add(chat, "cem").unwrap_err().code(), "not_in_direct_chat");
     let group = ann.create_group("meadow", &["bob"]);
-    assert_eq!(
-        ann.rename(group, &"x".repeat(129)).unwrap_err().code(),
-        "title_too_long"
-    );
+    assert_eq!(ann.rename(group, &"x".repeat(129)).unwrap_err().code(), "title_too_long");
     assert_eq!(ann.add(group, "bob").unwrap_err().code(), "already_so");
-    assert_eq!(
-        ann.add(group, "nobody").unwrap_err().code(),
-        "unknown_account"
-    );
-    assert_eq!(
-        ann.remove(group, "nobody").unwrap_err().code(),
-        "unknown_account"
-    );
+    assert_eq!(ann.add(group, "nobody").unwrap_err().code(), "unknown_account");
+    assert_eq!(ann.remove(group, "nobody").unwrap_err().code(), "unknown_account");
     let stranger = world.device("ann");
     let sign_up = world.try_sign_up(&stranger);
     assert_eq!(sign_up.unwrap_err().code(), "username_taken");
     let enter = async move |client: Client| client.enter_account("ann", "not her password").await;
-    assert_eq!(
-        stranger.call("log in", enter).unwrap_err().code(),
-        "wrong_password"
-    );
+    assert_eq!(stranger.call("log in", enter).unwrap_err().code(), "wrong_password");
     let nobody = async move |client: Client| client.enter_account("nobody", "any password").await;
-    assert_eq!(
-        stranger.call("log in", nobody).unwrap_err().code(),
-        "wrong_password"
-    );
+    assert_eq!(stranger.call("log in", nobody).unwrap_err().code(), "wrong_password");
     for (name, password, expected) in [
         ("x", "seven corncrakes in the meadow", "bad_username"),
         ("dee", "password1", "weak_password"),
     ] {
         let sign_up = async move |client: Client| client.create_account(name, password).await;
-        assert_eq!(
-            stranger.call("sign up", sign_up).unwrap_err().code(),
-            expected
-        );
+        assert_eq!(stranger.call("sign up", sign_up).unwrap_err().code(), expected);
     }
     let chats = async move |client: Client| client.start_chat(&["bob"]).await.map(|_| ());
-    assert_eq!(
-        stranger.call("start chat", chats).unwrap_err().code(),
-        "no_account"
-    );
+    assert_eq!(stranger.call("start chat", chats).unwrap_err().code(), "no_account");
     world.settle();
     world.agree(group, Mood::Honest);
 }

@@ -35,26 +35,15 @@ impl WorldHost {
         chance: Chance,
     ) -> Self {
         let store = WorldStore::new(memory, late, crasher, executor.clone());
-        let settings = Settings {
-            key_packages: 4,
-            stretch: Stretch::with(cheap_stretch),
-        };
-        Self {
-            store,
-            link,
-            executor: executor.clone(),
-            chance: RefCell::new(chance),
-            settings,
-        }
+        let settings = Settings { key_packages: 4, stretch: Stretch::with(cheap_stretch) };
+        Self { store, link, executor: executor.clone(), chance: RefCell::new(chance), settings }
     }
 }
 
 /// Stands for the slow hash of products.
 fn cheap_stretch(password: &[u8], output: &mut [u8]) {
     for (at, byte) in output.iter_mut().enumerate() {
-        *byte = password
-            .get(at % password.len().max(1))
-            .map_or(0, |byte| byte ^ 0x5c);
+        *byte = password.get(at % password.len().max(1)).map_or(0, |byte| byte ^ 0x5c);
     }
 }
 
@@ -127,19 +116,8 @@ pub(crate) struct WorldStore {
 
 impl WorldStore {
     fn new(durable: MemoryStore, late: Late, crasher: Rc<Crasher>, executor: Executor) -> Self {
-        let seen = if late == Late::Nothing {
-            durable.clone()
-        } else {
-            durable.snapshot()
-        };
-        Self {
-            seen,
-            durable,
-            durable_fence: Cell::new(0),
-            late,
-            crasher,
-            executor,
-        }
+        let seen = if late == Late::Nothing { durable.clone() } else { durable.snapshot() };
+        Self { seen, durable, durable_fence: Cell::new(0), late, crasher, executor }
     }
 
     /// What of `batch` becomes durable in time, and what later.
@@ -204,10 +182,7 @@ impl Store for WorldStore {
             self.executor.spawn(async move {
                 executor.sleep(LATENESS).await;
                 if crasher.life() == life {
-                    durable
-                        .commit(later, fence)
-                        .await
-                        .expect("the fence is ours");
+                    durable.commit(later, fence).await.expect("the fence is ours");
                 }
             });
         }

@@ -146,9 +146,8 @@ impl Link {
             let mut frames = Vec::new();
             while watch.greet || watch.sent < head {
                 watch.greet = false;
-                let entries = held
-                    .map(|held| held.page(watch.sent, server.page))
-                    .unwrap_or_default();
+                let entries =
+                    held.map(|held| held.page(watch.sent, server.page)).unwrap_or_default();
                 watch.sent = entries.last().map_or(watch.sent, |entry| entry.position);
                 frames.push(Push::Entries { log, entries, head });
                 if watch.sent > head {
@@ -176,20 +175,11 @@ impl Link {
             let Some(device) = server.session_device(now, token) else {
                 return Vec::new();
             };
-            let inbox = server
-                .devices
-                .get(&device)
-                .map(|device| &server.inboxes[&device.inbox]);
-            let notices = inbox
-                .map(|inbox| inbox.above(watch.sent))
-                .unwrap_or_default();
+            let inbox = server.devices.get(&device).map(|device| &server.inboxes[&device.inbox]);
+            let notices = inbox.map(|inbox| inbox.above(watch.sent)).unwrap_or_default();
             watch.sent = notices.last().map_or(watch.sent, |notice| notice.position);
             let says = std::mem::take(&mut watch.greet) || !notices.is_empty();
-            if says {
-                vec![Push::Notices(notices)]
-            } else {
-                Vec::new()
-            }
+            if says { vec![Push::Notices(notices)] } else { Vec::new() }
         });
     }
 
@@ -202,10 +192,7 @@ impl Link {
         }
         let faults = network.faults();
         if network.hit(faults.lose_push) {
-            self.0
-                .network
-                .trace()
-                .note(self.name(), format!("× {} dies", name_of(plane)));
+            self.0.network.trace().note(self.name(), format!("× {} dies", name_of(plane)));
             socket.dead.set(true);
             self.hang_up_after(plane, network.between(1000, 60_000));
             return;
@@ -228,18 +215,11 @@ impl Link {
             }
             let frames = frames();
             let arrives = |push| link.0.network.arrives(link.name(), push);
-            frames
-                .iter()
-                .cloned()
-                .filter_map(arrives)
-                .for_each(|push| link.push(push));
+            frames.iter().cloned().filter_map(arrives).for_each(|push| link.push(push));
             if repeats {
                 executor.sleep(link.0.network.delay()).await;
                 if lives() {
-                    frames
-                        .into_iter()
-                        .filter_map(arrives)
-                        .for_each(|push| link.push(push));
+                    frames.into_iter().filter_map(arrives).for_each(|push| link.push(push));
                 }
             }
         });
@@ -285,10 +265,7 @@ impl Link {
                 }
             }
         }
-        self.0
-            .network
-            .trace()
-            .note(self.name(), format!("× {} down", name_of(plane)));
+        self.0.network.trace().note(self.name(), format!("× {} down", name_of(plane)));
         self.push(Push::Disconnected(plane));
         self.dial(plane);
     }
@@ -363,13 +340,7 @@ impl Transport for Link {
     }
 
     fn watch_inbox(&self, session: SessionToken, after: u64) {
-        *self.0.session.borrow_mut() = Some((
-            session,
-            Some(Watch {
-                sent: after,
-                greet: true,
-            }),
-        ));
+        *self.0.session.borrow_mut() = Some((session, Some(Watch { sent: after, greet: true })));
         if self.0.account.up.get() {
             if self.has_good_session() {
                 self.send_notices();
@@ -384,13 +355,7 @@ impl Transport for Link {
             return;
         }
         let log = token.log_id();
-        self.0.watches.borrow_mut().insert(
-            log,
-            Watch {
-                sent: after,
-                greet: true,
-            },
-        );
+        self.0.watches.borrow_mut().insert(log, Watch { sent: after, greet: true });
         self.send_entries(log);
     }
 

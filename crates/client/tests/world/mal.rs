@@ -82,13 +82,8 @@ impl Mal {
         let identity = IdentityKey::generate(chance.rng());
         let chain = KeyChain::begin(&identity);
         let device_key = SignatureKey::generate(chance.rng());
-        let certificate = Certificate::issue(
-            &identity,
-            &chain,
-            &device_key.public(),
-            1,
-            &DeviceClass::Person,
-        );
+        let certificate =
+            Certificate::issue(&identity, &chain, &device_key.public(), 1, &DeviceClass::Person);
         let mut mal = Self {
             name: name.to_owned(),
             account: chain.account_id(),
@@ -114,35 +109,22 @@ impl Mal {
             username: Username::parse(&self.name).unwrap(),
             contact_key: self.contact.public(),
             list_version: 1,
-            devices: vec![DeviceEntry {
-                key: self.device_key.public(),
-                since: 1,
-            }],
+            devices: vec![DeviceEntry { key: self.device_key.public(), since: 1 }],
         };
         let record = record.issue(&self.identity).unwrap();
         let packages = (0..5).map(|number| self.new_package(number == 0)).collect();
         let (state, request) = opaque::register(b"mal", self.chance.rng()).unwrap();
-        let start = SignUpStart {
-            name: self.name.clone(),
-            opaque: request,
-        };
-        let AccountReply::SignUpStart(started) = self.ask(start.into()) else {
-            panic!()
-        };
+        let start = SignUpStart { name: self.name.clone(), opaque: request };
+        let AccountReply::SignUpStart(started) = self.ask(start.into()) else { panic!() };
         let stretch = Stretch::with(|_, output| output.fill(7));
-        let (upload, _) = state
-            .finish(&started.opaque, stretch, self.chance.rng())
-            .unwrap();
+        let (upload, _) = state.finish(&started.opaque, stretch, self.chance.rng()).unwrap();
         let certificate = Certificate::parse_and_verify(&self.certificate).unwrap();
         let finish = SignUpFinish {
             name: self.name.clone(),
             account: (*self.account.as_bytes()).into(),
             opaque: upload,
             vault: vec![0],
-            record: SignedRecord {
-                version: 1,
-                bytes: record,
-            },
+            record: SignedRecord { version: 1, bytes: record },
             device: NewDevice {
                 id: (*certificate.device().as_bytes()).into(),
                 key: *self.device_key.public().as_bytes(),
@@ -154,22 +136,12 @@ impl Mal {
     }
 
     fn ask(&self, request: AccountRequest) -> AccountReply {
-        self.server
-            .borrow_mut()
-            .handle_account(self.now, None, request)
-            .unwrap()
+        self.server.borrow_mut().handle_account(self.now, None, request).unwrap()
     }
 
     fn new_package(&mut self, last_resort: bool) -> NewPackage {
-        let usage = if last_resort {
-            Use::LastResort
-        } else {
-            Use::Once
-        };
-        let lifetime = Lifetime {
-            not_before: 0,
-            not_after: u64::MAX,
-        };
+        let usage = if last_resort { Use::LastResort } else { Use::Once };
+        let lifetime = Lifetime { not_before: 0, not_after: u64::MAX };
         let me = Me {
             account: self.account,
             device_key: &self.device_key,
@@ -177,19 +149,11 @@ impl Mal {
         };
         let made = new_key_package(&me, self.inbox, lifetime, usage, self.chance.rng());
         self.packages.push((made.bytes.clone(), made.keys));
-        NewPackage {
-            suite: SUITE,
-            last_resort,
-            bytes: made.bytes,
-        }
+        NewPackage { suite: SUITE, last_resort, bytes: made.bytes }
     }
 
     pub(crate) fn me(&self) -> Me<'_> {
-        Me {
-            account: self.account,
-            device_key: &self.device_key,
-            certificate: &self.certificate,
-        }
+        Me { account: self.account, device_key: &self.device_key, certificate: &self.certificate }
     }
 
     /// Notes something in the trace under Mal's name.
@@ -199,46 +163,28 @@ impl Mal {
 
     /// Asks the server on the open plane, at once and without faults.
     pub(crate) fn open(&self, request: impl Into<OpenRequest>) -> OpenReply {
-        self.server
-            .borrow_mut()
-            .handle_open(request.into())
-            .unwrap()
+        self.server.borrow_mut().handle_open(request.into()).unwrap()
     }
 
     pub(crate) fn look_up(&self, name: &str) -> SignedRecord {
-        let look_up = LookUp {
-            by: By::Name(name.to_owned()),
-            admission: Vec::new(),
-        };
-        let OpenReply::LookUp(record) = self.open(look_up) else {
-            panic!()
-        };
+        let look_up = LookUp { by: By::Name(name.to_owned()), admission: Vec::new() };
+        let OpenReply::LookUp(record) = self.open(look_up) else { panic!() };
         record
     }
 
     /// The id of somebody's account.
     pub(crate) fn account_of(&self, name: &str) -> AccountId {
-        AccountRecord::verify(&self.look_up(name).bytes)
-            .unwrap()
-            .account()
+        AccountRecord::verify(&self.look_up(name).bytes).unwrap().account()
     }
 
     /// Claims somebody's key packages.
     pub(crate) fn claim(&self, name: &str) -> Vec<corncrake_core::conversation::Claimed> {
         let account = self.account_of(name);
         let wire = (*account.as_bytes()).into();
-        let claim = Claim {
-            account: wire,
-            suite: SUITE,
-            admission: Vec::new(),
-        };
-        let OpenReply::Claim(claimed) = self.open(claim) else {
-            panic!()
-        };
+        let claim = Claim { account: wire, suite: SUITE, admission: Vec::new() };
+        let OpenReply::Claim(claimed) = self.open(claim) else { panic!() };
         let claimed = claimed.packages.iter();
-        claimed
-            .map(|p| check_claimed(&p.bytes, account, self.now).unwrap())
-            .collect()
+        claimed.map(|p| check_claimed(&p.bytes, account, self.now).unwrap()).collect()
     }
 
     /// Takes the seat that the newest notice in the inbox offers.
@@ -270,14 +216,9 @@ impl Seat {
         let keys = seed.log_keys();
         let context = ContextExtension::group(mal.account, title);
         let mut chance = mal.chance.clone();
-        let (conversation, opening) = Conversation::found(
-            &mal.me(),
-            seed.conversation_id(),
-            context,
-            keys.log,
-            chance.rng(),
-        )
-        .unwrap();
+        let (conversation, opening) =
+            Conversation::found(&mal.me(), seed.conversation_id(), context, keys.log, chance.rng())
+                .unwrap();
         mal.chance = chance;
         let mut seat = Self {
             seed,
@@ -290,8 +231,7 @@ impl Seat {
         seat.save();
         let claimed = names.iter().flat_map(|name| mal.claim(name)).collect();
         let commit = seat.make(mal, Change::add(claimed));
-        seat.own
-            .insert(commit.inner.clone(), Some(commit.pending.expose().to_vec()));
+        seat.own.insert(commit.inner.clone(), Some(commit.pending.expose().to_vec()));
         let welcome = commit.welcome.as_deref();
         let position = seat.append_with(mal, &commit.inner, welcome, None, Some(&opening.encode()));
         seat.notify(mal, &commit, position);
@@ -347,10 +287,7 @@ impl Seat {
             Beside::Welcome(_) => entry.welcome.as_ref(),
             _ => entry.state.as_ref(),
         };
-        keys.envelope
-            .open_beside(keys.log, place, sealed.unwrap())
-            .unwrap()
-            .to_vec()
+        keys.envelope.open_beside(keys.log, place, sealed.unwrap()).unwrap().to_vec()
     }
 
     /// Reads the log to its head; follows a handover whose seed is known.
@@ -375,18 +312,11 @@ impl Seat {
     fn read_log(&mut self, mal: &Mal, last: u64) -> Option<Seed> {
         let keys = self.seed.log_keys();
         let from = self.conversation.position();
-        let entries = mal
-            .server
-            .borrow()
-            .logs
-            .get(&self.log())?
-            .page(from, usize::MAX);
+        let entries = mal.server.borrow().logs.get(&self.log())?.page(from, usize::MAX);
         for entry in entries.into_iter().filter(|entry| entry.position <= last) {
             let kind = core_kind(entry.kind);
             let inner = keys.envelope.open(keys.log, kind, &entry.bytes).ok();
-            let own = inner
-                .as_ref()
-                .and_then(|inner| self.own.get(inner.as_slice()));
+            let own = inner.as_ref().and_then(|inner| self.own.get(inner.as_slice()));
             let reading = self.conversation.read(LogItem {
                 position: entry.position,
                 id: EntryId::from_bytes(*corncrake_wire::EntryId::of(&entry.bytes).as_bytes()),
@@ -400,18 +330,11 @@ impl Seat {
             self.readings.push((entry.position, reading.clone()));
             match reading {
                 Reading::Message { content, .. } => {
-                    if let Ok(Message {
-                        body: Body::Text(text),
-                        ..
-                    }) = Message::decode(&content)
-                    {
+                    if let Ok(Message { body: Body::Text(text), .. }) = Message::decode(&content) {
                         self.heard.push(text);
                     }
                 }
-                Reading::Closed {
-                    next_seed: Some(seed),
-                    ..
-                } => return Some(seed),
+                Reading::Closed { next_seed: Some(seed), .. } => return Some(seed),
                 _ => {}
             }
         }
@@ -434,8 +357,7 @@ impl Seat {
 
     /// Appends a crafted commit; Mal himself goes on with it if it counts.
     pub(crate) fn strike(&mut self, mal: &mut Mal, crafted: &Crafted) -> u64 {
-        self.own
-            .insert(crafted.inner.clone(), Some(crafted.pending.clone()));
+        self.own.insert(crafted.inner.clone(), Some(crafted.pending.clone()));
         let position = self.append(mal, &crafted.inner);
         self.read(mal);
         position
@@ -456,9 +378,7 @@ impl Seat {
         let bytes = keys.envelope.seal(keys.log, kind, inner, rng).unwrap();
         let id = entry_id(&bytes);
         let mut beside = |place, inner: &[u8]| {
-            keys.envelope
-                .seal_beside(keys.log, place, inner, mal.chance.rng())
-                .unwrap()
+            keys.envelope.seal_beside(keys.log, place, inner, mal.chance.rng()).unwrap()
         };
         let entry = NewEntry {
             welcome: welcome.map(|inner| beside(Beside::Welcome(id), inner)),
@@ -473,9 +393,7 @@ impl Seat {
     pub(crate) fn sealed(&self, mal: &mut Mal, inner: &[u8]) -> Vec<u8> {
         let kind = Entry::decode(inner).map_or(EntryKind::Message, |entry| entry.kind());
         let keys = self.seed.log_keys();
-        keys.envelope
-            .seal(keys.log, kind, inner, mal.chance.rng())
-            .unwrap()
+        keys.envelope.seal(keys.log, kind, inner, mal.chance.rng()).unwrap()
     }
 
     /// Appends sealed bytes after whatever is newest; gives their position.
@@ -503,12 +421,7 @@ impl Seat {
     ) -> u64 {
         let keys = seed.log_keys();
         let log = LogId(*keys.log.as_bytes());
-        let after = mal
-            .server
-            .borrow()
-            .logs
-            .get(&log)
-            .map_or(0, |log| log.newest_commit);
+        let after = mal.server.borrow().logs.get(&log).map_or(0, |log| log.newest_commit);
         let append = Append {
             token: AccessToken::new(*keys.access_token.expose()),
             kind,
@@ -532,10 +445,7 @@ impl Seat {
         let message = Message::text(text, mal.chance.rng());
         let content = message.encode().unwrap();
         let mut chance = mal.chance.clone();
-        let inner = self
-            .conversation
-            .seal_message(&content, &mal.me(), chance.rng())
-            .unwrap();
+        let inner = self.conversation.seal_message(&content, &mal.me(), chance.rng()).unwrap();
         mal.chance = chance;
         self.own.insert(inner.clone(), None);
         self.append(mal, &inner);
@@ -546,10 +456,7 @@ impl Seat {
     pub(crate) fn make(&mut self, mal: &mut Mal, change: Change) -> OwnCommit {
         self.read(mal);
         let mut chance = mal.chance.clone();
-        let commit = self
-            .conversation
-            .commit(change, &mal.me(), chance.rng())
-            .unwrap();
+        let commit = self.conversation.commit(change, &mal.me(), chance.rng()).unwrap();
         mal.chance = chance;
         commit
     }
@@ -563,15 +470,9 @@ impl Seat {
     /// Appends a commit that [`Self::make`] gave, with its state, and sends its notices.
     pub(crate) fn publish(&mut self, mal: &mut Mal, commit: &OwnCommit) -> u64 {
         let state = self.conversation.state_after(commit).unwrap().encode();
-        self.own
-            .insert(commit.inner.clone(), Some(commit.pending.expose().to_vec()));
-        let position = self.append_with(
-            mal,
-            &commit.inner,
-            commit.welcome.as_deref(),
-            Some(&state),
-            None,
-        );
+        self.own.insert(commit.inner.clone(), Some(commit.pending.expose().to_vec()));
+        let position =
+            self.append_with(mal, &commit.inner, commit.welcome.as_deref(), Some(&state), None);
         self.notify(mal, commit, position);
         self.read(mal);
         position
@@ -583,23 +484,13 @@ impl Seat {
         let at = usize::try_from(position).unwrap() - 1;
         let entry = entry_id(&server.borrow().logs[&self.log()].entries[at].1.bytes);
         for device in &commit.added {
-            let notice = Notice {
-                seed: self.seed.clone(),
-                position,
-                entry,
-            };
+            let notice = Notice { seed: self.seed.clone(), position, entry };
             let package = device.package();
             let reference = package.reference();
-            let sealed = notice
-                .seal(&reference, &package.init_key, mal.chance.rng())
-                .unwrap();
+            let sealed = notice.seal(&reference, &package.init_key, mal.chance.rng()).unwrap();
             let inbox = (*device.inbox().as_bytes()).into();
             // Devices that Mal made up have no inbox.
-            let deposit = Deposit {
-                inbox,
-                notice: sealed,
-                admission: Vec::new(),
-            };
+            let deposit = Deposit { inbox, notice: sealed, admission: Vec::new() };
             let _ = server.borrow_mut().handle_open(deposit.into());
         }
         mal.network.announce(&server, Touched::Inboxes);
@@ -608,8 +499,7 @@ impl Seat {
     /// The inner bytes of a message that Mal wrote.
     pub(crate) fn own_message(&self) -> Vec<u8> {
         let own = self.own.iter().find(|(_, pending)| pending.is_none());
-        own.map(|(inner, _)| inner.clone())
-            .expect("a message of Mal's")
+        own.map(|(inner, _)| inner.clone()).expect("a message of Mal's")
     }
 
     /// A knock at the log that the seat is in.
@@ -623,10 +513,7 @@ impl Seat {
     /// Goes on in a copy of the group, in a log of Mal's own: opens it with the true state and
     /// makes a commit there. This seat stays where it is.
     pub(crate) fn commit_in_a_copy(&mut self, mal: &mut Mal, seed: Seed, change: Change) {
-        let parts = self
-            .parts
-            .iter()
-            .map(|(part, bytes)| (*part, bytes.clone()));
+        let parts = self.parts.iter().map(|(part, bytes)| (*part, bytes.clone()));
         let mut copy = Self {
             conversation: Conversation::load(parts).unwrap(),
             seed,

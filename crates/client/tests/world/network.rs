@@ -194,10 +194,7 @@ impl Network {
     /// A line from a device that has just started; it replaces the device's earlier one.
     pub(crate) fn connect(&self, link: Link) {
         let mut links = self.0.links.borrow_mut();
-        links
-            .iter()
-            .filter(|other| other.name() == link.name())
-            .for_each(Link::retire);
+        links.iter().filter(|other| other.name() == link.name()).for_each(Link::retire);
         links.retain(|other| other.name() != link.name());
         links.push(link);
     }
@@ -267,12 +264,7 @@ impl Network {
         };
         let what = trace::open(&request);
         let answer = self.exchange(link, &what, touched, move |network, server, _, who| {
-            let lie = network
-                .0
-                .lie
-                .borrow_mut()
-                .as_mut()
-                .and_then(|lie| lie(who, server, &copy));
+            let lie = network.0.lie.borrow_mut().as_mut().and_then(|lie| lie(who, server, &copy));
             if let Some(lie) = lie {
                 let note = format!("{} (a lie)", trace::open_reply(&lie));
                 return (lie.map(|reply| reply.encode()), note);
@@ -300,9 +292,7 @@ impl Network {
             if let (Some(log), Ok(OpenReply::Read(ReadReply { entries, .. })))
             | (
                 Some(log),
-                Ok(OpenReply::Append(AppendReply::Conflict {
-                    missing: entries, ..
-                })),
+                Ok(OpenReply::Append(AppendReply::Conflict { missing: entries, .. })),
             ) = (log, &mut reply)
             {
                 network.show(who, log, entries);
@@ -311,9 +301,7 @@ impl Network {
             (reply.map(|reply| reply.encode()), note)
         });
         let bytes = answer.await?;
-        request
-            .decode_reply(&bytes)
-            .map_err(|_| TransportError::Malformed)
+        request.decode_reply(&bytes).map_err(|_| TransportError::Malformed)
     }
 
     /// Carries a request of the account plane to the link's server and its answer back.
@@ -324,9 +312,7 @@ impl Network {
         request: AccountRequest,
     ) -> Result<AccountReply, TransportError> {
         let body = request.encode();
-        let request = AccountRequest::decode(request.path(), &body)
-            .unwrap()
-            .unwrap();
+        let request = AccountRequest::decode(request.path(), &body).unwrap().unwrap();
         let copy = request.clone();
         let what = trace::account(&request);
         let answer = self.exchange(link, &what, Touched::Nothing, move |_, server, now, _| {
@@ -335,9 +321,7 @@ impl Network {
             (reply.map(|reply| reply.encode()), note)
         });
         let bytes = answer.await?;
-        request
-            .decode_reply(&bytes)
-            .map_err(|_| TransportError::Malformed)
+        request.decode_reply(&bytes).map_err(|_| TransportError::Malformed)
     }
 
     async fn exchange(
@@ -387,10 +371,7 @@ impl Network {
     /// Tells everybody who watches that there is something new.
     pub(crate) fn announce(&self, server: &Rc<RefCell<Server>>, touched: Touched) {
         let links: Vec<Link> = self.0.links.borrow().clone();
-        for link in links
-            .iter()
-            .filter(|link| Rc::ptr_eq(&link.server(), server))
-        {
+        for link in links.iter().filter(|link| Rc::ptr_eq(&link.server(), server)) {
             match touched {
                 Touched::Nothing => {}
                 Touched::Log(log) => link.send_entries(log),
@@ -422,11 +403,7 @@ fn positions(server: &Server, request: &OpenRequest) -> Option<Vec<u64>> {
         return None;
     };
     let log = server.logs.get(&append.token.log_id())?;
-    append
-        .entries
-        .iter()
-        .map(|entry| log.ids.get(&entry.id()).copied())
-        .collect()
+    append.entries.iter().map(|entry| log.ids.get(&entry.id()).copied()).collect()
 }
 
 fn stored_at(reply: &Result<OpenReply, Refusal>, known: &[u64]) -> bool {

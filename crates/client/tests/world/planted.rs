@@ -45,23 +45,17 @@ fn is_found_in(bug: &str, scenario: impl Fn(u64, Bug) + Sync) {
 
 #[test]
 fn events_and_answers_that_leave_before_their_batch_are_found() {
-    is_found("event before batch", |world| {
-        world.plant_late(Late::BatchesWith(EVENTS))
-    });
+    is_found("event before batch", |world| world.plant_late(Late::BatchesWith(EVENTS)));
 }
 
 #[test]
 fn a_ratchet_that_is_saved_after_the_send_is_found() {
-    is_found("ratchet saved after send", |world| {
-        world.plant_late(Late::Rows(PARTS))
-    });
+    is_found("ratchet saved after send", |world| world.plant_late(Late::Rows(PARTS)));
 }
 
 #[test]
 fn ignored_conflicts_are_found() {
-    is_found("conflict ignored", |world| {
-        world.network().ignore_conflicts()
-    });
+    is_found("conflict ignored", |world| world.network().ignore_conflicts());
 }
 
 #[test]
@@ -86,11 +80,7 @@ fn own_confirmation(seed: u64, bug: Bug) {
     let mut seat = mal.sit();
     let account = mal.account_of("cem");
     let proposals = removal(&seat, account);
-    let garbage = Craft {
-        proposals,
-        spoil: Spoil::All,
-        ..Craft::default()
-    };
+    let garbage = Craft { proposals, spoil: Spoil::All, ..Craft::default() };
     let crafted = craft(&mut mal, &mut seat, garbage);
     seat.strike(&mut mal, &crafted);
     let position = world.server().borrow().logs[&seat.log()].head() + 1;
@@ -98,13 +88,11 @@ fn own_confirmation(seed: u64, bug: Bug) {
     let as_seen = seat.sealed(&mut mal, &handover(&zoe, &seat));
     if bug == Bug::Planted {
         let its_log = seat.log();
-        world
-            .network()
-            .set_plant(Some(Box::new(move |_, log, entry| {
-                if log == its_log && entry.position == position {
-                    entry.bytes.clone_from(&as_seen);
-                }
-            })));
+        world.network().set_plant(Some(Box::new(move |_, log, entry| {
+            if log == its_log && entry.position == position {
+                entry.bytes.clone_from(&as_seen);
+            }
+        })));
     }
     seat.append(&mut mal, &own);
     world.settle();
@@ -127,25 +115,16 @@ fn lockout(seed: u64, bug: Bug) {
     let position = meadow.world.server().borrow().logs[&meadow.seat.log()].head() + 1;
     if bug == Bug::Planted {
         let its_log = meadow.seat.log();
-        let blind: Vec<String> = victims
-            .iter()
-            .map(|device| device.label().to_owned())
-            .collect();
-        meadow
-            .world
-            .network()
-            .set_plant(Some(Box::new(move |who, log, entry| {
-                let is_blind = blind.iter().any(|label| label == who);
-                if is_blind && log == its_log && entry.position == position {
-                    entry.bytes.fill(0);
-                }
-            })));
+        let blind: Vec<String> = victims.iter().map(|device| device.label().to_owned()).collect();
+        meadow.world.network().set_plant(Some(Box::new(move |who, log, entry| {
+            let is_blind = blind.iter().any(|label| label == who);
+            if is_blind && log == its_log && entry.position == position {
+                entry.bytes.fill(0);
+            }
+        })));
     }
     let spoil = Spoil::Node(usize::try_from(seed % 2).unwrap());
-    meadow.strike(Craft {
-        spoil,
-        ..Craft::default()
-    });
+    meadow.strike(Craft { spoil, ..Craft::default() });
     let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
     meadow.heals(&[&ann, &bob, &cem]);
 }

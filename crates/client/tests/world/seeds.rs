@@ -100,10 +100,7 @@ fn walks_come_by_everything_that_can_happen() {
         ("new roles", "RolesChanged {"),
         ("a call that is forbidden", "not_allowed"),
     ] {
-        assert!(
-            traces.iter().any(|trace| trace.contains(sign)),
-            "no walk comes by {what}"
-        );
+        assert!(traces.iter().any(|trace| trace.contains(sign)), "no walk comes by {what}");
     }
 }
 
@@ -115,12 +112,8 @@ pub(crate) fn walk(world: &World, seed: u64) {
         walk.go();
     }
     world.settle();
-    let chats: BTreeSet<ConversationId> = world
-        .devices()
-        .iter()
-        .flat_map(|device| device.chats())
-        .map(|info| info.id)
-        .collect();
+    let chats: BTreeSet<ConversationId> =
+        world.devices().iter().flat_map(|device| device.chats()).map(|info| info.id).collect();
     for chat in chats {
         if !world.members_of(chat).is_empty() {
             world.agree(chat, Mood::Honest);
@@ -143,13 +136,7 @@ impl<'a> Walk<'a> {
         let count = usize::try_from(chance.between(2, 5)).unwrap();
         let people = NAMES[..count].to_vec();
         people.iter().for_each(|name| drop(world.sign_up(name)));
-        let mut walk = Self {
-            world,
-            chance,
-            people,
-            chats: Vec::new(),
-            said: 0,
-        };
+        let mut walk = Self { world, chance, people, chats: Vec::new(), said: 0 };
         walk.open_chat();
         walk
     }
@@ -161,20 +148,13 @@ impl<'a> Walk<'a> {
 
     fn open_chat(&mut self) {
         let device = self.someone();
-        let others: Vec<&str> = self
-            .people
-            .iter()
-            .copied()
-            .filter(|name| *name != device.name())
-            .collect();
+        let others: Vec<&str> =
+            self.people.iter().copied().filter(|name| *name != device.name()).collect();
         let chat = if self.chance.hit(400) {
             let other = *self.chance.pick(&others);
             device.try_start_chat(&[other])
         } else {
-            let some: Vec<&str> = others
-                .into_iter()
-                .filter(|_| self.chance.hit(700))
-                .collect();
+            let some: Vec<&str> = others.into_iter().filter(|_| self.chance.hit(700)).collect();
             device.try_create_group("meadow", &some)
         };
         // With the network as it is, a call may fail; it must then have done nothing.
@@ -200,12 +180,7 @@ impl<'a> Walk<'a> {
                 // Dies at one of its next points.
                 device.crasher().count(Some(self.chance.below(12)));
             }
-            82..88 => self
-                .world
-                .devices()
-                .iter()
-                .filter(|d| !d.runs())
-                .for_each(Device::start),
+            82..88 => self.world.devices().iter().filter(|d| !d.runs()).for_each(Device::start),
             88..92 => {
                 let cut = self.chance.hit(600);
                 device.set_cut(cut);
@@ -226,10 +201,7 @@ impl<'a> Walk<'a> {
             _ => *self.chance.pick(&[5, 200, 3000, 40_000]),
         };
         if pause > 40_000 {
-            self.world
-                .devices()
-                .iter()
-                .for_each(|device| device.set_cut(false));
+            self.world.devices().iter().for_each(|device| device.set_cut(false));
         }
         self.world.pass(pause);
     }
@@ -240,11 +212,7 @@ impl<'a> Walk<'a> {
             .chats
             .iter()
             .copied()
-            .filter(|&chat| {
-                device
-                    .info(chat)
-                    .is_ok_and(|i| i.standing == Standing::Member)
-            })
+            .filter(|&chat| device.info(chat).is_ok_and(|i| i.standing == Standing::Member))
             .collect();
         (!known.is_empty()).then(|| *self.chance.pick(&known))
     }
@@ -283,17 +251,15 @@ impl<'a> Walk<'a> {
             Change::Rename => {
                 self.said += 1;
                 let title = format!("meadow {}", self.said);
-                device.begin_in(
-                    chat,
-                    format!("rename to {title}"),
-                    async move |chat: Chat| chat.rename(&title).await,
-                )
+                device.begin_in(chat, format!("rename to {title}"), async move |chat: Chat| {
+                    chat.rename(&title).await
+                })
             }
-            Change::Promote => device.begin_in(
-                chat,
-                format!("make {name} an admin"),
-                async move |chat: Chat| chat.set_role(&name, Role::Admin).await,
-            ),
+            Change::Promote => {
+                device.begin_in(chat, format!("make {name} an admin"), async move |chat: Chat| {
+                    chat.set_role(&name, Role::Admin).await
+                })
+            }
             Change::Leave => {
                 device.begin_in(chat, "leave", async move |chat: Chat| chat.leave().await)
             }

@@ -57,12 +57,7 @@ impl Inbox {
     /// What lies in the inbox above `after`.
     pub(crate) fn above(&self, after: u64) -> Vec<Notice> {
         let above = self.notices.range(after + 1..);
-        above
-            .map(|(&position, bytes)| Notice {
-                position,
-                bytes: bytes.clone(),
-            })
-            .collect()
+        above.map(|(&position, bytes)| Notice { position, bytes: bytes.clone() }).collect()
     }
 }
 
@@ -114,22 +109,12 @@ impl Server {
             return Err(ErrorCode::UnknownAccount);
         }
         let mut packages = Vec::new();
-        for (&id, device) in self
-            .devices
-            .iter_mut()
-            .filter(|(_, d)| d.account == claim.account)
-        {
-            let one_time = device
-                .packages
-                .iter()
-                .position(|p| p.suite == claim.suite && !p.last_resort);
+        for (&id, device) in self.devices.iter_mut().filter(|(_, d)| d.account == claim.account) {
+            let one_time =
+                device.packages.iter().position(|p| p.suite == claim.suite && !p.last_resort);
             let taken = match one_time {
                 Some(at) => Some(device.packages.remove(at)),
-                None => device
-                    .packages
-                    .iter()
-                    .find(|p| p.suite == claim.suite)
-                    .cloned(),
+                None => device.packages.iter().find(|p| p.suite == claim.suite).cloned(),
             };
             packages.extend(taken.map(|p| ClaimedPackage {
                 device: id,
@@ -145,10 +130,7 @@ impl Server {
         if length == 0 || length > corncrake_wire::limits::NOTICE {
             return Err(ErrorCode::TooLarge);
         }
-        let inbox = self
-            .inboxes
-            .get_mut(&deposit.inbox)
-            .ok_or(ErrorCode::UnknownInbox)?;
+        let inbox = self.inboxes.get_mut(&deposit.inbox).ok_or(ErrorCode::UnknownInbox)?;
         let id = NoticeId::of(&deposit.notice);
         if inbox.seen.contains_key(&id) {
             return Ok(());

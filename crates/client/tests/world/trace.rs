@@ -26,20 +26,12 @@ impl Trace {
     pub(crate) fn new(executor: Executor) -> Self {
         let start = executor.now();
         let live = std::env::var_os("WORLD_TRACE").is_some();
-        Self {
-            executor,
-            start,
-            lines: Rc::default(),
-            live,
-        }
+        Self { executor, start, lines: Rc::default(), live }
     }
 
     /// Notes that `who` did `what` now.
     pub(crate) fn note(&self, who: &str, what: impl fmt::Display) {
-        let line = format!(
-            "{:>9} ms  {who:<8} {what}",
-            self.executor.now() - self.start
-        );
+        let line = format!("{:>9} ms  {who:<8} {what}", self.executor.now() - self.start);
         if self.live {
             eprintln!("{line}");
         }
@@ -52,10 +44,7 @@ impl Trace {
 
     /// All lines.
     pub(crate) fn text(&self) -> String {
-        self.lines
-            .borrow()
-            .iter()
-            .fold(String::new(), |text, line| text + line + "\n")
+        self.lines.borrow().iter().fold(String::new(), |text, line| text + line + "\n")
     }
 }
 
@@ -68,42 +57,28 @@ pub(crate) fn short(id: &[u8]) -> String {
 pub(crate) fn open(request: &OpenRequest) -> String {
     match request {
         OpenRequest::Append(append) => {
-            let beside = append
-                .entries
-                .iter()
-                .map(|entry| match (&entry.welcome, &entry.state) {
-                    (None, None) => "",
-                    (Some(_), None) => "+welcome",
-                    (None, Some(_)) => "+state",
-                    (Some(_), Some(_)) => "+welcome+state",
-                });
+            let beside = append.entries.iter().map(|entry| match (&entry.welcome, &entry.state) {
+                (None, None) => "",
+                (Some(_), None) => "+welcome",
+                (None, Some(_)) => "+state",
+                (Some(_), Some(_)) => "+welcome+state",
+            });
             let kind = match append.kind {
                 EntryKind::Commit => "commit",
                 EntryKind::Message => "message",
             };
-            let ids = append
-                .entries
-                .iter()
-                .map(|entry| short(entry.id().as_bytes()));
+            let ids = append.entries.iter().map(|entry| short(entry.id().as_bytes()));
             format!(
                 "append {kind}{} {} to {} after {}{}",
                 beside.collect::<String>(),
                 ids.collect::<Vec<_>>().join(","),
                 short(append.token.log_id().as_bytes()),
                 append.after,
-                if append.opening.is_some() {
-                    " (opening)"
-                } else {
-                    ""
-                },
+                if append.opening.is_some() { " (opening)" } else { "" },
             )
         }
         OpenRequest::Read(read) => {
-            format!(
-                "read {} after {}",
-                short(read.token.log_id().as_bytes()),
-                read.after
-            )
+            format!("read {} after {}", short(read.token.log_id().as_bytes()), read.after)
         }
         OpenRequest::Beside(beside) => format!(
             "fetch {:?} beside {} of {}",
@@ -138,11 +113,7 @@ pub(crate) fn open_reply(reply: &Result<OpenReply, Refusal>) -> String {
         Ok(OpenReply::Append(AppendReply::Stored { positions, .. })) => {
             format!("stored at {positions:?}")
         }
-        Ok(OpenReply::Append(AppendReply::Conflict {
-            newest_commit,
-            head,
-            missing,
-        })) => {
+        Ok(OpenReply::Append(AppendReply::Conflict { newest_commit, head, missing })) => {
             format!(
                 "conflict: newest commit {newest_commit}, head {head}, {} missing",
                 missing.len()

@@ -103,11 +103,7 @@ impl World {
     /// All devices that are not lost.
     pub(crate) fn devices(&self) -> Vec<Device> {
         let devices = self.devices.borrow();
-        devices
-            .iter()
-            .filter(|device| !device.is_lost())
-            .cloned()
-            .collect()
+        devices.iter().filter(|device| !device.is_lost()).cloned().collect()
     }
 
     /// Whether a group may hold leaves that nobody stands behind any more.
@@ -130,13 +126,7 @@ impl World {
     }
 
     fn stopped_device(&self, name: &str) -> Device {
-        let number = self
-            .devices
-            .borrow()
-            .iter()
-            .filter(|d| d.name() == name)
-            .count()
-            + 1;
+        let number = self.devices.borrow().iter().filter(|d| d.name() == name).count() + 1;
         let seed = self.chance.borrow_mut().below(u64::MAX);
         let label = format!("{name}.{number}");
         let chance = Chance::new(seed, "device");
@@ -176,17 +166,13 @@ impl World {
 
     /// Lets time pass.
     pub(crate) fn pass(&self, millis: u64) {
-        self.executor
-            .run_until(self.executor.now() + millis, || false);
+        self.executor.run_until(self.executor.now() + millis, || false);
     }
 
     /// Runs until `done` holds.
     pub(crate) fn until(&self, what: &str, done: impl FnMut() -> bool) {
         let limit = self.executor.now() + REST;
-        assert!(
-            self.executor.run_until(limit, done),
-            "it never came to be that {what}"
-        );
+        assert!(self.executor.run_until(limit, done), "it never came to be that {what}");
     }
 
     /// Ends all faults, starts what is down, and runs until nobody owes anything.
@@ -195,10 +181,7 @@ impl World {
         self.network.heal();
         let devices = self.devices();
         devices.iter().for_each(|device| device.crasher().disarm());
-        devices
-            .iter()
-            .filter(|device| !device.runs())
-            .for_each(Device::start);
+        devices.iter().filter(|device| !device.runs()).for_each(Device::start);
         let limit = self.executor.now() + REST;
         loop {
             let before = self.fingerprint();
@@ -209,17 +192,13 @@ impl World {
                 })
                 .collect();
             let settled = || calls.iter().all(crate::executor::Task::is_done);
-            self.executor
-                .run_until(self.executor.now() + ROUND, settled);
+            self.executor.run_until(self.executor.now() + ROUND, settled);
             let settled = settled();
             self.pass(ROUND);
             if settled && before == self.fingerprint() {
                 return;
             }
-            let owing = devices
-                .iter()
-                .zip(&calls)
-                .filter(|(_, call)| !call.is_done());
+            let owing = devices.iter().zip(&calls).filter(|(_, call)| !call.is_done());
             let owing: Vec<&str> = owing.map(|(device, _)| device.label()).collect();
             assert!(
                 self.executor.now() < limit,
@@ -232,11 +211,7 @@ impl World {
     fn fingerprint(&self) -> (u64, usize) {
         let server = self.server.borrow();
         let entries = server.logs.values().map(|log| log.head()).sum();
-        let events = self
-            .devices()
-            .iter()
-            .map(|device| device.told().events.len())
-            .sum();
+        let events = self.devices().iter().map(|device| device.told().events.len()).sum();
         (entries, events)
     }
 }

@@ -53,55 +53,37 @@ impl Change {
     /// Adds devices.
     #[must_use]
     pub fn add(devices: Vec<Claimed>) -> Self {
-        Self {
-            add: devices,
-            ..Self::default()
-        }
+        Self { add: devices, ..Self::default() }
     }
 
     /// Removes another account.
     #[must_use]
     pub fn remove(account: AccountId) -> Self {
-        Self {
-            remove: vec![account],
-            ..Self::default()
-        }
+        Self { remove: vec![account], ..Self::default() }
     }
 
     /// Leaves with all own devices.
     #[must_use]
     pub fn leave() -> Self {
-        Self {
-            leave: true,
-            ..Self::default()
-        }
+        Self { leave: true, ..Self::default() }
     }
 
     /// Sets the title.
     #[must_use]
     pub fn title(title: impl Into<String>) -> Self {
-        Self {
-            title: Some(title.into()),
-            ..Self::default()
-        }
+        Self { title: Some(title.into()), ..Self::default() }
     }
 
     /// Sets an account's role.
     #[must_use]
     pub fn role(account: AccountId, role: Role) -> Self {
-        Self {
-            roles: vec![(account, role)],
-            ..Self::default()
-        }
+        Self { roles: vec![(account, role)], ..Self::default() }
     }
 
     /// Brings fresh keys.
     #[must_use]
     pub fn fresh_path() -> Self {
-        Self {
-            fresh_path: true,
-            ..Self::default()
-        }
+        Self { fresh_path: true, ..Self::default() }
     }
 }
 
@@ -113,12 +95,7 @@ impl Conversation {
         me: &Me<'_>,
     ) -> Result<ContextExtension, Error> {
         let mut context = self.context.clone();
-        let going: Vec<_> = context
-            .leaving
-            .iter()
-            .chain(&change.remove)
-            .copied()
-            .collect();
+        let going: Vec<_> = context.leaving.iter().chain(&change.remove).copied().collect();
         for account in going {
             context.roles.remove(&account);
             context.leaving.remove(&account);
@@ -129,9 +106,7 @@ impl Conversation {
         for device in &change.revoke_devices {
             let mut own = self.roster.devices(me.account);
             let device = own.find(|own| own.sender.device == *device);
-            context
-                .revoked
-                .insert(device.ok_or(Error::UnknownMember)?.key);
+            context.revoked.insert(device.ok_or(Error::UnknownMember)?.key);
         }
         for (account, role) in &change.roles {
             let is_added = change.add.iter().any(|device| device.account() == *account);
@@ -151,11 +126,7 @@ impl Conversation {
         }
         context.permissions = change.permissions.unwrap_or(context.permissions);
         context.assistant = change.assistant.unwrap_or(context.assistant);
-        if context.is_well_formed() {
-            Ok(context)
-        } else {
-            Err(Error::TooLong)
-        }
+        if context.is_well_formed() { Ok(context) } else { Err(Error::TooLong) }
     }
 
     /// The leaves that go with a change, those of accounts on `leaving` included.

@@ -114,11 +114,7 @@ impl ContextExtension {
             title: String::new(),
             picture: Vec::new(),
             roles: BTreeMap::new(),
-            permissions: Permissions {
-                add: Role::Admin,
-                remove: Role::Admin,
-                change: Role::Admin,
-            },
+            permissions: Permissions { add: Role::Admin, remove: Role::Admin, change: Role::Admin },
             leaving: BTreeSet::new(),
             revoked: BTreeSet::new(),
             assistant: AssistantPolicy::NONE,
@@ -252,20 +248,13 @@ impl Decode for ContextExtension {
             kind,
             title,
             picture,
-            roles: roles
-                .into_iter()
-                .map(|entry| (entry.account, entry.role))
-                .collect(),
+            roles: roles.into_iter().map(|entry| (entry.account, entry.role)).collect(),
             permissions,
             leaving: BTreeSet::from_iter(sorted(reader)?),
             revoked: BTreeSet::from_iter(sorted(reader)?),
             assistant: AssistantPolicy(u16::decode(reader)?),
         };
-        if context.is_well_formed() {
-            Ok(context)
-        } else {
-            Err(Malformed)
-        }
+        if context.is_well_formed() { Ok(context) } else { Err(Malformed) }
     }
 }
 
@@ -281,11 +270,7 @@ codec_struct!(RoleEntry { account, role });
 /// Reads a vector whose items must ascend strictly.
 fn sorted<T: Decode + Ord>(reader: &mut Reader<'_>) -> Result<Vec<T>, Malformed> {
     let items = Vec::<T>::decode(reader)?;
-    if items.is_sorted_by(|a, b| a < b) {
-        Ok(items)
-    } else {
-        Err(Malformed)
-    }
+    if items.is_sorted_by(|a, b| a < b) { Ok(items) } else { Err(Malformed) }
 }
 
 #[cfg(test)]
@@ -304,10 +289,7 @@ mod tests {
         context.leaving = BTreeSet::from([account(9), account(4)]);
         context.revoked = BTreeSet::from([[5; 32], [2; 32]]);
         context.assistant = AssistantPolicy(700);
-        assert_eq!(
-            ContextExtension::decode_exact(&context.to_bytes()),
-            Ok(context)
-        );
+        assert_eq!(ContextExtension::decode_exact(&context.to_bytes()), Ok(context));
     }
 
     #[test]

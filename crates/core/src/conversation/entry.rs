@@ -47,11 +47,7 @@ pub struct Tail {
     pub signature: Vec<u8>,
 }
 
-codec_struct!(Tail {
-    external_pub,
-    next,
-    signature
-});
+codec_struct!(Tail { external_pub, next, signature });
 codec_struct!(CommitEntry { message, tail });
 
 impl Entry {

@@ -68,16 +68,9 @@ impl Facts {
     }
 }
 
-codec_struct!(Sender {
-    account,
-    device,
-    leaf
-});
+codec_struct!(Sender { account, device, leaf });
 
-codec_struct!(Cursor {
-    position,
-    newest_commit
-});
+codec_struct!(Cursor { position, newest_commit });
 
 fn flag(value: bool) -> u8 {
     u8::from(value)

@@ -30,13 +30,7 @@ pub(super) struct Place {
     pub(super) leaf: LeafIndex,
 }
 
-codec_struct!(Place {
-    group,
-    log,
-    epoch,
-    transcript,
-    leaf
-});
+codec_struct!(Place { group, log, epoch, transcript, leaf });
 
 impl Handover {
     pub(super) fn sign(place: Place, key: &SignatureKey) -> Self {
@@ -46,7 +40,6 @@ impl Handover {
 
     pub(super) fn is_signed_by(&self, key: &SignaturePublicKey) -> bool {
         let content = self.place.to_bytes();
-        key.verify_with_label(LABEL, &content, &self.signature)
-            .is_ok()
+        key.verify_with_label(LABEL, &content, &self.signature).is_ok()
     }
 }

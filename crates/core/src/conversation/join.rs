@@ -80,19 +80,13 @@ pub fn new_key_package(
     usage: Use,
     rng: &mut impl CryptoRng,
 ) -> NewKeyPackage {
-    let inbox = Inbox {
-        inbox,
-        last_resort: usage == Use::LastResort,
-    };
+    let inbox = Inbox { inbox, last_resort: usage == Use::LastResort };
     let extension = Extension::new(ExtensionType(INBOX), &inbox);
     let extensions = Extensions::new(vec![extension]).unwrap_or_default();
     let suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
     let content = content(me, suite, lifetime, extensions);
     let (package, keys) = KeyPackage::generate(suite, content, me.device_key, rng);
-    NewKeyPackage {
-        bytes: package.to_bytes(),
-        keys,
-    }
+    NewKeyPackage { bytes: package.to_bytes(), keys }
 }
 
 /// A leaf for a group that is founded or entered by its own commit.
@@ -101,10 +95,7 @@ pub(super) fn new_leaf(
     suite: Suite,
     rng: &mut impl CryptoRng,
 ) -> (LeafNode, HpkePrivateKey) {
-    let always = Lifetime {
-        not_before: 0,
-        not_after: u64::MAX,
-    };
+    let always = Lifetime { not_before: 0, not_after: u64::MAX };
     let content = content(me, suite, always, Extensions::default());
     let (package, keys) = KeyPackage::generate(suite, content, me.device_key, rng);
     (package.leaf_node, keys.leaf)
@@ -116,11 +107,7 @@ fn content(
     lifetime: Lifetime,
     extensions: Extensions,
 ) -> KeyPackageContent {
-    KeyPackageContent {
-        leaf: leaf_content(me, suite),
-        lifetime,
-        extensions,
-    }
+    KeyPackageContent { leaf: leaf_content(me, suite), lifetime, extensions }
 }
 
 /// What this device's leaves say.
@@ -191,8 +178,7 @@ pub fn check_claimed(bytes: &[u8], account: AccountId, now: u64) -> Result<Claim
     let suite = Suite::try_from_id(package.cipher_suite).ok_or(Error::BadPackage)?;
     check_key_package(&package, suite).map_err(|_| Error::BadPackage)?;
     package.verify().map_err(|_| Error::BadPackage)?;
-    leaf.verify(&[], LeafIndex::default())
-        .map_err(|_| Error::BadPackage)?;
+    leaf.verify(&[], LeafIndex::default()).map_err(|_| Error::BadPackage)?;
     let device = Device::verify(LeafIndex::default(), leaf).map_err(|_| Error::BadPackage)?;
     let supported = [CONTEXT, RULES_BASE + RULES].map(ExtensionType);
     let LeafNodeSource::KeyPackage(lifetime) = leaf.source else {
@@ -201,17 +187,11 @@ pub fn check_claimed(bytes: &[u8], account: AccountId, now: u64) -> Result<Claim
     let in_time = (lifetime.not_before..=lifetime.not_after).contains(&now);
     let fits = device.sender.account == account
         && in_time
-        && supported
-            .iter()
-            .all(|extension| leaf.capabilities.has_extension(*extension));
+        && supported.iter().all(|extension| leaf.capabilities.has_extension(*extension));
     if !fits {
         return Err(Error::BadPackage);
     }
-    Ok(Claimed {
-        package,
-        device,
-        inbox,
-    })
+    Ok(Claimed { package, device, inbox })
 }
 
 /// The references of the key packages that a Welcome is for; none if it is no Welcome.

@@ -43,12 +43,7 @@ struct KnockContent {
     key: HpkePublicKey,
 }
 
-codec_struct!(KnockContent {
-    group,
-    log,
-    certificate,
-    key
-});
+codec_struct!(KnockContent { group, log, certificate, key });
 
 /// Seeds for one knock, sealed to its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,14 +77,9 @@ impl Knock {
             certificate: me.certificate.to_vec(),
             key: private.public(),
         };
-        let signature = me
-            .device_key
-            .sign_with_label(KNOCK_LABEL, &content.to_bytes());
+        let signature = me.device_key.sign_with_label(KNOCK_LABEL, &content.to_bytes());
         let knock = Self { content, signature };
-        let key = KnockKey {
-            private,
-            knock: knock.hash(),
-        };
+        let key = KnockKey { private, knock: knock.hash() };
         (Entry::Knock(knock).encode(), key)
     }
 
@@ -105,8 +95,7 @@ impl Knock {
         let key = certificate.device_key();
         let content = self.content.to_bytes();
         self.content.key.check().ok()?;
-        key.verify_with_label(KNOCK_LABEL, &content, &self.signature)
-            .ok()?;
+        key.verify_with_label(KNOCK_LABEL, &content, &self.signature).ok()?;
         Some((certificate.account(), *key.as_bytes()))
     }
 }
@@ -128,10 +117,7 @@ impl Answer {
         let hash = knock.hash();
         let key = &knock.content.key;
         let sealed = hpke::encrypt_with_label(key, ANSWER_LABEL, &hash, &plain, rng)?;
-        let answer = Self {
-            knock: hash,
-            sealed,
-        };
+        let answer = Self { knock: hash, sealed };
         Ok(Entry::Answer(answer).encode())
     }
 }
@@ -158,9 +144,7 @@ impl KnockKey {
         };
         let (seeds, _) = plain.expose().as_chunks::<32>();
         let seeds = seeds.iter().take(MAX_SEEDS);
-        seeds
-            .map(|seed| Seed::from_key(Key32::from_bytes(*seed)))
-            .collect()
+        seeds.map(|seed| Seed::from_key(Key32::from_bytes(*seed))).collect()
     }
 
     /// The key as bytes for the store; secret.
@@ -257,11 +241,7 @@ impl Encode for ClosedLog {
         self.group.encode(out);
         self.log.encode(out);
         self.next.encode(out);
-        self.accounts
-            .iter()
-            .copied()
-            .collect::<Vec<_>>()
-            .encode(out);
+        self.accounts.iter().copied().collect::<Vec<_>>().encode(out);
         self.revoked.iter().copied().collect::<Vec<_>>().encode(out);
         self.rank.encode(out);
     }

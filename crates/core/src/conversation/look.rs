@@ -175,9 +175,7 @@ impl Conversation {
             Duty::CleanUp => !self.context.leaving.contains(&device.sender.account),
         });
         let own = me.device_key.public();
-        let position = eligible
-            .map(|device| device.key)
-            .position(|key| key == *own.as_bytes());
+        let position = eligible.map(|device| device.key).position(|key| key == *own.as_bytes());
         u32::try_from(position?).ok()
     }
 

@@ -95,10 +95,7 @@ impl Conversation {
             return Reading::Skipped(SkipReason::WrongKind);
         }
         let Standing::Member(group) = &mut self.standing else {
-            return Reading::Unreadable {
-                sender: None,
-                cause: Cause::NotMember,
-            };
+            return Reading::Unreadable { sender: None, cause: Cause::NotMember };
         };
         let received = match group.decrypt(&message) {
             Ok(received) => received,
@@ -107,10 +104,7 @@ impl Conversation {
                     mls::Error::CopiedState => Cause::UnknownOwn,
                     _ => Cause::Undecryptable,
                 };
-                return Reading::Unreadable {
-                    sender: None,
-                    cause,
-                };
+                return Reading::Unreadable { sender: None, cause };
             }
         };
         let Some(device) = self.roster.device(received.sender.get()) else {
@@ -136,10 +130,7 @@ impl Conversation {
         let lies_here = self.facts.counted > 0;
         let signer = self.roster.device(place.leaf.get());
         let signer = signer.filter(|device| self.may_hand_over(device));
-        let key = self
-            .public()
-            .leaf(place.leaf)
-            .map(|leaf| &leaf.signature_key);
+        let key = self.public().leaf(place.leaf).map(|leaf| &leaf.signature_key);
         let (Some(signer), Some(key), true, true) = (signer, key, names_newest, lies_here) else {
             return Reading::Skipped(SkipReason::Handover);
         };

@@ -82,31 +82,20 @@ impl fmt::Debug for OwnEntry<'_> {
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Message {
-                sender,
-                content: _,
-                view_alarm,
-            } => f
+            Self::Message { sender, content: _, view_alarm } => f
                 .debug_struct("Message")
                 .field("sender", sender)
                 .field("view_alarm", view_alarm)
                 .finish_non_exhaustive(),
             Self::Own => f.write_str("Own"),
-            Self::Unreadable { sender, cause } => f
-                .debug_struct("Unreadable")
-                .field("sender", sender)
-                .field("cause", cause)
-                .finish(),
+            Self::Unreadable { sender, cause } => {
+                f.debug_struct("Unreadable").field("sender", sender).field("cause", cause).finish()
+            }
             Self::Commit(report) => f.debug_tuple("Commit").field(report).finish(),
             Self::Skipped(reason) => f.debug_tuple("Skipped").field(reason).finish(),
-            Self::Closed {
-                by,
-                next_seed: _,
-                closed: _,
-            } => f
-                .debug_struct("Closed")
-                .field("by", by)
-                .finish_non_exhaustive(),
+            Self::Closed { by, next_seed: _, closed: _ } => {
+                f.debug_struct("Closed").field("by", by).finish_non_exhaustive()
+            }
             Self::Knock(_) => f.write_str("Knock(..)"),
             Self::Answer(_) => f.write_str("Answer(..)"),
             Self::Ignored => f.write_str("Ignored"),

@@ -78,14 +78,9 @@ impl Act<'_> {
     /// In a direct conversation nothing but `revoked` changes, and each side adds and removes only
     /// its own devices, the founder's adds for one other account aside.
     fn check_direct(&self) -> Result<(), SkipReason> {
-        let others: BTreeSet<_> = self
-            .added()
-            .filter(|account| *account != self.own())
-            .collect();
+        let others: BTreeSet<_> = self.added().filter(|account| *account != self.own()).collect();
         let adds = others.is_empty() || (self.way == Way::Founder && others.len() == 1);
-        let removes = self
-            .removed()
-            .all(|device| device.sender.account == self.own());
+        let removes = self.removed().all(|device| device.sender.account == self.own());
         if adds && removes && self.before.same_but_revoked_and_rules(self.after) {
             Ok(())
         } else {
@@ -133,11 +128,7 @@ impl Act<'_> {
         if self.after.leaving.contains(&self.own()) {
             expected.insert(self.own());
         }
-        if expected == self.after.leaving {
-            Ok(())
-        } else {
-            Err(SkipReason::NotAllowed)
-        }
+        if expected == self.after.leaving { Ok(()) } else { Err(SkipReason::NotAllowed) }
     }
 
     /// `revoked` only grows, by keys of own devices that go with this commit.

@@ -23,11 +23,7 @@ impl Device {
     /// Verifies the certificate of a leaf that enters the tree.
     pub(super) fn verify(index: LeafIndex, leaf: &LeafNode) -> Result<Self, SkipReason> {
         let certificate = Certificate::parse_and_verify(credential(leaf)?);
-        Self::new(
-            index,
-            leaf,
-            &certificate.map_err(|_| SkipReason::Certificate)?,
-        )
+        Self::new(index, leaf, &certificate.map_err(|_| SkipReason::Certificate)?)
     }
 
     fn new(
@@ -81,10 +77,7 @@ impl Roster {
         let entering = leaves.iter().zip(&certificates);
         let entering =
             entering.map(|((index, leaf), certificate)| Device::new(*index, leaf, certificate));
-        let turn = Turn {
-            removed: BTreeSet::new(),
-            entering: entering.collect::<Result<_, _>>()?,
-        };
+        let turn = Turn { removed: BTreeSet::new(), entering: entering.collect::<Result<_, _>>()? };
         let mut roster = Self::default();
         turn.check(&roster, context)?;
         roster.apply(turn);
@@ -211,20 +204,13 @@ impl Turn {
                 return Err(SkipReason::TooMany);
             }
             // Leaves that go count too, so that a commit can't swap an account's identity.
-            if roster
-                .devices(account)
-                .any(|device| device.identity != identity)
-            {
+            if roster.devices(account).any(|device| device.identity != identity) {
                 return Err(SkipReason::Identity);
             }
         }
         let going = self.removed.iter().filter_map(|leaf| roster.device(*leaf));
         let going = going.filter(|device| device.assistant).count();
-        let coming = self
-            .entering
-            .iter()
-            .filter(|device| device.assistant)
-            .count();
+        let coming = self.entering.iter().filter(|device| device.assistant).count();
         let admitted = after.kind == Kind::Direct || after.assistant == AssistantPolicy::ALL;
         if roster.assistants + coming > going && !admitted {
             return Err(SkipReason::Assistant);

@@ -15,15 +15,9 @@ use crate::mls::{self, PartId};
 const VERSION: u8 = 1;
 
 /// What changes at commits.
-const FACTS: PartId = PartId {
-    kind: 0x80,
-    index: 0,
-};
+const FACTS: PartId = PartId { kind: 0x80, index: 0 };
 /// What changes with each entry.
-const CURSOR: PartId = PartId {
-    kind: 0x81,
-    index: 0,
-};
+const CURSOR: PartId = PartId { kind: 0x81, index: 0 };
 /// Running hashes of the view, one for each entry.
 const MARK: u8 = 0x82;
 
@@ -41,12 +35,7 @@ pub(super) struct Unsaved {
 impl Unsaved {
     /// Nothing was saved yet.
     pub(super) fn all() -> Self {
-        Self {
-            facts: true,
-            cursor: true,
-            secrets: BTreeSet::new(),
-            dropped: BTreeSet::new(),
-        }
+        Self { facts: true, cursor: true, secrets: BTreeSet::new(), dropped: BTreeSet::new() }
     }
 
     /// The secrets of the group that was saved are gone.
@@ -110,16 +99,12 @@ impl Conversation {
         let corrupt = Error::Mls(mls::Error::CorruptState);
         let facts = own.remove(&FACTS).ok_or(corrupt)?;
         let cursor = own.remove(&CURSOR).ok_or(corrupt)?;
-        let (is_member, facts) = unpack(&facts, |reader| {
-            Ok((u8::decode(reader)? == 1, Facts::decode(reader)?))
-        })?;
-        let (cursor, head) = unpack(&cursor, |reader| {
-            Ok((Cursor::decode(reader)?, Head::decode(reader)?))
-        })?;
+        let (is_member, facts) =
+            unpack(&facts, |reader| Ok((u8::decode(reader)? == 1, Facts::decode(reader)?)))?;
+        let (cursor, head) =
+            unpack(&cursor, |reader| Ok((Cursor::decode(reader)?, Head::decode(reader)?)))?;
         let secrets = group.iter().map(|(part, _)| *part);
-        let secrets = secrets
-            .filter(|part| !PublicGroup::holds_part(*part))
-            .collect();
+        let secrets = secrets.filter(|part| !PublicGroup::holds_part(*part)).collect();
         let standing = if is_member {
             Standing::Member(Box::new(Group::load(group)?))
         } else {
@@ -135,12 +120,7 @@ impl Conversation {
             facts,
             cursor,
             view: View::load(head, &mut marks),
-            unsaved: Unsaved {
-                facts: false,
-                cursor: false,
-                secrets,
-                dropped: BTreeSet::new(),
-            },
+            unsaved: Unsaved { facts: false, cursor: false, secrets, dropped: BTreeSet::new() },
         })
     }
 }

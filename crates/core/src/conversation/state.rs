@@ -44,10 +44,8 @@ impl State {
         if u8::decode(&mut reader)? != VERSION {
             return Err(Malformed);
         }
-        let state = Self {
-            info: GroupInfo::decode(&mut reader)?,
-            tree: RatchetTree::decode(&mut reader)?,
-        };
+        let state =
+            Self { info: GroupInfo::decode(&mut reader)?, tree: RatchetTree::decode(&mut reader)? };
         reader.finish()?;
         Ok(state)
     }
@@ -100,10 +98,7 @@ pub(super) fn read_extensions(extensions: &Extensions) -> Result<ContextExtensio
 /// The extensions of a GroupInfo: `external_pub` and `next`, nothing else.
 pub(super) fn info_extensions(tail: &Tail) -> Extensions {
     two_extensions(
-        Extension::new(
-            ExtensionType::EXTERNAL_PUB,
-            &ExternalPub(tail.external_pub.clone()),
-        ),
+        Extension::new(ExtensionType::EXTERNAL_PUB, &ExternalPub(tail.external_pub.clone())),
         Extension::new(ExtensionType(NEXT), &tail.next),
     )
 }

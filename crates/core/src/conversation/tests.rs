@@ -26,19 +26,11 @@ impl Person {
         let key = SignatureKey::generate(&mut rng(n + 100));
         let class = DeviceClass::Person;
         let certificate = Certificate::issue(&identity, &chain, &key.public(), 1, &class);
-        Self {
-            account: chain.account_id(),
-            key,
-            certificate: certificate.unwrap(),
-        }
+        Self { account: chain.account_id(), key, certificate: certificate.unwrap() }
     }
 
     fn me(&self) -> Me<'_> {
-        Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        }
+        Me { account: self.account, device_key: &self.key, certificate: &self.certificate }
     }
 }
 
@@ -76,10 +68,7 @@ fn pair() -> Pair {
     let mut rng = rng(4);
     let founded = Conversation::found(&ann.me(), id, context, log, &mut rng);
     let (mut chat, opening) = founded.unwrap();
-    let lifetime = Lifetime {
-        not_before: 1_000,
-        not_after: 2_000,
-    };
+    let lifetime = Lifetime { not_before: 1_000, not_after: 2_000 };
     let inbox = InboxId::from_bytes([5; 32]);
     let package = new_key_package(&bob.me(), inbox, lifetime, Use::LastResort, &mut rng).bytes;
     let claimed = check_claimed(&package, bob.account, 1_500).unwrap();
@@ -89,14 +78,7 @@ fn pair() -> Pair {
     let reading = read(&mut chat, &founding.inner, Some(own));
     assert!(matches!(reading, Reading::Commit(_)), "{reading:?}");
     let message = chat.seal_message(b"hello", &ann.me(), &mut rng).unwrap();
-    Pair {
-        ann,
-        chat,
-        opening,
-        package,
-        founding,
-        message,
-    }
+    Pair { ann, chat, opening, package, founding, message }
 }
 
 fn handover(pair: &Pair) -> Vec<u8> {
@@ -166,10 +148,7 @@ fn decoders_survive_garbage() {
         vec![6, 1, 2, 3],
     ];
     for inner in &entries {
-        assert_eq!(
-            Entry::decode(inner).map(|entry| entry.encode()),
-            Ok(inner.clone())
-        );
+        assert_eq!(Entry::decode(inner).map(|entry| entry.encode()), Ok(inner.clone()));
         feed_garbage(75_000, inner, |input| {
             if let Ok(entry) = Entry::decode(input) {
                 assert_eq!(entry.encode(), input);
@@ -257,13 +236,7 @@ fn a_message_rewrites_few_bytes() {
         let inner = pair.chat.seal_message(&[n], &me, &mut rng(n)).unwrap();
         read(&mut pair.chat, &inner, Some(OwnEntry::Message));
         let changes = pair.chat.take_changes();
-        sizes.push(
-            changes
-                .iter()
-                .flat_map(|(_, bytes)| bytes)
-                .map(Vec::len)
-                .sum::<usize>(),
-        );
+        sizes.push(changes.iter().flat_map(|(_, bytes)| bytes).map(Vec::len).sum::<usize>());
     }
     assert!(sizes.iter().all(|size| *size < 1_000), "{sizes:?}");
 }

@@ -59,11 +59,7 @@ pub(super) fn judge(
         return Err(SkipReason::Malformed);
     };
     let changes = Changes::read(commit)?;
-    entry
-        .tail
-        .external_pub
-        .check()
-        .map_err(|_| SkipReason::GroupInfo)?;
+    entry.tail.external_pub.check().map_err(|_| SkipReason::GroupInfo)?;
 
     let staged = public.stage(public.verify_commit(&message)?)?;
     let context = read_extensions(&staged.context().extensions)?;
@@ -71,21 +67,11 @@ pub(super) fn judge(
     let (committer, way) = committer(public, roster, &message, &staged, path_leaf)?;
     let turn = changes.turn(&staged, &committer, path_leaf.is_some(), way)?;
     turn.check(roster, &context)?;
-    Act {
-        before,
-        after: &context,
-        roster,
-        turn: &turn,
-        committer: &committer,
-        way,
-    }
-    .check()?;
+    Act { before, after: &context, roster, turn: &turn, committer: &committer, way }.check()?;
 
     let key = match path_leaf {
         Some(leaf) => Some(&leaf.signature_key),
-        None => public
-            .leaf(staged.commit().author())
-            .map(|leaf| &leaf.signature_key),
+        None => public.leaf(staged.commit().author()).map(|leaf| &leaf.signature_key),
     };
     let info = staged.group_info(info_extensions(&entry.tail), entry.tail.signature.clone());
     let verified = key.is_some_and(|key| info.verify(key).is_ok());
@@ -93,21 +79,13 @@ pub(super) fn judge(
         return Err(SkipReason::GroupInfo);
     }
 
-    let removed = changes
-        .removes
-        .iter()
-        .filter_map(|leaf| roster.device(leaf.get()));
+    let removed = changes.removes.iter().filter_map(|leaf| roster.device(leaf.get()));
     let removed: Vec<_> = removed.collect();
     let author = committer.sender;
     Ok(Judged {
         removes_others: removed.iter().any(|device| device.key != committer.key),
         removed: removed.iter().map(|device| device.sender).collect(),
-        added: turn
-            .entering
-            .iter()
-            .map(|device| device.sender)
-            .filter(|s| *s != author)
-            .collect(),
+        added: turn.entering.iter().map(|device| device.sender).filter(|s| *s != author).collect(),
         message: *message,
         staged,
         tail: entry.tail.clone(),
@@ -126,10 +104,7 @@ struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     fn read(commit: &'a Commit) -> Result<Self, SkipReason> {
-        let mut changes = Self {
-            adds: Vec::new(),
-            removes: Vec::new(),
-        };
+        let mut changes = Self { adds: Vec::new(), removes: Vec::new() };
         for proposal in &commit.proposals {
             match proposal {
                 ProposalOrRef::Proposal(Proposal::Add(package)) => {
@@ -190,11 +165,7 @@ fn committer(
     let (Some(old), Some(old_leaf)) = (roster.device(index.get()), public.leaf(index)) else {
         return Err(SkipReason::Mls(mls::Error::InvalidSender));
     };
-    let way = if public.epoch() == 0 {
-        Way::Founder
-    } else {
-        Way::Member
-    };
+    let way = if public.epoch() == 0 { Way::Founder } else { Way::Member };
     let device = match path_leaf {
         None => old.clone(),
         Some(leaf) if says_the_same(leaf, old_leaf) => old.clone(),

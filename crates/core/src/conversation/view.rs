@@ -24,11 +24,7 @@ pub(super) struct Mark {
     pub(super) hash: [u8; 32],
 }
 
-codec_struct!(Mark {
-    log,
-    position,
-    hash
-});
+codec_struct!(Mark { log, position, hash });
 
 /// What a sender says he had read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +75,7 @@ pub(super) struct View {
 impl View {
     /// The view of who reads a conversation from its very beginning.
     pub(super) fn from_start(log: LogId) -> Self {
-        let mut view = Self {
-            previous: Some(start()),
-            newest: Some(start()),
-            ..Self::default()
-        };
+        let mut view = Self { previous: Some(start()), newest: Some(start()), ..Self::default() };
         view.mark(log, 0);
         view
     }
@@ -91,12 +83,7 @@ impl View {
     /// What to say in the next message or commit.
     pub(super) fn say(&self, log: LogId, position: u64) -> Vec<u8> {
         let hash = self.previous;
-        Seen {
-            log,
-            position,
-            hash,
-        }
-        .to_bytes()
+        Seen { log, position, hash }.to_bytes()
     }
 
     /// Whether the words of the author of the entry at `position` contradict what was read here.
@@ -142,11 +129,7 @@ impl View {
         if self.marks.len() >= MARKS {
             self.forget_oldest();
         }
-        self.marks.push_back(Mark {
-            log,
-            position,
-            hash,
-        });
+        self.marks.push_back(Mark { log, position, hash });
     }
 
     fn forget_oldest(&mut self) {
@@ -161,11 +144,7 @@ impl View {
 
     /// The record that is written with each entry.
     pub(super) fn head(&self) -> Head {
-        Head {
-            previous: self.previous,
-            newest: self.newest,
-            first: self.first,
-        }
+        Head { previous: self.previous, newest: self.newest, first: self.first }
     }
 
     /// Marks that the store lacks, and the numbers of those that it may drop.
@@ -208,11 +187,7 @@ pub(super) struct Head {
     first: u64,
 }
 
-codec_struct!(Head {
-    previous,
-    newest,
-    first
-});
+codec_struct!(Head { previous, newest, first });
 
 /// The place where a mark is stored: a ring, so that an old mark is written over.
 fn slot(number: u64) -> u32 {
@@ -265,10 +240,7 @@ mod tests {
     #[test]
     fn a_ring_of_marks_survives_the_store_and_is_pruned_at_commits() {
         let view = View::from_start(LOG);
-        let mut kept = Kept {
-            view,
-            marks: BTreeMap::new(),
-        };
+        let mut kept = Kept { view, marks: BTreeMap::new() };
         let mut said = Vec::new();
         for position in 1..=3000 {
             said.push((position - 1, kept.view.say(LOG, position - 1)));

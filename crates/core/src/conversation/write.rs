@@ -83,11 +83,7 @@ impl Conversation {
             let leaf = self.roster.leaf_of_key(&device.device.key);
             leaf.is_some_and(|leaf| !removes.contains(&leaf))
         };
-        let added: Vec<_> = change
-            .add
-            .into_iter()
-            .filter(|device| !standing(device))
-            .collect();
+        let added: Vec<_> = change.add.into_iter().filter(|device| !standing(device)).collect();
         let same = context == self.context && removes.is_empty() && added.is_empty();
         if same && !change.fresh_path {
             return Err(Error::AlreadySo);
@@ -118,16 +114,10 @@ impl Conversation {
         if self.context.revoked.contains(&key) {
             return Err(Error::Revoked);
         }
-        let mut devices = self
-            .roster
-            .devices(me.account)
-            .map(|device| device.sender.leaf);
+        let mut devices = self.roster.devices(me.account).map(|device| device.sender.leaf);
         let first = devices.next().ok_or(Error::NotAdmitted)?;
         let full = devices.count() + 1 >= MAX_DEVICES;
-        let remove = self
-            .roster
-            .leaf_of_key(&key)
-            .or_else(|| full.then_some(first));
+        let remove = self.roster.leaf_of_key(&key).or_else(|| full.then_some(first));
         let join = ExternalJoin {
             leaf: join::leaf_content(me, self.public().suite()),
             remove: remove.map(LeafIndex::new),
@@ -225,15 +215,10 @@ impl Conversation {
             next: seed.next_check(id.as_bytes()),
             signature: Vec::new(),
         };
-        let mut info = pending
-            .public()
-            .group_info(info_extensions(&tail), Vec::new());
+        let mut info = pending.public().group_info(info_extensions(&tail), Vec::new());
         info.sign(me.device_key);
         tail.signature.clone_from(&info.signature);
-        let entry = CommitEntry {
-            message: pending.message().to_vec(),
-            tail,
-        };
+        let entry = CommitEntry { message: pending.message().to_vec(), tail };
         judge(self.public(), &self.roster, &self.context, &entry)?;
         let welcome = if added.is_empty() {
             None

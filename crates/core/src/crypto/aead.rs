@@ -24,13 +24,7 @@ pub fn seal(
     let cipher =
         ChaCha20Poly1305::new_from_slice(key.expose()).map_err(|_| CryptoError::InvalidKey)?;
     cipher
-        .encrypt(
-            &(*nonce).into(),
-            Payload {
-                msg: plaintext,
-                aad,
-            },
-        )
+        .encrypt(&(*nonce).into(), Payload { msg: plaintext, aad })
         .map_err(|_| CryptoError::Length)
 }
 
@@ -47,13 +41,7 @@ pub fn open(
     let cipher =
         ChaCha20Poly1305::new_from_slice(key.expose()).map_err(|_| CryptoError::InvalidKey)?;
     cipher
-        .decrypt(
-            &(*nonce).into(),
-            Payload {
-                msg: ciphertext,
-                aad,
-            },
-        )
+        .decrypt(&(*nonce).into(), Payload { msg: ciphertext, aad })
         .map(Zeroizing::new)
         .map_err(|_| CryptoError::Decryption)
 }

@@ -75,19 +75,12 @@ impl HpkePublicKey {
         if let Some(last) = key.last_mut() {
             *last &= 0x7f;
         }
-        if LOW_ORDER.contains(&key) {
-            Err(CryptoError::InvalidKey)
-        } else {
-            Ok(())
-        }
+        if LOW_ORDER.contains(&key) { Err(CryptoError::InvalidKey) } else { Ok(()) }
     }
 
     fn parsed(&self) -> Result<PublicKey, CryptoError> {
-        let bytes: [u8; KEY_LEN] = self
-            .0
-            .as_slice()
-            .try_into()
-            .map_err(|_| CryptoError::InvalidKey)?;
+        let bytes: [u8; KEY_LEN] =
+            self.0.as_slice().try_into().map_err(|_| CryptoError::InvalidKey)?;
         Ok(PublicKey::from(bytes))
     }
 }
@@ -165,22 +158,14 @@ impl HpkePrivateKey {
     }
 
     fn new(secret: StaticSecret) -> Self {
-        Self {
-            public: PublicKey::from(&secret),
-            secret,
-        }
+        Self { public: PublicKey::from(&secret), secret }
     }
 }
 
 impl fmt::Debug for HpkePrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            secret: _,
-            public: _,
-        } = self;
-        f.debug_tuple("HpkePrivateKey")
-            .field(&self.public())
-            .finish_non_exhaustive()
+        let Self { secret: _, public: _ } = self;
+        f.debug_tuple("HpkePrivateKey").field(&self.public()).finish_non_exhaustive()
     }
 }
 
@@ -193,10 +178,7 @@ pub struct HpkeCiphertext {
     pub ciphertext: Vec<u8>,
 }
 
-codec_struct!(HpkeCiphertext {
-    kem_output,
-    ciphertext
-});
+codec_struct!(HpkeCiphertext { kem_output, ciphertext });
 
 /// Single-shot `SealBase` (RFC 9180 §6.1).
 ///
@@ -211,10 +193,7 @@ pub fn seal_base(
 ) -> Result<HpkeCiphertext, CryptoError> {
     let (kem_output, context) = Context::send(public, info, rng)?;
     let ciphertext = aead::seal(&context.key()?, &context.nonce()?, aad, plaintext)?;
-    Ok(HpkeCiphertext {
-        kem_output,
-        ciphertext,
-    })
+    Ok(HpkeCiphertext { kem_output, ciphertext })
 }
 
 /// Single-shot `OpenBase` (RFC 9180 §6.1).
@@ -244,13 +223,7 @@ pub fn encrypt_with_label(
     plaintext: &[u8],
     rng: &mut impl CryptoRng,
 ) -> Result<HpkeCiphertext, CryptoError> {
-    seal_base(
-        public,
-        &encrypt_context(label, context),
-        &[],
-        plaintext,
-        rng,
-    )
+    seal_base(public, &encrypt_context(label, context), &[], plaintext, rng)
 }
 
 /// `DecryptWithLabel` (RFC 9420 §5.1.3).
@@ -315,10 +288,7 @@ impl Context {
         let theirs = public.parsed()?;
         let ephemeral = HpkePrivateKey::generate(rng);
         let shared = shared_secret(&ephemeral, &theirs, &ephemeral.public, &theirs)?;
-        Ok((
-            ephemeral.public.as_bytes().to_vec(),
-            Self::new(&shared, info),
-        ))
+        Ok((ephemeral.public.as_bytes().to_vec(), Self::new(&shared, info)))
     }
 
     fn receive(
@@ -341,26 +311,14 @@ impl Context {
     }
 
     fn key(&self) -> Result<Secret, CryptoError> {
-        labeled_expand(
-            HPKE_SUITE,
-            &self.secret,
-            b"key",
-            &self.schedule,
-            aead::KEY_LEN,
-        )
+        labeled_expand(HPKE_SUITE, &self.secret, b"key", &self.schedule, aead::KEY_LEN)
     }
 
     fn nonce(&self) -> Result<[u8; aead::NONCE_LEN], CryptoError> {
-        labeled_expand(
-            HPKE_SUITE,
-            &self.secret,
-            b"base_nonce",
-            &self.schedule,
-            aead::NONCE_LEN,
-        )?
-        .expose_array()
-        .copied()
-        .ok_or(CryptoError::Length)
+        labeled_expand(HPKE_SUITE, &self.secret, b"base_nonce", &self.schedule, aead::NONCE_LEN)?
+            .expose_array()
+            .copied()
+            .ok_or(CryptoError::Length)
     }
 
     fn export(&self, label: &[u8], len: usize) -> Result<Secret, CryptoError> {
@@ -397,14 +355,8 @@ fn labeled_expand(
     info: &[u8],
     len: usize,
 ) -> Result<Secret, CryptoError> {
-    let length = u16::try_from(len)
-        .map_err(|_| CryptoError::Length)?
-        .to_be_bytes();
-    kdf::expand(
-        prk.expose(),
-        &[&length, VERSION, suite, label, info].concat(),
-        len,
-    )
+    let length = u16::try_from(len).map_err(|_| CryptoError::Length)?.to_be_bytes();
+    kdf::expand(prk.expose(), &[&length, VERSION, suite, label, info].concat(), len)
 }
 
 #[cfg(test)]
@@ -423,10 +375,7 @@ mod tests {
                 assert_eq!(key.check(), Err(CryptoError::InvalidKey));
                 let sealed = seal_base(&key, b"", b"", b"secret", &mut rng(2));
                 assert_eq!(sealed, Err(CryptoError::InvalidKey));
-                let sealed = HpkeCiphertext {
-                    kem_output: bytes,
-                    ciphertext: vec![0; 32],
-                };
+                let sealed = HpkeCiphertext { kem_output: bytes, ciphertext: vec![0; 32] };
                 let opened = open_base(&private, b"", b"", &sealed);
                 assert_eq!(opened, Err(CryptoError::Decryption));
             }
@@ -445,33 +394,18 @@ mod tests {
         let open = |info: &[u8], aad: &[u8], sealed: &HpkeCiphertext| {
             open_base(&private, info, aad, sealed)
         };
-        assert_eq!(
-            open(b"info", b"aad", &sealed),
-            Ok(Secret::from(b"secret".as_slice()))
-        );
-        assert_eq!(
-            open(b"other", b"aad", &sealed),
-            Err(CryptoError::Decryption)
-        );
-        assert_eq!(
-            open(b"info", b"other", &sealed),
-            Err(CryptoError::Decryption)
-        );
+        assert_eq!(open(b"info", b"aad", &sealed), Ok(Secret::from(b"secret".as_slice())));
+        assert_eq!(open(b"other", b"aad", &sealed), Err(CryptoError::Decryption));
+        assert_eq!(open(b"info", b"other", &sealed), Err(CryptoError::Decryption));
         for at in 0..sealed.kem_output.len() {
             let mut changed = sealed.clone();
             changed.kem_output[at] ^= 1;
-            assert_eq!(
-                open(b"info", b"aad", &changed),
-                Err(CryptoError::Decryption)
-            );
+            assert_eq!(open(b"info", b"aad", &changed), Err(CryptoError::Decryption));
         }
         for at in 0..sealed.ciphertext.len() {
             let mut changed = sealed.clone();
             changed.ciphertext[at] ^= 1;
-            assert_eq!(
-                open(b"info", b"aad", &changed),
-                Err(CryptoError::Decryption)
-            );
+            assert_eq!(open(b"info", b"aad", &changed), Err(CryptoError::Decryption));
         }
     }
 
@@ -479,19 +413,13 @@ mod tests {
     fn both_ends_of_an_export_agree() {
         let private = HpkePrivateKey::generate(&mut rng(5));
         let (kem_output, ours) = export_to(&private.public(), b"label", 32, &mut rng(6)).unwrap();
-        assert_eq!(
-            export_from(&private, &kem_output, b"label", 32),
-            Ok(ours.clone())
-        );
+        assert_eq!(export_from(&private, &kem_output, b"label", 32), Ok(ours.clone()));
         assert_ne!(export_from(&private, &kem_output, b"other", 32), Ok(ours));
     }
 
     #[test]
     fn debug_shows_no_private_key() {
         let key = HpkePrivateKey::try_from_bytes(&[7; 32]).unwrap();
-        assert_eq!(
-            format!("{key:?}"),
-            "HpkePrivateKey(HpkePublicKey(13be4fea..), ..)"
-        );
+        assert_eq!(format!("{key:?}"), "HpkePrivateKey(HpkePublicKey(13be4fea..), ..)");
     }
 }

@@ -25,8 +25,7 @@ pub fn extract(salt: &[u8], input: &[u8]) -> Secret {
 pub fn expand(secret: &[u8], info: &[u8], len: usize) -> Result<Secret, CryptoError> {
     let hkdf = Hkdf::<Sha256>::from_prk(secret).map_err(|_| CryptoError::InvalidKey)?;
     let mut output = vec![0; len];
-    hkdf.expand(info, &mut output)
-        .map_err(|_| CryptoError::Length)?;
+    hkdf.expand(info, &mut output).map_err(|_| CryptoError::Length)?;
     Ok(Secret::from(output))
 }
 

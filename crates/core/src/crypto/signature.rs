@@ -51,27 +51,19 @@ impl SignatureKey {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> SignaturePublicKey {
-        SignaturePublicKey {
-            bytes: self.0.verifying_key().to_bytes(),
-            point: OnceLock::new(),
-        }
+        SignaturePublicKey { bytes: self.0.verifying_key().to_bytes(), point: OnceLock::new() }
     }
 
     /// `SignWithLabel` (§5.1.2).
     #[must_use]
     pub fn sign_with_label(&self, label: &str, content: &[u8]) -> Vec<u8> {
-        self.0
-            .sign(&sign_content(label, content))
-            .to_bytes()
-            .to_vec()
+        self.0.sign(&sign_content(label, content)).to_bytes().to_vec()
     }
 }
 
 impl fmt::Debug for SignatureKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SignatureKey")
-            .field(&self.public())
-            .finish_non_exhaustive()
+        f.debug_tuple("SignatureKey").field(&self.public()).finish_non_exhaustive()
     }
 }
 
@@ -86,10 +78,7 @@ impl SignaturePublicKey {
     /// Wraps 32 bytes as received.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self {
-            bytes,
-            point: OnceLock::new(),
-        }
+        Self { bytes, point: OnceLock::new() }
     }
 
     /// The bytes as received.
@@ -207,12 +196,9 @@ impl Parts {
         signature: &[u8],
     ) -> Result<Self, CryptoError> {
         let a = key.point()?;
-        let signature: &[u8; SIGNATURE_LEN] = signature
-            .try_into()
-            .map_err(|_| CryptoError::InvalidSignature)?;
-        let (r, s) = signature
-            .split_first_chunk::<32>()
-            .ok_or(CryptoError::InvalidSignature)?;
+        let signature: &[u8; SIGNATURE_LEN] =
+            signature.try_into().map_err(|_| CryptoError::InvalidSignature)?;
+        let (r, s) = signature.split_first_chunk::<32>().ok_or(CryptoError::InvalidSignature)?;
         let s: [u8; 32] = s.try_into().map_err(|_| CryptoError::InvalidSignature)?;
         let s =
             Option::from(Scalar::from_canonical_bytes(s)).ok_or(CryptoError::InvalidSignature)?;
@@ -223,13 +209,7 @@ impl Parts {
             .finalize()
             .into();
         let k = Scalar::from_bytes_mod_order_wide(&k_hash);
-        Ok(Self {
-            a,
-            r: CompressedEdwardsY(*r),
-            s,
-            k,
-            k_hash,
-        })
+        Ok(Self { a, r: CompressedEdwardsY(*r), s, k, k_hash })
     }
 }
 
@@ -254,17 +234,11 @@ fn batch_holds(batch: &[Signed<'_>]) -> bool {
                 .chain_update(index.to_be_bytes())
                 .finalize()
                 .into();
-            let z = hash
-                .first_chunk()
-                .map_or(0, |bytes| u128::from_le_bytes(*bytes));
+            let z = hash.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes));
             Scalar::from(z)
         })
         .collect();
-    let base: Scalar = parts
-        .iter()
-        .zip(&coefficients)
-        .map(|(part, z)| part.s * z)
-        .sum();
+    let base: Scalar = parts.iter().zip(&coefficients).map(|(part, z)| part.s * z).sum();
     let scalars = core::iter::once(-base)
         .chain(coefficients.iter().copied())
         .chain(parts.iter().zip(&coefficients).map(|(part, z)| part.k * z));
@@ -276,11 +250,7 @@ fn batch_holds(batch: &[Signed<'_>]) -> bool {
 }
 
 fn is_torsion(point: EdwardsPoint) -> Result<(), CryptoError> {
-    if point.mul_by_cofactor().is_identity() {
-        Ok(())
-    } else {
-        Err(CryptoError::InvalidSignature)
-    }
+    if point.mul_by_cofactor().is_identity() { Ok(()) } else { Err(CryptoError::InvalidSignature) }
 }
 
 fn sign_content(label: &str, content: &[u8]) -> Vec<u8> {
@@ -345,10 +315,7 @@ mod tests {
         for r_torsion in 0..8 {
             for a_torsion in 0..8 {
                 let (key, signature) = with_torsion(b"content", r_torsion, a_torsion);
-                assert_eq!(
-                    key.verify_with_label("label", b"content", &signature),
-                    Ok(())
-                );
+                assert_eq!(key.verify_with_label("label", b"content", &signature), Ok(()));
                 assert_eq!(in_batch(&key, b"content", &signature), Ok(()));
             }
         }
@@ -378,9 +345,7 @@ mod tests {
             *byte = carry.to_le_bytes()[0];
             carry >>= 8;
         }
-        let refused = key
-            .public()
-            .verify_with_label("label", b"content", &signature);
+        let refused = key.public().verify_with_label("label", b"content", &signature);
         assert_eq!(refused, Err(CryptoError::InvalidSignature));
         let no_point = SignaturePublicKey::from_bytes([2; 32]);
         assert_eq!(no_point.check(), Err(CryptoError::InvalidKey));
@@ -389,10 +354,7 @@ mod tests {
     #[test]
     fn debug_shows_no_seed() {
         let key = SignatureKey::try_from_seed(&[7; 32]).unwrap();
-        assert_eq!(
-            format!("{key:?}"),
-            "SignatureKey(SignaturePublicKey(ea4a6c63..), ..)"
-        );
+        assert_eq!(format!("{key:?}"), "SignatureKey(SignaturePublicKey(ea4a6c63..), ..)");
     }
 
     proptest! {

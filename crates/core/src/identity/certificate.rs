@@ -112,17 +112,8 @@ impl Certificate {
         let class = DeviceClass::read(&mut reader)?;
         let signature = reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
-        let content = bytes
-            .get(..bytes.len() - SIGNATURE_LENGTH)
-            .unwrap_or_default();
-        Ok(UnverifiedCertificate {
-            chain,
-            device_key,
-            list_version,
-            class,
-            content,
-            signature,
-        })
+        let content = bytes.get(..bytes.len() - SIGNATURE_LENGTH).unwrap_or_default();
+        Ok(UnverifiedCertificate { chain, device_key, list_version, class, content, signature })
     }
 
     /// Reads and verifies a certificate.
@@ -142,16 +133,10 @@ impl Certificate {
     ) -> Result<Vec<Self>, IdentityError> {
         let parsed: Result<Vec<_>, _> = certificates.into_iter().map(Self::parse).collect();
         let parsed = parsed?;
-        let signed: Vec<_> = parsed
-            .iter()
-            .flat_map(UnverifiedCertificate::signed)
-            .collect();
+        let signed: Vec<_> = parsed.iter().flat_map(UnverifiedCertificate::signed).collect();
         verify_batch(&signed).map_err(|(_, error)| error)?;
         drop(signed);
-        Ok(parsed
-            .into_iter()
-            .map(UnverifiedCertificate::into_verified)
-            .collect())
+        Ok(parsed.into_iter().map(UnverifiedCertificate::into_verified).collect())
     }
 
     /// The account that the device belongs to.
@@ -227,20 +212,8 @@ impl UnverifiedCertificate<'_> {
     }
 
     fn into_verified(self) -> Certificate {
-        let Self {
-            chain,
-            device_key,
-            list_version,
-            class,
-            content: _,
-            signature: _,
-        } = self;
-        Certificate {
-            chain: chain.into_verified(),
-            device_key,
-            list_version,
-            class,
-        }
+        let Self { chain, device_key, list_version, class, content: _, signature: _ } = self;
+        Certificate { chain: chain.into_verified(), device_key, list_version, class }
     }
 }
 
@@ -268,11 +241,8 @@ impl DeviceClass {
                     let bytes = reader.bytes()?.to_vec();
                     String::from_utf8(bytes).map_err(|_| IdentityError::Malformed)
                 };
-                let info = AssistantInfo {
-                    operator: text()?,
-                    model_class: text()?,
-                    policy: text()?,
-                };
+                let info =
+                    AssistantInfo { operator: text()?, model_class: text()?, policy: text()? };
                 info.check_length()?;
                 Ok(Self::Assistant(info))
             }
@@ -283,11 +253,7 @@ impl DeviceClass {
 
 impl AssistantInfo {
     fn check_length(&self) -> Result<(), IdentityError> {
-        let Self {
-            operator,
-            model_class,
-            policy,
-        } = self;
+        let Self { operator, model_class, policy } = self;
         if operator.len() + model_class.len() + policy.len() > MAX_ASSISTANT_INFO {
             return Err(IdentityError::TooLarge);
         }
@@ -297,11 +263,7 @@ impl AssistantInfo {
 
 impl fmt::Debug for AssistantInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            operator: _,
-            model_class: _,
-            policy: _,
-        } = self;
+        let Self { operator: _, model_class: _, policy: _ } = self;
         f.write_str("AssistantInfo { .. }")
     }
 }

@@ -44,10 +44,7 @@ impl KeyChain {
     /// The chain of a new account.
     #[must_use]
     pub fn begin(first: &IdentityKey) -> Self {
-        Self {
-            first: first.public(),
-            links: Vec::new(),
-        }
+        Self { first: first.public(), links: Vec::new() }
     }
 
     /// This chain with `next` behind its newest key `current`.
@@ -63,14 +60,9 @@ impl KeyChain {
         }
         let content = link_content(&self.first, &current.public(), &next.public());
         let signature = current.sign(LABEL, &content);
-        let signature = signature
-            .try_into()
-            .map_err(|_| IdentityError::InvalidSignature)?;
+        let signature = signature.try_into().map_err(|_| IdentityError::InvalidSignature)?;
         let mut chain = self.clone();
-        chain.links.push(Link {
-            key: *next.public().as_bytes(),
-            signature,
-        });
+        chain.links.push(Link { key: *next.public().as_bytes(), signature });
         Ok(chain)
     }
 
@@ -124,14 +116,9 @@ impl UnverifiedChain {
         if links.len() + 1 > MAX_KEYS {
             return Err(IdentityError::ChainTooLong);
         }
-        let later = links
-            .iter()
-            .map(|link| SignaturePublicKey::from_bytes(link.key));
+        let later = links.iter().map(|link| SignaturePublicKey::from_bytes(link.key));
         let keys = core::iter::once(first.clone()).chain(later).collect();
-        Ok(Self {
-            keys,
-            chain: KeyChain { first, links },
-        })
+        Ok(Self { keys, chain: KeyChain { first, links } })
     }
 
     /// The signatures of the links, for a batch.
@@ -140,12 +127,7 @@ impl UnverifiedChain {
         for (pair, link) in self.keys.windows(2).zip(&self.chain.links) {
             let [key, next] = pair else { continue };
             let content = link_content(&self.chain.first, key, next);
-            signed.push(Signed {
-                key,
-                label: LABEL,
-                content,
-                signature: &link.signature,
-            });
+            signed.push(Signed { key, label: LABEL, content, signature: &link.signature });
         }
         signed
     }
@@ -170,10 +152,5 @@ fn link_content(
     before: &SignaturePublicKey,
     next: &SignaturePublicKey,
 ) -> Vec<u8> {
-    [
-        *account_id(first).as_bytes(),
-        *before.as_bytes(),
-        *next.as_bytes(),
-    ]
-    .concat()
+    [*account_id(first).as_bytes(), *before.as_bytes(), *next.as_bytes()].concat()
 }

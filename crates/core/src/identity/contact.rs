@@ -66,9 +66,5 @@ pub fn contact_agreement(
     let lower = our_account.min(their_account);
     let higher = our_account.max(their_account);
     let context: [&[u8]; 3] = [lower.as_bytes(), higher.as_bytes(), &n.to_be_bytes()];
-    Ok(Seed::from_key(derive(
-        shared.as_bytes(),
-        Label::Direct,
-        &context,
-    )))
+    Ok(Seed::from_key(derive(shared.as_bytes(), Label::Direct, &context)))
 }

@@ -65,13 +65,7 @@ impl AccountRecord {
     /// [`IdentityError::NotCurrentKey`] if `identity` isn't the newest key of the chain, or what
     /// [`verify`](Self::verify) would refuse.
     pub fn issue(&self, identity: &IdentityKey) -> Result<Vec<u8>, IdentityError> {
-        let Self {
-            chain,
-            username,
-            contact_key,
-            list_version,
-            devices,
-        } = self;
+        let Self { chain, username, contact_key, list_version, devices } = self;
         if identity.public() != chain.current_key() {
             return Err(IdentityError::NotCurrentKey);
         }
@@ -117,22 +111,13 @@ impl AccountRecord {
         signed.push(Signed {
             key: chain.current_key(),
             label: LABEL,
-            content: bytes
-                .get(..bytes.len() - SIGNATURE_LENGTH)
-                .unwrap_or_default()
-                .to_vec(),
+            content: bytes.get(..bytes.len() - SIGNATURE_LENGTH).unwrap_or_default().to_vec(),
             signature,
         });
         verify_batch(&signed).map_err(|(_, error)| error)?;
         drop(signed);
         let chain = chain.into_verified();
-        Ok(VerifiedRecord(Self {
-            chain,
-            username,
-            contact_key,
-            list_version,
-            devices,
-        }))
+        Ok(VerifiedRecord(Self { chain, username, contact_key, list_version, devices }))
     }
 }
 
@@ -183,11 +168,7 @@ fn read_username(reader: &mut Reader<'_>) -> Result<Username, IdentityError> {
     let text = core::str::from_utf8(reader.bytes()?).map_err(|_| IdentityError::BadUsername)?;
     let name = Username::parse(text)?;
     // One name has one form, or two records could bear one name.
-    if name.as_str() == text {
-        Ok(name)
-    } else {
-        Err(IdentityError::BadUsername)
-    }
+    if name.as_str() == text { Ok(name) } else { Err(IdentityError::BadUsername) }
 }
 
 fn read_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceEntry>, IdentityError> {
@@ -196,10 +177,7 @@ fn read_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceEntry>, IdentityErr
     while !list.is_empty() {
         let device = DeviceId::from_bytes(list.array()?);
         let key = SignaturePublicKey::from_bytes(list.array()?);
-        let entry = DeviceEntry {
-            key,
-            since: u64::decode(&mut list)?,
-        };
+        let entry = DeviceEntry { key, since: u64::decode(&mut list)? };
         if entry.device() != device {
             return Err(IdentityError::WrongId);
         }
@@ -216,9 +194,5 @@ fn check_devices(devices: &[DeviceEntry]) -> Result<(), IdentityError> {
     let mut keys: Vec<_> = devices.iter().map(|entry| entry.key.as_bytes()).collect();
     keys.sort_unstable();
     keys.dedup();
-    if keys.len() == devices.len() {
-        Ok(())
-    } else {
-        Err(IdentityError::DuplicateDevice)
-    }
+    if keys.len() == devices.len() { Ok(()) } else { Err(IdentityError::DuplicateDevice) }
 }

@@ -34,10 +34,7 @@ impl SafetyNumber {
             let parts: [&[u8]; 5] = [&[half], &lower.0, &lower.1, &higher.0, &higher.1];
             labelled_hash(Label::SafetyNumber, &parts)
         };
-        Self {
-            first: hash(1),
-            second: hash(2),
-        }
+        Self { first: hash(1), second: hash(2) }
     }
 
     /// The 60 digits in twelve groups of five.
@@ -45,9 +42,7 @@ impl SafetyNumber {
     pub fn digits(&self) -> [String; GROUPS] {
         let bytes = [self.first, self.second].concat();
         let mut groups = bytes.chunks_exact(GROUP_BYTES).map(|group| {
-            let number = group
-                .iter()
-                .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+            let number = group.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
             format!("{:05}", number % 100_000)
         });
         core::array::from_fn(|_| groups.next().unwrap_or_default())

@@ -14,9 +14,8 @@ fn device_key(seed: u8) -> SignaturePublicKey {
 /// A chain of `length` keys, made from the seeds 1, 2, …
 fn chain(length: u8) -> KeyChain {
     let begin = KeyChain::begin(&identity(1));
-    (1..length).fold(begin, |chain, seed| {
-        chain.extend(&identity(seed), &identity(seed + 1)).unwrap()
-    })
+    (1..length)
+        .fold(begin, |chain, seed| chain.extend(&identity(seed), &identity(seed + 1)).unwrap())
 }
 
 fn assistant(length: usize) -> DeviceClass {
@@ -33,12 +32,7 @@ fn record(version: u64) -> AccountRecord {
         username: Username::parse("ann").unwrap(),
         contact_key: ContactKey::from_key(&Key32::from_bytes([8; 32])).public(),
         list_version: version,
-        devices: [101, 102]
-            .map(|seed| DeviceEntry {
-                key: device_key(seed),
-                since: 1,
-            })
-            .to_vec(),
+        devices: [101, 102].map(|seed| DeviceEntry { key: device_key(seed), since: 1 }).to_vec(),
     }
 }
 
@@ -85,10 +79,7 @@ fn a_link_of_another_account_does_not_fit() {
     let ours = chain(2).to_bytes();
     let theirs = KeyChain::begin(&identity(7)).to_bytes();
     let spliced = [&theirs[..32], &ours[32..]].concat();
-    assert_eq!(
-        KeyChain::verify(&spliced),
-        Err(IdentityError::InvalidSignature)
-    );
+    assert_eq!(KeyChain::verify(&spliced), Err(IdentityError::InvalidSignature));
 }
 
 #[test]
@@ -111,13 +102,8 @@ fn certificates_are_golden() {
 
 #[test]
 fn a_certificate_is_issued_by_the_newest_key_only() {
-    let issued = Certificate::issue(
-        &identity(1),
-        &chain(2),
-        &device_key(9),
-        1,
-        &DeviceClass::Person,
-    );
+    let issued =
+        Certificate::issue(&identity(1), &chain(2), &device_key(9), 1, &DeviceClass::Person);
     assert_eq!(issued, Err(IdentityError::NotCurrentKey));
 }
 
@@ -177,10 +163,7 @@ fn many_certificates_are_verified_together() {
     };
     let mut all: Vec<_> = (10..20).map(issue).collect();
     let verified = Certificate::verify_all(all.iter().map(Vec::as_slice)).unwrap();
-    let keys: Vec<_> = verified
-        .iter()
-        .map(|one| one.device_key().clone())
-        .collect();
+    let keys: Vec<_> = verified.iter().map(|one| one.device_key().clone()).collect();
     assert_eq!(keys, (10..20).map(device_key).collect::<Vec<_>>());
     *all[7].last_mut().unwrap() ^= 1;
     let refused = Certificate::verify_all(all.iter().map(Vec::as_slice));
@@ -202,10 +185,7 @@ fn a_changed_or_shortened_record_is_refused() {
     for bad in spoiled(&bytes) {
         assert!(AccountRecord::verify(&bad).is_err());
     }
-    assert_eq!(
-        AccountRecord::verify(&vec![1; MAX_RECORD + 1]),
-        Err(IdentityError::TooLarge)
-    );
+    assert_eq!(AccountRecord::verify(&vec![1; MAX_RECORD + 1]), Err(IdentityError::TooLarge));
 }
 
 #[test]
@@ -223,18 +203,9 @@ fn a_record_that_contradicts_itself_is_refused_though_signed() {
     let first = content[device - 72..device].to_vec();
     let twice = |bytes: &mut Vec<u8>| drop(bytes.splice(device.., first.clone()));
     assert_eq!(refused(&twice), IdentityError::DuplicateDevice);
-    let name = content
-        .windows(3)
-        .position(|window| window == b"ann")
-        .unwrap();
-    assert_eq!(
-        refused(&|bytes| bytes[name] = b'A'),
-        IdentityError::BadUsername
-    );
-    assert_eq!(
-        refused(&|bytes| bytes[name] = 0xFF),
-        IdentityError::BadUsername
-    );
+    let name = content.windows(3).position(|window| window == b"ann").unwrap();
+    assert_eq!(refused(&|bytes| bytes[name] = b'A'), IdentityError::BadUsername);
+    assert_eq!(refused(&|bytes| bytes[name] = 0xFF), IdentityError::BadUsername);
     let unchanged = AccountRecord::verify(&sign_record(content, &identity(1)));
     assert_eq!(unchanged.err(), Some(IdentityError::InvalidSignature));
 }
@@ -242,24 +213,14 @@ fn a_record_that_contradicts_itself_is_refused_though_signed() {
 #[test]
 fn a_record_holds_ten_different_devices() {
     let with = |seeds: core::ops::Range<u8>| {
-        let entry = |seed| DeviceEntry {
-            key: device_key(seed),
-            since: 1,
-        };
-        AccountRecord {
-            devices: seeds.map(entry).collect(),
-            ..record(1)
-        }
-        .issue(&identity(2))
+        let entry = |seed| DeviceEntry { key: device_key(seed), since: 1 };
+        AccountRecord { devices: seeds.map(entry).collect(), ..record(1) }.issue(&identity(2))
     };
     assert!(AccountRecord::verify(&with(100..110).unwrap()).is_ok());
     assert_eq!(with(100..111), Err(IdentityError::TooManyDevices));
     let mut twice = record(1);
     twice.devices.push(twice.devices[0].clone());
-    assert_eq!(
-        twice.issue(&identity(2)),
-        Err(IdentityError::DuplicateDevice)
-    );
+    assert_eq!(twice.issue(&identity(2)), Err(IdentityError::DuplicateDevice));
 }
 
 #[test]
@@ -269,85 +230,39 @@ fn a_successor_is_newer_and_goes_on_from_the_same_keys() {
     };
     let now = verify(record(3), 2);
     assert!(verify(record(4), 2).is_successor_of(&now));
-    assert!(
-        verify(
-            AccountRecord {
-                chain: chain(3),
-                ..record(4)
-            },
-            3
-        )
-        .is_successor_of(&now)
-    );
+    assert!(verify(AccountRecord { chain: chain(3), ..record(4) }, 3).is_successor_of(&now));
     assert!(!verify(record(3), 2).is_successor_of(&now));
     assert!(!verify(record(2), 2).is_successor_of(&now));
-    assert!(
-        !verify(
-            AccountRecord {
-                chain: chain(1),
-                ..record(4)
-            },
-            1
-        )
-        .is_successor_of(&now)
-    );
-    let other = AccountRecord {
-        chain: KeyChain::begin(&identity(7)),
-        ..record(4)
-    };
+    assert!(!verify(AccountRecord { chain: chain(1), ..record(4) }, 1).is_successor_of(&now));
+    let other = AccountRecord { chain: KeyChain::begin(&identity(7)), ..record(4) };
     assert!(!verify(other, 7).is_successor_of(&now));
 }
 
 #[test]
 fn usernames_are_folded_and_checked() {
     assert_eq!(Username::parse("Ann_B.c-9").unwrap().as_str(), "ann_b.c-9");
-    for bad in [
-        "",
-        "ab",
-        &"a".repeat(33),
-        "ann b",
-        "änn",
-        "ann!",
-        "ann\u{212a}",
-        "a\0b",
-    ] {
-        assert_eq!(
-            Username::parse(bad),
-            Err(IdentityError::BadUsername),
-            "{bad:?}"
-        );
+    for bad in ["", "ab", &"a".repeat(33), "ann b", "änn", "ann!", "ann\u{212a}", "a\0b"] {
+        assert_eq!(Username::parse(bad), Err(IdentityError::BadUsername), "{bad:?}");
     }
     assert!(Username::parse("abc").is_ok() && Username::parse(&"a".repeat(32)).is_ok());
 }
 
 #[test]
 fn both_sides_agree_on_the_seed_of_their_chat() {
-    let (ann, bob) = (
-        AccountId::from_bytes([1; 32]),
-        AccountId::from_bytes([2; 32]),
-    );
+    let (ann, bob) = (AccountId::from_bytes([1; 32]), AccountId::from_bytes([2; 32]));
     let ours = ContactKey::from_key(&Key32::from_bytes([3; 32]));
     let theirs = ContactKey::from_key(&Key32::from_bytes([4; 32]));
     let seed = contact_agreement(&ours, &theirs.public(), ann, bob, 0).unwrap();
     assert_golden_hex("direct_seed.hex", seed.expose());
-    assert_eq!(
-        contact_agreement(&theirs, &ours.public(), bob, ann, 0),
-        Ok(seed.clone())
-    );
-    assert_ne!(
-        contact_agreement(&theirs, &ours.public(), bob, ann, 1),
-        Ok(seed.clone())
-    );
+    assert_eq!(contact_agreement(&theirs, &ours.public(), bob, ann, 0), Ok(seed.clone()));
+    assert_ne!(contact_agreement(&theirs, &ours.public(), bob, ann, 1), Ok(seed.clone()));
     let elsewhere = contact_agreement(&ours, &theirs.public(), ann, ann, 0);
     assert_ne!(elsewhere, Ok(seed));
 }
 
 #[test]
 fn a_contact_key_of_low_order_is_refused() {
-    let (ann, bob) = (
-        AccountId::from_bytes([1; 32]),
-        AccountId::from_bytes([2; 32]),
-    );
+    let (ann, bob) = (AccountId::from_bytes([1; 32]), AccountId::from_bytes([2; 32]));
     let ours = ContactKey::generate(&mut rng(1));
     let mut one = [0; 32];
     one[0] = 1;
@@ -368,12 +283,7 @@ fn safety_numbers_are_golden_and_independent_of_order() {
     assert_eq!(number, SafetyNumber::new(bob, ann));
     let other = SafetyNumber::new(ann, mal);
     assert_ne!(number.qr_bytes(), other.qr_bytes());
-    let differing = number
-        .digits()
-        .iter()
-        .zip(other.digits())
-        .filter(|(a, b)| **a != *b)
-        .count();
+    let differing = number.digits().iter().zip(other.digits()).filter(|(a, b)| **a != *b).count();
     assert!(differing > 9, "every group depends on both keys");
     let digits = number.to_string().replace(' ', "");
     assert!(digits.len() == 60 && digits.bytes().all(|digit| digit.is_ascii_digit()));
@@ -383,17 +293,11 @@ fn safety_numbers_are_golden_and_independent_of_order() {
 fn secrets_print_nothing() {
     assert_eq!(
         format!("{:?}", identity(1)),
-        format!(
-            "IdentityKey({:?})",
-            SignatureKey::try_from_seed(&[1; 32]).unwrap()
-        )
+        format!("IdentityKey({:?})", SignatureKey::try_from_seed(&[1; 32]).unwrap())
     );
     let contact = ContactKey::from_key(&Key32::from_bytes([3; 32]));
     assert_eq!(format!("{contact:?}"), "ContactKey(..)");
-    assert_eq!(
-        format!("{:?}", Username::parse("ann").unwrap()),
-        "Username(..)"
-    );
+    assert_eq!(format!("{:?}", Username::parse("ann").unwrap()), "Username(..)");
 }
 
 #[test]

@@ -158,11 +158,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed`] if bytes are left.
     pub fn finish(self) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }
 
@@ -390,11 +386,7 @@ mod tests {
 
     #[test]
     fn longer_headers_than_needed_are_refused() {
-        for bytes in [
-            &[0x40, 0x3f][..],
-            &[0x80, 0, 0x3f, 0xff],
-            &[0xc0, 0, 0, 0, 0, 0, 0, 0],
-        ] {
+        for bytes in [&[0x40, 0x3f][..], &[0x80, 0, 0x3f, 0xff], &[0xc0, 0, 0, 0, 0, 0, 0, 0]] {
             assert_eq!(Reader::new(bytes).varint(), Err(Malformed));
         }
     }
@@ -403,10 +395,7 @@ mod tests {
     fn trailing_and_missing_bytes_are_refused() {
         assert_eq!(u16::decode_exact(&[0, 1, 2]), Err(Malformed));
         assert_eq!(u16::decode_exact(&[0]), Err(Malformed));
-        assert_eq!(
-            Vec::<u8>::decode_exact(&[0xbf, 0xff, 0xff, 0xff, 1]),
-            Err(Malformed)
-        );
+        assert_eq!(Vec::<u8>::decode_exact(&[0xbf, 0xff, 0xff, 0xff, 1]), Err(Malformed));
         assert_eq!(Vec::<u16>::decode_exact(&[3, 0, 1, 2]), Err(Malformed));
         assert_eq!(Option::<u8>::decode_exact(&[2, 0]), Err(Malformed));
     }

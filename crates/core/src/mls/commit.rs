@@ -36,7 +36,4 @@ pub struct UpdatePathNode {
     pub encrypted_path_secret: Vec<HpkeCiphertext>,
 }
 
-codec_struct!(UpdatePathNode {
-    encryption_key,
-    encrypted_path_secret
-});
+codec_struct!(UpdatePathNode { encryption_key, encrypted_path_secret });

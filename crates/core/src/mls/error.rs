@@ -120,10 +120,6 @@ mod tests {
         let codes: BTreeSet<_> = Error::ALL.iter().map(|error| error.code()).collect();
         assert_eq!(codes.len(), Error::ALL.len());
         let is_plain = |code: &str| code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
-        assert!(
-            codes
-                .iter()
-                .all(|code| code.starts_with("mls_") && is_plain(code))
-        );
+        assert!(codes.iter().all(|code| code.starts_with("mls_") && is_plain(code)));
     }
 }

@@ -40,18 +40,12 @@ pub struct Extension {
     pub data: Vec<u8>,
 }
 
-codec_struct!(Extension {
-    extension_type,
-    data
-});
+codec_struct!(Extension { extension_type, data });
 
 impl Extension {
     /// Encodes `value` as an extension of this type.
     pub fn new(extension_type: ExtensionType, value: &impl Encode) -> Self {
-        Self {
-            extension_type,
-            data: value.to_bytes(),
-        }
+        Self { extension_type, data: value.to_bytes() }
     }
 }
 
@@ -65,10 +59,7 @@ impl Extensions {
     /// # Errors
     /// [`Malformed`] if a type stands there twice.
     pub fn new(list: Vec<Extension>) -> Result<Self, Malformed> {
-        let mut types: Vec<_> = list
-            .iter()
-            .map(|extension| extension.extension_type)
-            .collect();
+        let mut types: Vec<_> = list.iter().map(|extension| extension.extension_type).collect();
         types.sort_unstable();
         if types.iter().zip(types.iter().skip(1)).any(|(a, b)| a == b) {
             return Err(Malformed);
@@ -79,10 +70,7 @@ impl Extensions {
     /// The content of the extension of this type.
     #[must_use]
     pub fn get(&self, extension_type: ExtensionType) -> Option<&[u8]> {
-        let extension = self
-            .0
-            .iter()
-            .find(|extension| extension.extension_type == extension_type);
+        let extension = self.0.iter().find(|extension| extension.extension_type == extension_type);
         extension.map(|extension| extension.data.as_slice())
     }
 
@@ -123,11 +111,7 @@ pub struct RequiredCapabilities {
     pub credentials: Vec<CredentialType>,
 }
 
-codec_struct!(RequiredCapabilities {
-    extensions,
-    proposals,
-    credentials
-});
+codec_struct!(RequiredCapabilities { extensions, proposals, credentials });
 
 /// The key that an external commit encapsulates to (§12.4.3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +128,4 @@ pub struct ExternalSender {
     pub credential: Credential,
 }
 
-codec_struct!(ExternalSender {
-    signature_key,
-    credential
-});
+codec_struct!(ExternalSender { signature_key, credential });

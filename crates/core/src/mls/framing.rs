@@ -162,13 +162,7 @@ pub struct FramedContent {
     pub content: Content,
 }
 
-codec_struct!(FramedContent {
-    group_id,
-    epoch,
-    sender,
-    authenticated_data,
-    content
-});
+codec_struct!(FramedContent { group_id, epoch, sender, authenticated_data, content });
 
 /// What authenticates a body (§6.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,10 +190,7 @@ impl FramedContentAuthData {
             ContentType::Commit => Some(Digest::decode(reader)?),
             ContentType::Application | ContentType::Proposal => None,
         };
-        Ok(Self {
-            signature,
-            confirmation_tag,
-        })
+        Ok(Self { signature, confirmation_tag })
     }
 }
 
@@ -227,11 +218,7 @@ impl Decode for AuthenticatedContent {
         let wire_format = WireFormat::decode(reader)?;
         let content = FramedContent::decode(reader)?;
         let auth = FramedContentAuthData::decode(content.content.content_type(), reader)?;
-        Ok(Self {
-            wire_format,
-            content,
-            auth,
-        })
+        Ok(Self { wire_format, content, auth })
     }
 }
 
@@ -264,11 +251,7 @@ impl Decode for PublicMessage {
             Sender::Member(_) => Some(Digest::decode(reader)?),
             Sender::External(_) | Sender::NewMemberProposal | Sender::NewMemberCommit => None,
         };
-        Ok(Self {
-            content,
-            auth,
-            membership_tag,
-        })
+        Ok(Self { content, auth, membership_tag })
     }
 }
 

@@ -112,12 +112,7 @@ pub struct Received {
 
 impl core::fmt::Debug for Received {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self {
-            sender,
-            generation,
-            content: _,
-            authenticated_data: _,
-        } = self;
+        let Self { sender, generation, content: _, authenticated_data: _ } = self;
         f.debug_struct("Received")
             .field("sender", sender)
             .field("generation", generation)
@@ -190,13 +185,8 @@ impl Group {
         };
         let format = WireFormat::PrivateMessage;
         let signature = content.sign(format, self.public.context(), signer);
-        let auth = FramedContentAuthData {
-            signature,
-            confirmation_tag: None,
-        };
-        let step = self
-            .secret_tree
-            .next_key(self.own_leaf(), RatchetKind::Application)?;
+        let auth = FramedContentAuthData { signature, confirmation_tag: None };
+        let step = self.secret_tree.next_key(self.own_leaf(), RatchetKind::Application)?;
         let secret = &self.secrets.sender_data;
         let message = PrivateMessage::protect(&content, &auth, &step.key, secret, rng)?;
         self.advance(step);
@@ -221,12 +211,7 @@ impl Group {
         let (sender, generation) = (step.leaf(), step.key.generation);
         self.advance(step);
         let authenticated_data = opened.content.authenticated_data;
-        Ok(Received {
-            sender,
-            generation,
-            content,
-            authenticated_data,
-        })
+        Ok(Received { sender, generation, content, authenticated_data })
     }
 
     /// Decrypts a proposal or commit that another MLS client sent encrypted.
@@ -277,13 +262,8 @@ impl Group {
     fn new(mut public: PublicGroup, keys: TreeKeys, epoch: NewEpoch) -> Self {
         public.touch();
         let secret_tree = SecretTree::new(public.tree().size(), epoch.encryption);
-        let mut group = Self {
-            public,
-            keys,
-            secrets: epoch.secrets,
-            secret_tree,
-            dirty: BTreeSet::new(),
-        };
+        let mut group =
+            Self { public, keys, secrets: epoch.secrets, secret_tree, dirty: BTreeSet::new() };
         group.touch_epoch();
         group
     }

@@ -69,13 +69,7 @@ pub struct GroupInfo {
     pub signature: Vec<u8>,
 }
 
-codec_struct!(GroupInfo {
-    context,
-    extensions,
-    confirmation_tag,
-    signer,
-    signature
-});
+codec_struct!(GroupInfo { context, extensions, confirmation_tag, signer, signature });
 
 impl GroupInfo {
     /// `GroupInfoTBS`.

@@ -30,14 +30,7 @@ pub struct KeyPackage {
     pub signature: Vec<u8>,
 }
 
-codec_struct!(KeyPackage {
-    version,
-    cipher_suite,
-    init_key,
-    leaf_node,
-    extensions,
-    signature
-});
+codec_struct!(KeyPackage { version, cipher_suite, init_key, leaf_node, extensions, signature });
 
 /// What a new key package shall say.
 #[derive(Clone, Debug)]

@@ -52,9 +52,7 @@ impl JoinerSecret {
     /// Only for secrets of the wrong length.
     pub fn derive(init: &Secret, commit: &Secret, context: &[u8]) -> Result<Self, Error> {
         let extracted = kdf::extract(init.expose(), commit.expose());
-        Ok(Self(kdf::expand_with_label(
-            &extracted, "joiner", context, HASH_LEN,
-        )?))
+        Ok(Self(kdf::expand_with_label(&extracted, "joiner", context, HASH_LEN)?))
     }
 
     /// Mixes the pre-shared keys in.
@@ -170,12 +168,7 @@ impl EpochSecrets {
     pub fn export(&self, label: &str, context: &[u8], len: usize) -> Result<Secret, Error> {
         let secret = kdf::derive_secret(&self.exporter, label)?;
         let context = Digest::of(&[context]);
-        Ok(kdf::expand_with_label(
-            &secret,
-            "exported",
-            context.as_bytes(),
-            len,
-        )?)
+        Ok(kdf::expand_with_label(&secret, "exported", context.as_bytes(), len)?)
     }
 
     /// The key pair that external commits encapsulate to.
@@ -226,10 +219,5 @@ pub fn external_init(
 /// # Errors
 /// [`Error::InvalidKey`].
 pub fn open_external_init(external: &HpkePrivateKey, kem_output: &[u8]) -> Result<Secret, Error> {
-    Ok(hpke::export_from(
-        external,
-        kem_output,
-        EXTERNAL_INIT,
-        HASH_LEN,
-    )?)
+    Ok(hpke::export_from(external, kem_output, EXTERNAL_INIT, HASH_LEN)?)
 }

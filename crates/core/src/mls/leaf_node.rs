@@ -27,13 +27,7 @@ pub struct Capabilities {
     pub credentials: Vec<CredentialType>,
 }
 
-codec_struct!(Capabilities {
-    versions,
-    cipher_suites,
-    extensions,
-    proposals,
-    credentials
-});
+codec_struct!(Capabilities { versions, cipher_suites, extensions, proposals, credentials });
 
 impl Capabilities {
     /// MLS 1.0 on `suite` with basic credentials and these extensions.
@@ -64,10 +58,7 @@ pub struct Lifetime {
     pub not_after: u64,
 }
 
-codec_struct!(Lifetime {
-    not_before,
-    not_after
-});
+codec_struct!(Lifetime { not_before, not_after });
 
 /// How a leaf came into the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +95,7 @@ impl Decode for LeafNodeSource {
         match u8::decode(reader)? {
             1 => Lifetime::decode(reader).map(Self::KeyPackage),
             2 => Ok(Self::Update),
-            3 => Ok(Self::Commit {
-                parent_hash: Vec::decode(reader)?,
-            }),
+            3 => Ok(Self::Commit { parent_hash: Vec::decode(reader)? }),
             _ => Err(Malformed),
         }
     }
@@ -206,9 +195,7 @@ impl LeafNode {
     /// [`Error::InvalidSignature`] or [`Error::InvalidKey`].
     pub fn verify(&self, group_id: &[u8], index: LeafIndex) -> Result<(), Error> {
         let content = self.to_be_signed(group_id, index);
-        Ok(self
-            .signature_key
-            .verify_with_label(LABEL, &content, &self.signature)?)
+        Ok(self.signature_key.verify_with_label(LABEL, &content, &self.signature)?)
     }
 
     /// The leaf's signature as a member of a batch.

@@ -78,12 +78,7 @@ pub struct ReInit {
     pub extensions: Extensions,
 }
 
-codec_struct!(ReInit {
-    group_id,
-    version,
-    cipher_suite,
-    extensions
-});
+codec_struct!(ReInit { group_id, version, cipher_suite, extensions });
 
 impl Proposal {
     /// The type's code point.
@@ -124,9 +119,9 @@ impl Decode for Proposal {
             ProposalType::REMOVE => Self::Remove(Decode::decode(reader)?),
             ProposalType::PSK => Self::PreSharedKey(Decode::decode(reader)?),
             ProposalType::REINIT => Self::ReInit(Decode::decode(reader)?),
-            ProposalType::EXTERNAL_INIT => Self::ExternalInit {
-                kem_output: Decode::decode(reader)?,
-            },
+            ProposalType::EXTERNAL_INIT => {
+                Self::ExternalInit { kem_output: Decode::decode(reader)? }
+            }
             ProposalType::GROUP_CONTEXT_EXTENSIONS => {
                 Self::GroupContextExtensions(Decode::decode(reader)?)
             }

@@ -52,11 +52,7 @@ impl Encode for PreSharedKeyId {
                 out.push(1);
                 psk_id.encode(out);
             }
-            PskSource::Resumption {
-                usage,
-                group_id,
-                epoch,
-            } => {
+            PskSource::Resumption { usage, group_id, epoch } => {
                 out.push(2);
                 usage.encode(out);
                 group_id.encode(out);
@@ -70,9 +66,7 @@ impl Encode for PreSharedKeyId {
 impl Decode for PreSharedKeyId {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let source = match u8::decode(reader)? {
-            1 => PskSource::External {
-                psk_id: Vec::decode(reader)?,
-            },
+            1 => PskSource::External { psk_id: Vec::decode(reader)? },
             2 => PskSource::Resumption {
                 usage: ResumptionUsage::decode(reader)?,
                 group_id: Vec::decode(reader)?,
@@ -80,10 +74,7 @@ impl Decode for PreSharedKeyId {
             },
             _ => return Err(Malformed),
         };
-        Ok(Self {
-            source,
-            nonce: Vec::decode(reader)?,
-        })
+        Ok(Self { source, nonce: Vec::decode(reader)? })
     }
 }
 

@@ -64,12 +64,7 @@ impl PublicGroup {
         }
         check_signatures(&signatures)?;
         validation::check_members(tree.view(), &info.context.extensions)?;
-        Ok(Self::new(
-            suite,
-            tree,
-            info.context.clone(),
-            info.confirmation_tag,
-        ))
+        Ok(Self::new(suite, tree, info.context.clone(), info.confirmation_tag))
     }
 
     /// Founds a group of one member (§11).
@@ -95,11 +90,7 @@ impl PublicGroup {
             confirmed_transcript_hash: Vec::new(),
             extensions,
         };
-        Ok(Founding {
-            suite,
-            tree,
-            context,
-        })
+        Ok(Founding { suite, tree, context })
     }
 
     /// The group's cipher suite.
@@ -190,14 +181,7 @@ impl PublicGroup {
         let confirmed = &context.confirmed_transcript_hash;
         let interim_transcript_hash = transcript::interim(confirmed, &confirmation_tag);
         let context_is_saved = false;
-        Self {
-            suite,
-            tree,
-            context,
-            confirmation_tag,
-            interim_transcript_hash,
-            context_is_saved,
-        }
+        Self { suite, tree, context, confirmation_tag, interim_transcript_hash, context_is_saved }
     }
 }
 

@@ -50,10 +50,7 @@ codec_struct!(Ratchet { generation, secret });
 impl Ratchet {
     fn start(leaf_secret: &Secret, label: &str) -> Result<Self, Error> {
         let secret = kdf::derive_secret(leaf_secret, label)?;
-        Ok(Self {
-            generation: 0,
-            secret,
-        })
+        Ok(Self { generation: 0, secret })
     }
 
     fn step(&mut self) -> Result<(), Error> {
@@ -69,11 +66,7 @@ impl Ratchet {
         let nonce = kdf::derive_tree_secret(&self.secret, "nonce", generation, aead::NONCE_LEN)?;
         let nonce = *nonce.expose_array().ok_or(Error::Internal)?;
         self.step()?;
-        Ok(MessageKey {
-            generation,
-            key,
-            nonce,
-        })
+        Ok(MessageKey { generation, key, nonce })
     }
 }
 
@@ -84,10 +77,7 @@ pub struct SenderRatchets {
     application: Ratchet,
 }
 
-codec_struct!(SenderRatchets {
-    handshake,
-    application
-});
+codec_struct!(SenderRatchets { handshake, application });
 
 impl SenderRatchets {
     fn start(leaf_secret: &Secret) -> Result<Self, Error> {
@@ -137,11 +127,7 @@ impl SecretTree {
     #[must_use]
     pub fn new(size: TreeSize, encryption_secret: Secret) -> Self {
         let nodes = BTreeMap::from([(size.root(), encryption_secret)]);
-        Self {
-            size,
-            nodes,
-            ratchets: BTreeMap::new(),
-        }
+        Self { size, nodes, ratchets: BTreeMap::new() }
     }
 
     /// A tree from its saved pieces.
@@ -151,11 +137,7 @@ impl SecretTree {
         nodes: BTreeMap<NodeIndex, Secret>,
         ratchets: BTreeMap<LeafIndex, SenderRatchets>,
     ) -> Self {
-        Self {
-            size,
-            nodes,
-            ratchets,
-        }
+        Self { size, nodes, ratchets }
     }
 
     /// Computes the next unused key of a sender.
@@ -180,13 +162,7 @@ impl SecretTree {
     /// A step that was computed before another one for the same sender is worthless after it and
     /// must not be applied.
     pub fn advance(&mut self, step: Step) -> Vec<NodeIndex> {
-        let Step {
-            key: _,
-            leaf,
-            ratchets,
-            consumed,
-            siblings,
-        } = step;
+        let Step { key: _, leaf, ratchets, consumed, siblings } = step;
         let mut changed = Vec::new();
         if let Some(node) = consumed {
             self.nodes.remove(&node);
@@ -234,9 +210,7 @@ impl SecretTree {
         };
         let ratchet = ratchets.of(kind);
         if let Some(generation) = generation {
-            let ahead = generation
-                .checked_sub(ratchet.generation)
-                .ok_or(Error::Decryption)?;
+            let ahead = generation.checked_sub(ratchet.generation).ok_or(Error::Decryption)?;
             if ahead > MAX_FORWARD {
                 return Err(Error::Decryption);
             }
@@ -245,20 +219,11 @@ impl SecretTree {
             }
         }
         let key = ratchet.take()?;
-        Ok(Step {
-            key,
-            leaf,
-            ratchets,
-            consumed,
-            siblings,
-        })
+        Ok(Step { key, leaf, ratchets, consumed, siblings })
     }
 
     /// Derives a leaf's secret from the lowest node above it that still has one.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the three parts of a first step, used once"
-    )]
+    #[expect(clippy::type_complexity, reason = "the three parts of a first step, used once")]
     fn descend(
         &self,
         leaf: LeafIndex,
@@ -308,13 +273,7 @@ mod tests {
         let first = tree.next_key(leaf, RatchetKind::Application).unwrap();
         assert_eq!(first.key.generation, 0);
         tree.advance(first);
-        assert_eq!(
-            tree.next_key(leaf, RatchetKind::Application)
-                .unwrap()
-                .key
-                .generation,
-            1
-        );
+        assert_eq!(tree.next_key(leaf, RatchetKind::Application).unwrap().key.generation, 1);
     }
 
     #[test]
@@ -329,25 +288,18 @@ mod tests {
         }
         assert!(tree.key(leaf, RatchetKind::Handshake, 4).is_ok());
         assert!(tree.key(leaf, RatchetKind::Application, 0).is_ok());
-        assert!(
-            tree.key(LeafIndex::new(8), RatchetKind::Application, 0)
-                .is_err()
-        );
+        assert!(tree.key(LeafIndex::new(8), RatchetKind::Application, 0).is_err());
     }
 
     #[test]
     fn what_leads_to_a_used_leaf_is_gone() {
         let mut tree = tree();
-        let step = tree
-            .next_key(LeafIndex::new(0), RatchetKind::Application)
-            .unwrap();
+        let step = tree.next_key(LeafIndex::new(0), RatchetKind::Application).unwrap();
         tree.advance(step);
         let nodes: Vec<u32> = tree.nodes().map(NodeIndex::get).collect();
         assert_eq!(nodes, [2, 5, 11]);
         for leaf in 1..8 {
-            let step = tree
-                .next_key(LeafIndex::new(leaf), RatchetKind::Application)
-                .unwrap();
+            let step = tree.next_key(LeafIndex::new(leaf), RatchetKind::Application).unwrap();
             tree.advance(step);
         }
         assert_eq!(tree.nodes().count(), 0);

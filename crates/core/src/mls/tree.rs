@@ -60,8 +60,7 @@ impl RatchetTree {
             dirty_pages: BTreeSet::new(),
         };
         tree.hash_all();
-        tree.dirty_pages
-            .insert(pages::page_of(LeafIndex::new(0).node()));
+        tree.dirty_pages.insert(pages::page_of(LeafIndex::new(0).node()));
         tree
     }
 
@@ -69,13 +68,8 @@ impl RatchetTree {
     fn from_nodes(nodes: Vec<Option<Node>>) -> Result<Self, Malformed> {
         // The last entry is a leaf that is not blank: a parent to the right of all leaves that are
         // not blank would have nobody on that side to share a secret with.
-        let last = nodes
-            .len()
-            .checked_sub(1)
-            .and_then(|last| u32::try_from(last).ok());
-        let last = NodeIndex::new(last.ok_or(Malformed)?)
-            .leaf()
-            .ok_or(Malformed)?;
+        let last = nodes.len().checked_sub(1).and_then(|last| u32::try_from(last).ok());
+        let last = NodeIndex::new(last.ok_or(Malformed)?).leaf().ok_or(Malformed)?;
         let size = TreeSize::holding(last).ok_or(Malformed)?;
         if nodes.last().is_none_or(Option::is_none) {
             return Err(Malformed);
@@ -167,14 +161,7 @@ impl RatchetTree {
 
     /// Writes staged changes, which belong to this very tree, into it.
     pub fn merge(&mut self, changes: TreeChanges) {
-        let TreeChanges {
-            kept,
-            size,
-            leaves,
-            parents,
-            hashes,
-            tally,
-        } = changes;
+        let TreeChanges { kept, size, leaves, parents, hashes, tally } = changes;
         // What is cut off goes from its pages too.
         for index in (kept.nodes()..self.size.nodes()).map(NodeIndex::new) {
             if self.view().encryption_key(index).is_some() {
@@ -183,10 +170,8 @@ impl RatchetTree {
         }
         for width in [kept, size] {
             self.leaves.resize_with(width.leaves() as usize, || None);
-            self.parents
-                .resize_with(width.leaves() as usize - 1, || None);
-            self.hashes
-                .resize(width.nodes() as usize, Digest::default());
+            self.parents.resize_with(width.leaves() as usize - 1, || None);
+            self.hashes.resize(width.nodes() as usize, Digest::default());
         }
         self.size = size;
         for (index, leaf) in leaves {
@@ -248,10 +233,7 @@ impl Eq for RatchetTree {}
 
 impl Encode for RatchetTree {
     fn encode(&self, out: &mut Vec<u8>) {
-        let last = self
-            .leaves()
-            .next_back()
-            .map_or(0, |(index, _)| index.get() as usize);
+        let last = self.leaves().next_back().map_or(0, |(index, _)| index.get() as usize);
         put_vector(out, |out| {
             for (index, leaf) in self.leaves.iter().take(last + 1).enumerate() {
                 node::put_leaf(leaf.as_deref(), out);

@@ -36,22 +36,14 @@ impl LeafIndex {
         let levels = if size.holds(self) { size.levels() } else { 0 };
         (1..=levels).map(move |level| {
             let parent = self.node().ancestor(level);
-            let copath = if self.node() < parent {
-                parent.right()
-            } else {
-                parent.left()
-            };
-            Step {
-                parent,
-                copath: copath.unwrap_or(parent),
-            }
+            let copath = if self.node() < parent { parent.right() } else { parent.left() };
+            Step { parent, copath: copath.unwrap_or(parent) }
         })
     }
 
     /// The lowest node above both leaves; the leaf itself if they are one.
     pub const fn common_ancestor(self, other: Self) -> NodeIndex {
-        self.node()
-            .ancestor(u32::BITS - (self.0 ^ other.0).leading_zeros())
+        self.node().ancestor(u32::BITS - (self.0 ^ other.0).leading_zeros())
     }
 }
 
@@ -92,11 +84,7 @@ impl NodeIndex {
 
     /// The leaf that stands here, unless this is a parent.
     pub const fn leaf(self) -> Option<LeafIndex> {
-        if self.level() == 0 {
-            Some(LeafIndex(self.0 / 2))
-        } else {
-            None
-        }
+        if self.level() == 0 { Some(LeafIndex(self.0 / 2)) } else { None }
     }
 
     /// The left child of a parent.
@@ -123,11 +111,7 @@ impl NodeIndex {
     /// The other child of the parent.
     pub fn sibling(self, size: TreeSize) -> Option<Self> {
         let parent = self.parent(size)?;
-        if self < parent {
-            parent.right()
-        } else {
-            parent.left()
-        }
+        if self < parent { parent.right() } else { parent.left() }
     }
 
     /// Whether this node is `other` or lies above it.
@@ -172,11 +156,7 @@ impl TreeSize {
     /// The smallest tree that holds this leaf; none where no tree is as large.
     pub const fn holding(leaf: LeafIndex) -> Option<Self> {
         let levels = u32::BITS - leaf.0.leading_zeros();
-        if levels < u32::BITS {
-            Some(Self { levels })
-        } else {
-            None
-        }
+        if levels < u32::BITS { Some(Self { levels }) } else { None }
     }
 
     /// How many steps lead from a leaf to the root.
@@ -212,13 +192,7 @@ impl TreeSize {
 
     /// Twice as many leaves; none where no tree is as large.
     pub const fn doubled(self) -> Option<Self> {
-        if self.levels + 1 < u32::BITS {
-            Some(Self {
-                levels: self.levels + 1,
-            })
-        } else {
-            None
-        }
+        if self.levels + 1 < u32::BITS { Some(Self { levels: self.levels + 1 }) } else { None }
     }
 
     /// Half as many leaves; none for a tree of one leaf.
@@ -237,27 +211,16 @@ mod tests {
     #[test]
     fn paths_and_ancestors_of_an_eight_leaf_tree() {
         let size = TreeSize::holding(LeafIndex(7)).unwrap();
-        assert_eq!(
-            (size.leaves(), size.nodes(), size.root()),
-            (8, 15, NodeIndex(7))
-        );
-        let steps: Vec<_> = LeafIndex(2)
-            .direct_path(size)
-            .map(|s| (s.parent.0, s.copath.0))
-            .collect();
+        assert_eq!((size.leaves(), size.nodes(), size.root()), (8, 15, NodeIndex(7)));
+        let steps: Vec<_> =
+            LeafIndex(2).direct_path(size).map(|s| (s.parent.0, s.copath.0)).collect();
         assert_eq!(steps, [(5, 6), (3, 1), (7, 11)]);
         assert_eq!(LeafIndex(2).common_ancestor(LeafIndex(3)), NodeIndex(5));
         assert_eq!(LeafIndex(0).common_ancestor(LeafIndex(7)), NodeIndex(7));
         assert_eq!(LeafIndex(4).common_ancestor(LeafIndex(4)), NodeIndex(8));
         assert!(NodeIndex(3).covers(NodeIndex(0)) && NodeIndex(3).covers(NodeIndex(3)));
         assert!(!NodeIndex(3).covers(NodeIndex(7)) && !NodeIndex(3).covers(NodeIndex(8)));
-        assert_eq!(
-            NodeIndex(11)
-                .leaves()
-                .map(LeafIndex::get)
-                .collect::<Vec<_>>(),
-            [4, 5, 6, 7]
-        );
+        assert_eq!(NodeIndex(11).leaves().map(LeafIndex::get).collect::<Vec<_>>(), [4, 5, 6, 7]);
     }
 
     #[test]
@@ -273,11 +236,7 @@ mod tests {
             let _ = LeafIndex(far).common_ancestor(LeafIndex(0));
         }
         assert_eq!(
-            LeafIndex((1 << 31) - 1)
-                .direct_path(largest)
-                .last()
-                .unwrap()
-                .parent,
+            LeafIndex((1 << 31) - 1).direct_path(largest).last().unwrap().parent,
             largest.root()
         );
     }

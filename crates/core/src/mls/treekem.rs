@@ -34,11 +34,7 @@ impl TreeKeys {
     /// The keys of a member that knows no parent's: a creator, or a joiner added without a path.
     #[must_use]
     pub fn new(leaf_index: LeafIndex, leaf: HpkePrivateKey) -> Self {
-        Self {
-            leaf_index,
-            leaf,
-            parents: BTreeMap::new(),
-        }
+        Self { leaf_index, leaf, parents: BTreeMap::new() }
     }
 
     /// The keys of a joiner, who was given the path secret of the lowest node above both itself and
@@ -69,11 +65,7 @@ impl TreeKeys {
         leaf: HpkePrivateKey,
         parents: BTreeMap<NodeIndex, HpkePrivateKey>,
     ) -> Self {
-        Self {
-            leaf_index,
-            leaf,
-            parents,
-        }
+        Self { leaf_index, leaf, parents }
     }
 
     /// Whose keys they are.
@@ -98,14 +90,9 @@ impl TreeKeys {
     #[must_use]
     pub fn belong_to(&self, view: TreeView<'_>) -> bool {
         let leaf = (self.leaf_index.node(), &self.leaf);
-        self.parents
-            .iter()
-            .map(|(index, key)| (*index, key))
-            .chain([leaf])
-            .all(|(index, key)| {
-                view.encryption_key(index)
-                    .is_some_and(|public| key.matches(public))
-            })
+        self.parents.iter().map(|(index, key)| (*index, key)).chain([leaf]).all(|(index, key)| {
+            view.encryption_key(index).is_some_and(|public| key.matches(public))
+        })
     }
 
     /// The keys that are still good after a commit without a path: those of nodes that were not
@@ -113,10 +100,8 @@ impl TreeKeys {
     #[must_use]
     pub fn without_path(&self, view: TreeView<'_>) -> Self {
         let mut keys = self.clone();
-        keys.parents.retain(|index, key| {
-            view.encryption_key(*index)
-                .is_some_and(|is| key.matches(is))
-        });
+        keys.parents
+            .retain(|index, key| view.encryption_key(*index).is_some_and(|is| key.matches(is)));
         keys
     }
 
@@ -143,10 +128,7 @@ impl TreeKeys {
             .enumerate()
             .find(|(_, step)| step.copath.covers(ours))
             .ok_or(CryptoError::Decryption)?;
-        let ciphertexts = &nodes
-            .get(at)
-            .ok_or(CryptoError::Decryption)?
-            .encrypted_path_secret;
+        let ciphertexts = &nodes.get(at).ok_or(CryptoError::Decryption)?.encrypted_path_secret;
         let (key, sealed) = recipients(view, *step, added)
             .zip(ciphertexts)
             .find_map(|(node, sealed)| Some((self.key_of(node)?, sealed)))
@@ -159,11 +141,7 @@ impl TreeKeys {
     }
 
     fn key_of(&self, node: NodeIndex) -> Option<&HpkePrivateKey> {
-        if node == self.leaf_index.node() {
-            Some(&self.leaf)
-        } else {
-            self.parents.get(&node)
-        }
+        if node == self.leaf_index.node() { Some(&self.leaf) } else { self.parents.get(&node) }
     }
 
     /// Derives the keys of these nodes from the first one's path secret, each of which must be the
@@ -176,10 +154,7 @@ impl TreeKeys {
     ) -> Result<Secret, CryptoError> {
         for node in nodes {
             let key = node_key(&path_secret)?;
-            if !view
-                .encryption_key(node)
-                .is_some_and(|public| key.matches(public))
-            {
+            if !view.encryption_key(node).is_some_and(|public| key.matches(public)) {
                 return Err(CryptoError::InvalidKey);
             }
             self.parents.insert(node, key);
@@ -221,19 +196,10 @@ impl FreshPath {
         for step in view.filtered_direct_path(sender) {
             let key = node_key(&path_secret)?;
             let above = next(&path_secret)?;
-            nodes.push(FreshNode {
-                step,
-                path_secret,
-                key,
-            });
+            nodes.push(FreshNode { step, path_secret, key });
             path_secret = above;
         }
-        Ok(Self {
-            sender,
-            leaf,
-            nodes,
-            commit_secret: path_secret,
-        })
+        Ok(Self { sender, leaf, nodes, commit_secret: path_secret })
     }
 
     /// The private key for our new leaf.
@@ -263,16 +229,12 @@ impl FreshPath {
         for node in &self.nodes {
             let mut encrypted_path_secret = Vec::new();
             for recipient in recipients(view, node.step, added) {
-                let key = view
-                    .encryption_key(recipient)
-                    .ok_or(CryptoError::InvalidKey)?;
+                let key = view.encryption_key(recipient).ok_or(CryptoError::InvalidKey)?;
                 let secret = node.path_secret.expose();
                 encrypted_path_secret.push(encrypt_with_label(key, LABEL, context, secret, rng)?);
             }
-            sealed.push(UpdatePathNode {
-                encryption_key: node.key.public(),
-                encrypted_path_secret,
-            });
+            sealed
+                .push(UpdatePathNode { encryption_key: node.key.public(), encrypted_path_secret });
         }
         Ok(sealed)
     }
@@ -281,10 +243,7 @@ impl FreshPath {
     #[must_use]
     pub fn secret_for(&self, joiner: LeafIndex) -> Option<&Secret> {
         let common = self.sender.common_ancestor(joiner);
-        self.nodes
-            .iter()
-            .find(|node| node.step.parent == common)
-            .map(|node| &node.path_secret)
+        self.nodes.iter().find(|node| node.step.parent == common).map(|node| &node.path_secret)
     }
 
     /// The commit secret of the new epoch.
@@ -296,16 +255,8 @@ impl FreshPath {
     /// Our keys in the new epoch.
     #[must_use]
     pub fn into_keys(self) -> TreeKeys {
-        let parents = self
-            .nodes
-            .into_iter()
-            .map(|node| (node.step.parent, node.key))
-            .collect();
-        TreeKeys {
-            leaf_index: self.sender,
-            leaf: self.leaf,
-            parents,
-        }
+        let parents = self.nodes.into_iter().map(|node| (node.step.parent, node.key)).collect();
+        TreeKeys { leaf_index: self.sender, leaf: self.leaf, parents }
     }
 }
 
@@ -316,10 +267,8 @@ pub(super) fn recipients(
     added: &[LeafIndex],
 ) -> impl Iterator<Item = NodeIndex> {
     let resolution = view.resolution(step.copath).into_iter();
-    resolution.filter(move |node| {
-        node.leaf()
-            .is_none_or(|leaf| added.binary_search(&leaf).is_err())
-    })
+    resolution
+        .filter(move |node| node.leaf().is_none_or(|leaf| added.binary_search(&leaf).is_err()))
 }
 
 fn node_key(path_secret: &Secret) -> Result<HpkePrivateKey, CryptoError> {

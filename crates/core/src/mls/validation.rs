@@ -22,15 +22,9 @@ pub fn check_leaf(leaf: &LeafNode, suite: Suite) -> Result<(), Error> {
         || capabilities.proposals.iter().any(|kind| kind.is_default());
     let is_compatible = capabilities.versions.contains(&PROTOCOL_VERSION)
         && capabilities.cipher_suites.contains(&suite.id())
-        && capabilities
-            .credentials
-            .contains(&leaf.credential.credential_type())
+        && capabilities.credentials.contains(&leaf.credential.credential_type())
         && lists_all(leaf, &leaf.extensions);
-    if is_compatible && !lists_default {
-        Ok(())
-    } else {
-        Err(Error::InvalidLeafNode)
-    }
+    if is_compatible && !lists_default { Ok(()) } else { Err(Error::InvalidLeafNode) }
 }
 
 /// Checks a key package by itself (§10.1), signatures and lifetime aside.
@@ -45,11 +39,7 @@ pub fn check_key_package(package: &KeyPackage, suite: Suite) -> Result<(), Error
         && package.init_key != package.leaf_node.encryption_key
         && matches!(package.leaf_node.source, LeafNodeSource::KeyPackage(_))
         && lists_all(&package.leaf_node, &package.extensions);
-    if is_valid {
-        Ok(())
-    } else {
-        Err(Error::InvalidKeyPackage)
-    }
+    if is_valid { Ok(()) } else { Err(Error::InvalidKeyPackage) }
 }
 
 /// Checks what leaves must have in common (§§7.3, 11.1, 13.4): no key twice, and support of every
@@ -61,35 +51,19 @@ pub(super) fn check_members(view: TreeView<'_>, context: &Extensions) -> Result<
     if view.has_duplicate_key() {
         return Err(Error::InvalidLeafNode);
     }
-    let required: RequiredCapabilities = context
-        .parsed(ExtensionType::REQUIRED_CAPABILITIES)?
-        .unwrap_or_default();
+    let required: RequiredCapabilities =
+        context.parsed(ExtensionType::REQUIRED_CAPABILITIES)?.unwrap_or_default();
     context.parsed::<Vec<ExternalSender>>(ExtensionType::EXTERNAL_SENDERS)?;
     let extensions = context.iter().map(|extension| &extension.extension_type);
-    let extensions = extensions
-        .chain(&required.extensions)
-        .filter(|kind| !kind.is_default());
+    let extensions = extensions.chain(&required.extensions).filter(|kind| !kind.is_default());
     let proposals = required.proposals.iter().filter(|kind| !kind.is_default());
     let is_supported = view.credentials_are_supported()
-        && extensions
-            .map(|kind| Capability::Extension(*kind))
-            .all(|kind| view.all_support(kind))
-        && proposals
-            .map(|kind| Capability::Proposal(*kind))
-            .all(|kind| view.all_support(kind))
-        && required
-            .credentials
-            .iter()
-            .all(|kind| view.all_support(Capability::Credential(*kind)));
-    if is_supported {
-        Ok(())
-    } else {
-        Err(Error::MissingCapability)
-    }
+        && extensions.map(|kind| Capability::Extension(*kind)).all(|kind| view.all_support(kind))
+        && proposals.map(|kind| Capability::Proposal(*kind)).all(|kind| view.all_support(kind))
+        && required.credentials.iter().all(|kind| view.all_support(Capability::Credential(*kind)));
+    if is_supported { Ok(()) } else { Err(Error::MissingCapability) }
 }
 
 fn lists_all(leaf: &LeafNode, extensions: &Extensions) -> bool {
-    extensions
-        .iter()
-        .all(|extension| leaf.capabilities.has_extension(extension.extension_type))
+    extensions.iter().all(|extension| leaf.capabilities.has_extension(extension.extension_type))
 }

@@ -25,11 +25,7 @@ pub struct Welcome {
     pub encrypted_group_info: Vec<u8>,
 }
 
-codec_struct!(Welcome {
-    cipher_suite,
-    secrets,
-    encrypted_group_info
-});
+codec_struct!(Welcome { cipher_suite, secrets, encrypted_group_info });
 
 impl Welcome {
     /// Seals a GroupInfo and, to each new member, its secrets.
@@ -53,17 +49,10 @@ impl Welcome {
                 &plaintext,
                 rng,
             )?;
-            Ok(EncryptedGroupSecrets {
-                new_member: package.reference(),
-                encrypted_group_secrets,
-            })
+            Ok(EncryptedGroupSecrets { new_member: package.reference(), encrypted_group_secrets })
         });
         let secrets = secrets.collect::<Result<_, Error>>()?;
-        Ok(Self {
-            cipher_suite: info.context.cipher_suite,
-            secrets,
-            encrypted_group_info,
-        })
+        Ok(Self { cipher_suite: info.context.cipher_suite, secrets, encrypted_group_info })
     }
 
     /// Opens the secrets for a key package.
@@ -76,10 +65,7 @@ impl Welcome {
         init: &HpkePrivateKey,
     ) -> Result<GroupSecrets, Error> {
         let reference = package.reference();
-        let ours = self
-            .secrets
-            .iter()
-            .find(|secrets| secrets.new_member == reference);
+        let ours = self.secrets.iter().find(|secrets| secrets.new_member == reference);
         let sealed = &ours.ok_or(Error::NotForUs)?.encrypted_group_secrets;
         if package.cipher_suite != self.cipher_suite {
             return Err(Error::Unsupported);
@@ -108,10 +94,7 @@ pub struct EncryptedGroupSecrets {
     pub encrypted_group_secrets: HpkeCiphertext,
 }
 
-codec_struct!(EncryptedGroupSecrets {
-    new_member,
-    encrypted_group_secrets
-});
+codec_struct!(EncryptedGroupSecrets { new_member, encrypted_group_secrets });
 
 /// What a new member needs to derive the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,8 +107,4 @@ pub struct GroupSecrets {
     pub psks: Vec<PreSharedKeyId>,
 }
 
-codec_struct!(GroupSecrets {
-    joiner_secret,
-    path_secret,
-    psks
-});
+codec_struct!(GroupSecrets { joiner_secret, path_secret, psks });

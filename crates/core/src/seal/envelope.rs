@@ -75,11 +75,7 @@ impl Seed {
         let access_token = derive(self.expose(), Label::LogAccess, &[]);
         let log = LogId::from_bytes(Sha256::digest(access_token.expose()).into());
         let envelope = EnvelopeKey(derive(self.expose(), Label::Envelope, &[]));
-        LogKeys {
-            access_token,
-            log,
-            envelope,
-        }
+        LogKeys { access_token, log, envelope }
     }
 
     /// The id of the conversation whose first log has this seed.
@@ -204,33 +200,23 @@ mod tests {
             &seed().next_check(b"group"),
         ];
         assert_golden_hex("seed.hex", &all.concat());
-        assert_eq!(
-            keys.log.as_bytes(),
-            &*Sha256::digest(keys.access_token.expose())
-        );
+        assert_eq!(keys.log.as_bytes(), &*Sha256::digest(keys.access_token.expose()));
     }
 
     #[test]
     fn envelopes_are_golden() {
         let LogKeys { log, envelope, .. } = seed().log_keys();
         let entry = EntryId::from_bytes([9; 32]);
-        let sealed = envelope
-            .seal(log, EntryKind::Commit, b"commit", &mut rng(1))
-            .unwrap();
+        let sealed = envelope.seal(log, EntryKind::Commit, b"commit", &mut rng(1)).unwrap();
         assert_golden_hex("envelope_commit.hex", &sealed);
         for (name, beside) in [
             ("envelope_welcome.hex", Beside::Welcome(entry)),
             ("envelope_state.hex", Beside::State(entry)),
             ("envelope_opening.hex", Beside::Opening),
         ] {
-            let sealed = envelope
-                .seal_beside(log, beside, b"beside", &mut rng(1))
-                .unwrap();
+            let sealed = envelope.seal_beside(log, beside, b"beside", &mut rng(1)).unwrap();
             assert_golden_hex(name, &sealed);
-            assert_eq!(
-                *envelope.open_beside(log, beside, &sealed).unwrap(),
-                b"beside"
-            );
+            assert_eq!(*envelope.open_beside(log, beside, &sealed).unwrap(), b"beside");
         }
     }
 
@@ -238,23 +224,12 @@ mod tests {
     fn an_entry_opens_only_where_it_belongs() {
         let LogKeys { log, envelope, .. } = seed().log_keys();
         let other = Seed::random(&mut rng(2)).log_keys();
-        let sealed = envelope
-            .seal(log, EntryKind::Message, b"krek", &mut rng(1))
-            .unwrap();
-        assert_eq!(
-            *envelope.open(log, EntryKind::Message, &sealed).unwrap(),
-            b"krek"
-        );
+        let sealed = envelope.seal(log, EntryKind::Message, b"krek", &mut rng(1)).unwrap();
+        assert_eq!(*envelope.open(log, EntryKind::Message, &sealed).unwrap(), b"krek");
         let refused = Err(SealError::Refused);
         assert_eq!(envelope.open(log, EntryKind::Commit, &sealed), refused);
-        assert_eq!(
-            envelope.open(other.log, EntryKind::Message, &sealed),
-            refused
-        );
-        assert_eq!(
-            other.envelope.open(log, EntryKind::Message, &sealed),
-            refused
-        );
+        assert_eq!(envelope.open(other.log, EntryKind::Message, &sealed), refused);
+        assert_eq!(other.envelope.open(log, EntryKind::Message, &sealed), refused);
         assert_eq!(envelope.open_beside(log, Beside::Opening, &sealed), refused);
     }
 
@@ -262,14 +237,9 @@ mod tests {
     fn what_lies_beside_cannot_be_swapped() {
         let LogKeys { log, envelope, .. } = seed().log_keys();
         let (one, two) = (EntryId::from_bytes([1; 32]), EntryId::from_bytes([2; 32]));
-        let sealed = envelope
-            .seal_beside(log, Beside::State(one), b"tree", &mut rng(1))
-            .unwrap();
+        let sealed = envelope.seal_beside(log, Beside::State(one), b"tree", &mut rng(1)).unwrap();
         for beside in [Beside::State(two), Beside::Welcome(one), Beside::Opening] {
-            assert_eq!(
-                envelope.open_beside(log, beside, &sealed),
-                Err(SealError::Refused)
-            );
+            assert_eq!(envelope.open_beside(log, beside, &sealed), Err(SealError::Refused));
         }
         assert!(envelope.open(log, EntryKind::Commit, &sealed).is_err());
     }
@@ -277,9 +247,7 @@ mod tests {
     #[test]
     fn every_change_is_refused() {
         let LogKeys { log, envelope, .. } = seed().log_keys();
-        let sealed = envelope
-            .seal(log, EntryKind::Message, b"krek", &mut rng(1))
-            .unwrap();
+        let sealed = envelope.seal(log, EntryKind::Message, b"krek", &mut rng(1)).unwrap();
         for bad in spoiled(&sealed) {
             assert!(envelope.open(log, EntryKind::Message, &bad).is_err());
         }
@@ -298,21 +266,15 @@ mod tests {
     fn sealing_twice_gives_two_entries() {
         let LogKeys { log, envelope, .. } = seed().log_keys();
         let mut rng = rng(1);
-        let first = envelope
-            .seal(log, EntryKind::Message, b"krek", &mut rng)
-            .unwrap();
-        let second = envelope
-            .seal(log, EntryKind::Message, b"krek", &mut rng)
-            .unwrap();
+        let first = envelope.seal(log, EntryKind::Message, b"krek", &mut rng).unwrap();
+        let second = envelope.seal(log, EntryKind::Message, b"krek", &mut rng).unwrap();
         assert_ne!(entry_id(&first), entry_id(&second));
     }
 
     #[test]
     fn garbage_never_opens() {
         let LogKeys { log, envelope, .. } = seed().log_keys();
-        let sealed = envelope
-            .seal(log, EntryKind::Message, b"krek", &mut rng(1))
-            .unwrap();
+        let sealed = envelope.seal(log, EntryKind::Message, b"krek", &mut rng(1)).unwrap();
         feed_garbage(1_000_000, &sealed, |bytes| {
             let opened = envelope.open(log, EntryKind::Message, bytes);
             assert!(opened.is_err() || bytes == sealed);

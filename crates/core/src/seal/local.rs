@@ -73,11 +73,7 @@ mod tests {
     #[test]
     fn names_depend_on_key_table_and_id() {
         let other = StoreKey::from_bytes([4; 32]);
-        let names = [
-            key().name(1, b"a"),
-            key().name(2, b"a"),
-            key().name(1, b"b"),
-        ];
+        let names = [key().name(1, b"a"), key().name(2, b"a"), key().name(1, b"b")];
         assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2]);
         assert_ne!(other.name(1, b"a"), names[0]);
     }
@@ -95,9 +91,6 @@ mod tests {
 
     #[test]
     fn the_key_prints_nothing() {
-        assert_eq!(
-            format!("{:?}", key()),
-            "StoreKey { names: Key32(..), values: Key32(..) }"
-        );
+        assert_eq!(format!("{:?}", key()), "StoreKey { names: Key32(..), values: Key32(..) }");
     }
 }

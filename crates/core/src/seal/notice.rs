@@ -57,11 +57,7 @@ impl Notice {
         init_key: &HpkePublicKey,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
-        let Self {
-            seed,
-            position,
-            entry,
-        } = self;
+        let Self { seed, position, entry } = self;
         let mut out = vec![VERSION];
         out.extend_from_slice(package.as_bytes());
         let mut inner = Vec::with_capacity(73);
@@ -82,15 +78,9 @@ impl Notice {
     /// # Errors
     /// [`SealError`] of form.
     pub fn package(sealed: &[u8]) -> Result<Digest, SealError> {
-        let (head, _) = sealed
-            .split_first_chunk::<HEAD_LENGTH>()
-            .ok_or(SealError::Malformed)?;
+        let (head, _) = sealed.split_first_chunk::<HEAD_LENGTH>().ok_or(SealError::Malformed)?;
         let [version, package @ ..] = head;
-        if *version == VERSION {
-            Ok(Digest(*package))
-        } else {
-            Err(SealError::UnsupportedVersion)
-        }
+        if *version == VERSION { Ok(Digest(*package)) } else { Err(SealError::UnsupportedVersion) }
     }
 
     /// Opens a notice with the private init key of its key package.
@@ -99,16 +89,11 @@ impl Notice {
     /// [`SealError`] if it was sealed to another key, changed, or holds something else.
     pub fn open(sealed: &[u8], init_key: &HpkePrivateKey) -> Result<Self, SealError> {
         Self::package(sealed)?;
-        let (head, rest) = sealed
-            .split_at_checked(HEAD_LENGTH)
-            .ok_or(SealError::Malformed)?;
-        let (kem_output, ciphertext) = rest
-            .split_at_checked(KEM_OUTPUT_LENGTH)
-            .ok_or(SealError::Malformed)?;
-        let sealed = HpkeCiphertext {
-            kem_output: kem_output.to_vec(),
-            ciphertext: ciphertext.to_vec(),
-        };
+        let (head, rest) = sealed.split_at_checked(HEAD_LENGTH).ok_or(SealError::Malformed)?;
+        let (kem_output, ciphertext) =
+            rest.split_at_checked(KEM_OUTPUT_LENGTH).ok_or(SealError::Malformed)?;
+        let sealed =
+            HpkeCiphertext { kem_output: kem_output.to_vec(), ciphertext: ciphertext.to_vec() };
         let inner = open_base(init_key, INFO, head, &sealed).map_err(|_| SealError::Refused)?;
         Self::decode(inner.expose())
     }
@@ -126,21 +111,13 @@ impl Notice {
         let position = u64::from_be_bytes(reader.array()?);
         let entry = EntryId::from_bytes(reader.array()?);
         reader.finish()?;
-        Ok(Self {
-            seed,
-            position,
-            entry,
-        })
+        Ok(Self { seed, position, entry })
     }
 }
 
 impl fmt::Debug for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            seed,
-            position,
-            entry,
-        } = self;
+        let Self { seed, position, entry } = self;
         f.debug_struct("Notice")
             .field("seed", seed)
             .field("position", position)
@@ -166,11 +143,7 @@ mod tests {
 
     fn notice() -> Notice {
         let seed = Seed::from_key(Key32::from_bytes([5; 32]));
-        Notice {
-            seed,
-            position: 7,
-            entry: EntryId::from_bytes([6; 32]),
-        }
+        Notice { seed, position: 7, entry: EntryId::from_bytes([6; 32]) }
     }
 
     fn init_key(seed: u8) -> HpkePrivateKey {
@@ -178,9 +151,7 @@ mod tests {
     }
 
     fn sealed() -> Vec<u8> {
-        notice()
-            .seal(&Digest([9; 32]), &init_key(1).public(), &mut rng(1))
-            .unwrap()
+        notice().seal(&Digest([9; 32]), &init_key(1).public(), &mut rng(1)).unwrap()
     }
 
     #[test]
@@ -194,19 +165,13 @@ mod tests {
 
     #[test]
     fn only_the_right_key_opens_it_unchanged() {
-        assert_eq!(
-            Notice::open(&sealed(), &init_key(2)),
-            Err(SealError::Refused)
-        );
+        assert_eq!(Notice::open(&sealed(), &init_key(2)), Err(SealError::Refused));
         for bad in spoiled(&sealed()) {
             assert!(Notice::open(&bad, &init_key(1)).is_err());
         }
         let mut renamed = sealed();
         renamed[1] ^= 1;
-        assert_eq!(
-            Notice::open(&renamed, &init_key(1)),
-            Err(SealError::Refused)
-        );
+        assert_eq!(Notice::open(&renamed, &init_key(1)), Err(SealError::Refused));
     }
 
     #[test]
@@ -237,10 +202,7 @@ mod tests {
             assert!(Notice::open(bytes, &init_key(1)).is_err() || bytes == valid);
         });
         feed_garbage(1_000_000, &[1; 73], |bytes| {
-            assert_eq!(
-                Notice::decode(bytes).is_ok(),
-                bytes.len() == 73 && bytes[0] == 1
-            );
+            assert_eq!(Notice::decode(bytes).is_ok(), bytes.len() == 73 && bytes[0] == 1);
         });
     }
 

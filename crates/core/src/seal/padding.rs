@@ -28,9 +28,7 @@ pub fn pad(inner: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
 /// # Errors
 /// [`SealError::Malformed`] for everything that [`pad`] would not have made.
 pub fn unpad(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let (length, rest) = padded
-        .split_first_chunk::<PREFIX>()
-        .ok_or(SealError::Malformed)?;
+    let (length, rest) = padded.split_first_chunk::<PREFIX>().ok_or(SealError::Malformed)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| SealError::Malformed)?;
     let (inner, zeros) = rest.split_at_checked(length).ok_or(SealError::Malformed)?;
     if padded.len() != padded_length(PREFIX + length) || zeros.iter().any(|byte| *byte != 0) {
@@ -54,14 +52,7 @@ mod tests {
 
     #[test]
     fn lengths_follow_the_definition() {
-        let cases = [
-            (4, 4),
-            (9, 10),
-            (100, 104),
-            (1_000, 1_024),
-            (1_025, 1_088),
-            (65_000, 65_536),
-        ];
+        let cases = [(4, 4), (9, 10), (100, 104), (1_000, 1_024), (1_025, 1_088), (65_000, 65_536)];
         for (length, expected) in cases {
             assert_eq!(padded_length(length), expected, "{length}");
         }
@@ -88,14 +79,7 @@ mod tests {
         let short_length = [&[0, 0, 0, 97], &padded[4..]].concat();
         let long_length = [&[0, 0, 0, 101], &padded[4..]].concat();
         let longer = [padded.as_slice(), &[0; 8]].concat();
-        for bad in [
-            &marked[..],
-            &padded[..103],
-            &long_length,
-            &longer,
-            &[0, 0, 0],
-            &[],
-        ] {
+        for bad in [&marked[..], &padded[..103], &long_length, &longer, &[0, 0, 0], &[]] {
             assert_eq!(unpad(bad), Err(SealError::Malformed));
         }
         assert_eq!(unpad(&short_length), Err(SealError::Malformed));

@@ -179,11 +179,7 @@ impl RecordKey {
     ) -> Result<Vec<u8>, SealError> {
         let plain = Zeroizing::new(encoding::encode(VERSION, &record.encode()));
         let sealed = seal(VERSION, &self.0, &[log.as_bytes(), &[RECORD]], &plain, rng);
-        if sealed.len() > MAX_RECORD {
-            Err(SealError::TooLarge)
-        } else {
-            Ok(sealed)
-        }
+        if sealed.len() > MAX_RECORD { Err(SealError::TooLarge) } else { Ok(sealed) }
     }
 
     /// Opens a record of the account log `log`.
@@ -195,9 +191,7 @@ impl RecordKey {
             return Err(SealError::TooLarge);
         }
         let plain = open(VERSION, &self.0, &[log.as_bytes(), &[RECORD]], sealed)?;
-        Ok(AccountLogRecord::decode(encoding::decode(
-            VERSION, &plain,
-        )?)?)
+        Ok(AccountLogRecord::decode(encoding::decode(VERSION, &plain)?)?)
     }
 
     /// Seals the whole map as a state of the account log `log`.
@@ -210,18 +204,8 @@ impl RecordKey {
         map: &AccountMap,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
-        let sealed = seal(
-            VERSION,
-            &self.0,
-            &[log.as_bytes(), &[MAP]],
-            &map.encode(),
-            rng,
-        );
-        if sealed.len() > MAX_MAP {
-            Err(SealError::TooLarge)
-        } else {
-            Ok(sealed)
-        }
+        let sealed = seal(VERSION, &self.0, &[log.as_bytes(), &[MAP]], &map.encode(), rng);
+        if sealed.len() > MAX_MAP { Err(SealError::TooLarge) } else { Ok(sealed) }
     }
 
     /// Opens a state of the account log `log`.
@@ -272,38 +256,22 @@ impl AccountLogRecord {
 
 impl core::fmt::Debug for ContactRecord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self {
-            account,
-            username: _,
-            list_version: _,
-            verified_key: _,
-            blocked: _,
-        } = self;
-        f.debug_struct("ContactRecord")
-            .field("account", account)
-            .finish_non_exhaustive()
+        let Self { account, username: _, list_version: _, verified_key: _, blocked: _ } = self;
+        f.debug_struct("ContactRecord").field("account", account).finish_non_exhaustive()
     }
 }
 
 impl core::fmt::Debug for DeviceNameRecord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self { device, name: _ } = self;
-        f.debug_struct("DeviceNameRecord")
-            .field("device", device)
-            .finish_non_exhaustive()
+        f.debug_struct("DeviceNameRecord").field("device", device).finish_non_exhaustive()
     }
 }
 
 impl core::fmt::Debug for UnknownRecord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self {
-            kind,
-            key: _,
-            value: _,
-        } = self;
-        f.debug_struct("UnknownRecord")
-            .field("kind", kind)
-            .finish_non_exhaustive()
+        let Self { kind, key: _, value: _ } = self;
+        f.debug_struct("UnknownRecord").field("kind", kind).finish_non_exhaustive()
     }
 }
 

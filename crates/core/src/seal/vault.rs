@@ -70,10 +70,7 @@ impl SlotKey {
     #[must_use]
     pub fn password(export_key: &[u8]) -> Self {
         let kind = PASSWORD_SLOT;
-        Self {
-            kind,
-            key: derive(export_key, Label::VaultSlot, &[&kind.to_be_bytes()]),
-        }
+        Self { kind, key: derive(export_key, Label::VaultSlot, &[&kind.to_be_bytes()]) }
     }
 }
 
@@ -92,12 +89,7 @@ impl Vault {
         if keys.len() > MAX_SLOTS {
             return Err(SealError::TooLarge);
         }
-        let Self {
-            identity,
-            chain,
-            storage_key,
-            contact_key,
-        } = self;
+        let Self { identity, chain, storage_key, contact_key } = self;
         let seed = identity.expose_seed();
         let body = Body {
             identity: Key32::from_bytes(*seed.expose_array().ok_or(SealError::Malformed)?),
@@ -110,10 +102,7 @@ impl Vault {
         let slots = keys.iter().map(|slot| {
             let place = Place::new(account, version, slot.kind);
             let sealed = seal(VERSION, &slot.key, &place.parts(), vault_key.expose(), rng);
-            Slot {
-                kind: slot.kind,
-                sealed,
-            }
+            Slot { kind: slot.kind, sealed }
         });
         let slots = slots.collect();
         let place = Place::new(account, version, BODY);
@@ -171,23 +160,13 @@ impl Vault {
             return Err(SealError::Malformed);
         }
         let storage_key = StorageKey::from_key(body.storage.clone());
-        Ok(Self {
-            identity,
-            chain,
-            storage_key,
-            contact_key: ContactKey::from_key(&body.contact),
-        })
+        Ok(Self { identity, chain, storage_key, contact_key: ContactKey::from_key(&body.contact) })
     }
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            identity: _,
-            chain: _,
-            storage_key: _,
-            contact_key: _,
-        } = self;
+        let Self { identity: _, chain: _, storage_key: _, contact_key: _ } = self;
         f.write_str("Vault { .. }")
     }
 }
@@ -201,11 +180,7 @@ struct Place {
 
 impl Place {
     fn new(account: AccountId, version: u64, what: u32) -> Self {
-        Self {
-            account,
-            version: version.to_be_bytes(),
-            what: what.to_be_bytes(),
-        }
+        Self { account, version: version.to_be_bytes(), what: what.to_be_bytes() }
     }
 
     fn parts(&self) -> [&[u8]; 3] {
@@ -235,19 +210,14 @@ mod tests {
     }
 
     fn sealed() -> Vec<u8> {
-        vault()
-            .seal(account(), 4, &[SlotKey::password(EXPORT)], &mut rng(1))
-            .unwrap()
+        vault().seal(account(), 4, &[SlotKey::password(EXPORT)], &mut rng(1)).unwrap()
     }
 
     #[test]
     fn the_vault_is_golden_and_opens_with_the_password() {
         assert_golden_hex("vault.hex", &sealed());
         let opened = Vault::open_with_password(&sealed(), account(), 4, EXPORT).unwrap();
-        assert_eq!(
-            opened.identity.expose_seed(),
-            vault().identity.expose_seed()
-        );
+        assert_eq!(opened.identity.expose_seed(), vault().identity.expose_seed());
         assert_eq!(opened.chain, vault().chain);
         assert_eq!(opened.storage_key.expose(), vault().storage_key.expose());
         assert_eq!(opened.contact_key.expose(), vault().contact_key.expose());
@@ -281,11 +251,8 @@ mod tests {
     fn any_slot_opens_it_and_foreign_slots_are_passed_over() {
         let key = Key32::from_bytes([7; 32]);
         let recovery = SlotKey { kind: 2, key };
-        let slots = [
-            SlotKey::password(b"someone else's"),
-            recovery.clone(),
-            SlotKey::password(EXPORT),
-        ];
+        let slots =
+            [SlotKey::password(b"someone else's"), recovery.clone(), SlotKey::password(EXPORT)];
         let sealed = vault().seal(account(), 4, &slots, &mut rng(1)).unwrap();
         assert!(Vault::open(&sealed, account(), 4, &recovery).is_ok());
         assert!(Vault::open_with_password(&sealed, account(), 4, EXPORT).is_ok());
@@ -297,10 +264,7 @@ mod tests {
     #[test]
     fn keys_that_do_not_belong_to_each_other_are_refused() {
         let identity = IdentityKey::try_from_seed(&[5; 32]).unwrap();
-        let mixed = Vault {
-            identity,
-            ..vault()
-        };
+        let mixed = Vault { identity, ..vault() };
         let key = [SlotKey::password(EXPORT)];
         let sealed = mixed.seal(account(), 4, &key, &mut rng(1)).unwrap();
         let opened = Vault::open_with_password(&sealed, account(), 4, EXPORT);

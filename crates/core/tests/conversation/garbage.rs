@@ -65,10 +65,7 @@ fn recover(mut devices: Vec<Device>, mut log: Log, mal: usize) {
     let anchor = all[0].chat().anchor();
     assert!(all.iter().all(|device| device.chat().is_member()));
     assert!(all.iter().all(|device| device.chat().anchor() == anchor));
-    assert!(
-        all.iter()
-            .all(|device| device.chat().tail_is_true() == Some(true))
-    );
+    assert!(all.iter().all(|device| device.chat().tail_is_true() == Some(true)));
     for speaker in [one, other] {
         all[speaker].say(&mut log, "all here");
         all.iter_mut().for_each(|device| drop(device.read(&log)));
@@ -92,20 +89,13 @@ fn recover(mut devices: Vec<Device>, mut log: Log, mal: usize) {
     };
     all[0].say(&mut next, "without him");
     all.iter_mut().for_each(|device| drop(device.read(&next)));
-    assert!(
-        all.iter()
-            .skip(1)
-            .all(|device| device.heard.last().unwrap() == "without him")
-    );
+    assert!(all.iter().skip(1).all(|device| device.heard.last().unwrap() == "without him"));
 }
 
 fn path_length(device: &Device) -> usize {
     let group = public_group(device);
     let own = device.me().device_key.public();
-    let (leaf, _) = group
-        .leaves()
-        .find(|(_, leaf)| leaf.signature_key == own)
-        .unwrap();
+    let (leaf, _) = group.leaves().find(|(_, leaf)| leaf.signature_key == own).unwrap();
     group.tree().view().filtered_direct_path(leaf).len()
 }
 
@@ -119,10 +109,7 @@ fn garbage_for_any_subset_of_subtrees_never_splits_the_group() {
             let mut fork: Vec<_> = devices.iter_mut().map(Device::fork).collect();
             let mut log = log.clone();
             let garbage = |node: usize| subset >> node & 1 == 1;
-            let forgery = Forgery {
-                garbage: &garbage,
-                ..Forgery::default()
-            };
+            let forgery = Forgery { garbage: &garbage, ..Forgery::default() };
             let victims = attack(&mut fork, &mut log, mal, forgery);
             assert_eq!(victims.is_empty(), subset == 0);
             assert!(!victims.contains(&mal));
@@ -145,9 +132,7 @@ fn garbage_in_a_removal_never_splits_the_group() {
             let mut fork: Vec<_> = devices.iter_mut().map(Device::fork).collect();
             let mut log = log.clone();
             let forgery = Forgery {
-                proposals: vec![Proposal::Remove(LeafIndex::new(
-                    u32::try_from(xia).unwrap(),
-                ))],
+                proposals: vec![Proposal::Remove(LeafIndex::new(u32::try_from(xia).unwrap()))],
                 garbage: &|node| subset >> node & 1 == 1,
                 ..Forgery::default()
             };
@@ -164,10 +149,7 @@ fn garbage_in_a_removal_never_splits_the_group() {
 fn garbage_for_everybody_three_times_in_a_row() {
     let (mut devices, mut log) = full_group(5, 2);
     for _ in 0..3 {
-        let forgery = Forgery {
-            garbage: &|_| true,
-            ..Forgery::default()
-        };
+        let forgery = Forgery { garbage: &|_| true, ..Forgery::default() };
         assert_eq!(attack(&mut devices, &mut log, 2, forgery).len(), 4);
         for device in &mut devices {
             device.read(&log);
@@ -178,19 +160,11 @@ fn garbage_for_everybody_three_times_in_a_row() {
 
 #[test]
 fn false_tails_and_bad_tags_never_split_the_group() {
-    for flaw in [
-        Flaw::ExternalPub,
-        Flaw::Next,
-        Flaw::ConfirmationTag,
-        Flaw::MembershipTag,
-    ] {
+    for flaw in [Flaw::ExternalPub, Flaw::Next, Flaw::ConfirmationTag, Flaw::MembershipTag] {
         for garbage in [false, true] {
             let (mut devices, mut log) = full_group(4, 1);
-            let forgery = Forgery {
-                garbage: &|node| garbage && node == 0,
-                flaw,
-                ..Forgery::default()
-            };
+            let forgery =
+                Forgery { garbage: &|node| garbage && node == 0, flaw, ..Forgery::default() };
             let victims = attack(&mut devices, &mut log, 1, forgery);
             let expected = match flaw {
                 // Nobody can finish it, its author included.
@@ -207,11 +181,8 @@ fn false_tails_and_bad_tags_never_split_the_group() {
 #[test]
 fn victims_of_a_false_external_pub_who_come_back_first_lock_out_the_others_once() {
     let (mut devices, mut log) = full_group(4, 1);
-    let forgery = Forgery {
-        garbage: &|node| node == 0,
-        flaw: Flaw::ExternalPub,
-        ..Forgery::default()
-    };
+    let forgery =
+        Forgery { garbage: &|node| node == 0, flaw: Flaw::ExternalPub, ..Forgery::default() };
     let forged = forge(&mut devices[1], forgery);
     log.append(EntryKind::Commit, forged.inner);
     for device in &mut devices {

@@ -34,11 +34,7 @@ fn handover_of(by: &Device, like: &Device) -> Vec<u8> {
     let end = 1 + 32 + 32 + 8 + 32;
     let members = by.chat().members();
     let devices = members.iter().flat_map(|member| &member.devices);
-    let leaf = devices
-        .clone()
-        .find(|device| device.device == by.id())
-        .unwrap()
-        .leaf;
+    let leaf = devices.clone().find(|device| device.device == by.id()).unwrap().leaf;
     let mut place = template[1..end].to_vec();
     place.extend_from_slice(&leaf.to_be_bytes());
     let signature = by.key.sign_with_label("corncrake handover", &place);
@@ -60,10 +56,7 @@ fn only_another_account_that_stays_closes_a_log() {
     assert_eq!(outcome(&mut cem, &log, honest.clone()), "closes");
     assert_eq!(outcome(&mut dora, &log, honest.clone()), "closes");
     // B2: the removal's own author.
-    assert_eq!(
-        outcome(&mut cem, &log, handover_of(&ann, &bob)),
-        "bad_handover"
-    );
+    assert_eq!(outcome(&mut cem, &log, handover_of(&ann, &bob)), "bad_handover");
     // Every field is bound.
     for position in 1..honest.len() {
         if position % 7 == 1 || position > 100 {
@@ -92,15 +85,10 @@ fn nothing_counts_after_the_end_but_knocks_and_answers() {
     assert!(cem.chat().closed());
     log.append(EntryKind::Commit, late.inner);
     log.append(EntryKind::Message, vec![2, 0]);
-    let (knock, _) = cem
-        .chat()
-        .knock(&cem.me(), &mut ChaCha20Rng::seed_from_u64(1));
+    let (knock, _) = cem.chat().knock(&cem.me(), &mut ChaCha20Rng::seed_from_u64(1));
     log.append(EntryKind::Message, knock);
     let readings = cem.read(&log);
-    assert!(matches!(
-        readings[..],
-        [Reading::Ignored, Reading::Ignored, Reading::Knock(_)]
-    ));
+    assert!(matches!(readings[..], [Reading::Ignored, Reading::Ignored, Reading::Knock(_)]));
 }
 
 #[test]
@@ -111,17 +99,11 @@ fn reading_past_the_end_of_a_log_raises_no_alarm() {
     bob.read(&log);
     let handover = bob.chat().handover(&bob.me()).unwrap();
     log.append(EntryKind::Commit, handover);
-    let Some(Reading::Closed {
-        next_seed: Some(seed),
-        ..
-    }) = bob.read(&log).pop()
-    else {
+    let Some(Reading::Closed { next_seed: Some(seed), .. }) = bob.read(&log).pop() else {
         panic!("closed");
     };
     cem.read(&log);
-    let (knock, _) = cem
-        .chat()
-        .knock(&cem.me(), &mut ChaCha20Rng::seed_from_u64(1));
+    let (knock, _) = cem.chat().knock(&cem.me(), &mut ChaCha20Rng::seed_from_u64(1));
     log.append(EntryKind::Message, knock);
     ann.read(&log);
     let next = seed.log_keys().log;
@@ -145,30 +127,20 @@ fn knock_in(log: &Log) -> corncrake_core::conversation::Knock {
 #[test]
 fn a_member_who_missed_two_handovers_knocks_and_comes_back() {
     let [mut ann, mut bob, mut cem, mut dora, mut eve] = people();
-    let mut log = group_of(
-        Kind::Group,
-        &mut [&mut ann, &mut bob, &mut cem, &mut dora, &mut eve],
-    );
+    let mut log = group_of(Kind::Group, &mut [&mut ann, &mut bob, &mut cem, &mut dora, &mut eve]);
     // Cem only folds, as if locked out, while Dora and then Eve are removed.
     cem.fold_at(&log, 0);
     cem.read(&log);
     ann.make(&mut log, Change::remove(dora.account));
     let (closed, seed) = close(&mut log, &mut bob, &mut ann, &mut eve);
-    let mut second = Log::new(
-        log.conversation,
-        seed.log_keys().log,
-        ann.chat().state().encode(),
-    );
+    let mut second = Log::new(log.conversation, seed.log_keys().log, ann.chat().state().encode());
     dora.read(&log);
     ann.make(&mut second, Change::remove(eve.account));
     bob.read(&second);
     let handover = bob.chat().handover(&bob.me()).unwrap();
     second.append(EntryKind::Commit, handover);
-    let Some(Reading::Closed {
-        next_seed: Some(third_seed),
-        closed: second_closed,
-        ..
-    }) = bob.read(&second).pop()
+    let Some(Reading::Closed { next_seed: Some(third_seed), closed: second_closed, .. }) =
+        bob.read(&second).pop()
     else {
         panic!("closed");
     };
@@ -197,16 +169,10 @@ fn a_member_who_missed_two_handovers_knocks_and_comes_back() {
     let (knock, _) = dora.chat().knock(&dora.me(), &mut rng);
     log.append(EntryKind::Message, knock);
     assert!(!closed.may_be_answered(&knock_in(&log)));
-    assert!(
-        closed
-            .answer(&knock_in(&log), &seed, &[], &mut rng)
-            .is_none()
-    );
+    assert!(closed.answer(&knock_in(&log), &seed, &[], &mut rng).is_none());
     let (knock, key) = eve.chat().knock(&eve.me(), &mut rng);
     log.append(EntryKind::Message, knock);
-    let answer = closed
-        .answer(&knock_in(&log), &seed, &chain, &mut rng)
-        .unwrap();
+    let answer = closed.answer(&knock_in(&log), &seed, &chain, &mut rng).unwrap();
     let Entry::Answer(answer) = Entry::decode(&answer).unwrap() else {
         panic!("an answer");
     };
@@ -225,11 +191,7 @@ fn close(log: &mut Log, bob: &mut Device, ann: &mut Device, eve: &mut Device) ->
     log.append(EntryKind::Commit, handover);
     let mut kept = None;
     for device in [ann, bob, eve] {
-        let Some(Reading::Closed {
-            next_seed: Some(seed),
-            closed,
-            ..
-        }) = device.read(log).pop()
+        let Some(Reading::Closed { next_seed: Some(seed), closed, .. }) = device.read(log).pop()
         else {
             panic!("closed");
         };
@@ -254,12 +216,7 @@ fn a_knock_with_a_certificate_or_key_of_another_is_not_answered() {
     bob.read(&log);
     let handover = bob.chat().handover(&bob.me()).unwrap();
     log.append(EntryKind::Commit, handover);
-    let Some(Reading::Closed {
-        next_seed: Some(seed),
-        closed,
-        ..
-    }) = bob.read(&log).pop()
-    else {
+    let Some(Reading::Closed { next_seed: Some(seed), closed, .. }) = bob.read(&log).pop() else {
         panic!("closed");
     };
     let mut rng = ChaCha20Rng::seed_from_u64(2);
@@ -269,11 +226,7 @@ fn a_knock_with_a_certificate_or_key_of_another_is_not_answered() {
     disguised.account = ann.account;
     let (inner, _) = cem.chat().knock(&disguised, &mut rng);
     log.append(EntryKind::Message, inner);
-    assert!(
-        closed
-            .answer(&knock_in(&log), &seed, &[], &mut rng)
-            .is_none()
-    );
+    assert!(closed.answer(&knock_in(&log), &seed, &[], &mut rng).is_none());
     let (inner, _) = ann.chat().knock(&ann.me(), &mut rng);
     log.append(EntryKind::Message, inner.clone());
     assert!(closed.may_be_answered(&knock_in(&log)));
@@ -316,10 +269,7 @@ fn handing_over_after_every_commit_moves_the_group_and_loses_nobody() {
         log.append(EntryKind::Commit, inner);
         let mut next = None;
         for device in [&mut ann, &mut bob, &mut mal] {
-            let Some(Reading::Closed {
-                next_seed: Some(seed),
-                ..
-            }) = device.read(&log).pop()
+            let Some(Reading::Closed { next_seed: Some(seed), .. }) = device.read(&log).pop()
             else {
                 panic!("closed");
             };
@@ -400,10 +350,7 @@ fn an_old_store_is_recognised_by_what_its_leaf_said_since() {
     assert!(!backup.chat().is_member());
     assert!(backup.store.keys().any(|part| part.kind == 0x10));
     backup.save();
-    assert!(
-        !backup.store.keys().any(|part| part.kind == 0x10),
-        "its secrets are gone"
-    );
+    assert!(!backup.store.keys().any(|part| part.kind == 0x10), "its secrets are gone");
     backup.come_in(&mut log);
     everybody_talks(&mut log, &mut [&mut backup, &mut bob]);
     ann.read(&log);

@@ -32,11 +32,7 @@ impl Person {
         let mut rng = ChaCha20Rng::seed_from_u64(n);
         let identity = IdentityKey::generate(&mut rng);
         let chain = KeyChain::begin(&identity);
-        Self {
-            identity,
-            chain,
-            rng,
-        }
+        Self { identity, chain, rng }
     }
 
     /// A new device of this account.
@@ -95,11 +91,7 @@ pub(crate) struct Package {
 
 impl Device {
     pub(crate) fn me(&self) -> Me<'_> {
-        Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        }
+        Me { account: self.account, device_key: &self.key, certificate: &self.certificate }
     }
 
     pub(crate) fn id(&self) -> DeviceId {
@@ -115,36 +107,20 @@ impl Device {
     }
 
     pub(crate) fn package(&mut self, usage: Use) -> Package {
-        let me = Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        };
-        let lifetime = Lifetime {
-            not_before: NOW - 10,
-            not_after: NOW + 10,
-        };
+        let me =
+            Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
+        let lifetime = Lifetime { not_before: NOW - 10, not_after: NOW + 10 };
         let inbox = InboxId::from_bytes([7; 32]);
         let package = new_key_package(&me, inbox, lifetime, usage, &mut self.rng);
         let claimed = check_claimed(&package.bytes, self.account, NOW).unwrap();
-        Package {
-            bytes: package.bytes,
-            keys: package.keys,
-            claimed,
-        }
+        Package { bytes: package.bytes, keys: package.keys, claimed }
     }
 
     /// A key package that nobody checked.
     pub(crate) fn unchecked_package(&mut self) -> KeyPackage {
-        let me = Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        };
-        let lifetime = Lifetime {
-            not_before: 0,
-            not_after: 1,
-        };
+        let me =
+            Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
+        let lifetime = Lifetime { not_before: 0, not_after: 1 };
         let inbox = InboxId::from_bytes([7; 32]);
         let package = new_key_package(&me, inbox, lifetime, Use::Once, &mut self.rng);
         KeyPackage::decode_exact(&package.bytes).unwrap()
@@ -158,11 +134,8 @@ impl Device {
             Kind::Direct => ContextExtension::direct(),
             Kind::Group => ContextExtension::group(self.account, "Meadow"),
         };
-        let me = Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        };
+        let me =
+            Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
         let id = seed.conversation_id();
         let (chat, state) = Conversation::found(&me, id, context, log, &mut self.rng).unwrap();
         assert!(chat.is_sound_founding(id, kind, &[self.account]));
@@ -201,13 +174,8 @@ impl Device {
                 Own::Message => OwnEntry::Message,
                 Own::Commit(pending) => OwnEntry::Commit(pending.expose()),
             });
-            let item = LogItem {
-                position,
-                id: log.entry_id(position),
-                kind,
-                inner: Some(inner),
-                own,
-            };
+            let item =
+                LogItem { position, id: log.entry_id(position), kind, inner: Some(inner), own };
             let reading = self.chat_mut().read(item);
             if let Reading::Message { content, .. } = &reading {
                 self.heard.push(String::from_utf8(content.clone()).unwrap());
@@ -222,10 +190,7 @@ impl Device {
     /// Stores what changed and starts again from the store.
     pub(crate) fn save(&mut self) {
         self.store_changes();
-        let parts = self
-            .store
-            .iter()
-            .map(|(part, bytes)| (*part, bytes.clone()));
+        let parts = self.store.iter().map(|(part, bytes)| (*part, bytes.clone()));
         self.conversation = Some(Conversation::load(parts).unwrap());
     }
 
@@ -243,11 +208,8 @@ impl Device {
     }
 
     pub(crate) fn try_commit(&mut self, change: Change) -> Result<OwnCommit, Error> {
-        let me = Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        };
+        let me =
+            Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
         let chat = self.conversation.as_ref().unwrap();
         let commit = chat.commit(change, &me, &mut self.rng)?;
         self.remember(&commit);
@@ -255,11 +217,8 @@ impl Device {
     }
 
     pub(crate) fn rejoin(&mut self) -> OwnCommit {
-        let me = Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        };
+        let me =
+            Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
         let chat = self.conversation.as_ref().unwrap();
         let commit = chat.rejoin(&me, &mut self.rng).unwrap();
         self.remember(&commit);
@@ -267,23 +226,18 @@ impl Device {
     }
 
     fn remember(&mut self, commit: &OwnCommit) {
-        self.own
-            .insert(commit.inner.clone(), Own::Commit(commit.pending.clone()));
+        self.own.insert(commit.inner.clone(), Own::Commit(commit.pending.clone()));
     }
 
     /// Takes a commit that was made elsewhere for its own.
     pub(crate) fn expect_commit(&mut self, inner: &[u8], pending: &Secret) {
-        self.own
-            .insert(inner.to_vec(), Own::Commit(pending.clone()));
+        self.own.insert(inner.to_vec(), Own::Commit(pending.clone()));
     }
 
     /// The same device, started from a copy of its store.
     pub(crate) fn fork(&mut self) -> Self {
         self.save();
-        let parts = self
-            .store
-            .iter()
-            .map(|(part, bytes)| (*part, bytes.clone()));
+        let parts = self.store.iter().map(|(part, bytes)| (*part, bytes.clone()));
         Self {
             account: self.account,
             key: self.key.clone(),
@@ -321,11 +275,8 @@ impl Device {
 
     /// Says something, unless this device may not.
     pub(crate) fn try_say(&mut self, log: &mut Log, text: &str) -> bool {
-        let me = Me {
-            account: self.account,
-            device_key: &self.key,
-            certificate: &self.certificate,
-        };
+        let me =
+            Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
         let chat = self.conversation.as_mut().unwrap();
         let Ok(inner) = chat.seal_message(text.as_bytes(), &me, &mut self.rng) else {
             return false;
@@ -370,14 +321,7 @@ impl Log {
     /// Stands for the hash of the sealed bytes, which differ even where inner bytes are equal.
     pub(crate) fn entry_id(&self, position: u64) -> corncrake_core::id::EntryId {
         let (_, inner) = self.entry(position);
-        entry_id(
-            &[
-                &position.to_be_bytes(),
-                self.id.as_bytes().as_slice(),
-                inner,
-            ]
-            .concat(),
-        )
+        entry_id(&[&position.to_be_bytes(), self.id.as_bytes().as_slice(), inner].concat())
     }
 
     pub(crate) fn append(&mut self, kind: EntryKind, inner: Vec<u8>) -> u64 {

@@ -8,18 +8,9 @@ use crate::lab::{Device, Log, Person, everybody_talks};
 pub(crate) fn group_of(kind: Kind, devices: &mut [&mut Device]) -> Log {
     let (founder, others) = devices.split_first_mut().unwrap();
     let mut log = founder.found(kind);
-    let packages: Vec<_> = others
-        .iter_mut()
-        .map(|other| other.package(Use::Once))
-        .collect();
-    let claimed = packages
-        .iter()
-        .map(|package| package.claimed.clone())
-        .collect();
-    let change = Change {
-        fresh_path: true,
-        ..Change::add(claimed)
-    };
+    let packages: Vec<_> = others.iter_mut().map(|other| other.package(Use::Once)).collect();
+    let claimed = packages.iter().map(|package| package.claimed.clone()).collect();
+    let change = Change { fresh_path: true, ..Change::add(claimed) };
     let position = founder.make(&mut log, change);
     for (other, package) in others.iter_mut().zip(&packages) {
         other.join(&log, position, package);
@@ -30,18 +21,11 @@ pub(crate) fn group_of(kind: Kind, devices: &mut [&mut Device]) -> Log {
 /// Whoever may hands over; everybody goes on in the next log.
 pub(crate) fn hand_over(log: &mut Log, by: &mut Device, others: &mut [&mut Device]) -> Log {
     by.read(log);
-    let handover = by
-        .chat()
-        .handover(&by.me())
-        .expect("a handover that is due");
+    let handover = by.chat().handover(&by.me()).expect("a handover that is due");
     log.append(EntryKind::Commit, handover);
     let state = by.chat().state().encode();
     let readings = by.read(log);
-    let Some(Reading::Closed {
-        next_seed: Some(seed),
-        ..
-    }) = readings.last()
-    else {
+    let Some(Reading::Closed { next_seed: Some(seed), .. }) = readings.last() else {
         panic!("{readings:?}");
     };
     let next = Log::new(log.conversation, seed.log_keys().log, state);
@@ -49,21 +33,13 @@ pub(crate) fn hand_over(log: &mut Log, by: &mut Device, others: &mut [&mut Devic
     by.save();
     for other in others {
         let readings = other.read(log);
-        let Some(Reading::Closed {
-            next_seed: Some(theirs),
-            closed,
-            ..
-        }) = readings.last()
-        else {
+        let Some(Reading::Closed { next_seed: Some(theirs), closed, .. }) = readings.last() else {
             panic!("{readings:?}");
         };
         assert_eq!(theirs, seed);
         assert!(closed.fits_next(seed));
         other.chat_mut().continue_in(next.id);
-        assert_eq!(
-            other.chat_mut().check_state(0, &next.states[&0]),
-            Some(true)
-        );
+        assert_eq!(other.chat_mut().check_state(0, &next.states[&0]), Some(true));
         other.save();
     }
     next
@@ -92,26 +68,15 @@ fn a_group_adds_removes_hands_over_and_lets_back_in() {
 
     ann.make(&mut log, Change::remove(cem.account));
     assert!(ann.chat().handover_due());
-    assert!(
-        ann.chat().handover(&ann.me()).is_none(),
-        "its author may not"
-    );
+    assert!(ann.chat().handover(&ann.me()).is_none(), "its author may not");
     let readings = cem.read(&log);
-    let Some(Reading::Commit(report)) = readings.last() else {
-        panic!("{readings:?}")
-    };
+    let Some(Reading::Commit(report)) = readings.last() else { panic!("{readings:?}") };
     assert_eq!(report.outcome, Outcome::RemovedMe);
     everybody_talks(&mut log, &mut [&mut ann, &mut bob, &mut dora]);
     cem.read(&log);
     let mut next = hand_over(&mut log, &mut bob, &mut [&mut ann, &mut dora]);
     let readings = cem.read(&log);
-    assert!(matches!(
-        readings.last(),
-        Some(Reading::Closed {
-            next_seed: None,
-            ..
-        })
-    ));
+    assert!(matches!(readings.last(), Some(Reading::Closed { next_seed: None, .. })));
     everybody_talks(&mut next, &mut [&mut ann, &mut bob, &mut dora]);
 
     let package = cem.package(Use::Once);
@@ -135,18 +100,10 @@ fn a_second_device_lets_itself_in_and_a_lost_one_comes_back() {
     assert!(!bob.chat().handover_due());
     everybody_talks(&mut log, &mut [&mut ann, &mut bob, &mut phone]);
     // A device is removed for ever, and the other side hands over.
-    let change = Change {
-        revoke_devices: vec![phone.id()],
-        ..Change::default()
-    };
+    let change = Change { revoke_devices: vec![phone.id()], ..Change::default() };
     ann.make(&mut log, change);
     phone.read(&log);
-    assert!(
-        phone
-            .chat()
-            .rejoin(&phone.me(), &mut phone.rng.clone())
-            .is_err()
-    );
+    assert!(phone.chat().rejoin(&phone.me(), &mut phone.rng.clone()).is_err());
     let mut next = hand_over(&mut log, &mut bob, &mut [&mut ann]);
     everybody_talks(&mut next, &mut [&mut ann, &mut bob]);
 }
@@ -159,10 +116,7 @@ fn whoever_leaves_is_removed_by_another() {
     ann.make(&mut log, Change::leave());
     bob.read(&log);
     cem.read(&log);
-    assert_eq!(
-        bob.chat().leaving_accounts().collect::<Vec<_>>(),
-        [ann.account]
-    );
+    assert_eq!(bob.chat().leaving_accounts().collect::<Vec<_>>(), [ann.account]);
     bob.make(&mut log, Change::default());
     let mut next = hand_over(&mut log, &mut cem, &mut [&mut bob]);
     everybody_talks(&mut next, &mut [&mut bob, &mut cem]);
@@ -179,17 +133,11 @@ fn the_log_decides_between_two_commits() {
     let (mut ann, mut bob) = (Person::new(1).device(), Person::new(2).device());
     let mut log = group_of(Kind::Group, &mut [&mut ann, &mut bob]);
     for _ in 0..10 {
-        let (first, second) = (
-            ann.commit(Change::fresh_path()),
-            bob.commit(Change::fresh_path()),
-        );
+        let (first, second) = (ann.commit(Change::fresh_path()), bob.commit(Change::fresh_path()));
         log.append_commit(&first, None);
         log.append_commit(&second, None);
         let readings = bob.read(&log);
-        assert!(matches!(
-            readings[..],
-            [.., Reading::Commit(_), Reading::Skipped(_)]
-        ));
+        assert!(matches!(readings[..], [.., Reading::Commit(_), Reading::Skipped(_)]));
         everybody_talks(&mut log, &mut [&mut ann, &mut bob]);
     }
 }
@@ -224,9 +172,6 @@ fn a_message_sealed_again_is_shown_once() {
     log.append(kind, again);
     ann.read(&log);
     let readings = bob.read(&log);
-    assert!(matches!(
-        readings[..],
-        [Reading::Message { .. }, Reading::Unreadable { .. }]
-    ));
+    assert!(matches!(readings[..], [Reading::Message { .. }, Reading::Unreadable { .. }]));
     assert_eq!(bob.heard, ["once"]);
 }

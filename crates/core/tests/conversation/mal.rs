@@ -71,19 +71,13 @@ pub(crate) struct Forged {
 
 /// The public side of a device's group, from its store.
 pub(crate) fn public_group(device: &Device) -> PublicGroup {
-    let parts = device
-        .store
-        .iter()
-        .map(|(part, bytes)| (*part, bytes.clone()));
+    let parts = device.store.iter().map(|(part, bytes)| (*part, bytes.clone()));
     PublicGroup::load(parts.filter(|(part, _)| PublicGroup::holds_part(*part))).unwrap()
 }
 
 /// Own leaf and epoch secrets, from a member's store.
 fn secrets(device: &Device) -> (LeafIndex, EpochSecrets) {
-    let part = PartId {
-        kind: 0x10,
-        index: 0,
-    };
+    let part = PartId { kind: 0x10, index: 0 };
     let mut reader = Reader::new(&device.store[&part][1..]);
     let leaf = LeafIndex::decode(&mut reader).unwrap();
     let _leaf_key = Secret::decode(&mut reader).unwrap();
@@ -100,11 +94,7 @@ pub(crate) fn extensions(context: &ContextExtension) -> Extensions {
         credentials: vec![CredentialType::BASIC],
     };
     let required = Extension::new(ExtensionType::REQUIRED_CAPABILITIES, &required);
-    Extensions::new(vec![
-        required,
-        Extension::new(ExtensionType(0xF0C1), context),
-    ])
-    .unwrap()
+    Extensions::new(vec![required, Extension::new(ExtensionType(0xF0C1), context)]).unwrap()
 }
 
 pub(crate) fn change_context(context: &ContextExtension) -> Proposal {
@@ -121,21 +111,12 @@ pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
         (CommitSender::External, proposals, init, Secret::zeros(32))
     } else {
         let (leaf, secrets) = secrets(mal);
-        let EpochSecrets {
-            init, membership, ..
-        } = secrets;
-        (
-            CommitSender::Member(leaf),
-            forgery.proposals,
-            init,
-            membership,
-        )
+        let EpochSecrets { init, membership, .. } = secrets;
+        (CommitSender::Member(leaf), forgery.proposals, init, membership)
     };
     let draft = group.draft(sender, proposals).unwrap();
     let author = draft.author();
-    let own = group
-        .leaves()
-        .find(|(_, leaf)| leaf.signature_key == mal.key.public());
+    let own = group.leaves().find(|(_, leaf)| leaf.signature_key == mal.key.public());
     let (_, leaf) = own.or_else(|| group.leaves().next()).unwrap();
     let (mut leaf, mut leaf_key) = (leaf.clone(), &mal.key);
     if let Some((content, key)) = &forgery.leaf {
@@ -145,26 +126,19 @@ pub(crate) fn forge(mal: &mut Device, forgery: Forgery<'_>) -> Forged {
     }
     let (drafted, fresh) = draft.with_path(leaf, leaf_key, &mut mal.rng).unwrap();
     let signer = if forgery.external { leaf_key } else { &mal.key };
-    let unconfirmed = drafted
-        .frame(WireFormat::PublicMessage, Vec::new(), signer)
-        .unwrap();
+    let unconfirmed = drafted.frame(WireFormat::PublicMessage, Vec::new(), signer).unwrap();
     let mut context = unconfirmed.context().clone();
     let mut content = unconfirmed.commit().content().clone();
     spoil(&mut content, forgery.garbage);
     content.auth.signature =
-        content
-            .content
-            .sign(WireFormat::PublicMessage, group.context(), signer);
+        content.content.sign(WireFormat::PublicMessage, group.context(), signer);
     let interim = group.interim_transcript_hash().as_ref();
     let (format, signature) = (WireFormat::PublicMessage, &content.auth.signature);
     let transcript = transcript::confirmed(interim, format, &content.content, signature);
     context.confirmed_transcript_hash = transcript.as_ref().to_vec();
 
     let joiner = JoinerSecret::derive(&init, fresh.commit_secret(), &context.to_bytes()).unwrap();
-    let epoch = joiner
-        .member(&Secret::zeros(32))
-        .epoch(&context.to_bytes())
-        .unwrap();
+    let epoch = joiner.member(&Secret::zeros(32)).epoch(&context.to_bytes()).unwrap();
     let mut tag = epoch.secrets.confirmation_tag(&context);
     tag.0[0] ^= u8::from(forgery.flaw == Flaw::ConfirmationTag);
     content.auth.confirmation_tag = Some(tag);
@@ -200,11 +174,7 @@ fn tail(info: &mut GroupInfo, secrets: &EpochSecrets, flaw: Flaw, key: &Signatur
         Flaw::WeakExternalPub => HpkePublicKey::from_bytes(vec![0; 32]),
         _ => secrets.external_key().unwrap().public(),
     };
-    let mut tail = Tail {
-        external_pub,
-        next,
-        signature: Vec::new(),
-    };
+    let mut tail = Tail { external_pub, next, signature: Vec::new() };
     info.extensions = info_extensions(&tail);
     info.sign(key);
     tail.signature.clone_from(&info.signature);
@@ -216,10 +186,7 @@ fn tail(info: &mut GroupInfo, secrets: &EpochSecrets, flaw: Flaw, key: &Signatur
 pub(crate) fn forge_raw(mal: &Device, proposals: Vec<ProposalOrRef>) -> Vec<u8> {
     let group = public_group(mal);
     let (leaf, secrets) = secrets(mal);
-    let commit = Commit {
-        proposals,
-        path: None,
-    };
+    let commit = Commit { proposals, path: None };
     let content = FramedContent {
         group_id: group.group_id().to_vec(),
         epoch: group.epoch(),
@@ -228,17 +195,10 @@ pub(crate) fn forge_raw(mal: &Device, proposals: Vec<ProposalOrRef>) -> Vec<u8> 
         content: Content::Commit(Box::new(commit)),
     };
     let signature = content.sign(WireFormat::PublicMessage, group.context(), &mal.key);
-    let auth = FramedContentAuthData {
-        signature,
-        confirmation_tag: Some(Digest([1; 32])),
-    };
+    let auth = FramedContentAuthData { signature, confirmation_tag: Some(Digest([1; 32])) };
     let message =
         PublicMessage::protect(content, auth, &secrets.membership, group.context()).unwrap();
-    let tail = Tail {
-        external_pub: external_pub(mal),
-        next: [1; 32],
-        signature: vec![1; 64],
-    };
+    let tail = Tail { external_pub: external_pub(mal), next: [1; 32], signature: vec![1; 64] };
     let message = MlsMessage::Public(Box::new(message)).to_bytes();
     Entry::Commit(CommitEntry { message, tail }).encode()
 }
@@ -248,11 +208,7 @@ fn external_pub(device: &Device) -> HpkePublicKey {
     let bytes = info.encode();
     let mut reader = Reader::new(&bytes[1..]);
     let info = GroupInfo::decode(&mut reader).unwrap();
-    let ExternalPub(key) = info
-        .extensions
-        .parsed(ExtensionType::EXTERNAL_PUB)
-        .unwrap()
-        .unwrap();
+    let ExternalPub(key) = info.extensions.parsed(ExtensionType::EXTERNAL_PUB).unwrap().unwrap();
     key
 }
 

@@ -50,10 +50,7 @@ impl Life {
     fn catch_up(&mut self, index: usize) {
         let device = &mut self.devices[index];
         loop {
-            let at = self
-                .chain
-                .iter()
-                .position(|log| log.id == device.chat().log());
+            let at = self.chain.iter().position(|log| log.id == device.chat().log());
             let at = at.unwrap();
             let mut entered = false;
             for reading in device.read(&self.chain[at]) {
@@ -64,9 +61,7 @@ impl Life {
                         self.locked_out +=
                             u32::from(matches!(report.outcome, Outcome::LockedOut(_)));
                     }
-                    Reading::Closed {
-                        closed, next_seed, ..
-                    } => {
+                    Reading::Closed { closed, next_seed, .. } => {
                         let next = &self.chain[at + 1];
                         if let Some(seed) = next_seed {
                             assert_eq!(seed.log_keys().log, next.id);
@@ -140,10 +135,7 @@ impl Life {
                 let package = self.devices[someone].package(Use::Once);
                 Change::add(vec![package.claimed])
             }
-            6 => Change {
-                remove_devices: vec![self.devices[someone].id()],
-                ..Change::default()
-            },
+            6 => Change { remove_devices: vec![self.devices[someone].id()], ..Change::default() },
             _ => Change::fresh_path(),
         }
     }
@@ -183,10 +175,7 @@ impl Life {
             return;
         }
         let mask = self.below(16);
-        let forgery = Forgery {
-            garbage: &|node| mask >> node & 1 == 1,
-            ..Forgery::default()
-        };
+        let forgery = Forgery { garbage: &|node| mask >> node & 1 == 1, ..Forgery::default() };
         let device = &mut self.devices[index];
         device.save();
         let forged = forge(device, forgery);
@@ -249,9 +238,7 @@ impl Life {
 
 #[test]
 fn random_lives_end_in_one_group() {
-    let seeds = std::env::var("CONVERSATION_SEEDS")
-        .ok()
-        .and_then(|seeds| seeds.parse().ok());
+    let seeds = std::env::var("CONVERSATION_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     let (mut handovers, mut locked_out, mut skipped) = (0, 0, 0);
     for seed in 1..=seeds.unwrap_or(12) {
         let mut life = Life::new(seed);
@@ -264,8 +251,5 @@ fn random_lives_end_in_one_group() {
         skipped += life.skipped;
     }
     // The lives were worth living.
-    assert!(
-        handovers > 5 && locked_out > 5,
-        "{handovers} {locked_out} {skipped}"
-    );
+    assert!(handovers > 5 && locked_out > 5, "{handovers} {locked_out} {skipped}");
 }

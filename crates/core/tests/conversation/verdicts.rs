@@ -41,24 +41,12 @@ fn cast() -> Cast {
     let (mut mals_person, mut xias_person) = (Person::new(3), Person::new(4));
     let mut mal = mals_person.device();
     let (mut xia, mut tablet) = (xias_person.device(), xias_person.device());
-    let mut log = group_of(
-        Kind::Group,
-        &mut [&mut ann, &mut bob, &mut mal, &mut xia, &mut tablet],
-    );
+    let mut log = group_of(Kind::Group, &mut [&mut ann, &mut bob, &mut mal, &mut xia, &mut tablet]);
     ann.make(&mut log, Change::role(bob.account, Role::Admin));
     for device in [&mut ann, &mut bob, &mut mal, &mut xia, &mut tablet] {
         device.read(&log);
     }
-    Cast {
-        ann,
-        bob,
-        mal,
-        xia,
-        tablet,
-        mals_person,
-        xias_person,
-        log,
-    }
+    Cast { ann, bob, mal, xia, tablet, mals_person, xias_person, log }
 }
 
 fn corpus() -> PathBuf {
@@ -136,20 +124,14 @@ fn the_corpus_keeps_its_verdicts() {
 
 /// A commit of Mal's with these proposals and nothing else wrong.
 fn with(mal: &mut Device, proposals: Vec<Proposal>) -> Vec<u8> {
-    let forgery = Forgery {
-        proposals,
-        ..Forgery::default()
-    };
+    let forgery = Forgery { proposals, ..Forgery::default() };
     forge(mal, forgery).inner
 }
 
 fn leaf_of(device: &Device, of: &Device) -> LeafIndex {
     let group = public_group(device);
     let key = of.key.public();
-    let (index, _) = group
-        .leaves()
-        .find(|(_, leaf)| leaf.signature_key == key)
-        .unwrap();
+    let (index, _) = group.leaves().find(|(_, leaf)| leaf.signature_key == key).unwrap();
     index
 }
 
@@ -195,17 +177,8 @@ fn honest_commits_count() {
     let proposals = vec![change_context(&context), Proposal::Remove(leaves[1])];
     let inner = with(&mut c.xia, proposals);
     judge("revoke-own-device", &mut c.ann, &c.log, &inner, "counts");
-    for flaw in [
-        Flaw::ExternalPub,
-        Flaw::Next,
-        Flaw::ConfirmationTag,
-        Flaw::MembershipTag,
-    ] {
-        let forgery = Forgery {
-            flaw,
-            garbage: &|_| true,
-            ..Forgery::default()
-        };
+    for flaw in [Flaw::ExternalPub, Flaw::Next, Flaw::ConfirmationTag, Flaw::MembershipTag] {
+        let forgery = Forgery { flaw, garbage: &|_| true, ..Forgery::default() };
         let inner = forge(&mut c.mal, forgery).inner;
         let name = format!("flaw-{flaw:?}").to_lowercase();
         judge(&name, &mut c.ann, &c.log, &inner, "counts");
@@ -218,18 +191,9 @@ fn a_member_keeps_account_and_device_key() {
     // A4: Ann's certificate on Mal's leaf.
     let leaf = content(c.ann.certificate.clone(), &c.mal);
     let key = c.mal.key.clone();
-    let forgery = Forgery {
-        leaf: Some((leaf, &key)),
-        ..Forgery::default()
-    };
+    let forgery = Forgery { leaf: Some((leaf, &key)), ..Forgery::default() };
     let inner = forge(&mut c.mal, forgery).inner;
-    judge(
-        "leaf-of-another-account",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "bad_certificate",
-    );
+    judge("leaf-of-another-account", &mut c.ann, &c.log, &inner, "bad_certificate");
     // A4: another device of Mal's, in the place of this one.
     let other = c.mals_person.device();
     let forgery = Forgery {
@@ -237,55 +201,26 @@ fn a_member_keeps_account_and_device_key() {
         ..Forgery::default()
     };
     let inner = forge(&mut c.mal, forgery).inner;
-    judge(
-        "leaf-of-another-device",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "changed_identity",
-    );
+    judge("leaf-of-another-device", &mut c.ann, &c.log, &inner, "changed_identity");
     // The same key under another account's certificate.
     let stranger = Person::new(77).device_with_key(c.mal.key.clone(), &DeviceClass::Person);
-    let forgery = Forgery {
-        leaf: Some((content(stranger.certificate, &c.mal), &key)),
-        ..Forgery::default()
-    };
+    let forgery =
+        Forgery { leaf: Some((content(stranger.certificate, &c.mal), &key)), ..Forgery::default() };
     let inner = forge(&mut c.mal, forgery).inner;
-    judge(
-        "key-under-another-account",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "changed_identity",
-    );
+    judge("key-under-another-account", &mut c.ann, &c.log, &inner, "changed_identity");
     let forgery = Forgery {
         leaf: Some((content(b"no certificate".to_vec(), &c.mal), &key)),
         ..Forgery::default()
     };
     let inner = forge(&mut c.mal, forgery).inner;
-    judge(
-        "leaf-without-certificate",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "bad_certificate",
-    );
+    judge("leaf-without-certificate", &mut c.ann, &c.log, &inner, "bad_certificate");
     let mut heavy = content(c.mal.certificate.clone(), &c.mal);
     heavy.capabilities.proposals = vec![ProposalType(0xF0AA); 5_000];
-    let forgery = Forgery {
-        leaf: Some((heavy, &key)),
-        ..Forgery::default()
-    };
+    let forgery = Forgery { leaf: Some((heavy, &key)), ..Forgery::default() };
     let inner = forge(&mut c.mal, forgery).inner;
     judge("heavy-leaf", &mut c.ann, &c.log, &inner, "too_many");
     let inner = forge_raw(&c.mal, Vec::new());
-    judge(
-        "empty-without-path",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "mls_invalid_commit",
-    );
+    judge("empty-without-path", &mut c.ann, &c.log, &inner, "mls_invalid_commit");
 }
 
 #[test]
@@ -299,24 +234,12 @@ fn added_devices_are_certified_once_and_few() {
     jon.certificate = forged;
     let package = jon.unchecked_package();
     let inner = with(&mut c.bob, vec![Proposal::Add(Box::new(package))]);
-    judge(
-        "add-with-forged-certificate",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "bad_certificate",
-    );
+    judge("add-with-forged-certificate", &mut c.ann, &c.log, &inner, "bad_certificate");
     // A5: a device twice, here under two accounts.
     let mut twin = Person::new(6).device_with_key(c.mal.key.clone(), &DeviceClass::Person);
     let package = twin.unchecked_package();
     let inner = forge_raw(&c.bob, inline(vec![Proposal::Add(Box::new(package))]));
-    judge(
-        "device-twice",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "mls_invalid_leaf_node",
-    );
+    judge("device-twice", &mut c.ann, &c.log, &inner, "mls_invalid_leaf_node");
     // A5: an eleventh device.
     let devices: Vec<_> = (0..10).map(|_| c.mals_person.device()).collect();
     let mut proposals = Vec::new();
@@ -334,31 +257,18 @@ fn added_devices_are_certified_once_and_few() {
     let inner = with(&mut c.mal, proposals);
     judge("add-by-member", &mut c.ann, &c.log, &inner, "not_allowed");
     // An assistant where none is admitted.
-    let info = AssistantInfo {
-        operator: "o".into(),
-        model_class: "m".into(),
-        policy: "p".into(),
-    };
+    let info = AssistantInfo { operator: "o".into(), model_class: "m".into(), policy: "p".into() };
     let mut assistant = Person::new(8).device_of_class(&DeviceClass::Assistant(info));
     let proposals = vec![add(&mut assistant)];
     let inner = with(&mut c.bob, proposals);
-    judge(
-        "assistant-not-admitted",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "assistant_not_admitted",
-    );
+    judge("assistant-not-admitted", &mut c.ann, &c.log, &inner, "assistant_not_admitted");
     let mut context = c.bob.chat().context().clone();
     context.assistant = AssistantPolicy::ALL;
     let proposals = vec![change_context(&context), add(&mut assistant)];
     let inner = with(&mut c.bob, proposals);
     judge("assistant-admitted", &mut c.ann, &c.log, &inner, "counts");
     // A5: a revoked key.
-    let change = Change {
-        revoke_devices: vec![c.tablet.id()],
-        ..Change::default()
-    };
+    let change = Change { revoke_devices: vec![c.tablet.id()], ..Change::default() };
     c.xia.make(&mut c.log, change);
     c.bob.read(&c.log);
     let proposals = vec![add(&mut c.tablet)];
@@ -417,41 +327,20 @@ fn only_roles_change_what_roles_govern() {
     let inner = with(&mut c.ann, vec![change_context(&roles)]);
     judge("roles-by-owner", &mut c.bob, &c.log, &inner, "counts");
     let mut roles = context.clone();
-    roles
-        .roles
-        .insert(Person::new(9).device().account, Role::Admin);
+    roles.roles.insert(Person::new(9).device().account, Role::Admin);
     let inner = with(&mut c.ann, vec![change_context(&roles)]);
-    judge(
-        "role-of-a-stranger",
-        &mut c.bob,
-        &c.log,
-        &inner,
-        "bad_context",
-    );
+    judge("role-of-a-stranger", &mut c.bob, &c.log, &inner, "bad_context");
     let mut rules = context;
     rules.rules = 2;
     let inner = forge_raw(&c.ann, inline(vec![change_context(&rules)]));
-    judge(
-        "unknown-rules",
-        &mut c.bob,
-        &c.log,
-        &inner,
-        "mls_invalid_commit",
-    );
+    judge("unknown-rules", &mut c.bob, &c.log, &inner, "mls_invalid_commit");
 
     // A6: Bob loses his role while he adds Jon; the log's order decides.
     let mut jon = Person::new(5).device();
     let proposals = vec![add(&mut jon)];
     let late = with(&mut c.bob, proposals.clone());
-    c.ann
-        .make(&mut c.log, Change::role(c.bob.account, Role::Member));
-    judge(
-        "role-lost-before",
-        &mut c.ann,
-        &c.log,
-        &late,
-        "mls_wrong_epoch",
-    );
+    c.ann.make(&mut c.log, Change::role(c.bob.account, Role::Member));
+    judge("role-lost-before", &mut c.ann, &c.log, &late, "mls_wrong_epoch");
     c.bob.read(&c.log);
     let inner = with(&mut c.bob, proposals);
     judge("role-lost", &mut c.ann, &c.log, &inner, "not_allowed");
@@ -466,10 +355,7 @@ fn context_extensions_are_exactly_ours() {
     let without = Extensions::new(vec![list[1].clone()]).unwrap();
     let swapped = Extensions::new(vec![list[1].clone(), list[0].clone()]).unwrap();
     let mut more = list.clone();
-    more.push(Extension {
-        extension_type: ExtensionType::EXTERNAL_SENDERS,
-        data: vec![0],
-    });
+    more.push(Extension { extension_type: ExtensionType::EXTERNAL_SENDERS, data: vec![0] });
     let more = Extensions::new(more).unwrap();
     let mut bytes = list[1].clone();
     bytes.data.push(0);
@@ -494,31 +380,13 @@ fn removals_are_whole_and_by_whom_the_roles_let() {
     let xia = [leaf_of(&c.mal, &c.xia), leaf_of(&c.mal, &c.tablet)];
     let (ann, bob) = (leaf_of(&c.mal, &c.ann), leaf_of(&c.mal, &c.bob));
     let inner = with(&mut c.mal, xia.map(Proposal::Remove).to_vec());
-    judge(
-        "remove-by-member",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "not_allowed",
-    );
+    judge("remove-by-member", &mut c.ann, &c.log, &inner, "not_allowed");
     let inner = with(&mut c.bob, vec![Proposal::Remove(xia[0])]);
-    judge(
-        "remove-one-of-two",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "incomplete_removal",
-    );
+    judge("remove-one-of-two", &mut c.ann, &c.log, &inner, "incomplete_removal");
     let inner = with(&mut c.bob, vec![Proposal::Remove(ann)]);
     judge("remove-an-owner", &mut c.ann, &c.log, &inner, "not_allowed");
     let inner = with(&mut c.ann, vec![Proposal::Remove(bob)]);
-    judge(
-        "remove-but-keep-role",
-        &mut c.mal,
-        &c.log,
-        &inner,
-        "incomplete_removal",
-    );
+    judge("remove-but-keep-role", &mut c.mal, &c.log, &inner, "incomplete_removal");
     let mut context = c.ann.chat().context().clone();
     context.roles.remove(&c.bob.account);
     let proposals = vec![change_context(&context), Proposal::Remove(bob)];
@@ -530,31 +398,13 @@ fn removals_are_whole_and_by_whom_the_roles_let() {
         device.read(&c.log);
     }
     let inner = with(&mut c.xia, Vec::new());
-    judge(
-        "commit-while-leaving",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "not_allowed",
-    );
+    judge("commit-while-leaving", &mut c.ann, &c.log, &inner, "not_allowed");
     let inner = with(&mut c.mal, xia.map(Proposal::Remove).to_vec());
-    judge(
-        "leaving-kept-after-removal",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "incomplete_removal",
-    );
+    judge("leaving-kept-after-removal", &mut c.ann, &c.log, &inner, "incomplete_removal");
     let mut context = c.mal.chat().context().clone();
     context.leaving.clear();
     let inner = with(&mut c.mal, vec![change_context(&context)]);
-    judge(
-        "leaving-taken-back",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "not_allowed",
-    );
+    judge("leaving-taken-back", &mut c.ann, &c.log, &inner, "not_allowed");
     let mut proposals = vec![change_context(&context)];
     proposals.extend(xia.map(Proposal::Remove));
     let inner = with(&mut c.mal, proposals);
@@ -579,55 +429,21 @@ fn other_proposals_and_bad_tails_do_not_count() {
     let inner = forge_raw(&c.mal, inline(vec![reinit]));
     judge("reinit", &mut c.ann, &c.log, &inner, "forbidden_proposal");
     let inner = forge_raw(&c.mal, vec![ProposalOrRef::Reference(Digest([1; 32]))]);
-    judge(
-        "by-reference",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "forbidden_proposal",
-    );
-    for (flaw, name) in [
-        (Flaw::InfoSignature, "bad-info-signature"),
-        (Flaw::WeakExternalPub, "weak-external-pub"),
-    ] {
-        let forgery = Forgery {
-            flaw,
-            ..Forgery::default()
-        };
+    judge("by-reference", &mut c.ann, &c.log, &inner, "forbidden_proposal");
+    for (flaw, name) in
+        [(Flaw::InfoSignature, "bad-info-signature"), (Flaw::WeakExternalPub, "weak-external-pub")]
+    {
+        let forgery = Forgery { flaw, ..Forgery::default() };
         let inner = forge(&mut c.mal, forgery).inner;
         judge(name, &mut c.ann, &c.log, &inner, "bad_group_info");
     }
     let mut inner = with(&mut c.mal, Vec::new());
     inner.push(0);
-    judge(
-        "trailing-byte",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "malformed_entry",
-    );
+    judge("trailing-byte", &mut c.ann, &c.log, &inner, "malformed_entry");
     judge("empty", &mut c.ann, &c.log, &[], "malformed_entry");
-    judge(
-        "unknown-type",
-        &mut c.ann,
-        &c.log,
-        &[200, 1],
-        "malformed_entry",
-    );
-    judge(
-        "message-as-commit",
-        &mut c.ann,
-        &c.log,
-        &[2, 1],
-        "wrong_kind",
-    );
-    judge(
-        "account-record",
-        &mut c.ann,
-        &c.log,
-        &[6, 1],
-        "misplaced_record",
-    );
+    judge("unknown-type", &mut c.ann, &c.log, &[200, 1], "malformed_entry");
+    judge("message-as-commit", &mut c.ann, &c.log, &[2, 1], "wrong_kind");
+    judge("account-record", &mut c.ann, &c.log, &[6, 1], "misplaced_record");
 }
 
 #[test]
@@ -639,75 +455,32 @@ fn nobody_comes_in_uninvited() {
         device.save();
         let leaf = content(device.certificate.clone(), device);
         let key = device.key.clone();
-        let forgery = Forgery {
-            external: true,
-            leaf: Some((leaf, &key)),
-            proposals,
-            ..Forgery::default()
-        };
+        let forgery =
+            Forgery { external: true, leaf: Some((leaf, &key)), proposals, ..Forgery::default() };
         forge(device, forgery).inner
     };
     let mut jon = Person::new(5).device();
     let inner = enter(&mut jon, &c.log, Vec::new());
-    judge(
-        "external-by-stranger",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "not_allowed",
-    );
+    judge("external-by-stranger", &mut c.ann, &c.log, &inner, "not_allowed");
     let mut phone = c.xias_person.device();
     let inner = enter(&mut phone, &c.log, Vec::new());
-    judge(
-        "external-second-device",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "counts",
-    );
+    judge("external-second-device", &mut c.ann, &c.log, &inner, "counts");
     let tablet = leaf_of(&c.ann, &c.tablet);
     let inner = enter(&mut phone, &c.log, vec![Proposal::Remove(tablet)]);
-    judge(
-        "external-removes-own-other",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "counts",
-    );
+    judge("external-removes-own-other", &mut c.ann, &c.log, &inner, "counts");
     let bob = leaf_of(&c.ann, &c.bob);
     let inner = enter(&mut phone, &c.log, vec![Proposal::Remove(bob)]);
-    judge(
-        "external-removes-another",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "not_allowed",
-    );
+    judge("external-removes-another", &mut c.ann, &c.log, &inner, "not_allowed");
 
-    let change = Change {
-        revoke_devices: vec![c.tablet.id()],
-        ..Change::default()
-    };
+    let change = Change { revoke_devices: vec![c.tablet.id()], ..Change::default() };
     c.xia.make(&mut c.log, change);
     c.ann.read(&c.log);
     let inner = enter(&mut c.tablet, &c.log, Vec::new());
-    judge(
-        "external-revoked",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "revoked_key",
-    );
+    judge("external-revoked", &mut c.ann, &c.log, &inner, "revoked_key");
     c.xia.make(&mut c.log, Change::leave());
     c.ann.read(&c.log);
     let inner = enter(&mut phone, &c.log, Vec::new());
-    judge(
-        "external-while-leaving",
-        &mut c.ann,
-        &c.log,
-        &inner,
-        "not_allowed",
-    );
+    judge("external-while-leaving", &mut c.ann, &c.log, &inner, "not_allowed");
 }
 
 #[test]
@@ -722,21 +495,14 @@ fn ten_devices_let_an_eleventh_in_only_for_one_of_them() {
         device.come_in(&mut log);
     }
     ann.read(&log);
-    assert_eq!(
-        ann.chat().members().iter().map(|m| m.devices.len()).max(),
-        Some(10)
-    );
+    assert_eq!(ann.chat().members().iter().map(|m| m.devices.len()).max(), Some(10));
     let mut eleventh = person.device();
     eleventh.fold_at(&log, 0);
     eleventh.read(&log);
     eleventh.save();
     let leaf = content(eleventh.certificate.clone(), &eleventh);
     let key = eleventh.key.clone();
-    let forgery = Forgery {
-        external: true,
-        leaf: Some((leaf, &key)),
-        ..Forgery::default()
-    };
+    let forgery = Forgery { external: true, leaf: Some((leaf, &key)), ..Forgery::default() };
     let inner = forge(&mut eleventh, forgery).inner;
     judge("external-eleventh", &mut bob, &log, &inner, "too_many");
     eleventh.come_in(&mut log);
@@ -752,13 +518,7 @@ fn each_side_of_a_direct_conversation_governs_itself_only() {
     let mut jon = Person::new(5).device();
     let proposals = vec![add(&mut jon)];
     let inner = with(&mut ann, proposals);
-    judge(
-        "direct-third-account",
-        &mut bob,
-        &log,
-        &inner,
-        "not_allowed",
-    );
+    judge("direct-third-account", &mut bob, &log, &inner, "not_allowed");
     let mut phone = bobs.device();
     let proposals = vec![add(&mut phone)];
     let inner = with(&mut ann, proposals.clone());
@@ -780,11 +540,5 @@ fn each_side_of_a_direct_conversation_governs_itself_only() {
     let inner = with(&mut founder, proposals);
     let mut reader = Person::new(8).device();
     reader.fold_at(&log, 0);
-    judge(
-        "direct-founded-with-two",
-        &mut reader,
-        &log,
-        &inner,
-        "not_allowed",
-    );
+    judge("direct-founded-with-two", &mut reader, &log, &inner, "not_allowed");
 }

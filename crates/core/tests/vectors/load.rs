@@ -39,14 +39,9 @@ pub(crate) fn cases(name: &str) -> Vec<Value> {
 pub(crate) fn cases_of(name: &str, suites: &[u64]) -> Vec<Value> {
     let all = cases(name);
     let installed = !all.is_empty();
-    let chosen: Vec<_> = all
-        .into_iter()
-        .filter(|case| suites.contains(&number(&case["cipher_suite"])))
-        .collect();
-    assert!(
-        !installed || !chosen.is_empty(),
-        "{name}: no case of suites {suites:?}"
-    );
+    let chosen: Vec<_> =
+        all.into_iter().filter(|case| suites.contains(&number(&case["cipher_suite"]))).collect();
+    assert!(!installed || !chosen.is_empty(), "{name}: no case of suites {suites:?}");
     chosen
 }
 

@@ -29,10 +29,7 @@ fn deserialization() {
     for case in cases("deserialization") {
         let header = bytes(&case["vlbytes_header"]);
         let mut reader = Reader::new(&header);
-        assert_eq!(
-            reader.varint().map(|len| len as u64),
-            Ok(number(&case["length"]))
-        );
+        assert_eq!(reader.varint().map(|len| len as u64), Ok(number(&case["length"])));
         assert!(reader.is_empty());
     }
 }
@@ -133,12 +130,8 @@ impl Protection {
     }
 
     fn check_public(&self, message: &PublicMessage, expected: &Content) {
-        message
-            .verify_membership_tag(&self.membership_key, &self.context)
-            .unwrap();
-        message
-            .verify_signature(&self.context, &self.public)
-            .unwrap();
+        message.verify_membership_tag(&self.membership_key, &self.context).unwrap();
+        message.verify_signature(&self.context, &self.public).unwrap();
         assert_eq!(&message.content.content, expected);
         let mut forged = message.clone();
         forged.content.authenticated_data.push(1);
@@ -151,14 +144,9 @@ impl Protection {
     fn check_private(&self, message: &PrivateMessage, expected: &Content) {
         let sender_data = message.sender_data(&self.sender_data_secret).unwrap();
         assert_eq!(sender_data.leaf_index, SENDER);
-        let step = self
-            .tree()
-            .key(SENDER, kind(expected), sender_data.generation)
-            .unwrap();
+        let step = self.tree().key(SENDER, kind(expected), sender_data.generation).unwrap();
         let opened = message.open(sender_data, &step.key).unwrap();
-        opened
-            .verify_signature(&self.context, &self.public)
-            .unwrap();
+        opened.verify_signature(&self.context, &self.public).unwrap();
         assert_eq!(&opened.content.content, expected);
         let mut forged = message.clone();
         forged.authenticated_data.push(1);
@@ -199,9 +187,8 @@ fn message_protection() {
         let keys = Protection::new(&case);
         let proposal =
             Content::Proposal(Proposal::decode_exact(&bytes(&case["proposal"])).unwrap());
-        let commit = Content::Commit(Box::new(
-            Commit::decode_exact(&bytes(&case["commit"])).unwrap(),
-        ));
+        let commit =
+            Content::Commit(Box::new(Commit::decode_exact(&bytes(&case["commit"])).unwrap()));
         let application = Content::Application(bytes(&case["application"]));
         keys.check_public(&public(&bytes(&case["proposal_pub"])), &proposal);
         keys.check_public(&public(&bytes(&case["commit_pub"])), &commit);
@@ -248,8 +235,6 @@ fn welcome() {
         let signer = SignaturePublicKey::from_bytes(bytes(&case["signer_pub"]).try_into().unwrap());
         info.verify(&signer).unwrap();
         let new = member.epoch(&info.context.to_bytes()).unwrap();
-        new.secrets
-            .verify_confirmation_tag(&info.context, &info.confirmation_tag)
-            .unwrap();
+        new.secrets.verify_confirmation_tag(&info.context, &info.confirmation_tag).unwrap();
     }
 }

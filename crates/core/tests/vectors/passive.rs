@@ -29,26 +29,19 @@ impl Psks {
             .iter()
             .map(|psk| (bytes(&psk["psk_id"]), Secret::from(bytes(&psk["psk"]))))
             .collect();
-        Self {
-            external,
-            resumption: Vec::new(),
-        }
+        Self { external, resumption: Vec::new() }
     }
 
     fn find(&self, source: &PskSource) -> Option<Secret> {
         match source {
             PskSource::External { psk_id } => {
                 let mut known = self.external.iter();
-                known
-                    .find(|(id, _)| id == psk_id)
-                    .map(|(_, psk)| psk.clone())
+                known.find(|(id, _)| id == psk_id).map(|(_, psk)| psk.clone())
             }
             PskSource::Resumption { usage, epoch, .. } => {
                 assert_eq!(*usage, ResumptionUsage::Application);
                 let mut known = self.resumption.iter();
-                known
-                    .find(|(of, _)| of == epoch)
-                    .map(|(_, psk)| psk.clone())
+                known.find(|(of, _)| of == epoch).map(|(_, psk)| psk.clone())
             }
         }
     }
@@ -56,30 +49,21 @@ impl Psks {
 
 fn join(case: &Value, psks: &Psks) -> Group {
     let message = MlsMessage::decode_exact(&bytes(&case["key_package"])).expect("a message");
-    let MlsMessage::KeyPackage(package) = message else {
-        panic!("a key package")
-    };
+    let MlsMessage::KeyPackage(package) = message else { panic!("a key package") };
     let key = |field: &str| HpkePrivateKey::try_from_bytes(&bytes(&case[field])).expect("a key");
-    let keys = KeyPackageKeys {
-        init: key("init_priv"),
-        leaf: key("encryption_priv"),
-    };
+    let keys = KeyPackageKeys { init: key("init_priv"), leaf: key("encryption_priv") };
     let signer = SignatureKey::try_from_seed(&bytes(&case["signature_priv"])).expect("a key");
     assert!(keys.init.matches(&package.init_key));
     assert!(keys.leaf.matches(&package.leaf_node.encryption_key));
     assert_eq!(signer.public(), package.leaf_node.signature_key);
 
     let message = MlsMessage::decode_exact(&bytes(&case["welcome"])).expect("a message");
-    let MlsMessage::Welcome(welcome) = message else {
-        panic!("a welcome")
-    };
+    let MlsMessage::Welcome(welcome) = message else { panic!("a welcome") };
     let opened = OpenedWelcome::open(&welcome, &package, &keys, &|source| psks.find(source));
     let opened = opened.expect("a welcome for us");
     let info = opened.group_info();
-    let tree: Option<RatchetTree> = info
-        .extensions
-        .parsed(ExtensionType::RATCHET_TREE)
-        .expect("a tree");
+    let tree: Option<RatchetTree> =
+        info.extensions.parsed(ExtensionType::RATCHET_TREE).expect("a tree");
     let tree = tree.unwrap_or_else(|| {
         RatchetTree::decode_exact(&bytes(&case["ratchet_tree"])).expect("a tree")
     });
@@ -91,9 +75,7 @@ fn join(case: &Value, psks: &Psks) -> Group {
 fn unwrap(group: &mut Group, message: &Value) -> AuthenticatedContent {
     match MlsMessage::decode_exact(&bytes(message)).expect("a message") {
         MlsMessage::Public(message) => {
-            group
-                .verify_membership(&message)
-                .expect("a member's message");
+            group.verify_membership(&message).expect("a member's message");
             message.authenticated()
         }
         MlsMessage::Private(message) => group.decrypt_handshake(&message).expect("it opens"),
@@ -109,24 +91,18 @@ fn follow(file: &str) {
         let initial = bytes(&case["initial_epoch_authenticator"]);
         assert_eq!(group.epoch_authenticator().expose(), initial);
         for epoch in list(&case["epochs"]) {
-            psks.resumption
-                .push((group.public().epoch(), group.resumption_psk().clone()));
+            psks.resumption.push((group.public().epoch(), group.resumption_psk().clone()));
             let mut cache = ProposalCache::default();
             for proposal in list(&epoch["proposals"]) {
                 let content = unwrap(&mut group, proposal);
-                group
-                    .public()
-                    .cache_proposal(&content, &mut cache)
-                    .expect("a valid proposal");
+                group.public().cache_proposal(&content, &mut cache).expect("a valid proposal");
             }
             let content = unwrap(&mut group, &epoch["commit"]);
             let verified = group.public().verify_commit_with(content, &cache);
             let staged = group.public().stage(verified.expect("a valid commit"));
             let staged = staged.expect("parent hashes that fit");
             let finished = group.finish_decrypted(staged, &|source| psks.find(source));
-            group
-                .merge(finished.expect("secrets that fit"))
-                .expect("the same epoch");
+            group.merge(finished.expect("secrets that fit")).expect("the same epoch");
             let expected = bytes(&epoch["epoch_authenticator"]);
             assert_eq!(group.epoch_authenticator().expose(), expected);
 

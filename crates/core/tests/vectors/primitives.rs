@@ -27,10 +27,7 @@ use crate::load::{
 fn crypto_basics() {
     for case in cases_of("crypto-basics", OURS) {
         let it = &case["ref_hash"];
-        assert_eq!(
-            kdf::ref_hash(text(&it["label"]), &bytes(&it["value"])),
-            digest(&it["out"])
-        );
+        assert_eq!(kdf::ref_hash(text(&it["label"]), &bytes(&it["value"])), digest(&it["out"]));
         let it = &case["expand_with_label"];
         let (secret, context) = (hidden(&it["secret"]), bytes(&it["context"]));
         let out =
@@ -58,15 +55,9 @@ fn sign_with_label(it: &Value) {
     let public = SignaturePublicKey::from_bytes(bytes(&it["pub"]).try_into().unwrap());
     assert_eq!(key.public(), public);
     let (content, signature) = (bytes(&it["content"]), bytes(&it["signature"]));
-    public
-        .verify_with_label(text(&it["label"]), &content, &signature)
-        .unwrap();
+    public.verify_with_label(text(&it["label"]), &content, &signature).unwrap();
     assert_eq!(key.sign_with_label(text(&it["label"]), &content), signature);
-    assert!(
-        public
-            .verify_with_label("other", &content, &signature)
-            .is_err()
-    );
+    assert!(public.verify_with_label("other", &content, &signature).is_err());
 }
 
 fn encrypt_with_label(it: &Value) {
@@ -79,17 +70,11 @@ fn encrypt_with_label(it: &Value) {
         ciphertext: bytes(&it["ciphertext"]),
     };
     let plaintext = hidden(&it["plaintext"]);
-    assert_eq!(
-        decrypt_with_label(&private, label, &context, &sealed).unwrap(),
-        plaintext
-    );
+    assert_eq!(decrypt_with_label(&private, label, &context, &sealed).unwrap(), plaintext);
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let ours =
         hpke::encrypt_with_label(&public, label, &context, plaintext.expose(), &mut rng).unwrap();
-    assert_eq!(
-        decrypt_with_label(&private, label, &context, &ours).unwrap(),
-        plaintext
-    );
+    assert_eq!(decrypt_with_label(&private, label, &context, &ours).unwrap(), plaintext);
     assert!(decrypt_with_label(&private, label, b"other", &ours).is_err());
 }
 
@@ -161,9 +146,7 @@ fn key_schedule() {
             assert_eq!(external.as_bytes(), bytes(&it["external_pub"]));
             let exporter = &it["exporter"];
             let context = bytes(&exporter["context"]);
-            let out = secrets
-                .export(text(&exporter["label"]), &context, length(exporter))
-                .unwrap();
+            let out = secrets.export(text(&exporter["label"]), &context, length(exporter)).unwrap();
             assert_eq!(out, hidden(&exporter["secret"]));
             init = secrets.init;
         }
@@ -176,16 +159,8 @@ fn psk_secret() {
         let psks: Vec<(PreSharedKeyId, Secret)> = list(&case["psks"])
             .iter()
             .map(|it| {
-                let source = PskSource::External {
-                    psk_id: bytes(&it["psk_id"]),
-                };
-                (
-                    PreSharedKeyId {
-                        source,
-                        nonce: bytes(&it["psk_nonce"]),
-                    },
-                    hidden(&it["psk"]),
-                )
+                let source = PskSource::External { psk_id: bytes(&it["psk_id"]) };
+                (PreSharedKeyId { source, nonce: bytes(&it["psk_nonce"]) }, hidden(&it["psk"]))
             })
             .collect();
         assert_eq!(chain(&psks).unwrap(), hidden(&case["psk_secret"]));
@@ -207,11 +182,7 @@ fn transcript_hashes() {
         assert_eq!(confirmed, digest(&case["confirmed_transcript_hash_after"]));
         let tag = message.auth.confirmation_tag.unwrap();
         let key = hidden(&case["confirmation_key"]);
-        assert!(kdf::mac_matches(
-            &key,
-            &[confirmed.as_bytes()],
-            tag.as_bytes()
-        ));
+        assert!(kdf::mac_matches(&key, &[confirmed.as_bytes()], tag.as_bytes()));
         let interim = transcript::interim(confirmed.as_bytes(), &tag);
         assert_eq!(interim, digest(&case["interim_transcript_hash_after"]));
     }

@@ -64,10 +64,7 @@ fn tree_validation() {
         for (at, expected) in (0..).zip(list(&case["resolutions"])) {
             let resolution = tree.view().resolution(NodeIndex::new(at));
             let expected: Vec<_> = list(expected).iter().map(number).collect();
-            let ours: Vec<_> = resolution
-                .iter()
-                .map(|node| u64::from(node.get()))
-                .collect();
+            let ours: Vec<_> = resolution.iter().map(|node| u64::from(node.get())).collect();
             assert_eq!(ours, expected);
         }
         for (at, expected) in (0..).zip(list(&case["tree_hashes"])) {

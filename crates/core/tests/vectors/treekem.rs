@@ -67,9 +67,8 @@ fn open_for_all(
         .iter()
         .filter(|(index, _)| **index != sender)
         .map(|(index, (keys, _))| {
-            let (keys, commit_secret) = keys
-                .open_path(tree.view(), sender, nodes, &[], context)
-                .expect("a path for all");
+            let (keys, commit_secret) =
+                keys.open_path(tree.view(), sender, nodes, &[], context).expect("a path for all");
             assert!(keys.belong_to(tree.view()));
             (*index, keys, commit_secret)
         })
@@ -82,38 +81,23 @@ fn treekem() {
     for case in cases_of("treekem", &[3]) {
         let tree = RatchetTree::decode_exact(&bytes(&case["ratchet_tree"])).expect("a tree");
         let members = members(&case);
-        assert!(
-            members
-                .values()
-                .all(|(keys, _)| keys.belong_to(tree.view()))
-        );
+        assert!(members.values().all(|(keys, _)| keys.belong_to(tree.view())));
         for given in list(&case["update_paths"]) {
             let sender = leaf_index(&given["sender"]);
             let path = UpdatePath::decode_exact(&bytes(&given["update_path"])).expect("a path");
 
             let mut after = tree.clone();
             let mut diff = tree.diff();
-            let keys: Vec<_> = path
-                .nodes
-                .iter()
-                .map(|node| node.encryption_key.clone())
-                .collect();
+            let keys: Vec<_> = path.nodes.iter().map(|node| node.encryption_key.clone()).collect();
             let parent_hash = diff.set_path(sender, &keys).expect("as many keys as nodes");
             assert_eq!(path.leaf_node.parent_hash(), Some(parent_hash.as_slice()));
-            path.leaf_node
-                .verify(&bytes(&case["group_id"]), sender)
-                .expect("a signature");
+            path.leaf_node.verify(&bytes(&case["group_id"]), sender).expect("a signature");
             diff.set_leaf(sender, Some(path.leaf_node.clone()));
             after.merge(diff.into_changes());
             assert_eq!(after.root_hash().as_ref(), bytes(&given["tree_hash_after"]));
 
-            let opened = open_for_all(
-                &members,
-                &after,
-                sender,
-                &path.nodes,
-                &context(&case, &after),
-            );
+            let opened =
+                open_for_all(&members, &after, sender, &path.nodes, &context(&case, &after));
             for (index, keys, commit_secret) in opened {
                 assert_eq!(commit_secret.expose(), bytes(&given["commit_secret"]));
                 let path_secret = Secret::from(bytes(&given["path_secrets"][index.get() as usize]));
@@ -136,9 +120,7 @@ fn treekem() {
             let mut after = tree.clone();
             after.merge(diff.into_changes());
             let context = context(&case, &after);
-            let nodes = fresh
-                .seal(after.view(), &[], &context, &mut rng)
-                .expect("keys");
+            let nodes = fresh.seal(after.view(), &[], &context, &mut rng).expect("keys");
             for (_, _, commit_secret) in open_for_all(&members, &after, sender, &nodes, &context) {
                 assert_eq!(&commit_secret, fresh.commit_secret());
             }

@@ -51,22 +51,8 @@ impl NewAppend {
     pub(crate) fn new(append: Append) -> Result<Self, ErrorCode> {
         let marks = append.check()?.iter().map(mark).collect();
         let log = append.token.log_id();
-        let Append {
-            token: _,
-            kind,
-            after,
-            entries,
-            opening,
-            admission: _,
-        } = append;
-        Ok(Self {
-            log,
-            kind,
-            after,
-            entries,
-            marks,
-            opening,
-        })
+        let Append { token: _, kind, after, entries, opening, admission: _ } = append;
+        Ok(Self { log, kind, after, entries, marks, opening })
     }
 
     /// The log.
@@ -166,11 +152,7 @@ impl Appender {
             if position <= log.settled {
                 continue;
             }
-            let placed = Placed {
-                entry,
-                mark: mark(&EntryId::of(bytes)),
-                length: bytes.len(),
-            };
+            let placed = Placed { entry, mark: mark(&EntryId::of(bytes)), length: bytes.len() };
             if position != log.head + 1 {
                 return Err(Error::failed("an entry is missing in the database"));
             }
@@ -180,12 +162,7 @@ impl Appender {
                 log.newest_commit = position;
             }
             self.waiting_bytes += bytes.len();
-            self.waiting.push_back(Waiting {
-                log: id,
-                position,
-                entry,
-                length: bytes.len(),
-            });
+            self.waiting.push_back(Waiting { log: id, position, entry, length: bytes.len() });
         }
         *self.memory.lock() = logs;
         Ok(())
@@ -207,11 +184,7 @@ impl Appender {
             return Ok(plan);
         }
         self.batches = self.batches.wrapping_add(1);
-        plan.tail = if self.batches.is_multiple_of(SETTLING) {
-            TAIL
-        } else {
-            LONG_TAIL
-        };
+        plan.tail = if self.batches.is_multiple_of(SETTLING) { TAIL } else { LONG_TAIL };
         self.draft_logs(connection, &appends, &mut plan).await?;
         let known = self.known(connection, &appends, &plan).await?;
         for append in appends {
@@ -254,8 +227,7 @@ impl Appender {
             self.waiting_bytes += plan.waiting.iter().map(|w| w.length).sum::<usize>();
             self.waiting.extend(plan.waiting);
             while let Some(done) = self.waiting.pop_front_if(|waiting| {
-                logs.get(&waiting.log)
-                    .is_none_or(|log| log.settled >= waiting.position)
+                logs.get(&waiting.log).is_none_or(|log| log.settled >= waiting.position)
             }) {
                 self.waiting_bytes -= done.length;
             }
@@ -279,10 +251,9 @@ impl Appender {
             for append in appends {
                 match logs.get(&append.log) {
                     Some(log) => {
-                        plan.drafts.entry(append.log).or_insert_with(|| Draft {
-                            log: log.clone(),
-                            ..Draft::default()
-                        });
+                        plan.drafts
+                            .entry(append.log)
+                            .or_insert_with(|| Draft { log: log.clone(), ..Draft::default() });
                     }
                     None => {
                         cold.insert(append.log);
@@ -296,14 +267,8 @@ impl Appender {
                 .fetch_optional(&mut *connection)
                 .await?;
             let draft = match row {
-                Some(row) => Draft {
-                    log: log_from(&row, 0)?,
-                    ..Draft::default()
-                },
-                None => Draft {
-                    is_new: true,
-                    ..Draft::default()
-                },
+                Some(row) => Draft { log: log_from(&row, 0)?, ..Draft::default() },
+                None => Draft { is_new: true, ..Draft::default() },
             };
             plan.drafts.insert(id, draft);
         }
@@ -349,9 +314,7 @@ impl Appender {
         for waiting in self.waiting.iter().chain(&plan.waiting) {
             let settled = match plan.drafts.get(&waiting.log) {
                 Some(draft) => draft.settles || draft.log.settled >= waiting.position,
-                None => logs
-                    .get(&waiting.log)
-                    .is_none_or(|log| log.settled >= waiting.position),
+                None => logs.get(&waiting.log).is_none_or(|log| log.settled >= waiting.position),
             };
             if !settled {
                 if count <= WAITING && bytes <= WAITING_BYTES {
@@ -361,11 +324,7 @@ impl Appender {
                 if let Some(draft) = plan.drafts.get_mut(&waiting.log) {
                     draft.settles = true;
                 } else if let Some(log) = logs.get(&waiting.log) {
-                    let draft = Draft {
-                        log: log.clone(),
-                        settles: true,
-                        ..Draft::default()
-                    };
+                    let draft = Draft { log: log.clone(), settles: true, ..Draft::default() };
                     plan.drafts.insert(waiting.log, draft);
                 }
             }

@@ -56,26 +56,17 @@ impl Live {
 
     /// Whether anybody follows the log.
     pub(super) fn is_followed(&self, log: &LogId) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(log)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(log)
     }
 
     /// Hands entries to all followers of the log, waiting for nobody.
     pub(super) fn push(&self, log: &LogId, entries: &Arc<Vec<LogEntry>>, head: u64) {
         let logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for follower in logs.get(log).into_iter().flatten() {
-            let push = Push {
-                subscription: follower.subscription,
-                entries: Arc::clone(entries),
-                head,
-            };
+            let push =
+                Push { subscription: follower.subscription, entries: Arc::clone(entries), head };
             if follower.pushes.try_send(push).is_err() {
-                let mut missed = follower
-                    .missed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut missed = follower.missed.lock().unwrap_or_else(PoisonError::into_inner);
                 if !missed.contains(&follower.subscription) {
                     missed.push(follower.subscription);
                 }

@@ -34,9 +34,7 @@ pub(super) struct Log {
 impl Log {
     /// The position of a known entry: in the tail, or among those that were found in `places`.
     pub(super) fn find(&self, mark: &Mark, known: &HashMap<(i64, Mark), u64>) -> Option<u64> {
-        let in_tail = (self.settled + 1..)
-            .zip(&self.tail)
-            .find(|(_, placed)| placed.mark == *mark);
+        let in_tail = (self.settled + 1..).zip(&self.tail).find(|(_, placed)| placed.mark == *mark);
         let position = in_tail.map(|(position, _)| position);
         position.or_else(|| known.get(&(self.num, *mark)).copied())
     }

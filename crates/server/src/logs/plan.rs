@@ -86,19 +86,12 @@ impl Plan {
         };
         let log = &mut draft.log;
         let (head, newest_commit) = (log.head, log.newest_commit);
-        let positions: Vec<_> = append
-            .marks
-            .iter()
-            .map(|mark| log.find(mark, known))
-            .collect();
+        let positions: Vec<_> = append.marks.iter().map(|mark| log.find(mark, known)).collect();
         match decide(head, newest_commit, &positions, append.kind, append.after) {
             Decision::Stored(positions) => return Outcome::Stored { positions, head },
             Decision::Refuse(code) => return Outcome::Refused(code),
             Decision::Conflict => {
-                return Outcome::Conflict {
-                    newest_commit,
-                    head,
-                };
+                return Outcome::Conflict { newest_commit, head };
             }
             Decision::Place { first: _ } => {}
         }
@@ -109,12 +102,7 @@ impl Plan {
             log.num = self.next_log;
             self.next_log += 1;
             let (log, part, position) = (log.num, Part::State, 0);
-            self.besides.push(BesideRow {
-                log,
-                part,
-                position,
-                bytes,
-            });
+            self.besides.push(BesideRow { log, part, position, bytes });
         }
         let followed = live.is_followed(&append.log);
         for (new, mark) in append.entries.drain(..).zip(&append.marks) {
@@ -127,20 +115,12 @@ impl Plan {
                 draft.pushed.get_or_insert_default().push(entry);
             }
             self.entries.push(row);
-            self.waiting.push(Waiting {
-                log: append.log,
-                position,
-                entry,
-                length,
-            });
+            self.waiting.push(Waiting { log: append.log, position, entry, length });
         }
         draft.settles |= draft.log.tail.len() >= self.tail;
         let head = draft.log.head;
         let first = head + 1 - append.marks.len() as u64;
-        Outcome::Stored {
-            positions: (first..=head).collect(),
-            head,
-        }
+        Outcome::Stored { positions: (first..=head).collect(), head }
     }
 }
 
@@ -154,11 +134,7 @@ impl Draft {
         mark: Mark,
         besides: &mut Vec<BesideRow>,
     ) -> EntryRow {
-        let NewEntry {
-            bytes,
-            welcome,
-            state,
-        } = new;
+        let NewEntry { bytes, welcome, state } = new;
         let log = &mut self.log;
         log.head += 1;
         let (num, position) = (log.num, log.head);
@@ -167,34 +143,16 @@ impl Draft {
             flags |= COMMIT;
             log.newest_commit = position;
         }
-        let parts = [
-            (Part::Welcome, WELCOME, welcome),
-            (Part::State, STATE, state),
-        ];
+        let parts = [(Part::Welcome, WELCOME, welcome), (Part::State, STATE, state)];
         for (part, flag, bytes) in parts {
             if let Some(bytes) = bytes {
                 flags |= flag;
-                besides.push(BesideRow {
-                    log: num,
-                    part,
-                    position,
-                    bytes,
-                });
+                besides.push(BesideRow { log: num, part, position, bytes });
             }
         }
-        log.tail.push(Placed {
-            entry,
-            mark,
-            length: bytes.len(),
-        });
+        log.tail.push(Placed { entry, mark, length: bytes.len() });
         self.added += 1;
         self.settles |= kind == EntryKind::Commit;
-        EntryRow {
-            entry,
-            log: num,
-            position,
-            flags,
-            bytes,
-        }
+        EntryRow { entry, log: num, position, flags, bytes }
     }
 }

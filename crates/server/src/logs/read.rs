@@ -51,19 +51,13 @@ pub(crate) async fn page(
     rows.extend(tail.map(|row| (row.position, row.entry, row.length)));
 
     let mut bytes = 0;
-    let fits = rows
-        .iter()
-        .take(limit as usize)
-        .take_while(|(_, _, length)| {
-            bytes += length;
-            bytes <= limits::PAGE_BYTES as u64
-        });
+    let fits = rows.iter().take(limit as usize).take_while(|(_, _, length)| {
+        bytes += length;
+        bytes <= limits::PAGE_BYTES as u64
+    });
     rows.truncate(fits.count().max(1));
     let Some((first, ..)) = rows.first() else {
-        return Ok((head > 0).then_some(ReadReply {
-            entries: Vec::new(),
-            head,
-        }));
+        return Ok((head > 0).then_some(ReadReply { entries: Vec::new(), head }));
     };
     let first = *first;
     let numbers: Vec<_> = rows.iter().map(|(_, entry, _)| entry.to_string()).collect();

@@ -18,10 +18,7 @@ impl Plan {
             && self.besides.is_empty()
             && self.new_day.is_none()
             && self.progress.is_none()
-            && !self
-                .drafts
-                .values()
-                .any(|draft| draft.settles || draft.is_new && draft.added > 0)
+            && !self.drafts.values().any(|draft| draft.settles || draft.is_new && draft.added > 0)
     }
 
     /// Stores what the plan brings. Takes the rows out of it.
@@ -34,11 +31,7 @@ impl Plan {
                 .execute(&mut *connection)
                 .await?;
         }
-        for (id, draft) in self
-            .drafts
-            .iter()
-            .filter(|(_, draft)| draft.is_new && draft.added > 0)
-        {
+        for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.is_new && draft.added > 0) {
             sqlx::query("INSERT INTO logs (num, id, head, newest_commit) VALUES (?, ?, 0, 0)")
                 .bind(draft.log.num)
                 .bind(id.0.to_vec())
@@ -62,19 +55,8 @@ impl Plan {
         while rows.len() > 0 {
             let mut query = sqlx::query(sql::insert_entries(rows.len().min(sql::ROWS)));
             for row in rows.by_ref().take(sql::ROWS) {
-                let EntryRow {
-                    entry,
-                    log,
-                    position,
-                    flags,
-                    bytes,
-                } = row;
-                query = query
-                    .bind(entry)
-                    .bind(log)
-                    .bind(signed(position))
-                    .bind(flags)
-                    .bind(bytes);
+                let EntryRow { entry, log, position, flags, bytes } = row;
+                query = query.bind(entry).bind(log).bind(signed(position)).bind(flags).bind(bytes);
             }
             query.execute(&mut *connection).await?;
         }
@@ -83,12 +65,8 @@ impl Plan {
 
     /// Gives the entries of logs that are due their places.
     async fn settle(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
-        let due: Vec<_> = self
-            .drafts
-            .values()
-            .filter(|draft| draft.settles)
-            .map(|draft| &draft.log)
-            .collect();
+        let due: Vec<_> =
+            self.drafts.values().filter(|draft| draft.settles).map(|draft| &draft.log).collect();
         let mut places = Vec::new();
         for log in &due {
             let tail = (log.settled + 1..).zip(&log.tail);
@@ -98,10 +76,7 @@ impl Plan {
         for chunk in due.chunks(sql::ROWS) {
             let mut query = sqlx::query(sql::update_logs(chunk.len()));
             for log in chunk {
-                query = query
-                    .bind(log.num)
-                    .bind(signed(log.head))
-                    .bind(signed(log.newest_commit));
+                query = query.bind(log.num).bind(signed(log.head)).bind(signed(log.newest_commit));
             }
             query.execute(&mut *connection).await?;
         }

@@ -17,9 +17,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(AddDevice::PATH, post(add))
-        .route(ReplaceRecord::PATH, post(replace))
+    Router::new().route(AddDevice::PATH, post(add)).route(ReplaceRecord::PATH, post(replace))
 }
 
 async fn add(
@@ -27,12 +25,7 @@ async fn add(
     caller: Caller,
     Posted(request): Posted<AddDevice>,
 ) -> Result<Answer<Session>, Error> {
-    let AddDevice {
-        record,
-        device,
-        packages: first,
-        drop,
-    } = request;
+    let AddDevice { record, device, packages: first, drop } = request;
     if record.bytes.len() > limits::RECORD {
         return Err(ErrorCode::TooLarge.into());
     }
@@ -67,11 +60,7 @@ async fn replace(
     state
         .writer
         .run(move |connection| {
-            Box::pin(accounts::replace_record(
-                connection,
-                caller.account,
-                request.record,
-            ))
+            Box::pin(accounts::replace_record(connection, caller.account, request.record))
         })
         .await?;
     Ok(Answer(()))

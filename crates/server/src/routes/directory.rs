@@ -15,9 +15,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(LookUp::PATH, post(look_up))
-        .route(Claim::PATH, post(claim))
+    Router::new().route(LookUp::PATH, post(look_up)).route(Claim::PATH, post(claim))
 }
 
 async fn look_up(

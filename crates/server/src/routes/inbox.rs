@@ -38,12 +38,7 @@ async fn deposit(
     let device = state
         .writer
         .run(move |connection| {
-            Box::pin(inboxes::deposit(
-                connection,
-                request.inbox,
-                request.notice,
-                today,
-            ))
+            Box::pin(inboxes::deposit(connection, request.inbox, request.notice, today))
         })
         .await?;
     state.watchers.wake(device);

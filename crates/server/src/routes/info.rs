@@ -12,12 +12,7 @@ pub(super) fn router() -> Router<Arc<State>> {
 }
 
 async fn info(extract::State(state): extract::State<Arc<State>>) -> impl IntoResponse {
-    let Limits {
-        frame,
-        subscriptions,
-        batch,
-        inbox,
-    } = Limits::DEFAULT;
+    let Limits { frame, subscriptions, batch, inbox } = Limits::DEFAULT;
     let info = serde_json::json!({
         "name": state.config.name,
         "version": VERSION,
@@ -26,8 +21,5 @@ async fn info(extract::State(state): extract::State<Arc<State>>) -> impl IntoRes
             "frame": frame, "subscriptions": subscriptions, "batch": batch, "inbox": inbox,
         },
     });
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        info.to_string(),
-    )
+    ([(header::CONTENT_TYPE, "application/json")], info.to_string())
 }

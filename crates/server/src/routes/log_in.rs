@@ -17,9 +17,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(LogInStart::PATH, post(start))
-        .route(LogInFinish::PATH, post(finish))
+    Router::new().route(LogInStart::PATH, post(start)).route(LogInFinish::PATH, post(finish))
 }
 
 async fn start(
@@ -34,19 +32,10 @@ async fn start(
     let account = accounts::by_name(&state.readers, &request.name).await?;
     let record = account.as_ref().map(|account| account.opaque.as_slice());
     let (opaque, log_in) =
-        state
-            .secret
-            .log_in_reply(&request.name, record, &request.opaque, &mut OsRandom)?;
+        state.secret.log_in_reply(&request.name, record, &request.opaque, &mut OsRandom)?;
     let attempt = random()?;
     let account = account.map(|account| (account.num, account.id));
-    state.log_ins.begin(
-        attempt,
-        LogIn {
-            state: log_in,
-            account,
-        },
-        state.clock.now(),
-    );
+    state.log_ins.begin(attempt, LogIn { state: log_in, account }, state.clock.now());
     Ok(Answer(LogInStarted { attempt, opaque }))
 }
 
@@ -57,10 +46,7 @@ async fn finish(
 ) -> Result<Answer<LoggedIn>, Error> {
     state.rates.attempt(origin)?;
     let now = state.clock.now();
-    let log_in = state
-        .log_ins
-        .end(&request.attempt, now)
-        .ok_or(ErrorCode::LogInFailed)?;
+    let log_in = state.log_ins.end(&request.attempt, now).ok_or(ErrorCode::LogInFailed)?;
     opaque::check_log_in(&log_in.state, &request.opaque).map_err(|_| ErrorCode::LogInFailed)?;
     let (num, account) = log_in.account.ok_or(ErrorCode::LogInFailed)?;
     let (session, record) = state
@@ -73,10 +59,5 @@ async fn finish(
         })
         .await?;
     let vault = accounts::vault(&state.readers, num).await?;
-    Ok(Answer(LoggedIn {
-        session,
-        account,
-        vault,
-        record,
-    }))
+    Ok(Answer(LoggedIn { session, account, vault, record }))
 }

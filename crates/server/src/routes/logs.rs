@@ -43,18 +43,11 @@ pub(crate) async fn carry_out(
     match state.writer.append(append).await? {
         Outcome::Stored { positions, head } => Ok(AppendReply::Stored { positions, head }),
         Outcome::Refused(code) => Err(Refusal::from(code).into()),
-        Outcome::Conflict {
-            newest_commit,
-            head,
-        } => {
+        Outcome::Conflict { newest_commit, head } => {
             let limit = limits::PAGE_ENTRIES;
             let page = logs::page(&state.readers, &state.memory, &log, after, limit).await?;
             let (missing, head) = page.map_or((Vec::new(), head), |page| (page.entries, page.head));
-            Ok(AppendReply::Conflict {
-                newest_commit,
-                head,
-                missing,
-            })
+            Ok(AppendReply::Conflict { newest_commit, head, missing })
         }
     }
 }
@@ -64,12 +57,7 @@ async fn read(
     Posted(request): Posted<Read>,
 ) -> Result<Answer<ReadReply>, Error> {
     check_admission(&request.admission)?;
-    let Read {
-        token,
-        after,
-        limit,
-        admission: _,
-    } = request;
+    let Read { token, after, limit, admission: _ } = request;
     let page = logs::page(&state.readers, &state.memory, &token.log_id(), after, limit).await?;
     Ok(Answer(page.ok_or(ErrorCode::LogNotFound)?))
 }
@@ -79,19 +67,12 @@ async fn beside(
     Posted(request): Posted<Beside>,
 ) -> Result<Answer<Sealed>, Error> {
     check_admission(&request.admission)?;
-    let Beside {
-        token,
-        position,
-        part,
-        admission: _,
-    } = request;
+    let Beside { token, position, part, admission: _ } = request;
     if position == 0 && part == Part::Welcome {
         return Err(ErrorCode::NotFound.into());
     }
     let bytes = logs::beside(&state.readers, &token.log_id(), part, position).await?;
-    Ok(Answer(Sealed {
-        bytes: bytes.ok_or(ErrorCode::NotFound)?,
-    }))
+    Ok(Answer(Sealed { bytes: bytes.ok_or(ErrorCode::NotFound)? }))
 }
 
 async fn states(
@@ -100,15 +81,9 @@ async fn states(
 ) -> Result<Answer<StatesReply>, Error> {
     check_admission(&request.admission)?;
     let positions = logs::states(&state.readers, &request.token.log_id(), request.at_most).await?;
-    Ok(Answer(StatesReply {
-        positions: positions.ok_or(ErrorCode::LogNotFound)?,
-    }))
+    Ok(Answer(StatesReply { positions: positions.ok_or(ErrorCode::LogNotFound)? }))
 }
 
 fn check_admission(admission: &[u8]) -> Result<(), ErrorCode> {
-    if admission.len() > limits::ADMISSION {
-        Err(ErrorCode::TooLarge)
-    } else {
-        Ok(())
-    }
+    if admission.len() > limits::ADMISSION { Err(ErrorCode::TooLarge) } else { Ok(()) }
 }

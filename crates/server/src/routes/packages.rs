@@ -16,9 +16,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(UploadPackages::PATH, post(upload))
-        .route(CountPackages::PATH, post(count))
+    Router::new().route(UploadPackages::PATH, post(upload)).route(CountPackages::PATH, post(count))
 }
 
 async fn upload(
@@ -32,12 +30,7 @@ async fn upload(
     state
         .writer
         .run(move |connection| {
-            Box::pin(packages::upload(
-                connection,
-                device,
-                request.packages,
-                today,
-            ))
+            Box::pin(packages::upload(connection, device, request.packages, today))
         })
         .await?;
     Ok(Answer(()))
@@ -48,7 +41,5 @@ async fn count(
     caller: Caller,
     Posted(request): Posted<CountPackages>,
 ) -> Result<Answer<PackageCount>, Error> {
-    Ok(Answer(
-        packages::count(&state.readers, caller.device()?, request.suite).await?,
-    ))
+    Ok(Answer(packages::count(&state.readers, caller.device()?, request.suite).await?))
 }

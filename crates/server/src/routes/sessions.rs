@@ -31,9 +31,7 @@ async fn start(
 ) -> Result<Answer<RenewStarted>, Error> {
     state.rates.attempt(origin)?;
     let nonce = random()?;
-    state
-        .renewals
-        .begin(nonce, (request.account, request.device), state.clock.now());
+    state.renewals.begin(nonce, (request.account, request.device), state.clock.now());
     Ok(Answer(RenewStarted { nonce }))
 }
 
@@ -44,27 +42,17 @@ async fn renew(
 ) -> Result<Answer<Session>, Error> {
     state.rates.attempt(origin)?;
     let now = state.clock.now();
-    let Renew {
-        account,
-        device,
-        nonce,
-        signature,
-    } = request;
-    let asked = state
-        .renewals
-        .end(&nonce, now)
-        .ok_or(ErrorCode::SessionRequired)?;
+    let Renew { account, device, nonce, signature } = request;
+    let asked = state.renewals.end(&nonce, now).ok_or(ErrorCode::SessionRequired)?;
     let known = accounts::device_key(&state.readers, account, device).await?;
     let (account_num, device_num, key) = known.ok_or(ErrorCode::UnknownDevice)?;
     let signed = state.origins.iter().any(|ours| {
-        let (Ok(key), Ok(signature)) = (
-            VerifyingKey::from_bytes(&key),
-            Signature::from_slice(&signature),
-        ) else {
+        let (Ok(key), Ok(signature)) =
+            (VerifyingKey::from_bytes(&key), Signature::from_slice(&signature))
+        else {
             return false;
         };
-        key.verify_strict(&renewal(ours, &account, &device, &nonce), &signature)
-            .is_ok()
+        key.verify_strict(&renewal(ours, &account, &device, &nonce), &signature).is_ok()
     });
     if asked != (account, device) || !signed {
         return Err(ErrorCode::SessionRequired.into());
@@ -72,12 +60,7 @@ async fn renew(
     let session = state
         .writer
         .run(move |connection| {
-            Box::pin(sessions::begin(
-                connection,
-                account_num,
-                Some(device_num),
-                now,
-            ))
+            Box::pin(sessions::begin(connection, account_num, Some(device_num), now))
         })
         .await?;
     Ok(Answer(session))
@@ -88,9 +71,6 @@ async fn log_out(
     caller: Caller,
     Posted(LogOut): Posted<LogOut>,
 ) -> Result<Answer<()>, Error> {
-    state
-        .writer
-        .run(move |connection| Box::pin(sessions::end(connection, caller.digest)))
-        .await?;
+    state.writer.run(move |connection| Box::pin(sessions::end(connection, caller.digest))).await?;
     Ok(Answer(()))
 }

@@ -16,9 +16,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(SignUpStart::PATH, post(start))
-        .route(SignUpFinish::PATH, post(finish))
+    Router::new().route(SignUpStart::PATH, post(start)).route(SignUpFinish::PATH, post(finish))
 }
 
 async fn start(
@@ -28,9 +26,7 @@ async fn start(
 ) -> Result<Answer<SignUpStarted>, Error> {
     state.rates.attempt(origin)?;
     check_name(&request.name)?;
-    let opaque = state
-        .secret
-        .registration_reply(&request.name, &request.opaque)?;
+    let opaque = state.secret.registration_reply(&request.name, &request.opaque)?;
     Ok(Answer(SignUpStarted { opaque }))
 }
 
@@ -67,9 +63,5 @@ async fn finish(
 }
 
 fn check_name(name: &str) -> Result<(), ErrorCode> {
-    if limits::is_username(name) {
-        Ok(())
-    } else {
-        Err(ErrorCode::InvalidName)
-    }
+    if limits::is_username(name) { Ok(()) } else { Err(ErrorCode::InvalidName) }
 }

@@ -16,9 +16,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route(GetVault::PATH, post(get))
-        .route(ReplaceVault::PATH, post(replace))
+    Router::new().route(GetVault::PATH, post(get)).route(ReplaceVault::PATH, post(replace))
 }
 
 async fn get(
@@ -26,9 +24,7 @@ async fn get(
     caller: Caller,
     Posted(GetVault): Posted<GetVault>,
 ) -> Result<Answer<Vault>, Error> {
-    Ok(Answer(
-        accounts::vault(&state.readers, caller.account).await?,
-    ))
+    Ok(Answer(accounts::vault(&state.readers, caller.account).await?))
 }
 
 async fn replace(
@@ -42,11 +38,7 @@ async fn replace(
     state
         .writer
         .run(move |connection| {
-            Box::pin(accounts::replace_vault(
-                connection,
-                caller.account,
-                request.vault,
-            ))
+            Box::pin(accounts::replace_vault(connection, caller.account, request.vault))
         })
         .await?;
     Ok(Answer(()))

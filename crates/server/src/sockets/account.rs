@@ -104,17 +104,9 @@ async fn catch_up(
         let notices = inboxes::read(&state.readers, device, *after, limits::PAGE_ENTRIES).await?;
         let Some(newest) = notices.last().map(|notice| notice.position) else {
             let nothing = ServerFrame::Notices { notices };
-            return Ok(if must {
-                connection.send(&nothing).await
-            } else {
-                Ok(())
-            });
+            return Ok(if must { connection.send(&nothing).await } else { Ok(()) });
         };
-        if connection
-            .send(&ServerFrame::Notices { notices })
-            .await
-            .is_err()
-        {
+        if connection.send(&ServerFrame::Notices { notices }).await.is_err() {
             return Ok(Err(Over));
         }
         *after = newest;

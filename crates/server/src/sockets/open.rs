@@ -172,26 +172,18 @@ impl Open {
                 Ok(()) => self.append(request, append),
                 Err(refusal) => {
                     let result = Err(refusal);
-                    self.connection
-                        .feed(&ServerFrame::AppendReply { request, result })
-                        .await?;
+                    self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
                 }
             },
             ClientFrame::Subscribe { id, token, after } => {
                 self.unsubscribe(id);
                 let full = self.subscriptions.len() >= limits::SUBSCRIPTIONS;
-                let room = if full {
-                    Err(ErrorCode::TooManySubscriptions.into())
-                } else {
-                    rated
-                };
+                let room = if full { Err(ErrorCode::TooManySubscriptions.into()) } else { rated };
                 match room {
                     Ok(()) => self.subscribe(id, token.log_id(), after),
                     Err(refusal) => {
                         let about = About::Subscription(id);
-                        self.connection
-                            .feed(&ServerFrame::Refused { about, refusal })
-                            .await?;
+                        self.connection.feed(&ServerFrame::Refused { about, refusal }).await?;
                     }
                 }
             }
@@ -286,9 +278,7 @@ impl Open {
         match done {
             Done::Append(request, result) => {
                 let result = result.map_err(|error| error.refusal());
-                self.connection
-                    .feed(&ServerFrame::AppendReply { request, result })
-                    .await?;
+                self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
             }
             Done::Page(id, serial, page) => {
                 self.pages -= 1;
@@ -305,21 +295,14 @@ impl Open {
         serial: u64,
         page: Option<ReadReply>,
     ) -> Result<(), Over> {
-        let subscription = self
-            .subscriptions
-            .get_mut(&id)
-            .filter(|s| s.serial == serial);
+        let subscription = self.subscriptions.get_mut(&id).filter(|s| s.serial == serial);
         let Some(subscription) = subscription else {
             return Ok(());
         };
-        let ReadReply { entries, head } = page.unwrap_or(ReadReply {
-            entries: Vec::new(),
-            head: 0,
-        });
+        let ReadReply { entries, head } =
+            page.unwrap_or(ReadReply { entries: Vec::new(), head: 0 });
         let complete = entries.is_empty();
-        subscription.sent = entries
-            .last()
-            .map_or(subscription.sent, |entry| entry.position);
+        subscription.sent = entries.last().map_or(subscription.sent, |entry| entry.position);
         subscription.head = subscription.head.max(head);
         // A subscription may stand past the head, when the log is shorter than its owner thinks.
         if subscription.head > subscription.sent && !complete {
@@ -331,17 +314,11 @@ impl Open {
             return Ok(());
         }
         subscription.greeted = true;
-        self.connection
-            .feed(&ServerFrame::Entries { id, entries, head })
-            .await
+        self.connection.feed(&ServerFrame::Entries { id, entries, head }).await
     }
 
     async fn pass_on(&mut self, push: Push) -> Result<(), Over> {
-        let Push {
-            subscription: id,
-            entries,
-            head,
-        } = push;
+        let Push { subscription: id, entries, head } = push;
         let Some(subscription) = self.subscriptions.get_mut(&id) else {
             return Ok(());
         };
@@ -349,28 +326,14 @@ impl Open {
         if subscription.reading || head <= subscription.sent {
             return Ok(());
         }
-        let fresh: Vec<LogEntry> = entries
-            .iter()
-            .filter(|entry| entry.position > subscription.sent)
-            .cloned()
-            .collect();
-        if fresh
-            .first()
-            .is_none_or(|entry| entry.position != subscription.sent + 1)
-        {
+        let fresh: Vec<LogEntry> =
+            entries.iter().filter(|entry| entry.position > subscription.sent).cloned().collect();
+        if fresh.first().is_none_or(|entry| entry.position != subscription.sent + 1) {
             subscription.reading = true;
             self.wanting.push_back(id);
             return Ok(());
         }
-        subscription.sent = fresh
-            .last()
-            .map_or(subscription.sent, |entry| entry.position);
-        self.connection
-            .feed(&ServerFrame::Entries {
-                id,
-                entries: fresh,
-                head,
-            })
-            .await
+        subscription.sent = fresh.last().map_or(subscription.sent, |entry| entry.position);
+        self.connection.feed(&ServerFrame::Entries { id, entries: fresh, head }).await
     }
 }

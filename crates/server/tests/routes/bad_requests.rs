@@ -31,13 +31,7 @@ fn open_requests() -> Vec<OpenRequest> {
     let admission = Vec::new();
     vec![
         messages(&token, 0, &[b"one"]).into(),
-        Read {
-            token: token.clone(),
-            after: 0,
-            limit: 1,
-            admission: admission.clone(),
-        }
-        .into(),
+        Read { token: token.clone(), after: 0, limit: 1, admission: admission.clone() }.into(),
         Beside {
             token: token.clone(),
             position: 0,
@@ -45,12 +39,7 @@ fn open_requests() -> Vec<OpenRequest> {
             admission: admission.clone(),
         }
         .into(),
-        States {
-            token,
-            at_most: 1,
-            admission,
-        }
-        .into(),
+        States { token, at_most: 1, admission }.into(),
         look_up(By::Name("bob".to_owned())).into(),
         claim(AccountId([1; 32])).into(),
         deposit(device.inbox, b"notice").into(),
@@ -65,62 +54,16 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
     let packages = vec![one_time(b"package")];
     let add: AddDevice = add_device(2, &device);
     vec![
-        (
-            SignUpStart {
-                name: "carol".to_owned(),
-                opaque: vec![1; 32],
-            }
-            .into(),
-            false,
-        ),
+        (SignUpStart { name: "carol".to_owned(), opaque: vec![1; 32] }.into(), false),
         (sign_up.into(), false),
-        (
-            LogInStart {
-                name: "carol".to_owned(),
-                opaque: vec![1; 96],
-            }
-            .into(),
-            false,
-        ),
-        (
-            LogInFinish {
-                attempt: [1; 16],
-                opaque: vec![1; 64],
-            }
-            .into(),
-            false,
-        ),
-        (
-            RenewStart {
-                account,
-                device: id,
-            }
-            .into(),
-            false,
-        ),
-        (
-            Renew {
-                account,
-                device: id,
-                nonce: [1; 32],
-                signature: vec![1; 64],
-            }
-            .into(),
-            false,
-        ),
+        (LogInStart { name: "carol".to_owned(), opaque: vec![1; 96] }.into(), false),
+        (LogInFinish { attempt: [1; 16], opaque: vec![1; 64] }.into(), false),
+        (RenewStart { account, device: id }.into(), false),
+        (Renew { account, device: id, nonce: [1; 32], signature: vec![1; 64] }.into(), false),
         (add.into(), true),
         (LogOut.into(), true),
         (GetVault.into(), true),
-        (
-            ReplaceVault {
-                vault: Vault {
-                    version: 2,
-                    bytes: vec![1],
-                },
-            }
-            .into(),
-            true,
-        ),
+        (ReplaceVault { vault: Vault { version: 2, bytes: vec![1] } }.into(), true),
         (ReplaceRecord { record: record(2) }.into(), true),
         (UploadPackages { packages }.into(), true),
         (CountPackages { suite: SUITE }.into(), true),
@@ -135,17 +78,10 @@ async fn every_call(api: &Api) -> Vec<(&'static str, Vec<u8>, bool)> {
     let open = open_requests();
     let account = account_requests(api).await;
     let mut calls: Vec<_> = open.iter().map(|r| (r.path(), r.encode(), false)).collect();
-    calls.extend(
-        account
-            .iter()
-            .map(|(r, session)| (r.path(), r.encode(), *session)),
-    );
+    calls.extend(account.iter().map(|(r, session)| (r.path(), r.encode(), *session)));
     let covered: BTreeSet<_> = calls.iter().map(|(path, ..)| *path).collect();
-    let all: BTreeSet<_> = OpenRequest::PATHS
-        .iter()
-        .chain(AccountRequest::PATHS)
-        .copied()
-        .collect();
+    let all: BTreeSet<_> =
+        OpenRequest::PATHS.iter().chain(AccountRequest::PATHS).copied().collect();
     assert_eq!(covered, all, "a call without a test");
     calls
 }
@@ -163,11 +99,7 @@ async fn malformed_and_truncated_bodies_are_refused_by_every_call() {
     let rows = api.rows().await;
     for (path, good, needs_session) in every_call(&api).await {
         let headers = ours(needs_session.then_some(&bob.session.token));
-        let mut bad = vec![
-            Vec::new(),
-            vec![2],
-            b"\x01\xff\xff\xff\xff\xff\xff".to_vec(),
-        ];
+        let mut bad = vec![Vec::new(), vec![2], b"\x01\xff\xff\xff\xff\xff\xff".to_vec()];
         bad.push([&good[..], &[0]].concat());
         bad.push([&[2], &good[1..]].concat());
         bad.push(b"{\"json\": true}".to_vec());
@@ -176,27 +108,15 @@ async fn malformed_and_truncated_bodies_are_refused_by_every_call() {
         }
         for body in bad {
             let result = api.raw(path, &headers, body.clone()).await;
-            assert_eq!(
-                result,
-                Err(problem(ErrorCode::Malformed)),
-                "{path} {body:02x?}"
-            );
+            assert_eq!(result, Err(problem(ErrorCode::Malformed)), "{path} {body:02x?}");
         }
         let result = api.raw(path, &headers[1..], good.clone()).await;
-        assert_eq!(
-            result,
-            Err(problem(ErrorCode::UnsupportedMediaType)),
-            "{path}"
-        );
+        assert_eq!(result, Err(problem(ErrorCode::UnsupportedMediaType)), "{path}");
         for content_type in ["application/json", "text/plain", ""] {
             let mut headers = headers.clone();
             headers[0].1 = content_type.to_owned();
             let result = api.raw(path, &headers, good.clone()).await;
-            assert_eq!(
-                result,
-                Err(problem(ErrorCode::UnsupportedMediaType)),
-                "{path}"
-            );
+            assert_eq!(result, Err(problem(ErrorCode::UnsupportedMediaType)), "{path}");
         }
         assert_eq!(api.rows().await, rows, "{path} stored something");
     }
@@ -208,11 +128,7 @@ async fn oversized_bodies_are_refused_by_every_call_before_they_come() {
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let rows = api.rows().await;
     for (path, _, _) in every_call(&api).await {
-        let limit = if path == Append::PATH {
-            limits::APPEND_BODY
-        } else {
-            limits::BODY
-        };
+        let limit = if path == Append::PATH { limits::APPEND_BODY } else { limits::BODY };
         for length in [limit as u64 + 1, 1 << 40, u64::MAX] {
             let head = format!(
                 "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {CONTENT_TYPE}\r\n\
@@ -220,10 +136,7 @@ async fn oversized_bodies_are_refused_by_every_call_before_they_come() {
                 session_line(path, &bob.session.token),
             );
             let answer = talk(&api, head.as_bytes()).await;
-            assert!(
-                answer.contains("\"too_large\"") || length == u64::MAX,
-                "{path} {answer}"
-            );
+            assert!(answer.contains("\"too_large\"") || length == u64::MAX, "{path} {answer}");
             assert!(answer.starts_with("HTTP/1.1 4"), "{path} {answer}");
         }
     }
@@ -275,47 +188,19 @@ async fn calls_that_need_a_session_are_refused_without_one() {
     let calls = every_call(&api).await;
     let required = Err(problem(ErrorCode::SessionRequired));
     for (path, good, _) in calls.iter().filter(|(.., needs_session)| *needs_session) {
-        assert_eq!(
-            api.raw(path, &ours(None), good.clone()).await,
-            required,
-            "{path}"
-        );
+        assert_eq!(api.raw(path, &ours(None), good.clone()).await, required, "{path}");
         let unknown = SessionToken::new([9; 32]);
-        assert_eq!(
-            api.raw(path, &ours(Some(&unknown)), good.clone()).await,
-            required,
-            "{path}"
-        );
-        for garbage in [
-            "",
-            "zz",
-            &bob.session.token.to_header().to_uppercase(),
-            &"0".repeat(65),
-        ] {
+        assert_eq!(api.raw(path, &ours(Some(&unknown)), good.clone()).await, required, "{path}");
+        for garbage in ["", "zz", &bob.session.token.to_header().to_uppercase(), &"0".repeat(65)] {
             let mut headers = ours(None);
             headers.push((SESSION_HEADER, garbage.to_owned()));
-            assert_eq!(
-                api.raw(path, &headers, good.clone()).await,
-                required,
-                "{path}"
-            );
+            assert_eq!(api.raw(path, &headers, good.clone()).await, required, "{path}");
         }
         // Who is not let in isn't told whether the body was any good.
-        assert_eq!(
-            api.raw(path, &ours(None), vec![7]).await,
-            required,
-            "{path}"
-        );
+        assert_eq!(api.raw(path, &ours(None), vec![7]).await, required, "{path}");
         let mut bearer = ours(None);
-        bearer.push((
-            "authorization",
-            format!("Bearer {}", bob.session.token.to_header()),
-        ));
-        assert_eq!(
-            api.raw(path, &bearer, good.clone()).await,
-            required,
-            "{path}"
-        );
+        bearer.push(("authorization", format!("Bearer {}", bob.session.token.to_header())));
+        assert_eq!(api.raw(path, &bearer, good.clone()).await, required, "{path}");
     }
     assert_eq!(api.rows().await, rows);
 }
@@ -344,23 +229,13 @@ async fn open_calls_refuse_credentials() {
     let token = ("authorization", "PrivateToken token=\"abc\"".to_owned());
     let look_up = OpenRequest::from(look_up(By::Id(bob.account)));
     let headers = [ours(None), vec![token]].concat();
-    assert!(
-        api.raw(look_up.path(), &headers, look_up.encode())
-            .await
-            .is_ok()
-    );
+    assert!(api.raw(look_up.path(), &headers, look_up.encode()).await.is_ok());
 }
 
 #[tokio::test]
 async fn unknown_routes_and_other_methods_are_problems_too() {
     let api = Api::start().await;
-    for path in [
-        "/",
-        "/v1",
-        "/v1/open/nothing",
-        "/v1/account/",
-        "/v1/open/append/",
-    ] {
+    for path in ["/", "/v1", "/v1/open/nothing", "/v1/account/", "/v1/open/append/"] {
         let result = api.raw(path, &ours(None), Vec::new()).await;
         assert_eq!(result, Err(problem(ErrorCode::UnknownRoute)), "{path}");
     }

@@ -18,20 +18,14 @@ async fn a_second_device_joins_and_may_say_so_twice() {
     let add = add_device(2, &device);
     let mut tokens = Vec::new();
     for _ in 0..2 {
-        let session = api
-            .call_as(Some(&logged_in.session.token), &add)
-            .await
-            .unwrap();
+        let session = api.call_as(Some(&logged_in.session.token), &add).await.unwrap();
         let count = CountPackages { suite: SUITE };
         let count = api.call_as(Some(&session.token), &count).await.unwrap();
         assert_eq!((count.one_time, count.last_resort), (1, false));
         tokens.push(session.token);
     }
     assert_ne!(tokens[0], tokens[1]);
-    let held = api
-        .call_as(Some(&bob.session.token), &WhatYouHold)
-        .await
-        .unwrap();
+    let held = api.call_as(Some(&bob.session.token), &WhatYouHold).await.unwrap();
     assert_eq!(held.devices.len(), 2);
     assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(2)));
 }
@@ -42,35 +36,20 @@ async fn a_record_is_replaced_by_its_next_version_only() {
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let token = Some(&bob.session.token);
     let replace = |version, bytes: &[u8]| ReplaceRecord {
-        record: SignedRecord {
-            version,
-            bytes: bytes.to_vec(),
-        },
+        record: SignedRecord { version, bytes: bytes.to_vec() },
     };
     let conflict = Err(problem(ErrorCode::VersionConflict));
     assert_eq!(api.call_as(token, &replace(3, b"far")).await, conflict);
     assert_eq!(api.call_as(token, &replace(1, b"other")).await, conflict);
     assert_eq!(api.call_as(token, &replace(0, b"zero")).await, conflict);
-    assert_eq!(
-        api.call_as(token, &replace(u64::MAX, b"most")).await,
-        conflict
-    );
+    assert_eq!(api.call_as(token, &replace(u64::MAX, b"most")).await, conflict);
     for _ in 0..2 {
         assert_eq!(api.call_as(token, &replace(2, b"two")).await, Ok(()));
     }
     assert_eq!(api.call_as(token, &replace(2, b"else")).await, conflict);
     let huge = replace(3, &vec![0; limits::RECORD + 1]);
-    assert_eq!(
-        api.call_as(token, &huge).await,
-        Err(problem(ErrorCode::TooLarge))
-    );
-    assert_eq!(
-        api.call(&look_up(By::Name("bob".to_owned())))
-            .await
-            .unwrap()
-            .bytes,
-        b"two"
-    );
+    assert_eq!(api.call_as(token, &huge).await, Err(problem(ErrorCode::TooLarge)));
+    assert_eq!(api.call(&look_up(By::Name("bob".to_owned()))).await.unwrap().bytes, b"two");
 }
 
 #[tokio::test]
@@ -83,41 +62,17 @@ async fn a_refused_device_leaves_nothing_behind() {
     let (device, _) = new_device();
     let good = add_device(2, &device);
     let cases = [
-        (
-            ErrorCode::VersionConflict,
-            AddDevice {
-                record: record(3),
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::UnknownDevice,
-            AddDevice {
-                drop: Some(DeviceId(random())),
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::UnknownDevice,
-            AddDevice {
-                drop: Some(eve.device.id),
-                ..good.clone()
-            },
-        ),
+        (ErrorCode::VersionConflict, AddDevice { record: record(3), ..good.clone() }),
+        (ErrorCode::UnknownDevice, AddDevice { drop: Some(DeviceId(random())), ..good.clone() }),
+        (ErrorCode::UnknownDevice, AddDevice { drop: Some(eve.device.id), ..good.clone() }),
         (ErrorCode::IdTaken, add_device(2, &eve.device)),
         (
             ErrorCode::TooManyPackages,
-            AddDevice {
-                packages: (0..=50u8).map(|n| one_time(&[n])).collect(),
-                ..good.clone()
-            },
+            AddDevice { packages: (0..=50u8).map(|n| one_time(&[n])).collect(), ..good.clone() },
         ),
         (
             ErrorCode::TooLarge,
-            AddDevice {
-                packages: vec![one_time(&[0; limits::KEY_PACKAGE + 1])],
-                ..good.clone()
-            },
+            AddDevice { packages: vec![one_time(&[0; limits::KEY_PACKAGE + 1])], ..good.clone() },
         ),
     ];
     for (code, add) in cases {
@@ -142,26 +97,15 @@ async fn the_eleventh_device_needs_the_place_of_another() {
     let mut devices = Vec::new();
     for version in 2..=10 {
         let (device, _) = new_device();
-        sessions.push(
-            api.call_as(token, &add_device(version, &device))
-                .await
-                .unwrap(),
-        );
+        sessions.push(api.call_as(token, &add_device(version, &device)).await.unwrap());
         devices.push(device);
     }
     let (device, _) = new_device();
     let mut add = add_device(11, &device);
-    assert_eq!(
-        api.call_as(token, &add).await,
-        Err(problem(ErrorCode::TooManyDevices))
-    );
+    assert_eq!(api.call_as(token, &add).await, Err(problem(ErrorCode::TooManyDevices)));
     add.drop = Some(devices[0].id);
     assert!(api.call_as(token, &add).await.is_ok());
     let dropped = api.call_as(Some(&sessions[0].token), &GetVault).await;
     assert_eq!(dropped, Err(problem(ErrorCode::SessionRequired)));
-    assert!(
-        api.call_as(Some(&sessions[1].token), &GetVault)
-            .await
-            .is_ok()
-    );
+    assert!(api.call_as(Some(&sessions[1].token), &GetVault).await.is_ok());
 }

@@ -10,9 +10,7 @@ async fn the_server_describes_itself_to_anybody() {
     })
     .await;
     let url = format!("http://{}{INFO_PATH}", api.address());
-    let body = answer(api.http.get(url).send().await.unwrap())
-        .await
-        .unwrap();
+    let body = answer(api.http.get(url).send().await.unwrap()).await.unwrap();
     let info: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(info["name"], "a test");
     assert_eq!(info["version"], VERSION);

@@ -42,17 +42,9 @@ impl Process {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .strip_prefix("listening on http://")
-            .unwrap()
-            .trim_end();
-        Self {
-            child,
-            address: address.parse().unwrap(),
-        }
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on http://").unwrap().trim_end();
+        Self { child, address: address.parse().unwrap() }
     }
 }
 
@@ -68,10 +60,7 @@ impl Drop for Process {
 async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64, Vec<u8>)>) {
     let token = token(log);
     let mut socket = Socket::connect(address, OPEN_SOCKET).await;
-    let mut newest_commit = acked
-        .iter()
-        .rfind(|(_, body)| body[8] == 1)
-        .map_or(0, |(at, _)| *at);
+    let mut newest_commit = acked.iter().rfind(|(_, body)| body[8] == 1).map_or(0, |(at, _)| *at);
     loop {
         // What stood unanswered at the last crash is sent again, byte for byte.
         let number = *sent;
@@ -87,9 +76,7 @@ async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64
             return;
         }
         match socket.hear().await {
-            Some(ServerFrame::AppendReply {
-                result: Ok(reply), ..
-            }) => match reply {
+            Some(ServerFrame::AppendReply { result: Ok(reply), .. }) => match reply {
                 AppendReply::Stored { positions, .. } => {
                     acked.push((positions[0], body));
                     *sent += 1;
@@ -98,10 +85,7 @@ async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64
                     }
                 }
                 // Our own commit was stored, and its answer lost.
-                AppendReply::Conflict {
-                    newest_commit: newest,
-                    ..
-                } => newest_commit = newest,
+                AppendReply::Conflict { newest_commit: newest, .. } => newest_commit = newest,
             },
             None => return,
             other => panic!("{other:?}"),
@@ -111,13 +95,7 @@ async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64
 
 async fn read_all(address: SocketAddr, log: u8) -> Vec<LogEntry> {
     let mut socket = Socket::connect(address, OPEN_SOCKET).await;
-    socket
-        .say(&ClientFrame::Subscribe {
-            id: 1,
-            token: token(log),
-            after: 0,
-        })
-        .await;
+    socket.say(&ClientFrame::Subscribe { id: 1, token: token(log), after: 0 }).await;
     let mut all = Vec::new();
     loop {
         let Some(ServerFrame::Entries { entries, head, .. }) = socket.hear().await else {
@@ -154,17 +132,9 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
             let all = read_all(process.address, log).await;
             let by_position: HashMap<_, _> = all.iter().map(|e| (e.position, &e.bytes)).collect();
             for (position, body) in acked {
-                assert_eq!(
-                    by_position.get(position),
-                    Some(&body),
-                    "round {round}, log {log}"
-                );
+                assert_eq!(by_position.get(position), Some(&body), "round {round}, log {log}");
             }
-            assert!(
-                (1..)
-                    .zip(&all)
-                    .all(|(position, entry)| entry.position == position)
-            );
+            assert!((1..).zip(&all).all(|(position, entry)| entry.position == position));
             let mut numbers: Vec<_> = all.iter().map(|entry| &entry.bytes[..8]).collect();
             numbers.dedup();
             assert_eq!(numbers.len(), all.len(), "nothing stands twice");
@@ -178,10 +148,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
 #[tokio::test]
 async fn the_binary_starts_without_arguments_and_stops_when_asked() {
     let folder = tempfile::tempdir().unwrap();
-    let help = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
-        .arg("--help")
-        .output()
-        .unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_corncrake-server")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(
         help.contains("[default: 127.0.0.1:8787]") && help.contains("[default: corncrake-data]")
@@ -198,20 +165,14 @@ async fn the_binary_starts_without_arguments_and_stops_when_asked() {
         .output()
         .unwrap();
     assert!(!second.status.success());
-    let asked = Command::new("kill")
-        .arg(process.child.id().to_string())
-        .status()
-        .unwrap();
+    let asked = Command::new("kill").arg(process.child.id().to_string()).status().unwrap();
     assert!(asked.success());
     let status = process.child.wait().unwrap();
     assert!(status.success(), "{status}");
     drop(socket);
     use std::os::unix::fs::PermissionsExt;
     let seed = folder.path().join("made/by/the/server/opaque-seed");
-    assert_eq!(
-        std::fs::metadata(seed).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(seed).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]
@@ -224,32 +185,17 @@ async fn the_servers_log_names_nobody_and_nothing() {
     let bob = sign_up(&api, "bobmarker", b"password marker").await;
     log_in(&api, "bobmarker", b"password marker").await;
     let token = token(1);
-    api.append(&messages(&token, 0, &[b"bytes marker"]))
-        .await
-        .unwrap();
+    api.append(&messages(&token, 0, &[b"bytes marker"])).await.unwrap();
     api.append(&messages(&token, 0, &[])).await.unwrap_err();
-    api.call(&deposit(bob.device.inbox, b"notice marker"))
-        .await
-        .unwrap();
-    api.call(&look_up(By::Name("bobmarker".to_owned())))
-        .await
-        .unwrap();
+    api.call(&deposit(bob.device.inbox, b"notice marker")).await.unwrap();
+    api.call(&look_up(By::Name("bobmarker".to_owned()))).await.unwrap();
     api.call(&claim(bob.account)).await.unwrap();
     let mut socket = Socket::connect(process.address, OPEN_SOCKET).await;
-    socket
-        .say(&ClientFrame::Subscribe {
-            id: 1,
-            token: token.clone(),
-            after: 0,
-        })
-        .await;
+    socket.say(&ClientFrame::Subscribe { id: 1, token: token.clone(), after: 0 }).await;
     socket.hear().await;
     drop(process);
     let told = std::fs::read_to_string(path).unwrap();
-    assert!(
-        told.contains("/v1/open/append") && told.contains("bad_batch"),
-        "{told}"
-    );
+    assert!(told.contains("/v1/open/append") && told.contains("bad_batch"), "{told}");
     let hex = |bytes: &[u8]| hex::encode(bytes);
     let secrets = [
         "marker".to_owned(),
@@ -264,10 +210,7 @@ async fn the_servers_log_names_nobody_and_nothing() {
     ];
     let lower = told.to_lowercase();
     for secret in secrets {
-        assert!(
-            !lower.contains(secret.get(..16).unwrap_or(&secret)),
-            "{secret}"
-        );
+        assert!(!lower.contains(secret.get(..16).unwrap_or(&secret)), "{secret}");
     }
     let debug = format!("{:?}", &bob.account.0[..8]);
     assert!(!told.contains(debug.trim_matches(['[', ']'])));

@@ -9,23 +9,14 @@ use crate::support::{Api, commit, messages, problem, stored, token};
 async fn entries_come_back_in_order_with_their_kinds() {
     let api = Api::start().await;
     let log = token(1);
-    assert_eq!(
-        api.read(&log, 0).await,
-        Err(problem(ErrorCode::LogNotFound))
-    );
-    assert_eq!(
-        api.append(&commit(&log, 0, b"founding")).await,
-        Ok(stored(&[1], 1))
-    );
+    assert_eq!(api.read(&log, 0).await, Err(problem(ErrorCode::LogNotFound)));
+    assert_eq!(api.append(&commit(&log, 0, b"founding")).await, Ok(stored(&[1], 1)));
     let batch = messages(&log, 1, &[b"one", b"two", b"three"]);
     assert_eq!(api.append(&batch).await, Ok(stored(&[2, 3, 4], 4)));
     let page = api.read(&log, 0).await.unwrap();
     assert_eq!(page.head, 4);
-    let got: Vec<_> = page
-        .entries
-        .iter()
-        .map(|e| (e.position, e.kind, e.bytes.as_slice()))
-        .collect();
+    let got: Vec<_> =
+        page.entries.iter().map(|e| (e.position, e.kind, e.bytes.as_slice())).collect();
     let want = [
         (1, EntryKind::Commit, &b"founding"[..]),
         (2, EntryKind::Message, b"one"),
@@ -52,10 +43,7 @@ async fn a_retried_append_returns_the_same_positions() {
     assert_eq!(api.append(&first).await, Ok(stored(&[1, 2], 3)));
     assert_eq!(api.append(&founding).await, Ok(stored(&[3], 3)));
     let mixed = messages(&log, 3, &[b"two", b"new"]);
-    assert_eq!(
-        api.append(&mixed).await,
-        Err(problem(ErrorCode::PartlyKnown))
-    );
+    assert_eq!(api.append(&mixed).await, Err(problem(ErrorCode::PartlyKnown)));
     assert_eq!(api.read(&log, 0).await.unwrap().entries.len(), 3);
     // The same bytes are new in another log.
     let other = messages(&token(2), 0, &[b"one"]);
@@ -74,11 +62,7 @@ async fn retries_are_known_in_memory_in_the_database_and_after_a_restart() {
     for round in 0..2 {
         for n in 1..=40 {
             let append = messages(&log, 0, &[&body(n)]);
-            assert_eq!(
-                api.append(&append).await,
-                Ok(stored(&[n], 40)),
-                "round {round}"
-            );
+            assert_eq!(api.append(&append).await, Ok(stored(&[n], 40)), "round {round}");
         }
         api = api.restart().await;
         let page = api.read(&log, 0).await.unwrap();
@@ -92,16 +76,10 @@ async fn who_has_not_seen_the_newest_commit_gets_what_is_missing() {
     let api = Api::start().await;
     let log = token(1);
     api.append(&commit(&log, 0, b"c1")).await.unwrap();
-    api.append(&messages(&log, 1, &[b"m2", b"m3"]))
-        .await
-        .unwrap();
+    api.append(&messages(&log, 1, &[b"m2", b"m3"])).await.unwrap();
     api.append(&commit(&log, 1, b"c4")).await.unwrap();
     for append in [messages(&log, 1, &[b"late"]), commit(&log, 1, b"late")] {
-        let Ok(AppendReply::Conflict {
-            newest_commit,
-            head,
-            missing,
-        }) = api.append(&append).await
+        let Ok(AppendReply::Conflict { newest_commit, head, missing }) = api.append(&append).await
         else {
             panic!("a conflict");
         };
@@ -110,28 +88,19 @@ async fn who_has_not_seen_the_newest_commit_gets_what_is_missing() {
         assert_eq!(missing, [&b"m2"[..], b"m3", b"c4"]);
     }
     // One who claims to have seen more than there is conflicts too.
-    let Ok(AppendReply::Conflict {
-        newest_commit,
-        head,
-        missing,
-    }) = api.append(&messages(&log, 9, &[b"ahead"])).await
+    let Ok(AppendReply::Conflict { newest_commit, head, missing }) =
+        api.append(&messages(&log, 9, &[b"ahead"])).await
     else {
         panic!("a conflict");
     };
     assert_eq!((newest_commit, head, missing.len()), (4, 4, 0));
-    let Ok(AppendReply::Conflict {
-        newest_commit,
-        head,
-        missing,
-    }) = api.append(&messages(&token(7), 1, &[b"nowhere"])).await
+    let Ok(AppendReply::Conflict { newest_commit, head, missing }) =
+        api.append(&messages(&token(7), 1, &[b"nowhere"])).await
     else {
         panic!("a conflict");
     };
     assert_eq!((newest_commit, head, missing.len()), (0, 0, 0));
-    assert_eq!(
-        api.read(&token(7), 0).await,
-        Err(problem(ErrorCode::LogNotFound))
-    );
+    assert_eq!(api.read(&token(7), 0).await, Err(problem(ErrorCode::LogNotFound)));
 }
 
 #[tokio::test]
@@ -144,11 +113,8 @@ async fn a_conflict_brings_one_page() {
         api.append(&messages(&log, 0, &bodies)).await.unwrap();
     }
     api.append(&commit(&log, 0, b"commit")).await.unwrap();
-    let Ok(AppendReply::Conflict {
-        newest_commit,
-        head,
-        missing,
-    }) = api.append(&messages(&log, 0, &[b"late"])).await
+    let Ok(AppendReply::Conflict { newest_commit, head, missing }) =
+        api.append(&messages(&log, 0, &[b"late"])).await
     else {
         panic!("a conflict");
     };
@@ -170,12 +136,7 @@ async fn pages_are_limited_by_count_and_by_bytes_but_never_empty() {
     let page = api.read(&log, 0).await.unwrap();
     assert_eq!((page.entries.len(), page.head), (1, 21));
     assert_eq!(api.read(&log, 1).await.unwrap().entries.len(), 16);
-    let read = |limit| Read {
-        token: log.clone(),
-        after: 1,
-        limit,
-        admission: Vec::new(),
-    };
+    let read = |limit| Read { token: log.clone(), after: 1, limit, admission: Vec::new() };
     assert_eq!(api.call(&read(3)).await.unwrap().entries.len(), 3);
     assert_eq!(api.call(&read(0)).await.unwrap().entries.len(), 1);
 }
@@ -194,19 +155,10 @@ async fn welcome_state_and_opening_state_lie_beside() {
     api.append(&second).await.unwrap();
     for _ in 0..2 {
         let page = api.read(&log, 0).await.unwrap();
-        let flags: Vec<_> = page
-            .entries
-            .iter()
-            .map(|e| (e.has_welcome, e.has_state))
-            .collect();
+        let flags: Vec<_> = page.entries.iter().map(|e| (e.has_welcome, e.has_state)).collect();
         assert_eq!(flags, [(true, false), (false, false), (false, true)]);
         let beside = |position, part| {
-            let call = Beside {
-                token: log.clone(),
-                position,
-                part,
-                admission: Vec::new(),
-            };
+            let call = Beside { token: log.clone(), position, part, admission: Vec::new() };
             let api = &api;
             async move { api.call(&call).await.map(|sealed| sealed.bytes) }
         };
@@ -218,24 +170,13 @@ async fn welcome_state_and_opening_state_lie_beside() {
         assert_eq!(beside(1, Part::State).await, missing);
         assert_eq!(beside(2, Part::Welcome).await, missing);
         assert_eq!(beside(u64::MAX, Part::State).await, missing);
-        let states = |at_most| States {
-            token: log.clone(),
-            at_most,
-            admission: Vec::new(),
-        };
+        let states = |at_most| States { token: log.clone(), at_most, admission: Vec::new() };
         assert_eq!(api.call(&states(u64::MAX)).await.unwrap().positions, [3, 0]);
         assert_eq!(api.call(&states(2)).await.unwrap().positions, [0]);
         api = api.restart().await;
     }
-    let states = States {
-        token: token(9),
-        at_most: 1,
-        admission: Vec::new(),
-    };
-    assert_eq!(
-        api.call(&states).await,
-        Err(problem(ErrorCode::LogNotFound))
-    );
+    let states = States { token: token(9), at_most: 1, admission: Vec::new() };
+    assert_eq!(api.call(&states).await, Err(problem(ErrorCode::LogNotFound)));
 }
 
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
@@ -255,67 +196,22 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     let too_big = Some(vec![0; limits::BESIDE + 1]);
     let many: Vec<_> = (0..65u8).map(|n| NewEntry::new(vec![n + 1])).collect();
     let cases = [
+        (ErrorCode::BadBatch, Append { entries: vec![], ..good.clone() }),
+        (ErrorCode::BadBatch, Append { entries: vec![entry(0)], ..good.clone() }),
+        (ErrorCode::BadBatch, Append { entries: many, ..good.clone() }),
+        (ErrorCode::BadBatch, Append { entries: vec![entry(1), entry(1)], ..good.clone() }),
+        (ErrorCode::BadBatch, Append { entries: vec![entry(1), entry(2)], kind, ..good.clone() }),
+        (ErrorCode::BadBatch, Append { entries: vec![beside(true)], ..good.clone() }),
+        (ErrorCode::BadBatch, Append { entries: vec![beside(false)], ..good.clone() }),
+        (ErrorCode::TooLarge, Append { entries: vec![entry(limits::MESSAGE + 1)], ..good.clone() }),
         (
-            ErrorCode::BadBatch,
-            Append {
-                entries: vec![],
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::BadBatch,
-            Append {
-                entries: vec![entry(0)],
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::BadBatch,
-            Append {
-                entries: many,
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::BadBatch,
-            Append {
-                entries: vec![entry(1), entry(1)],
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::BadBatch,
-            Append {
-                entries: vec![entry(1), entry(2)],
-                kind,
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::BadBatch,
-            Append {
-                entries: vec![beside(true)],
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::BadBatch,
-            Append {
-                entries: vec![beside(false)],
-                ..good.clone()
-            },
+            ErrorCode::TooLarge,
+            Append { entries: vec![entry(limits::COMMIT + 1)], kind, ..good.clone() },
         ),
         (
             ErrorCode::TooLarge,
             Append {
-                entries: vec![entry(limits::MESSAGE + 1)],
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::TooLarge,
-            Append {
-                entries: vec![entry(limits::COMMIT + 1)],
+                entries: vec![NewEntry { welcome: too_big.clone(), ..entry(1) }],
                 kind,
                 ..good.clone()
             },
@@ -323,46 +219,14 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
         (
             ErrorCode::TooLarge,
             Append {
-                entries: vec![NewEntry {
-                    welcome: too_big.clone(),
-                    ..entry(1)
-                }],
+                entries: vec![NewEntry { state: too_big.clone(), ..entry(1) }],
                 kind,
                 ..good.clone()
             },
         ),
-        (
-            ErrorCode::TooLarge,
-            Append {
-                entries: vec![NewEntry {
-                    state: too_big.clone(),
-                    ..entry(1)
-                }],
-                kind,
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::TooLarge,
-            Append {
-                opening: too_big,
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::TooLarge,
-            Append {
-                admission: vec![0; limits::ADMISSION + 1],
-                ..good.clone()
-            },
-        ),
-        (
-            ErrorCode::OpeningMissing,
-            Append {
-                opening: None,
-                ..good.clone()
-            },
-        ),
+        (ErrorCode::TooLarge, Append { opening: too_big, ..good.clone() }),
+        (ErrorCode::TooLarge, Append { admission: vec![0; limits::ADMISSION + 1], ..good.clone() }),
+        (ErrorCode::OpeningMissing, Append { opening: None, ..good.clone() }),
     ];
     for (code, append) in cases {
         assert_eq!(api.append(&append).await, Err(problem(code)));
@@ -380,12 +244,7 @@ async fn the_largest_commit_fits() {
     append.entries[0].state = Some(vec![3; limits::BESIDE]);
     append.opening = Some(vec![4; limits::BESIDE]);
     assert_eq!(api.append(&append).await, Ok(stored(&[1], 1)));
-    let beside = Beside {
-        token: log,
-        position: 1,
-        part: Part::State,
-        admission: Vec::new(),
-    };
+    let beside = Beside { token: log, position: 1, part: Part::State, admission: Vec::new() };
     assert_eq!(api.call(&beside).await.unwrap().bytes.len(), limits::BESIDE);
 }
 
@@ -417,15 +276,8 @@ async fn many_writers_of_one_log_leave_no_gap_and_no_double() {
         read.extend(api.read(&log, read.len() as u64).await.unwrap().entries);
     }
     for writer in 0..8u8 {
-        let theirs: Vec<u8> = read
-            .iter()
-            .filter(|e| e.bytes[0] == writer)
-            .map(|e| e.bytes[1])
-            .collect();
-        assert_eq!(
-            theirs,
-            (0..50).collect::<Vec<u8>>(),
-            "a sender's order is the log's order"
-        );
+        let theirs: Vec<u8> =
+            read.iter().filter(|e| e.bytes[0] == writer).map(|e| e.bytes[1]).collect();
+        assert_eq!(theirs, (0..50).collect::<Vec<u8>>(), "a sender's order is the log's order");
     }
 }

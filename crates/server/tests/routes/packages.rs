@@ -17,31 +17,16 @@ async fn a_device_fills_up_and_counts_its_packages() {
     let fifty: Vec<_> = (0..49u8).map(|n| one_time(&[n; 100])).collect();
     let upload = UploadPackages { packages: fifty };
     for _ in 0..2 {
-        assert_eq!(
-            api.call_as(token, &upload).await,
-            Ok(()),
-            "a repeat changes nothing"
-        );
+        assert_eq!(api.call_as(token, &upload).await, Ok(()), "a repeat changes nothing");
         let counted = api.call_as(token, &count).await.unwrap();
         assert_eq!((counted.one_time, counted.last_resort), (50, true));
     }
-    let more = UploadPackages {
-        packages: vec![one_time(b"one more")],
-    };
+    let more = UploadPackages { packages: vec![one_time(b"one more")] };
     let refused = api.call_as(token, &more).await;
     assert_eq!(refused, Err(problem(ErrorCode::TooManyPackages)));
-    let other_suite = NewPackage {
-        suite: 77,
-        ..one_time(b"another suite")
-    };
-    let upload = UploadPackages {
-        packages: vec![other_suite],
-    };
-    assert_eq!(
-        api.call_as(token, &upload).await,
-        Ok(()),
-        "the limit holds per suite"
-    );
+    let other_suite = NewPackage { suite: 77, ..one_time(b"another suite") };
+    let upload = UploadPackages { packages: vec![other_suite] };
+    assert_eq!(api.call_as(token, &upload).await, Ok(()), "the limit holds per suite");
     let counted = api.call_as(token, &count).await.unwrap();
     assert_eq!((counted.one_time, counted.last_resort), (50, true));
 }
@@ -53,18 +38,9 @@ async fn packages_that_do_not_fit_are_refused_and_not_stored() {
     let rows = api.rows().await;
     let cases = [
         (ErrorCode::Malformed, vec![one_time(b"good"), one_time(b"")]),
-        (
-            ErrorCode::TooLarge,
-            vec![one_time(&[1; limits::KEY_PACKAGE + 1])],
-        ),
-        (
-            ErrorCode::TooManyPackages,
-            (0..103u8).map(|n| one_time(&[n])).collect(),
-        ),
-        (
-            ErrorCode::TooManyPackages,
-            (0..50u8).map(|n| one_time(&[n])).collect(),
-        ),
+        (ErrorCode::TooLarge, vec![one_time(&[1; limits::KEY_PACKAGE + 1])]),
+        (ErrorCode::TooManyPackages, (0..103u8).map(|n| one_time(&[n])).collect()),
+        (ErrorCode::TooManyPackages, (0..50u8).map(|n| one_time(&[n])).collect()),
     ];
     for (code, packages) in cases {
         let upload = UploadPackages { packages };
@@ -73,9 +49,7 @@ async fn packages_that_do_not_fit_are_refused_and_not_stored() {
         assert_eq!(api.rows().await, rows);
     }
     let session = log_in(&api, "bob", b"correct horse").await.session;
-    let upload = UploadPackages {
-        packages: vec![one_time(b"good")],
-    };
+    let upload = UploadPackages { packages: vec![one_time(b"good")] };
     let refused = api.call_as(Some(&session.token), &upload).await;
     assert_eq!(refused, Err(problem(ErrorCode::DeviceRequired)));
 }
@@ -85,18 +59,11 @@ async fn a_new_package_of_last_resort_replaces_the_old_one() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     api.call(&claim(bob.account)).await.unwrap();
-    let upload = UploadPackages {
-        packages: vec![last_resort(b"renewed")],
-    };
-    api.call_as(Some(&bob.session.token), &upload)
-        .await
-        .unwrap();
+    let upload = UploadPackages { packages: vec![last_resort(b"renewed")] };
+    api.call_as(Some(&bob.session.token), &upload).await.unwrap();
     let claimed = api.call(&claim(bob.account)).await.unwrap().packages;
     assert_eq!(claimed.len(), 1);
-    assert_eq!(
-        (claimed[0].last_resort, claimed[0].bytes.as_slice()),
-        (true, &b"renewed"[..])
-    );
+    assert_eq!((claimed[0].last_resort, claimed[0].bytes.as_slice()), (true, &b"renewed"[..]));
 }
 
 #[tokio::test]
@@ -105,40 +72,24 @@ async fn each_package_is_claimed_once_then_the_last_resort() {
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let nineteen: Vec<_> = (0..19u8).map(|n| one_time(&[n; 50])).collect();
     let upload = UploadPackages { packages: nineteen };
-    api.call_as(Some(&bob.session.token), &upload)
-        .await
-        .unwrap();
+    api.call_as(Some(&bob.session.token), &upload).await.unwrap();
     let (second, _) = new_device();
-    api.call_as(Some(&bob.session.token), &add_device(2, &second))
-        .await
-        .unwrap();
+    api.call_as(Some(&bob.session.token), &add_device(2, &second)).await.unwrap();
 
     let claims = (0..30).map(|_| async { api.call(&claim(bob.account)).await.unwrap().packages });
     let claims = futures_util::future::join_all(claims).await;
     let of = |device| {
-        let mut packages: Vec<_> = claims
-            .iter()
-            .flatten()
-            .filter(|p| p.device == device)
-            .cloned()
-            .collect();
+        let mut packages: Vec<_> =
+            claims.iter().flatten().filter(|p| p.device == device).cloned().collect();
         packages.sort_by(|a, b| a.bytes.cmp(&b.bytes));
         packages
     };
     let first: Vec<_> = of(bob.device.id);
     assert_eq!(first.len(), 30, "one of each device in each claim");
     assert_eq!(first.iter().filter(|p| p.last_resort).count(), 10);
-    let mut once: Vec<_> = first
-        .iter()
-        .filter(|p| !p.last_resort)
-        .map(|p| &p.bytes)
-        .collect();
+    let mut once: Vec<_> = first.iter().filter(|p| !p.last_resort).map(|p| &p.bytes).collect();
     once.dedup();
     assert_eq!(once.len(), 20, "no package went to two");
     let second = of(second.id);
-    assert_eq!(
-        second.len(),
-        1,
-        "without a last resort a device can run out"
-    );
+    assert_eq!(second.len(), 1, "without a last resort a device can run out");
 }

@@ -24,11 +24,7 @@ fn is_limited<T>(result: &Result<T, Problem>) -> bool {
         Ok(_) => false,
         Err(problem) => {
             assert_eq!(problem.code, ErrorCode::RateLimited);
-            assert!(
-                problem
-                    .retry_after
-                    .is_some_and(|seconds| (1..=60).contains(&seconds))
-            );
+            assert!(problem.retry_after.is_some_and(|seconds| (1..=60).contains(&seconds)));
             true
         }
     }
@@ -41,12 +37,7 @@ async fn requests_are_limited_per_address_as_the_proxy_names_it() {
         config.limits.proxy_header = Some("x-forwarded-for".to_owned());
     })
     .await;
-    let read = Read {
-        token: token(1),
-        after: 0,
-        limit: 1,
-        admission: Vec::new(),
-    };
+    let read = Read { token: token(1), after: 0, limit: 1, admission: Vec::new() };
     let from = |address: &str| {
         let headers = [
             ("content-type", CONTENT_TYPE.to_owned()),
@@ -65,20 +56,14 @@ async fn requests_are_limited_per_address_as_the_proxy_names_it() {
     };
     assert!(is_limited(&refused));
     assert!((10..=13).contains(&passed), "{passed}");
-    assert_eq!(
-        from("198.51.100.2").await.unwrap_err().code,
-        ErrorCode::LogNotFound
-    );
+    assert_eq!(from("198.51.100.2").await.unwrap_err().code, ErrorCode::LogNotFound);
     assert!(is_limited(&from("198.51.100.1").await));
 }
 
 #[tokio::test]
 async fn attempts_at_accounts_are_limited() {
     let api = limited(|config| config.limits.attempts_per_minute = 12).await;
-    let start = RenewStart {
-        account: AccountId([1; 32]),
-        device: DeviceId([2; 32]),
-    };
+    let start = RenewStart { account: AccountId([1; 32]), device: DeviceId([2; 32]) };
     let mut passed = 0;
     while !is_limited(&api.call(&start).await) {
         passed += 1;
@@ -93,19 +78,9 @@ async fn appends_are_limited_per_log() {
     while !is_limited(&api.append(&messages(&token(1), 0, &[&[passed]])).await) {
         passed += 1;
     }
-    assert!(
-        (10..=12).contains(&passed),
-        "one address has half of the log's rate: {passed}"
-    );
-    assert!(
-        api.append(&messages(&token(2), 0, &[b"elsewhere"]))
-            .await
-            .is_ok()
-    );
-    assert_eq!(
-        api.read(&token(1), 0).await.unwrap().head,
-        u64::from(passed)
-    );
+    assert!((10..=12).contains(&passed), "one address has half of the log's rate: {passed}");
+    assert!(api.append(&messages(&token(2), 0, &[b"elsewhere"])).await.is_ok());
+    assert_eq!(api.read(&token(1), 0).await.unwrap().head, u64::from(passed));
 }
 
 #[tokio::test]
@@ -128,30 +103,18 @@ async fn frames_are_limited_and_say_when_to_come_back() {
         }
     }
     assert!(refused >= 25, "{refused}");
-    socket
-        .say(&ClientFrame::Subscribe {
-            id: 7,
-            token: token(1),
-            after: 0,
-        })
-        .await;
+    socket.say(&ClientFrame::Subscribe { id: 7, token: token(1), after: 0 }).await;
     let Some(ServerFrame::Refused { about, refusal }) = socket.hear().await else {
         panic!("a refusal");
     };
-    assert_eq!(
-        (about, refusal.code),
-        (About::Subscription(7), ErrorCode::RateLimited)
-    );
+    assert_eq!((about, refusal.code), (About::Subscription(7), ErrorCode::RateLimited));
     // One who floods without asking for anything is cut off.
     let mut hung_up = false;
     for number in 0..50 {
         socket.say(&ClientFrame::Ping(number)).await;
         match socket.hear().await {
             Some(ServerFrame::Pong(_)) => {}
-            Some(ServerFrame::Refused {
-                about: About::Connection,
-                refusal,
-            }) => {
+            Some(ServerFrame::Refused { about: About::Connection, refusal }) => {
                 assert_eq!(refusal.code, ErrorCode::RateLimited);
                 hung_up = true;
                 break;
@@ -168,10 +131,7 @@ async fn connections_are_limited_and_sockets_count() {
     let first = api.socket(OPEN_SOCKET).await;
     let _second = api.socket(OPEN_SOCKET).await;
     let mut third = TcpStream::connect(api.address()).await.unwrap();
-    third
-        .write_all(b"GET /v1/info HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await
-        .unwrap();
+    third.write_all(b"GET /v1/info HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     third.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
@@ -183,12 +143,7 @@ async fn connections_are_limited_and_sockets_count() {
     // The place is free once the server has noticed.
     for _ in 0..100 {
         let info = format!("http://{}/v1/info", api.address());
-        if http()
-            .get(info)
-            .send()
-            .await
-            .is_ok_and(|response| response.status().is_success())
-        {
+        if http().get(info).send().await.is_ok_and(|response| response.status().is_success()) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -48,9 +48,7 @@ async fn no_table_joins_an_account_to_a_log() {
     founding.entries[0].state = Some(b"state".to_vec());
     api.append(&founding).await.unwrap();
     api.append(&messages(&log, 1, &[b"hello"])).await.unwrap();
-    api.call(&deposit(bob.device.inbox, b"notice"))
-        .await
-        .unwrap();
+    api.call(&deposit(bob.device.inbox, b"notice")).await.unwrap();
 
     let accounts = [
         bob.account.0.to_vec(),
@@ -90,11 +88,7 @@ async fn no_table_joins_an_account_to_a_log() {
                     continue;
                 };
                 assert_ne!(value, log.expose_bytes(), "an access token is never stored");
-                assert_ne!(
-                    value,
-                    bob.session.token.expose_bytes(),
-                    "nor a session token"
-                );
+                assert_ne!(value, bob.session.token.expose_bytes(), "nor a session token");
                 if accounts.contains(&value) {
                     of_accounts.insert(table.clone());
                 }
@@ -125,10 +119,7 @@ async fn no_table_joins_an_account_to_a_log() {
         }
     }
     let names = |tables: &BTreeSet<String>| tables.iter().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(
-        names(&of_accounts),
-        "accounts devices notices packages sessions"
-    );
+    assert_eq!(names(&of_accounts), "accounts devices notices packages sessions");
     assert_eq!(names(&of_logs), "besides days entries logs places");
     let rest: BTreeSet<_> = &(&tables - &of_accounts) - &of_logs;
     assert_eq!(names(&rest), "progress server");
@@ -137,35 +128,15 @@ async fn no_table_joins_an_account_to_a_log() {
 #[test]
 fn the_server_links_neither_core_nor_client() {
     let tree = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--offline",
-            "--package",
-            "corncrake-server",
-            "--edges",
-            "normal,build",
-        ])
+        .args(["tree", "--offline", "--package", "corncrake-server", "--edges", "normal,build"])
         .args(["--prefix", "none", "--format", "{lib}"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(
-        tree.status.success(),
-        "{}",
-        String::from_utf8_lossy(&tree.stderr)
-    );
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
-    let links: BTreeSet<_> = tree
-        .lines()
-        .map(|line| line.trim_end_matches(" (*)"))
-        .collect();
+    let links: BTreeSet<_> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
     assert!(links.contains("corncrake_server") && links.contains("corncrake_wire"));
-    assert!(
-        !links.contains("corncrake_core"),
-        "the server must not be able to decrypt"
-    );
-    assert!(
-        !links.contains("corncrake"),
-        "the server must not be able to decrypt"
-    );
+    assert!(!links.contains("corncrake_core"), "the server must not be able to decrypt");
+    assert!(!links.contains("corncrake"), "the server must not be able to decrypt");
 }

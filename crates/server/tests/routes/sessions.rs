@@ -11,18 +11,9 @@ use crate::support::{Api, Person, SUITE, problem, random, sign_up};
 
 async fn signed(api: &Api, person: &Person, origin: &str) -> Renew {
     let (account, device) = (person.account, person.device.id);
-    let nonce = api
-        .call(&RenewStart { account, device })
-        .await
-        .unwrap()
-        .nonce;
+    let nonce = api.call(&RenewStart { account, device }).await.unwrap().nonce;
     let signature = person.key.sign(&renewal(origin, &account, &device, &nonce));
-    Renew {
-        account,
-        device,
-        nonce,
-        signature: signature.to_bytes().to_vec(),
-    }
+    Renew { account, device, nonce, signature: signature.to_bytes().to_vec() }
 }
 
 #[tokio::test]
@@ -36,15 +27,8 @@ async fn a_device_renews_its_session_by_its_key() {
         let count = CountPackages { suite: SUITE };
         assert!(api.call_as(Some(&session.token), &count).await.is_ok());
         let again = api.call(&renew).await;
-        assert_eq!(
-            again,
-            Err(problem(ErrorCode::SessionRequired)),
-            "a nonce is used once"
-        );
-        let now = std::time::SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap()
-            .as_secs();
+        assert_eq!(again, Err(problem(ErrorCode::SessionRequired)), "a nonce is used once");
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         assert!((now + limits::SESSION..=now + limits::SESSION + 600).contains(&session.expires));
     }
 }
@@ -79,21 +63,9 @@ async fn no_other_key_origin_device_or_nonce_renews() {
     assert_eq!(api.call(&moved).await, refused);
     // Unknown devices get a nonce like all others.
     let (account, device) = (AccountId(random()), DeviceId(random()));
-    let nonce = api
-        .call(&RenewStart { account, device })
-        .await
-        .unwrap()
-        .nonce;
-    let unknown = Renew {
-        account,
-        device,
-        nonce,
-        signature: vec![0; 64],
-    };
-    assert_eq!(
-        api.call(&unknown).await,
-        Err(problem(ErrorCode::UnknownDevice))
-    );
+    let nonce = api.call(&RenewStart { account, device }).await.unwrap().nonce;
+    let unknown = Renew { account, device, nonce, signature: vec![0; 64] };
+    assert_eq!(api.call(&unknown).await, Err(problem(ErrorCode::UnknownDevice)));
     assert_eq!(api.rows().await, rows);
 
     assert!(api.call(&signed(&api, &bob, origin).await).await.is_ok());
@@ -107,10 +79,7 @@ async fn sessions_survive_a_restart_and_end_by_log_out() {
     let token = Some(&bob.session.token);
     assert!(api.call_as(token, &GetVault).await.is_ok());
     assert_eq!(api.call_as(token, &LogOut).await, Ok(()));
-    assert_eq!(
-        api.call_as(token, &GetVault).await,
-        Err(problem(ErrorCode::SessionRequired))
-    );
+    assert_eq!(api.call_as(token, &GetVault).await, Err(problem(ErrorCode::SessionRequired)));
 }
 
 #[tokio::test]
@@ -120,15 +89,10 @@ async fn sessions_expire_and_only_their_hash_is_stored() {
     let token = &bob.session.token;
     let options = SqliteConnectOptions::new().filename(api.folder.path().join("corncrake.db"));
     let mut database = SqliteConnection::connect_with(&options).await.unwrap();
-    let digest: Vec<u8> = sqlx::query_scalar("SELECT digest FROM sessions")
-        .fetch_one(&mut database)
-        .await
-        .unwrap();
+    let digest: Vec<u8> =
+        sqlx::query_scalar("SELECT digest FROM sessions").fetch_one(&mut database).await.unwrap();
     assert_eq!(digest, token.digest());
-    sqlx::query("UPDATE sessions SET expires = 1")
-        .execute(&mut database)
-        .await
-        .unwrap();
+    sqlx::query("UPDATE sessions SET expires = 1").execute(&mut database).await.unwrap();
     let expired = api.call_as(Some(token), &GetVault).await;
     assert_eq!(expired, Err(problem(ErrorCode::SessionExpired)));
     let other = SessionToken::new(random());

@@ -11,15 +11,9 @@ use crate::support::{Api, one_time, prepare_sign_up, problem, random, record, si
 async fn one_transaction_makes_account_device_packages_and_session() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
-    let vault = api
-        .call_as(Some(&bob.session.token), &GetVault)
-        .await
-        .unwrap();
+    let vault = api.call_as(Some(&bob.session.token), &GetVault).await.unwrap();
     assert_eq!((vault.version, vault.bytes), (1, b"vault 1".to_vec()));
-    let by_name = LookUp {
-        by: By::Name("bob".to_owned()),
-        admission: Vec::new(),
-    };
+    let by_name = LookUp { by: By::Name("bob".to_owned()), admission: Vec::new() };
     assert_eq!(api.call(&by_name).await.unwrap(), record(1));
 }
 
@@ -29,10 +23,7 @@ async fn a_name_an_account_a_device_and_an_inbox_are_taken_once() {
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let rows = api.rows().await;
     let (again, _) = prepare_sign_up(&api, "bob", b"other").await;
-    assert_eq!(
-        api.call(&again).await,
-        Err(problem(ErrorCode::UsernameTaken))
-    );
+    assert_eq!(api.call(&again).await, Err(problem(ErrorCode::UsernameTaken)));
     let (mut eve, _) = prepare_sign_up(&api, "eve", b"other").await;
     let fresh = eve.clone();
     eve.account = bob.account;
@@ -43,11 +34,7 @@ async fn a_name_an_account_a_device_and_an_inbox_are_taken_once() {
     eve = fresh.clone();
     eve.device.inbox = bob.device.inbox;
     assert_eq!(api.call(&eve).await, Err(problem(ErrorCode::IdTaken)));
-    assert_eq!(
-        api.rows().await,
-        rows,
-        "a refused sign-up leaves nothing behind"
-    );
+    assert_eq!(api.rows().await, rows, "a refused sign-up leaves nothing behind");
     assert!(api.call(&fresh).await.is_ok());
 }
 
@@ -62,16 +49,9 @@ async fn of_two_who_race_for_a_name_one_gets_it() {
         let winner = if one.is_ok() { &first } else { &second };
         let lost = if one.is_ok() { two } else { one };
         assert_eq!(lost, Err(problem(ErrorCode::UsernameTaken)));
-        let by_id = |account| LookUp {
-            by: By::Id(account),
-            admission: Vec::new(),
-        };
+        let by_id = |account| LookUp { by: By::Id(account), admission: Vec::new() };
         assert!(api.call(&by_id(winner.account)).await.is_ok());
-        let loser = if winner.account == first.account {
-            &second
-        } else {
-            &first
-        };
+        let loser = if winner.account == first.account { &second } else { &first };
         let nobody = api.call(&by_id(loser.account)).await;
         assert_eq!(nobody, Err(problem(ErrorCode::UnknownAccount)));
     }
@@ -82,20 +62,10 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     let api = Api::start().await;
     let rows = api.rows().await;
     for name in ["", "ab", "Bob", "bob smith", "böb", &"x".repeat(33)] {
-        let start = SignUpStart {
-            name: name.to_owned(),
-            opaque: vec![0; 32],
-        };
-        assert_eq!(
-            api.call(&start).await,
-            Err(problem(ErrorCode::InvalidName)),
-            "{name}"
-        );
+        let start = SignUpStart { name: name.to_owned(), opaque: vec![0; 32] };
+        assert_eq!(api.call(&start).await, Err(problem(ErrorCode::InvalidName)), "{name}");
     }
-    let start = SignUpStart {
-        name: "bob".to_owned(),
-        opaque: vec![0xff; 32],
-    };
+    let start = SignUpStart { name: "bob".to_owned(), opaque: vec![0xff; 32] };
     assert_eq!(api.call(&start).await, Err(problem(ErrorCode::Malformed)));
 
     let (good, _) = prepare_sign_up(&api, "bob", b"correct horse").await;
@@ -113,31 +83,19 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     assert_eq!(api.call(&bad).await, Err(problem(ErrorCode::TooLarge)));
     bad = good.clone();
     bad.record.version = 2;
-    assert_eq!(
-        api.call(&bad).await,
-        Err(problem(ErrorCode::VersionConflict))
-    );
+    assert_eq!(api.call(&bad).await, Err(problem(ErrorCode::VersionConflict)));
     bad = good.clone();
     bad.packages = vec![one_time(&[0; limits::KEY_PACKAGE + 1])];
     assert_eq!(api.call(&bad).await, Err(problem(ErrorCode::TooLarge)));
     bad = good.clone();
     bad.packages = (0..=50u8).map(|n| one_time(&[n])).collect();
-    assert_eq!(
-        api.call(&bad).await,
-        Err(problem(ErrorCode::TooManyPackages))
-    );
+    assert_eq!(api.call(&bad).await, Err(problem(ErrorCode::TooManyPackages)));
     bad = good.clone();
-    bad.packages = vec![NewPackage {
-        bytes: Vec::new(),
-        ..one_time(b"")
-    }];
+    bad.packages = vec![NewPackage { bytes: Vec::new(), ..one_time(b"") }];
     assert_eq!(api.call(&bad).await, Err(problem(ErrorCode::Malformed)));
     assert_eq!(api.rows().await, rows);
 
     bad = good.clone();
     bad.account = AccountId(random());
-    assert!(
-        api.call(&bad).await.is_ok(),
-        "the server believes any account id"
-    );
+    assert!(api.call(&bad).await.is_ok(), "the server believes any account id");
 }

@@ -17,41 +17,29 @@ use crate::support::{
 };
 
 fn subscribe(id: u32, token: &AccessToken, after: u64) -> ClientFrame {
-    ClientFrame::Subscribe {
-        id,
-        token: token.clone(),
-        after,
-    }
+    ClientFrame::Subscribe { id, token: token.clone(), after }
 }
 
 impl Socket {
     async fn entries(&mut self, id: u32) -> (Vec<LogEntry>, u64) {
         match self.hear().await {
-            Some(ServerFrame::Entries {
-                id: got,
-                entries,
-                head,
-            }) if got == id => (entries, head),
+            Some(ServerFrame::Entries { id: got, entries, head }) if got == id => (entries, head),
             other => panic!("{other:?}"),
         }
     }
 
     async fn reply(&mut self, request: u32) -> Result<AppendReply, Refusal> {
         match self.hear().await {
-            Some(ServerFrame::AppendReply {
-                request: got,
-                result,
-            }) if got == request => result,
+            Some(ServerFrame::AppendReply { request: got, result }) if got == request => result,
             other => panic!("{other:?}"),
         }
     }
 
     async fn notices(&mut self) -> Vec<(u64, Vec<u8>)> {
         match self.hear().await {
-            Some(ServerFrame::Notices { notices }) => notices
-                .into_iter()
-                .map(|notice| (notice.position, notice.bytes))
-                .collect(),
+            Some(ServerFrame::Notices { notices }) => {
+                notices.into_iter().map(|notice| (notice.position, notice.bytes)).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -59,10 +47,7 @@ impl Socket {
     /// Hears why the server hangs up, and that it does.
     async fn refused(mut self) -> ErrorCode {
         let code = match self.hear().await {
-            Some(ServerFrame::Refused {
-                about: About::Connection,
-                refusal,
-            }) => refusal.code,
+            Some(ServerFrame::Refused { about: About::Connection, refusal }) => refusal.code,
             other => panic!("{other:?}"),
         };
         assert_eq!(self.hear().await, None);
@@ -83,14 +68,10 @@ async fn a_log_is_followed_from_before_its_beginning() {
     let (entries, head) = socket.entries(5).await;
     assert_eq!((entries.len(), head), (1, 1));
     assert!(entries[0].has_state && !entries[0].has_welcome);
-    api.append(&messages(&log, 1, &[b"m2", b"m3"]))
-        .await
-        .unwrap();
+    api.append(&messages(&log, 1, &[b"m2", b"m3"])).await.unwrap();
     let (entries, head) = socket.entries(5).await;
     assert_eq!((entries.len(), entries[0].position, head), (2, 2, 3));
-    api.append(&messages(&log, 1, &[b"m2", b"m3"]))
-        .await
-        .unwrap();
+    api.append(&messages(&log, 1, &[b"m2", b"m3"])).await.unwrap();
     assert!(socket.is_quiet().await, "a retry is no news");
     socket.say(&ClientFrame::Unsubscribe { id: 5 }).await;
     socket.say(&ClientFrame::Ping(1)).await;
@@ -107,19 +88,10 @@ async fn a_subscription_replaces_one_of_its_name_and_may_stand_past_the_head() {
     assert_eq!(socket.entries(1).await, (Vec::new(), 0));
     socket.say(&subscribe(1, &token(2), 3)).await;
     assert_eq!(socket.entries(1).await, (Vec::new(), 0));
-    api.append(&messages(&token(1), 0, &[b"unheard"]))
-        .await
-        .unwrap();
-    api.append(&messages(&token(2), 0, &[b"m1", b"m2"]))
-        .await
-        .unwrap();
-    assert!(
-        socket.is_quiet().await,
-        "nothing stands after position 3 yet"
-    );
-    api.append(&messages(&token(2), 0, &[b"m3", b"m4", b"m5"]))
-        .await
-        .unwrap();
+    api.append(&messages(&token(1), 0, &[b"unheard"])).await.unwrap();
+    api.append(&messages(&token(2), 0, &[b"m1", b"m2"])).await.unwrap();
+    assert!(socket.is_quiet().await, "nothing stands after position 3 yet");
+    api.append(&messages(&token(2), 0, &[b"m3", b"m4", b"m5"])).await.unwrap();
     let (entries, head) = socket.entries(1).await;
     let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
     assert_eq!((positions, head), (vec![4, 5], 5));
@@ -136,11 +108,8 @@ async fn appends_by_frame_do_what_appends_by_request_do() {
     };
     assert_eq!(append(1, commit(&log, 0, b"c1")).await, Ok(stored(&[1], 1)));
     assert_eq!(append(2, commit(&log, 0, b"c1")).await, Ok(stored(&[1], 1)));
-    let Ok(AppendReply::Conflict {
-        newest_commit,
-        missing,
-        ..
-    }) = append(3, messages(&log, 0, &[b"late"])).await
+    let Ok(AppendReply::Conflict { newest_commit, missing, .. }) =
+        append(3, messages(&log, 0, &[b"late"])).await
     else {
         panic!("a conflict");
     };
@@ -152,10 +121,7 @@ async fn appends_by_frame_do_what_appends_by_request_do() {
     assert_eq!(append(5, too_large).await, Err(ErrorCode::TooLarge.into()));
     let mut unopened = messages(&token(2), 0, &[b"m1"]);
     unopened.opening = None;
-    assert_eq!(
-        append(6, unopened).await,
-        Err(ErrorCode::OpeningMissing.into())
-    );
+    assert_eq!(append(6, unopened).await, Err(ErrorCode::OpeningMissing.into()));
     assert_eq!(api.rows().await, rows);
 }
 
@@ -201,11 +167,7 @@ async fn a_follower_who_does_not_listen_loses_nothing() {
     let body = vec![7; 60_000];
     for request in 0..1200u32 {
         let body = [&request.to_le_bytes()[..], &body].concat();
-        fast.say(&ClientFrame::Append {
-            request,
-            append: messages(&log, 0, &[&body]),
-        })
-        .await;
+        fast.say(&ClientFrame::Append { request, append: messages(&log, 0, &[&body]) }).await;
         if request >= 32 {
             assert!(fast.reply(request - 32).await.is_ok());
         }
@@ -224,34 +186,16 @@ async fn frames_of_the_open_plane_that_do_not_belong_end_the_connection() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let rows = api.rows().await;
-    let good = encode(&ClientFrame::Append {
-        request: 1,
-        append: messages(&token(1), 0, &[b"m"]),
-    });
+    let good = encode(&ClientFrame::Append { request: 1, append: messages(&token(1), 0, &[b"m"]) });
     let mut bad = vec![
         (ErrorCode::Malformed, Message::text("hello")),
         (ErrorCode::Malformed, Message::binary(Vec::new())),
-        (
-            ErrorCode::Malformed,
-            Message::binary([&good[..], &[0]].concat()),
-        ),
-        (
-            ErrorCode::Malformed,
-            Message::binary([&[9], &good[1..]].concat()),
-        ),
-        (
-            ErrorCode::TooLarge,
-            Message::binary(vec![1; limits::FRAME + 1]),
-        ),
+        (ErrorCode::Malformed, Message::binary([&good[..], &[0]].concat())),
+        (ErrorCode::Malformed, Message::binary([&[9], &good[1..]].concat())),
+        (ErrorCode::TooLarge, Message::binary(vec![1; limits::FRAME + 1])),
     ];
-    let session = ClientFrame::Authenticate {
-        session: bob.session.token.clone(),
-        after: 0,
-    };
-    bad.push((
-        ErrorCode::CredentialsRefused,
-        Message::binary(encode(&session)),
-    ));
+    let session = ClientFrame::Authenticate { session: bob.session.token.clone(), after: 0 };
+    bad.push((ErrorCode::CredentialsRefused, Message::binary(encode(&session))));
     for frame in [
         encode(&subscribe(1, &token(1), 0)),
         encode(&ClientFrame::Unsubscribe { id: 300 }),
@@ -278,24 +222,15 @@ async fn a_connection_follows_so_many_logs_and_no_more() {
     for id in 0..limits::SUBSCRIPTIONS as u32 {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&id.to_le_bytes());
-        socket
-            .say(&subscribe(id, &AccessToken::new(bytes), 0))
-            .await;
+        socket.say(&subscribe(id, &AccessToken::new(bytes), 0)).await;
         assert_eq!(socket.entries(id).await, (Vec::new(), 0));
     }
     socket.say(&subscribe(9999, &token(1), 0)).await;
     let refusal = ErrorCode::TooManySubscriptions.into();
     let about = About::Subscription(9999);
-    assert_eq!(
-        socket.hear().await,
-        Some(ServerFrame::Refused { about, refusal })
-    );
+    assert_eq!(socket.hear().await, Some(ServerFrame::Refused { about, refusal }));
     socket.say(&subscribe(7, &token(1), 0)).await;
-    assert_eq!(
-        socket.entries(7).await,
-        (Vec::new(), 0),
-        "replacing needs no room"
-    );
+    assert_eq!(socket.entries(7).await, (Vec::new(), 0), "replacing needs no room");
 }
 
 #[tokio::test]
@@ -321,10 +256,7 @@ async fn the_open_socket_refuses_credentials_and_what_is_no_upgrade() {
 }
 
 fn authenticate(session: &SessionToken, after: u64) -> ClientFrame {
-    ClientFrame::Authenticate {
-        session: session.clone(),
-        after,
-    }
+    ClientFrame::Authenticate { session: session.clone(), after }
 }
 
 #[tokio::test]
@@ -337,9 +269,7 @@ async fn notices_come_as_they_are_deposited() {
     assert_eq!(socket.notices().await, []);
     api.call(&deposit(bob.device.inbox, b"one")).await.unwrap();
     assert_eq!(socket.notices().await, [(1, b"one".to_vec())]);
-    api.call(&deposit(eve.device.inbox, b"for eve"))
-        .await
-        .unwrap();
+    api.call(&deposit(eve.device.inbox, b"for eve")).await.unwrap();
     api.call(&deposit(bob.device.inbox, b"one")).await.unwrap();
     assert!(socket.is_quiet().await);
     let mut second = api.socket(ACCOUNT_SOCKET).await;
@@ -364,15 +294,9 @@ async fn frames_of_the_account_plane_that_do_not_belong_end_the_connection() {
     api.call_as(Some(&gone), &LogOut).await.unwrap();
     let rows = api.rows().await;
     let good = encode(&authenticate(&bob.session.token, 0));
-    let append = ClientFrame::Append {
-        request: 1,
-        append: messages(&token(1), 0, &[b"m"]),
-    };
+    let append = ClientFrame::Append { request: 1, append: messages(&token(1), 0, &[b"m"]) };
     let first = [
-        (
-            ErrorCode::SessionRequired,
-            authenticate(&SessionToken::new(random()), 0),
-        ),
+        (ErrorCode::SessionRequired, authenticate(&SessionToken::new(random()), 0)),
         (ErrorCode::SessionRequired, authenticate(&gone, 0)),
         (ErrorCode::DeviceRequired, authenticate(&deviceless, 0)),
         (ErrorCode::SessionRequired, subscribe(1, &token(1), 0)),
@@ -386,10 +310,7 @@ async fn frames_of_the_account_plane_that_do_not_belong_end_the_connection() {
     }
     let mut bad = vec![
         (ErrorCode::Malformed, Message::text("hello")),
-        (
-            ErrorCode::TooLarge,
-            Message::binary(vec![1; limits::FRAME + 1]),
-        ),
+        (ErrorCode::TooLarge, Message::binary(vec![1; limits::FRAME + 1])),
     ];
     bad.extend(
         (0..good.len()).map(|cut| (ErrorCode::Malformed, Message::binary(good[..cut].to_vec()))),
@@ -404,11 +325,7 @@ async fn frames_of_the_account_plane_that_do_not_belong_end_the_connection() {
         socket.0.send(message).await.unwrap();
         assert_eq!(socket.refused().await, code);
     }
-    for frame in [
-        append,
-        subscribe(1, &token(1), 0),
-        authenticate(&bob.session.token, 0),
-    ] {
+    for frame in [append, subscribe(1, &token(1), 0), authenticate(&bob.session.token, 0)] {
         let mut socket = api.socket(ACCOUNT_SOCKET).await;
         socket.say(&authenticate(&bob.session.token, 0)).await;
         assert_eq!(socket.notices().await, []);
@@ -427,11 +344,6 @@ async fn a_server_that_stops_says_so_and_frees_its_folder() {
     account.say(&authenticate(&bob.session.token, 0)).await;
     assert_eq!(account.notices().await, []);
     let (api, open, account) = tokio::join!(api.restart(), open.refused(), account.refused());
-    assert_eq!(
-        (open, account),
-        (ErrorCode::Unavailable, ErrorCode::Unavailable)
-    );
-    tokio::time::timeout(Duration::from_secs(5), api.socket(OPEN_SOCKET))
-        .await
-        .unwrap();
+    assert_eq!((open, account), (ErrorCode::Unavailable, ErrorCode::Unavailable));
+    tokio::time::timeout(Duration::from_secs(5), api.socket(OPEN_SOCKET)).await.unwrap();
 }

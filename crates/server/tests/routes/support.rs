@@ -54,33 +54,20 @@ impl Api {
         change(&mut config);
         let server = Server::start(config).await.unwrap();
         let address = server.address();
-        Self {
-            server: Some(server),
-            ..Self::at(address, folder)
-        }
+        Self { server: Some(server), ..Self::at(address, folder) }
     }
 
     /// A client of a server that somebody else runs.
     pub(crate) fn at(address: SocketAddr, folder: TempDir) -> Self {
-        Self {
-            server: None,
-            address,
-            folder,
-            http: http(),
-        }
+        Self { server: None, address, folder, http: http() }
     }
 
     /// Stops the server and starts it again on the same data.
     pub(crate) async fn restart(self) -> Self {
         self.server.unwrap().stop().await;
-        let server = Server::start(Config::for_tests(self.folder.path().into()))
-            .await
-            .unwrap();
+        let server = Server::start(Config::for_tests(self.folder.path().into())).await.unwrap();
         let address = server.address();
-        Self {
-            server: Some(server),
-            ..Self::at(address, self.folder)
-        }
+        Self { server: Some(server), ..Self::at(address, self.folder) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -110,10 +97,7 @@ impl Api {
         headers: &[(&str, String)],
         body: Vec<u8>,
     ) -> Result<Vec<u8>, Problem> {
-        let mut request = self
-            .http
-            .post(format!("http://{}{path}", self.address()))
-            .body(body);
+        let mut request = self.http.post(format!("http://{}{path}", self.address())).body(body);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
@@ -125,12 +109,7 @@ impl Api {
     }
 
     pub(crate) async fn read(&self, token: &AccessToken, after: u64) -> Result<ReadReply, Problem> {
-        let read = Read {
-            token: token.clone(),
-            after,
-            limit: 1000,
-            admission: Vec::new(),
-        };
+        let read = Read { token: token.clone(), after, limit: 1000, admission: Vec::new() };
         self.call(&read).await
     }
 
@@ -163,12 +142,8 @@ pub(crate) fn http() -> reqwest::Client {
 
 pub(crate) async fn answer(response: reqwest::Response) -> Result<Vec<u8>, Problem> {
     let status = response.status();
-    let header = |name: &str| {
-        response
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap().to_owned())
-    };
+    let header =
+        |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (content_type, retry) = (header("content-type"), header("retry-after"));
     let body = response.bytes().await.unwrap().to_vec();
     if status.is_success() {
@@ -178,33 +153,20 @@ pub(crate) async fn answer(response: reqwest::Response) -> Result<Vec<u8>, Probl
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(problem["status"], status.as_u16());
     assert_eq!(problem["type"], "about:blank");
-    assert_eq!(
-        problem["retry_after"].as_u64(),
-        retry.map(|seconds| seconds.parse().unwrap())
-    );
+    assert_eq!(problem["retry_after"].as_u64(), retry.map(|seconds| seconds.parse().unwrap()));
     let code = ErrorCode::from_name(problem["code"].as_str().unwrap()).unwrap();
     assert_eq!(code.status(), status.as_u16());
-    Err(Problem {
-        status: status.as_u16(),
-        code,
-        retry_after: problem["retry_after"].as_u64(),
-    })
+    Err(Problem { status: status.as_u16(), code, retry_after: problem["retry_after"].as_u64() })
 }
 
 pub(crate) async fn database(folder: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(folder.join("corncrake.db"));
-    SqliteConnection::connect_with(&options.read_only(true))
-        .await
-        .unwrap()
+    SqliteConnection::connect_with(&options.read_only(true)).await.unwrap()
 }
 
 /// A refusal with this code and its status.
 pub(crate) fn problem(code: ErrorCode) -> Problem {
-    Problem {
-        status: code.status(),
-        code,
-        retry_after: None,
-    }
+    Problem { status: code.status(), code, retry_after: None }
 }
 
 /// A WebSocket that speaks frames.
@@ -220,10 +182,7 @@ impl Socket {
     }
 
     pub(crate) async fn say(&mut self, frame: &ClientFrame) {
-        self.0
-            .send(Message::Binary(encode(frame).into()))
-            .await
-            .unwrap();
+        self.0.send(Message::Binary(encode(frame).into())).await.unwrap();
     }
 
     /// The next frame; nothing when the server has hung up.
@@ -240,9 +199,7 @@ impl Socket {
 
     /// Whether nothing comes for a while.
     pub(crate) async fn is_quiet(&mut self) -> bool {
-        timeout(Duration::from_millis(150), self.0.next())
-            .await
-            .is_err()
+        timeout(Duration::from_millis(150), self.0.next()).await.is_err()
     }
 }
 
@@ -277,26 +234,15 @@ pub(crate) fn new_device() -> (NewDevice, SigningKey) {
 }
 
 pub(crate) fn one_time(bytes: &[u8]) -> NewPackage {
-    NewPackage {
-        suite: SUITE,
-        last_resort: false,
-        bytes: bytes.to_vec(),
-    }
+    NewPackage { suite: SUITE, last_resort: false, bytes: bytes.to_vec() }
 }
 
 pub(crate) fn last_resort(bytes: &[u8]) -> NewPackage {
-    NewPackage {
-        suite: SUITE,
-        last_resort: true,
-        bytes: bytes.to_vec(),
-    }
+    NewPackage { suite: SUITE, last_resort: true, bytes: bytes.to_vec() }
 }
 
 pub(crate) fn record(version: u64) -> SignedRecord {
-    SignedRecord {
-        version,
-        bytes: format!("record {version}").into_bytes(),
-    }
+    SignedRecord { version, bytes: format!("record {version}").into_bytes() }
 }
 
 /// Everything up to the last step of a sign-up.
@@ -307,10 +253,7 @@ pub(crate) async fn prepare_sign_up(
 ) -> (SignUpFinish, SigningKey) {
     let mut rng = rng();
     let (client, request) = opaque::register(password, &mut rng).unwrap();
-    let start = SignUpStart {
-        name: name.to_owned(),
-        opaque: request,
-    };
+    let start = SignUpStart { name: name.to_owned(), opaque: request };
     let started = api.call(&start).await.unwrap();
     let (upload, _) = client.finish(&started.opaque, CHEAP, &mut rng).unwrap();
     let (device, key) = new_device();
@@ -330,12 +273,7 @@ pub(crate) async fn sign_up(api: &Api, name: &str, password: &[u8]) -> Person {
     let (finish, key) = prepare_sign_up(api, name, password).await;
     let session = api.call(&finish).await.unwrap();
     let (account, device) = (finish.account, finish.device);
-    Person {
-        account,
-        session,
-        device,
-        key,
-    }
+    Person { account, session, device, key }
 }
 
 pub(crate) fn token(number: u8) -> AccessToken {
@@ -348,46 +286,32 @@ pub(crate) fn messages(token: &AccessToken, after: u64, bytes: &[&[u8]]) -> Appe
         token: token.clone(),
         kind: EntryKind::Message,
         after,
-        entries: bytes
-            .iter()
-            .map(|bytes| NewEntry::new(bytes.to_vec()))
-            .collect(),
+        entries: bytes.iter().map(|bytes| NewEntry::new(bytes.to_vec())).collect(),
         opening: Some(b"opening".to_vec()),
         admission: Vec::new(),
     }
 }
 
 pub(crate) fn commit(token: &AccessToken, after: u64, bytes: &[u8]) -> Append {
-    Append {
-        kind: EntryKind::Commit,
-        ..messages(token, after, &[bytes])
-    }
+    Append { kind: EntryKind::Commit, ..messages(token, after, &[bytes]) }
 }
 
 pub(crate) fn stored(positions: &[u64], head: u64) -> AppendReply {
-    AppendReply::Stored {
-        positions: positions.to_vec(),
-        head,
-    }
+    AppendReply::Stored { positions: positions.to_vec(), head }
 }
 
 /// Logs in up to the proof of the password.
 pub(crate) async fn prepare_log_in(api: &Api, name: &str, password: &[u8]) -> Option<LogInFinish> {
     let mut rng = rng();
     let (client, request) = opaque::log_in(password, &mut rng).unwrap();
-    let start = LogInStart {
-        name: name.to_owned(),
-        opaque: request,
-    };
+    let start = LogInStart { name: name.to_owned(), opaque: request };
     let LogInStarted { attempt, opaque } = api.call(&start).await.unwrap();
     let (opaque, _) = client.finish(&opaque, CHEAP, &mut rng).ok()?;
     Some(LogInFinish { attempt, opaque })
 }
 
 pub(crate) async fn log_in(api: &Api, name: &str, password: &[u8]) -> LoggedIn {
-    let finish = prepare_log_in(api, name, password)
-        .await
-        .expect("the right password");
+    let finish = prepare_log_in(api, name, password).await.expect("the right password");
     api.call(&finish).await.unwrap()
 }
 
@@ -401,24 +325,13 @@ pub(crate) fn add_device(version: u64, device: &NewDevice) -> AddDevice {
 }
 
 pub(crate) fn deposit(inbox: InboxId, notice: &[u8]) -> Deposit {
-    Deposit {
-        inbox,
-        notice: notice.to_vec(),
-        admission: Vec::new(),
-    }
+    Deposit { inbox, notice: notice.to_vec(), admission: Vec::new() }
 }
 
 pub(crate) fn look_up(by: By) -> LookUp {
-    LookUp {
-        by,
-        admission: Vec::new(),
-    }
+    LookUp { by, admission: Vec::new() }
 }
 
 pub(crate) fn claim(account: AccountId) -> Claim {
-    Claim {
-        account,
-        suite: SUITE,
-        admission: Vec::new(),
-    }
+    Claim { account, suite: SUITE, admission: Vec::new() }
 }

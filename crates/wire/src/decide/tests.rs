@@ -50,22 +50,14 @@ struct Log {
 
 impl Log {
     fn newest_commit(&self) -> u64 {
-        let newest = self
-            .entries
-            .iter()
-            .rposition(|(_, kind)| *kind == EntryKind::Commit);
+        let newest = self.entries.iter().rposition(|(_, kind)| *kind == EntryKind::Commit);
         newest.map_or(0, |at| at as u64 + 1)
     }
 
     fn append(&mut self, ids: &[u8], kind: EntryKind, after: u64) -> Decision {
         let known: Vec<_> = ids
             .iter()
-            .map(|id| {
-                self.entries
-                    .iter()
-                    .position(|(e, _)| e == id)
-                    .map(|at| at as u64 + 1)
-            })
+            .map(|id| self.entries.iter().position(|(e, _)| e == id).map(|at| at as u64 + 1))
             .collect();
         let head = self.entries.len() as u64;
         let decision = decide(head, self.newest_commit(), &known, kind, after);

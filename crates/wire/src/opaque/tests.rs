@@ -70,17 +70,11 @@ fn an_unknown_name_is_answered_in_the_same_shape() {
     let server = ServerSecret::new(&mut rng);
     let (record, _) = registered(&server, b"correct horse", CHEAP, &mut rng);
     let (_, request) = log_in(b"guess", &mut rng).unwrap();
-    let (known, _) = server
-        .log_in_reply("bob", Some(&record), &request, &mut rng)
-        .unwrap();
-    let (unknown, _) = server
-        .log_in_reply("eve", None, &request, &mut rng)
-        .unwrap();
+    let (known, _) = server.log_in_reply("bob", Some(&record), &request, &mut rng).unwrap();
+    let (unknown, _) = server.log_in_reply("eve", None, &request, &mut rng).unwrap();
     assert_eq!(known.len(), unknown.len());
     // The part that depends on name and request alone repeats for names that nobody has too.
-    let (again, _) = server
-        .log_in_reply("eve", None, &request, &mut rng)
-        .unwrap();
+    let (again, _) = server.log_in_reply("eve", None, &request, &mut rng).unwrap();
     assert_eq!(unknown[..32], again[..32]);
 }
 
@@ -88,10 +82,7 @@ fn an_unknown_name_is_answered_in_the_same_shape() {
 fn the_default_stretch_is_argon2id_and_frozen() {
     let input = GenericArray::from([7u8; 64]);
     let output = Stretch::default().hash(input).unwrap();
-    assert_eq!(
-        hex::encode(&output[..16]),
-        "8955177e97585f901ae86debee70e30e"
-    );
+    assert_eq!(hex::encode(&output[..16]), "8955177e97585f901ae86debee70e30e");
 }
 
 #[test]
@@ -113,9 +104,7 @@ fn cut_extended_and_garbled_messages_are_refused() {
         assert!(check_record(&bad).is_err());
     }
     let (client, request) = log_in(b"correct horse", &mut rng).unwrap();
-    let (reply, state) = server
-        .log_in_reply("bob", Some(&upload), &request, &mut rng)
-        .unwrap();
+    let (reply, state) = server.log_in_reply("bob", Some(&upload), &request, &mut rng).unwrap();
     for bad in spoiled(&reply) {
         let (client, _) = log_in(b"correct horse", &mut rng).unwrap();
         assert!(client.finish(&bad, CHEAP, &mut rng).is_err());
@@ -131,12 +120,7 @@ fn cut_extended_and_garbled_messages_are_refused() {
 fn spoiled(message: &[u8]) -> Vec<Vec<u8>> {
     let mut garbled = message.to_vec();
     garbled[..32].fill(0xff);
-    vec![
-        message[1..].to_vec(),
-        [message, &[0]].concat(),
-        Vec::new(),
-        garbled,
-    ]
+    vec![message[1..].to_vec(), [message, &[0]].concat(), Vec::new(), garbled]
 }
 
 #[test]
@@ -145,9 +129,7 @@ fn debug_shows_nothing() {
     let server = ServerSecret::new(&mut rng);
     let (registration, _) = register(b"pw", &mut rng).unwrap();
     let (log_in, request) = log_in(b"pw", &mut rng).unwrap();
-    let (_, state) = server
-        .log_in_reply("bob", None, &request, &mut rng)
-        .unwrap();
+    let (_, state) = server.log_in_reply("bob", None, &request, &mut rng).unwrap();
     let (_, export) = registered(&server, b"pw", CHEAP, &mut rng);
     assert_eq!(
         format!("{server:?} {registration:?} {log_in:?} {state:?} {export:?}"),

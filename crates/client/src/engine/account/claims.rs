@@ -63,10 +63,7 @@ impl Claims {
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.jobs
-            .values()
-            .filter_map(|job| job.retry.wake_at())
-            .min()
+        self.jobs.values().filter_map(|job| job.retry.wake_at()).min()
     }
 }
 
@@ -76,13 +73,7 @@ impl State {
     pub(crate) fn claim(&mut self, accounts: Vec<AccountId>, then: ClaimThen, step: &mut Step<'_>) {
         let claims = &mut self.account.claims;
         let packages = Vec::new();
-        let job = Job {
-            accounts,
-            done: 0,
-            packages,
-            then,
-            retry: Retry::default(),
-        };
+        let job = Job { accounts, done: 0, packages, then, retry: Retry::default() };
         claims.jobs.insert(claims.next_job, job);
         claims.next_job += 1;
         self.work_claims(step);
@@ -91,10 +82,8 @@ impl State {
     /// Asks for what is due.
     pub(super) fn work_claims(&mut self, step: &mut Step<'_>) {
         let jobs = self.account.claims.jobs.iter();
-        let due: Vec<u64> = jobs
-            .filter(|(_, job)| job.retry.is_due(step.now))
-            .map(|(number, _)| *number)
-            .collect();
+        let due: Vec<u64> =
+            jobs.filter(|(_, job)| job.retry.is_due(step.now)).map(|(number, _)| *number).collect();
         for number in due {
             self.claim_next(number, step);
         }
@@ -159,11 +148,7 @@ impl State {
         };
         job.retry.begin();
         let account = wire_account(*account);
-        let request = Claim {
-            account,
-            suite: SUITE.id(),
-            admission: Vec::new(),
-        };
+        let request = Claim { account, suite: SUITE.id(), admission: Vec::new() };
         self.ask_open(Then::Account(AccountThen::Claimed(number)), request, step);
     }
 

@@ -105,9 +105,7 @@ impl Directory {
 
     /// The account that had this name when it was seen last.
     pub(super) fn named(&self, name: &str) -> Option<&Contact> {
-        self.contacts
-            .values()
-            .find(|contact| contact.username == name)
+        self.contacts.values().find(|contact| contact.username == name)
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -119,10 +117,7 @@ impl Directory {
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.jobs
-            .values()
-            .filter_map(|job| job.retry.wake_at())
-            .min()
+        self.jobs.values().filter_map(|job| job.retry.wake_at()).min()
     }
 }
 
@@ -134,12 +129,7 @@ impl State {
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
         let directory = &mut self.account.directory;
-        let job = Job {
-            wanted,
-            found: Vec::new(),
-            then,
-            retry: Retry::default(),
-        };
+        let job = Job { wanted, found: Vec::new(), then, retry: Retry::default() };
         directory.jobs.insert(directory.next_job, job);
         directory.next_job += 1;
         self.work_look_ups(step);
@@ -148,10 +138,8 @@ impl State {
     /// Asks for what is due.
     pub(super) fn work_look_ups(&mut self, step: &mut Step<'_>) {
         let jobs = self.account.directory.jobs.iter();
-        let due: Vec<u64> = jobs
-            .filter(|(_, job)| job.retry.is_due(step.now))
-            .map(|(number, _)| *number)
-            .collect();
+        let due: Vec<u64> =
+            jobs.filter(|(_, job)| job.retry.is_due(step.now)).map(|(number, _)| *number).collect();
         for number in due {
             self.look_up_next(number, step);
         }
@@ -170,9 +158,7 @@ impl State {
             return;
         };
         let found = match reply_of::<LookUp>(result) {
-            Ok(record) => self
-                .accept_record(&by, &record, step)
-                .map(|record| record.account()),
+            Ok(record) => self.accept_record(&by, &record, step).map(|record| record.account()),
             Err(error) => {
                 job.retry.failed(&error, step.now, step.rng);
                 match error {
@@ -221,23 +207,13 @@ impl State {
         match contacts.get(&account) {
             Some(seen) if seen.bytes == contact.bytes => return Ok(record),
             Some(seen) if !record.is_successor_of(&seen.record) => {
-                return Err(Error::Untrue(
-                    "the account record is older than one seen before",
-                ));
+                return Err(Error::Untrue("the account record is older than one seen before"));
             }
             _ => {}
         }
         let renamed = |seen: &&Contact| seen.account != account;
-        if self
-            .account
-            .directory
-            .named(&contact.username)
-            .filter(renamed)
-            .is_some()
-        {
-            return Err(Error::Untrue(
-                "the username belongs to another account than before",
-            ));
+        if self.account.directory.named(&contact.username).filter(renamed).is_some() {
+            return Err(Error::Untrue("the username belongs to another account than before"));
         }
         step.put(Table::Contacts, account.as_bytes(), 0, &contact.bytes);
         self.account.directory.contacts.insert(account, contact);
@@ -260,10 +236,7 @@ impl State {
             },
         };
         job.retry.begin();
-        let request = LookUp {
-            by,
-            admission: Vec::new(),
-        };
+        let request = LookUp { by, admission: Vec::new() };
         self.ask_open(Then::Account(AccountThen::LookedUp(number)), request, step);
     }
 
@@ -295,21 +268,13 @@ impl State {
         };
         let own = self.account.directory.contact(&me.account);
         let devices = own.into_iter().flat_map(|contact| &contact.devices);
-        devices
-            .map(|&id| Device {
-                id,
-                this_device: id == me.device,
-            })
-            .collect()
+        devices.map(|&id| Device { id, this_device: id == me.device }).collect()
     }
 
     fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {
         let me = self.account.me.as_ref().ok_or(Refusal::NoAccount)?;
-        let contact = self
-            .account
-            .directory
-            .named(&name.to_ascii_lowercase())
-            .ok_or(Error::Offline)?;
+        let contact =
+            self.account.directory.named(&name.to_ascii_lowercase()).ok_or(Error::Offline)?;
         let theirs = (contact.account, &contact.identity_key);
         Ok(SafetyNumber::new((me.account, &me.identity_key), theirs))
     }

@@ -150,12 +150,7 @@ impl State {
             }
         };
         self.keep_pending(pending, step);
-        self.account.flow = Some(Flow {
-            password,
-            path,
-            retry: Retry::default(),
-            reply,
-        });
+        self.account.flow = Some(Flow { password, path, retry: Retry::default(), reply });
     }
 
     /// Stores the pending row with this step.
@@ -285,9 +280,7 @@ impl State {
         };
         if pending.packages_for != Some(me.account) {
             self.account.packages.forget(step);
-            self.account
-                .packages
-                .make(me, (self.packages_wanted(), true), step);
+            self.account.packages.make(me, (self.packages_wanted(), true), step);
             pending.packages_for = Some(me.account);
         }
         self.keep_pending(pending, step);

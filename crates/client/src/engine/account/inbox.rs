@@ -57,11 +57,7 @@ impl Inbox {
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let deletion = (self.deleted < self.row.read).then_some(&self.deletion);
         let reading = (!self.is_read).then_some(&self.reading);
-        [deletion, reading]
-            .into_iter()
-            .flatten()
-            .filter_map(Retry::wake_at)
-            .min()
+        [deletion, reading].into_iter().flatten().filter_map(Retry::wake_at).min()
     }
 
     pub(super) const fn hurry(&mut self) {
@@ -75,8 +71,7 @@ impl State {
     pub(super) fn watch_inbox(&mut self, step: &mut Step<'_>) {
         if let Some(session) = &self.account.sessions.current {
             let token = session.token.clone();
-            step.effects
-                .push(Effect::WatchInbox(token, self.account.inbox.row.read));
+            step.effects.push(Effect::WatchInbox(token, self.account.inbox.row.read));
         }
     }
 
@@ -127,10 +122,7 @@ impl State {
                 self.account_work(step);
             }
             Err(error) => {
-                self.account
-                    .inbox
-                    .reading
-                    .failed(&error, step.now, step.rng);
+                self.account.inbox.reading.failed(&error, step.now, step.rng);
                 self.after_account_error(&error, step);
             }
         }
@@ -149,11 +141,7 @@ impl State {
             };
             let inbox = &mut self.account.inbox;
             let entry = notice.invitation.entry;
-            if inbox
-                .kept
-                .values()
-                .any(|kept| kept.invitation.entry == entry)
-            {
+            if inbox.kept.values().any(|kept| kept.invitation.entry == entry) {
                 continue;
             }
             inbox.row.next += 1;
@@ -181,11 +169,7 @@ impl State {
         let up_to = inbox.row.read;
         if inbox.deleted < up_to && inbox.deletion.is_due(step.now) {
             inbox.deletion.begin();
-            self.ask_account(
-                AccountThen::NoticesDeleted(up_to),
-                DeleteNotices { up_to },
-                step,
-            );
+            self.ask_account(AccountThen::NoticesDeleted(up_to), DeleteNotices { up_to }, step);
         }
     }
 
@@ -202,10 +186,7 @@ impl State {
                 self.account_work(step);
             }
             Err(error) => {
-                self.account
-                    .inbox
-                    .deletion
-                    .failed(&error, step.now, step.rng);
+                self.account.inbox.deletion.failed(&error, step.now, step.rng);
                 self.after_account_error(&error, step);
             }
         }
@@ -215,21 +196,10 @@ impl State {
         let row = self.account.inbox.row.next;
         let reference = notice::Notice::package(bytes).ok()?;
         let package = self.account.packages.get(reference.as_bytes())?;
-        let notice::Notice {
-            seed,
-            position,
-            entry,
-        } = notice::Notice::open(bytes, &package.keys.init).ok()?;
+        let notice::Notice { seed, position, entry } =
+            notice::Notice::open(bytes, &package.keys.init).ok()?;
         let package = reference.as_bytes().to_vec();
-        Some(Notice {
-            seed,
-            invitation: Invitation {
-                row,
-                position,
-                entry,
-                package,
-            },
-        })
+        Some(Notice { seed, invitation: Invitation { row, position, entry, package } })
     }
 }
 

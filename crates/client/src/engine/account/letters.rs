@@ -44,11 +44,7 @@ pub(crate) struct Letters(BTreeMap<u64, Letter>);
 
 impl Letters {
     pub(super) fn insert(&mut self, row: LetterRow) {
-        let letter = Letter {
-            row,
-            retry: Retry::default(),
-            refused: false,
-        };
+        let letter = Letter { row, retry: Retry::default(), refused: false };
         self.0.insert(letter.row.number, letter);
     }
 
@@ -65,17 +61,11 @@ impl Letters {
         if self.under_way() >= AT_ONCE {
             return None;
         }
-        self.0
-            .values()
-            .filter_map(|letter| letter.retry.wake_at())
-            .min()
+        self.0.values().filter_map(|letter| letter.retry.wake_at()).min()
     }
 
     fn under_way(&self) -> usize {
-        self.0
-            .values()
-            .filter(|letter| letter.retry.is_busy())
-            .count()
+        self.0.values().filter(|letter| letter.retry.is_busy()).count()
     }
 
     fn remove(&mut self, number: u64, step: &mut Step<'_>) {
@@ -89,12 +79,7 @@ impl State {
     pub(crate) fn owe_letter(&mut self, inbox: InboxId, notice: Vec<u8>, step: &mut Step<'_>) {
         let letters = &mut self.account.letters;
         let number = letters.0.last_key_value().map_or(0, |(last, _)| last + 1);
-        let row = LetterRow {
-            number,
-            inbox,
-            notice,
-            since: step.now,
-        };
+        let row = LetterRow { number, inbox, notice, since: step.now };
         step.put(Table::Letters, &[], number, &row);
         letters.insert(row);
         self.deposit_letters(step);
@@ -104,28 +89,14 @@ impl State {
     pub(super) fn deposit_letters(&mut self, step: &mut Step<'_>) {
         let letters = &mut self.account.letters;
         let room = AT_ONCE.saturating_sub(letters.under_way());
-        let due = letters
-            .0
-            .values_mut()
-            .filter(|letter| letter.retry.is_due(step.now));
+        let due = letters.0.values_mut().filter(|letter| letter.retry.is_due(step.now));
         let mut requests = Vec::new();
         for letter in due.take(room) {
             letter.retry.begin();
-            let LetterRow {
-                number,
-                inbox,
-                notice,
-                since: _,
-            } = &letter.row;
+            let LetterRow { number, inbox, notice, since: _ } = &letter.row;
             let inbox = wire_inbox(*inbox);
-            requests.push((
-                *number,
-                Deposit {
-                    inbox,
-                    notice: notice.clone(),
-                    admission: Vec::new(),
-                },
-            ));
+            requests
+                .push((*number, Deposit { inbox, notice: notice.clone(), admission: Vec::new() }));
         }
         for (number, request) in requests {
             self.ask_open(Then::Account(AccountThen::Deposited(number)), request, step);

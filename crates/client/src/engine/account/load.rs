@@ -54,10 +54,7 @@ pub(crate) async fn load<S: Store>(store: &SealedStore<'_, S>) -> Result<Account
         whole(account.log.load(&row))?;
     }
     let owed = (Table::AccountLog.into(), OWED);
-    for (_, bytes) in store
-        .range(owed, 0..=u64::MAX, Order::Ascending, u32::MAX)
-        .await?
-    {
+    for (_, bytes) in store.range(owed, 0..=u64::MAX, Order::Ascending, u32::MAX).await? {
         let row: OwedRow = decode(&bytes)?;
         whole(account.log.load_owed(&row))?;
     }
@@ -65,9 +62,5 @@ pub(crate) async fn load<S: Store>(store: &SealedStore<'_, S>) -> Result<Account
 }
 
 fn whole(is_whole: bool) -> Result<(), StoreError> {
-    if is_whole {
-        Ok(())
-    } else {
-        Err(StoreError::Damaged)
-    }
+    if is_whole { Ok(()) } else { Err(StoreError::Damaged) }
 }

@@ -79,10 +79,7 @@ impl AccountLog {
     /// Derives the keys.
     pub(super) fn open(&mut self, storage_key: &StorageKey) {
         let log = storage_key.account_log_seed().log_keys();
-        self.keys = Some(Keys {
-            log,
-            records: storage_key.record_key(),
-        });
+        self.keys = Some(Keys { log, records: storage_key.record_key() });
         self.start = Some(Retry::default());
     }
 
@@ -101,9 +98,7 @@ impl AccountLog {
     pub(super) fn load_owed(&mut self, row: &OwedRow) -> bool {
         let Some(keys) = &self.keys else { return false };
         let record = keys.records.open_record(keys.log.log, &row.record);
-        record
-            .map(|record| self.owed.push_back((row.number, record)))
-            .is_ok()
+        record.map(|record| self.owed.push_back((row.number, record))).is_ok()
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -160,10 +155,7 @@ impl AccountLog {
 
     fn save(&self, step: &mut Step<'_>) {
         let map = self.map.encode().to_vec();
-        let row = LogRow {
-            position: self.position,
-            map,
-        };
+        let row = LogRow { position: self.position, map };
         step.put(Table::AccountLog, &[], 0, &row);
     }
 
@@ -173,9 +165,7 @@ impl AccountLog {
     }
 
     fn is(&self, log: corncrake_wire::LogId) -> bool {
-        self.keys
-            .as_ref()
-            .is_some_and(|keys| keys.log.log == LogId::from_bytes(log.0))
+        self.keys.as_ref().is_some_and(|keys| keys.log.log == LogId::from_bytes(log.0))
     }
 
     /// What one entry says; nothing if whoever wrote it does not hold the storage key.
@@ -185,11 +175,7 @@ impl AccountLog {
             corncrake_wire::EntryKind::Commit => EntryKind::Commit,
             corncrake_wire::EntryKind::Message => EntryKind::Message,
         };
-        let inner = keys
-            .log
-            .envelope
-            .open(keys.log.log, kind, &entry.bytes)
-            .ok()?;
+        let inner = keys.log.envelope.open(keys.log.log, kind, &entry.bytes).ok()?;
         match Entry::decode(&inner) {
             Ok(Entry::AccountRecord(sealed)) => {
                 keys.records.open_record(keys.log.log, &sealed).ok()
@@ -199,9 +185,7 @@ impl AccountLog {
     }
 
     fn wire_id(&self) -> Option<corncrake_wire::LogId> {
-        self.keys
-            .as_ref()
-            .map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
+        self.keys.as_ref().map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
     }
 
     /// What the map says about the same conversation, if that is of a later epoch; whether it is
@@ -230,9 +214,7 @@ impl AccountLog {
             _ => {
                 let sealed = keys.records.seal_record(*log, record, step.rng).ok()?;
                 let inner = Entry::AccountRecord(sealed).encode();
-                let bytes = envelope
-                    .seal(*log, EntryKind::Commit, &inner, step.rng)
-                    .ok()?;
+                let bytes = envelope.seal(*log, EntryKind::Commit, &inner, step.rng).ok()?;
                 NewEntry::new(bytes)
             }
         };
@@ -249,15 +231,8 @@ impl AccountLog {
         }
         self.sealed = Some((*number, entry.clone()));
         let opening = if self.position == 0 {
-            let map = keys
-                .records
-                .seal_map(*log, &AccountMap::new(), step.rng)
-                .ok()?;
-            Some(
-                envelope
-                    .seal_beside(*log, BesideOf::Opening, &map, step.rng)
-                    .ok()?,
-            )
+            let map = keys.records.seal_map(*log, &AccountMap::new(), step.rng).ok()?;
+            Some(envelope.seal_beside(*log, BesideOf::Opening, &map, step.rng).ok()?)
         } else {
             None
         };

@@ -51,10 +51,7 @@ impl State {
         };
         let (client, request) = opaque::log_in(flow.password.as_bytes(), step.rng)
             .map_err(|_| Refusal::WrongPassword)?;
-        let request = LogInStart {
-            name: pending.name.clone(),
-            opaque: request,
-        };
+        let request = LogInStart { name: pending.name.clone(), opaque: request };
         let then = FlowThen::LogInStarted(Box::new(client));
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
@@ -66,20 +63,12 @@ impl State {
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
-        let LogInStarted {
-            attempt,
-            opaque: reply,
-        } = match reply_of::<LogInStart>(result) {
+        let LogInStarted { attempt, opaque: reply } = match reply_of::<LogInStart>(result) {
             Ok(started) => started,
             Err(error) => return self.log_in_failed(error, step),
         };
         let stretch = self.settings.stretch;
-        let work = |seed| SlowWork::LogIn {
-            client,
-            reply,
-            stretch,
-            seed,
-        };
+        let work = |seed| SlowWork::LogIn { client, reply, stretch, seed };
         self.stretch(FlowThen::Stretched(attempt), work, step);
         Ok(())
     }
@@ -94,10 +83,7 @@ impl State {
             return self.wrong_password(step);
         };
         let then = FlowThen::LoggedIn(Box::new(export));
-        let request = LogInFinish {
-            attempt,
-            opaque: proof,
-        };
+        let request = LogInFinish { attempt, opaque: proof };
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
     }
@@ -108,12 +94,7 @@ impl State {
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
-        let LoggedIn {
-            session,
-            account,
-            vault,
-            record,
-        } = match reply_of::<LogInFinish>(result) {
+        let LoggedIn { session, account, vault, record } = match reply_of::<LogInFinish>(result) {
             Ok(logged_in) => logged_in,
             Err(error) => return self.log_in_failed(error, step),
         };
@@ -129,25 +110,12 @@ impl State {
             self.drop_pending(step);
             return Err(Refusal::UsernameTaken.into());
         }
-        let Entry {
-            row,
-            record,
-            drop,
-            is_new,
-        } = enter(&pending, &opened, verified, (record, vault.version))?;
+        let Entry { row, record, drop, is_new } =
+            enter(&pending, &opened, verified, (record, vault.version))?;
         let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
         // What was uploaded with the device stays as it is; later checks fill it up.
-        let packages = if is_new {
-            self.first_packages(&me, step)
-        } else {
-            Vec::new()
-        };
-        let request = AddDevice {
-            record,
-            device: pending.new_device()?,
-            packages,
-            drop,
-        };
+        let packages = if is_new { self.first_packages(&me, step) } else { Vec::new() };
+        let request = AddDevice { record, device: pending.new_device()?, packages, drop };
         let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row)));
         self.ask_account_with(Some(session.token), then, request, step);
         Ok(())
@@ -168,16 +136,8 @@ impl State {
 
     /// Whether a sign-up found its name taken by an account that isn't the one it was making.
     fn is_resumed_by_another(&self, opened: &Vault) -> bool {
-        let resumed = self
-            .account
-            .flow
-            .as_ref()
-            .is_some_and(|flow| flow.path == Path::Resume);
-        let own = self
-            .account
-            .pending
-            .as_ref()
-            .and_then(|pending| pending.new_account.as_ref());
+        let resumed = self.account.flow.as_ref().is_some_and(|flow| flow.path == Path::Resume);
+        let own = self.account.pending.as_ref().and_then(|pending| pending.new_account.as_ref());
         resumed && own.is_none_or(|new| new.storage_key != opened.storage_key)
     }
 
@@ -194,11 +154,7 @@ impl State {
     }
 
     fn wrong_password(&mut self, step: &mut Step<'_>) -> Result<(), Error> {
-        let resumed = self
-            .account
-            .flow
-            .as_ref()
-            .is_some_and(|flow| flow.path == Path::Resume);
+        let resumed = self.account.flow.as_ref().is_some_and(|flow| flow.path == Path::Resume);
         if resumed {
             self.drop_pending(step);
             return Err(Refusal::UsernameTaken.into());
@@ -227,16 +183,10 @@ fn enter(
         || record.contact_key != vault.contact_key.public()
         || record.username.as_str() != pending.name
     {
-        return Err(Error::Untrue(
-            "vault and account record do not belong to each other",
-        ));
+        return Err(Error::Untrue("vault and account record do not belong to each other"));
     }
     let key = pending.device_public()?;
-    let known = record
-        .devices
-        .iter()
-        .find(|device| device.key == key)
-        .map(|device| device.since);
+    let known = record.devices.iter().find(|device| device.key == key).map(|device| device.since);
     let (since, record, drop) = match known {
         Some(since) => (since, signed, None),
         None => {
@@ -244,28 +194,15 @@ fn enter(
             let drop = (record.devices.len() >= MAX_DEVICES)
                 .then(|| wire_device(record.devices.remove(0).device()));
             record.list_version = version;
-            record.devices.push(DeviceEntry {
-                key: key.clone(),
-                since: version,
-            });
+            record.devices.push(DeviceEntry { key: key.clone(), since: version });
             let bytes = record.issue(&vault.identity).map_err(damaged)?;
             (version, SignedRecord { version, bytes }, drop)
         }
     };
-    let certificate = Certificate::issue(
-        &vault.identity,
-        &vault.chain,
-        &key,
-        since,
-        &DeviceClass::Person,
-    )
-    .map_err(damaged)?;
+    let certificate =
+        Certificate::issue(&vault.identity, &vault.chain, &key, since, &DeviceClass::Person)
+            .map_err(damaged)?;
     let keys = (vault.storage_key.clone(), vault.contact_key.expose());
     let row = pending.account_row(certificate, keys, vault_version);
-    Ok(Entry {
-        row,
-        record,
-        drop,
-        is_new: known.is_none(),
-    })
+    Ok(Entry { row, record, drop, is_new: known.is_none() })
 }

@@ -67,13 +67,7 @@ pub(super) struct PackageRow {
 impl PackageRow {
     /// The row; nothing if the suite had keys of another length.
     fn new(number: u64, package: &OwnPackage) -> Option<Self> {
-        let OwnPackage {
-            reference,
-            bytes,
-            keys,
-            last_resort,
-            made,
-        } = package;
+        let OwnPackage { reference, bytes, keys, last_resort, made } = package;
         let key =
             |key: &HpkePrivateKey| key.expose().expose_array().copied().map(Key32::from_bytes);
         Some(Self {
@@ -89,26 +83,12 @@ impl PackageRow {
 
     /// The package; nothing if its keys are none.
     pub(super) fn into_package(self) -> Option<OwnPackage> {
-        let Self {
-            number: _,
-            reference,
-            bytes,
-            init,
-            leaf,
-            last_resort,
-            made,
-        } = self;
+        let Self { number: _, reference, bytes, init, leaf, last_resort, made } = self;
         let keys = KeyPackageKeys {
             init: HpkePrivateKey::try_from_bytes(init.expose()).ok()?,
             leaf: HpkePrivateKey::try_from_bytes(leaf.expose()).ok()?,
         };
-        Some(OwnPackage {
-            reference,
-            bytes,
-            keys,
-            last_resort,
-            made,
-        })
+        Some(OwnPackage { reference, bytes, keys, last_resort, made })
     }
 }
 
@@ -118,11 +98,7 @@ impl OwnPackage {
     }
 
     fn to_upload(&self) -> NewPackage {
-        NewPackage {
-            suite: SUITE.id(),
-            last_resort: self.last_resort,
-            bytes: self.bytes.clone(),
-        }
+        NewPackage { suite: SUITE.id(), last_resort: self.last_resort, bytes: self.bytes.clone() }
     }
 }
 
@@ -136,9 +112,7 @@ pub(crate) struct Packages {
 impl Packages {
     /// The package with this reference.
     pub(crate) fn get(&self, reference: &[u8]) -> Option<&OwnPackage> {
-        self.rows
-            .values()
-            .find(|package| package.reference == reference)
+        self.rows.values().find(|package| package.reference == reference)
     }
 
     fn newest_last_resort(&self) -> Option<Timestamp> {
@@ -161,24 +135,14 @@ impl Packages {
                 not_before: step.now.0.saturating_sub(millis(DAY)) / 1000,
                 not_after: step.now.after(LIFETIME).0 / 1000,
             };
-            let usage = if last_resort {
-                Use::LastResort
-            } else {
-                Use::Once
-            };
+            let usage = if last_resort { Use::LastResort } else { Use::Once };
             let NewKeyPackage { bytes, keys } =
                 new_key_package(&me.seat(), me.inbox, lifetime, usage, step.rng);
             let Ok(package) = KeyPackage::decode_exact(&bytes) else {
                 continue;
             };
             let reference = package.reference().0;
-            let package = OwnPackage {
-                reference,
-                bytes,
-                keys,
-                last_resort,
-                made: step.now,
-            };
+            let package = OwnPackage { reference, bytes, keys, last_resort, made: step.now };
             let number = self.rows.last_key_value().map_or(0, |(last, _)| last + 1);
             let Some(row) = PackageRow::new(number, &package) else {
                 continue;
@@ -257,32 +221,24 @@ impl State {
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        let PackageCount {
-            one_time,
-            last_resort,
-        } = match session::reply_of::<CountPackages>(result) {
-            Ok(count) => count,
-            Err(error) => return self.packages_failed(&error, step),
-        };
+        let PackageCount { one_time, last_resort } =
+            match session::reply_of::<CountPackages>(result) {
+                Ok(count) => count,
+                Err(error) => return self.packages_failed(&error, step),
+            };
         let wanted = self.packages_wanted();
         let Some(me) = &self.account.me else { return };
         let packages = &mut self.account.packages;
         packages.forget_over(step);
         let missing = wanted.saturating_sub(usize::try_from(one_time).unwrap_or(usize::MAX));
-        let age = packages
-            .newest_last_resort()
-            .map(|made| step.now.since(made));
+        let age = packages.newest_last_resort().map(|made| step.now.since(made));
         let renew = !last_resort || age.is_none_or(|age| age > LAST_RESORT_AGE);
         if missing == 0 && !renew {
             packages.check = Retry::at(step.now.after(DAY));
             return;
         }
         let made = packages.make(me, (missing, renew), step);
-        self.ask_account(
-            AccountThen::PackagesUploaded,
-            UploadPackages { packages: made },
-            step,
-        );
+        self.ask_account(AccountThen::PackagesUploaded, UploadPackages { packages: made }, step);
     }
 
     pub(super) fn packages_uploaded(
@@ -298,10 +254,7 @@ impl State {
     }
 
     fn packages_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
-        self.account
-            .packages
-            .check
-            .failed(error, step.now, step.rng);
+        self.account.packages.check.failed(error, step.now, step.rng);
         self.after_account_error(error, step);
     }
 }

@@ -22,11 +22,7 @@ pub(crate) struct Retry {
 impl Retry {
     /// Nothing under way, due at `at`.
     pub(crate) const fn at(at: Timestamp) -> Self {
-        Self {
-            busy: false,
-            tries: 0,
-            at,
-        }
+        Self { busy: false, tries: 0, at }
     }
 
     /// Whether it is time to begin.

@@ -48,9 +48,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     fn renew_from(&self) -> Timestamp {
-        self.current
-            .as_ref()
-            .map_or(Timestamp(0), |session| session.renew_from)
+        self.current.as_ref().map_or(Timestamp(0), |session| session.renew_from)
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
@@ -84,12 +82,7 @@ impl State {
         request: impl Into<AccountRequest>,
         step: &mut Step<'_>,
     ) {
-        let token = self
-            .account
-            .sessions
-            .current
-            .as_ref()
-            .map(|session| session.token.clone());
+        let token = self.account.sessions.current.as_ref().map(|session| session.token.clone());
         self.ask_account_with(token, then, request, step);
     }
 
@@ -102,8 +95,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         let number = self.next_request(Then::Account(then));
-        step.effects
-            .push(Effect::Account(number, session, request.into()));
+        step.effects.push(Effect::Account(number, session, request.into()));
     }
 
     /// The account plane's socket, or a call, found the session no good.
@@ -124,10 +116,8 @@ impl State {
             return;
         }
         sessions.renewal.begin();
-        let request = RenewStart {
-            account: wire_account(me.account),
-            device: wire_device(me.device),
-        };
+        let request =
+            RenewStart { account: wire_account(me.account), device: wire_device(me.device) };
         self.ask_account_with(None, AccountThen::RenewStarted, request, step);
     }
 
@@ -144,12 +134,7 @@ impl State {
         let (account, device) = (wire_account(me.account), wire_device(me.device));
         let content = renewal_content(&self.origin, &account, &device, &nonce);
         let signature = me.device_key.sign_with_label(RENEWAL_LABEL, &content);
-        let request = Renew {
-            account,
-            device,
-            nonce,
-            signature,
-        };
+        let request = Renew { account, device, nonce, signature };
         self.ask_account_with(None, AccountThen::Renewed, request, step);
     }
 
@@ -172,19 +157,13 @@ impl State {
         let row = SessionRow::new(session, step.now);
         step.put(Table::Session, &[], 0, &row);
         let renewal = Retry::at(step.now.after(PAUSE));
-        self.account.sessions = Sessions {
-            current: Some(row),
-            renewal,
-        };
+        self.account.sessions = Sessions { current: Some(row), renewal };
         self.account.packages.check.hurry();
         self.watch_inbox(step);
     }
 
     fn renewal_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
-        self.account
-            .sessions
-            .renewal
-            .failed(error, step.now, step.rng);
+        self.account.sessions.renewal.failed(error, step.now, step.rng);
         self.account_work(step);
     }
 }

@@ -79,10 +79,7 @@ impl State {
         };
         let (client, request) = opaque::register(flow.password.as_bytes(), step.rng)
             .map_err(|_| Refusal::WeakPassword)?;
-        let request = SignUpStart {
-            name: pending.name.clone(),
-            opaque: request,
-        };
+        let request = SignUpStart { name: pending.name.clone(), opaque: request };
         let then = FlowThen::SignUpStarted(Box::new(client));
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
@@ -108,12 +105,7 @@ impl State {
             }
         };
         let stretch = self.settings.stretch;
-        let work = |seed| SlowWork::Register {
-            client,
-            reply,
-            stretch,
-            seed,
-        };
+        let work = |seed| SlowWork::Register { client, reply, stretch, seed };
         self.stretch(FlowThen::Registered, work, step);
         Ok(())
     }
@@ -136,10 +128,7 @@ impl State {
             account: wire_account(me.account),
             opaque: upload,
             vault,
-            record: SignedRecord {
-                version: FIRST,
-                bytes: record,
-            },
+            record: SignedRecord { version: FIRST, bytes: record },
             device: pending.new_device()?,
             packages,
         };
@@ -147,10 +136,7 @@ impl State {
             pending.new_account = Some(NewAccount { sent: true, ..new });
             self.keep_pending(pending, step);
         }
-        let then = FlowThen::SignedUp {
-            row: Box::new(row),
-            first,
-        };
+        let then = FlowThen::SignedUp { row: Box::new(row), first };
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
     }
@@ -209,22 +195,13 @@ fn make_account(
         username: Username::parse(&pending.name).map_err(|_| Refusal::BadUsername)?,
         contact_key: contact_key.public(),
         list_version: FIRST,
-        devices: vec![DeviceEntry {
-            key: device_key,
-            since: FIRST,
-        }],
+        devices: vec![DeviceEntry { key: device_key, since: FIRST }],
     };
     let record = record.issue(&identity).map_err(damaged)?;
     let account = chain.account_id();
-    let vault = Vault {
-        identity,
-        chain,
-        storage_key: new.storage_key.clone(),
-        contact_key,
-    };
-    let vault = vault
-        .seal(account, FIRST, core::slice::from_ref(slot), step.rng)
-        .map_err(damaged)?;
+    let vault = Vault { identity, chain, storage_key: new.storage_key.clone(), contact_key };
+    let vault =
+        vault.seal(account, FIRST, core::slice::from_ref(slot), step.rng).map_err(damaged)?;
     let keys = (new.storage_key.clone(), new.contact_key.clone());
     let row = pending.account_row(certificate, keys, FIRST);
     Ok(Made { row, record, vault })

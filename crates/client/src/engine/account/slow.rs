@@ -16,12 +16,7 @@ pub(crate) enum SlowWork {
         seed: Zeroizing<[u8; 32]>,
     },
     /// Ends a log-in.
-    LogIn {
-        client: Box<ClientLogIn>,
-        reply: Vec<u8>,
-        stretch: Stretch,
-        seed: Zeroizing<[u8; 32]>,
-    },
+    LogIn { client: Box<ClientLogIn>, reply: Vec<u8>, stretch: Stretch, seed: Zeroizing<[u8; 32]> },
 }
 
 /// What the work gave: bytes for the server, and the key that only the password gives.
@@ -31,18 +26,12 @@ impl SlowWork {
     /// Does the work.
     pub(crate) fn run(self) -> SlowDone {
         match self {
-            Self::Register {
-                client,
-                reply,
-                stretch,
-                seed,
-            } => client.finish(&reply, stretch, &mut ChaCha20Rng::from_seed(*seed)),
-            Self::LogIn {
-                client,
-                reply,
-                stretch,
-                seed,
-            } => client.finish(&reply, stretch, &mut ChaCha20Rng::from_seed(*seed)),
+            Self::Register { client, reply, stretch, seed } => {
+                client.finish(&reply, stretch, &mut ChaCha20Rng::from_seed(*seed))
+            }
+            Self::LogIn { client, reply, stretch, seed } => {
+                client.finish(&reply, stretch, &mut ChaCha20Rng::from_seed(*seed))
+            }
         }
     }
 }

@@ -46,20 +46,11 @@ fn assert_sound(device: &Device) {
     let server = device.server.borrow();
     let row = &server.devices[&wire_device(me.device)];
     assert!(!device.state.account_owes());
-    let one_time = row
-        .packages
-        .iter()
-        .filter(|package| !package.last_resort)
-        .count();
+    let one_time = row.packages.iter().filter(|package| !package.last_resort).count();
     assert_eq!((one_time, row.packages.len()), (3, 4));
     for package in &row.packages {
-        let reference = KeyPackage::decode_exact(&package.bytes)
-            .unwrap()
-            .reference();
-        assert!(
-            device.state.account.package(reference.as_bytes()).is_some(),
-            "keys are here"
-        );
+        let reference = KeyPackage::decode_exact(&package.bytes).unwrap().reference();
+        assert!(device.state.account.package(reference.as_bytes()).is_some(), "keys are here");
     }
     let record = device.state.account.log.records().filter(
         |record| matches!(record, AccountLogRecord::DeviceName(name) if name.device == me.device),
@@ -68,12 +59,7 @@ fn assert_sound(device: &Device) {
 }
 
 fn fault_at(kind: usize, number: usize) -> Fault {
-    [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::LoseRequest,
-        Fault::LoseAnswer,
-    ][kind](number)
+    [Fault::CrashBefore, Fault::CrashAfter, Fault::LoseRequest, Fault::LoseAnswer][kind](number)
 }
 
 #[test]
@@ -88,13 +74,7 @@ fn a_new_account_is_usable_and_opens_again() {
     let account = device.ask(Command::Account).unwrap().unwrap().unwrap();
     assert_eq!(account.username, "ann");
     let devices = device.ask(Command::Devices).unwrap().unwrap();
-    assert_eq!(
-        devices
-            .iter()
-            .map(|device| device.this_device)
-            .collect::<Vec<_>>(),
-        [true]
-    );
+    assert_eq!(devices.iter().map(|device| device.this_device).collect::<Vec<_>>(), [true]);
     let refused = device.sign_up("ann", PASSWORD);
     assert_eq!(refused, Some(Err(Refusal::AlreadyHasAccount.into())));
 }
@@ -139,11 +119,7 @@ fn sign_up_survives_a_fault_at_each_request() {
         if device.is_dead {
             device = device.reopen(9);
             if device.state.account.me().is_none() {
-                assert_eq!(
-                    device.sign_up("ann", PASSWORD),
-                    Some(Ok(())),
-                    "{kind} {number}"
-                );
+                assert_eq!(device.sign_up("ann", PASSWORD), Some(Ok(())), "{kind} {number}");
             }
         } else {
             assert_eq!(answer, Some(Ok(())), "{kind} {number}");
@@ -176,11 +152,7 @@ fn log_in_survives_a_fault_at_each_request() {
         if device.is_dead {
             device = device.reopen(9);
             if device.state.account.me().is_none() {
-                assert_eq!(
-                    device.log_in("ann", PASSWORD),
-                    Some(Ok(())),
-                    "{kind} {number}"
-                );
+                assert_eq!(device.log_in("ann", PASSWORD), Some(Ok(())), "{kind} {number}");
             }
         } else {
             assert_eq!(answer, Some(Ok(())), "{kind} {number}");
@@ -211,10 +183,7 @@ fn a_wrong_password_lets_nobody_in() {
     let _ann = signed_up(1, "ann", &server);
     let mut device = Device::new(2, &server);
     let refused = Some(Err(Refusal::WrongPassword.into()));
-    assert_eq!(
-        device.log_in("ann", "another long unguessable one"),
-        refused
-    );
+    assert_eq!(device.log_in("ann", "another long unguessable one"), refused);
     assert_eq!(device.log_in("nobody", PASSWORD), refused);
     assert_eq!(device.log_in("no name!", PASSWORD), refused);
     assert_eq!(device.log_in("ann", PASSWORD), Some(Ok(())));
@@ -255,11 +224,7 @@ fn a_lost_session_is_renewed_by_the_devices_key() {
 fn claim(device: &mut Device, accounts: &[AccountId]) -> Error {
     let chat = ConversationId::from_bytes([1; 32]);
     let claimed = device.ask_with(|state, reply, step| {
-        let then = ClaimThen::Add {
-            chat,
-            accounts: Vec::new(),
-            reply,
-        };
+        let then = ClaimThen::Add { chat, accounts: Vec::new(), reply };
         state.claim(accounts.to_vec(), then, step);
     });
     claimed.unwrap().unwrap_err()
@@ -289,15 +254,9 @@ fn packages_that_were_used_are_replaced() {
     };
 
     let seed = Seed::from_key(Key32::from_bytes([5; 32]));
-    let notice = Notice {
-        seed,
-        position: 7,
-        entry: EntryId::from_bytes([8; 32]),
-    };
+    let notice = Notice { seed, position: 7, entry: EntryId::from_bytes([8; 32]) };
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
-    let sealed = notice
-        .seal(&package.reference(), &package.init_key, &mut rng)
-        .unwrap();
+    let sealed = notice.seal(&package.reference(), &package.init_key, &mut rng).unwrap();
     ann.with(|state, step| {
         state.owe_letter(inbox, sealed.clone(), step);
         state.owe_letter(inbox, sealed, step);
@@ -318,13 +277,7 @@ fn packages_that_were_used_are_replaced() {
     let device = wire_device(bob.state.account.me().unwrap().device);
     assert!(server.borrow().devices[&device].notices.is_empty());
     assert_eq!(bob.state.account.inbox.kept.len(), 1);
-    server
-        .borrow_mut()
-        .devices
-        .get_mut(&device)
-        .unwrap()
-        .packages
-        .remove(0);
+    server.borrow_mut().devices.get_mut(&device).unwrap().packages.remove(0);
     bob.with(|state, step| {
         state.package_done(&invitation.package, step);
         state.notice_done(invitation.row, step);
@@ -353,11 +306,7 @@ fn letters_survive_a_fault_at_each_request() {
         }
         assert_sound(&ann);
         let device = wire_device(bob.state.account.me().unwrap().device);
-        assert_eq!(
-            server.borrow().devices[&device].notices.len(),
-            2,
-            "{kind} {number}"
-        );
+        assert_eq!(server.borrow().devices[&device].notices.len(), 2, "{kind} {number}");
     }
 }
 
@@ -369,10 +318,7 @@ fn only_packages_that_may_be_added_count() {
     let account = one.state.account.me().unwrap().account;
     // The own account needs no other device, others need one.
     assert_eq!(
-        claim(
-            &mut one,
-            &[account, bob.state.account.me().unwrap().account]
-        ),
+        claim(&mut one, &[account, bob.state.account.me().unwrap().account]),
         Refusal::UnknownChat.into()
     );
     assert_sound(&one);
@@ -409,9 +355,7 @@ fn a_record_never_goes_back() {
     assert_eq!(second.log_in("ann", PASSWORD), Some(Ok(())));
     let number = |device: &mut Device, name: &str| {
         let name = name.to_owned();
-        device
-            .ask(|reply| Command::SafetyNumber { name, reply })
-            .unwrap()
+        device.ask(|reply| Command::SafetyNumber { name, reply }).unwrap()
     };
     let seen = number(&mut bob, "ann").unwrap();
     assert_eq!(seen, number(&mut ann, "bob").unwrap());
@@ -421,10 +365,7 @@ fn a_record_never_goes_back() {
     let bobs = server.borrow().accounts["bob"].clone();
     server.borrow_mut().accounts.insert("ann".to_owned(), bobs);
     assert!(matches!(number(&mut bob, "ann"), Err(Error::Untrue(_))));
-    assert_eq!(
-        number(&mut bob, "nobody"),
-        Err(Refusal::UnknownAccount.into())
-    );
+    assert_eq!(number(&mut bob, "nobody"), Err(Refusal::UnknownAccount.into()));
     assert_eq!(number(&mut bob, "x"), Err(Refusal::UnknownAccount.into()));
 }
 
@@ -432,21 +373,13 @@ fn conversation(id: u8, epoch: u64) -> AccountLogRecord {
     AccountLogRecord::Conversation(ConversationRecord {
         id: ConversationId::from_bytes([id; 32]),
         seed: Seed::from_key(Key32::from_bytes([id; 32])),
-        anchor: Anchor {
-            epoch,
-            interim: [id; 32],
-        },
+        anchor: Anchor { epoch, interim: [id; 32] },
         hidden: false,
     })
 }
 
 fn knows(device: &Device, record: &AccountLogRecord) -> bool {
-    device
-        .state
-        .account
-        .log
-        .records()
-        .any(|known| known == record)
+    device.state.account.log.records().any(|known| known == record)
 }
 
 #[test]
@@ -579,11 +512,7 @@ fn a_server_that_never_shows_what_it_stored_is_not_asked_without_end() {
     let before = device.requests;
     device.with(|state, step| state.put_record(conversation(1, 1), step));
     device.run_for(60_000);
-    assert!(
-        device.requests - before < 10,
-        "{}",
-        device.requests - before
-    );
+    assert!(device.requests - before < 10, "{}", device.requests - before);
     server.borrow_mut().forgets = false;
     device.run();
     assert!(knows(&device, &conversation(1, 1)));

@@ -36,11 +36,8 @@ impl State {
             if log == current || closed.closed_at.after(FOLLOWED) < step.now {
                 continue;
             }
-            self.chats
-                .logs
-                .insert(log, (chat.row.id, Place::Closed(*number)));
-            step.effects
-                .push(Effect::Watch(token_of(&keys), closed.cursor));
+            self.chats.logs.insert(log, (chat.row.id, Place::Closed(*number)));
+            step.effects.push(Effect::Watch(token_of(&keys), closed.cursor));
         }
     }
 
@@ -70,9 +67,7 @@ impl State {
             };
             match HandedOver::read(kind, &inner) {
                 Some(Entry::Knock(knock)) if handed_over.may_be_answered(&knock) => {
-                    chat.session
-                        .knocks
-                        .insert(knock.hash(), (number, Box::new(knock)));
+                    chat.session.knocks.insert(knock.hash(), (number, Box::new(knock)));
                 }
                 Some(Entry::Answer(answer)) => {
                     chat.session.knocks.remove(&answer.knock());
@@ -114,9 +109,7 @@ impl State {
                 continue;
             };
             let keys = closed.keys();
-            let sealed = keys
-                .envelope
-                .seal(keys.log, EntryKind::Message, &inner, step.rng);
+            let sealed = keys.envelope.seal(keys.log, EntryKind::Message, &inner, step.rng);
             let Ok(sealed) = sealed else { continue };
             let append = Append {
                 token: token_of(&keys),
@@ -130,11 +123,7 @@ impl State {
             let again = step.now.after(Duration::from_secs(10));
             chat.session.duties.insert(Duty::Answer(hash), again);
             chat.wake_by(again);
-            self.ask_open(
-                Then::Chat(chat.row.id, ChatThen::Answered(hash)),
-                append,
-                step,
-            );
+            self.ask_open(Then::Chat(chat.row.id, ChatThen::Answered(hash)), append, step);
         }
     }
 

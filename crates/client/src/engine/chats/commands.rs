@@ -51,11 +51,7 @@ impl State {
                 self.gather_members(id, names, GatherThen::Remove { chat: id, reply }, step);
             }
             ChatCommand::SetRole { name, role, reply } => {
-                let then = GatherThen::Role {
-                    chat: id,
-                    role,
-                    reply,
-                };
+                let then = GatherThen::Role { chat: id, role, reply };
                 self.gather_members(id, vec![name], then, step);
             }
             ChatCommand::Leave(reply) => self.leave(id, reply, step),
@@ -84,21 +80,11 @@ impl State {
             return step.answer(reply, Err(Refusal::MessageTooLong.into()));
         };
         let id = message.id;
-        chat.queue(
-            Intent::Send {
-                id,
-                content: content.to_vec(),
-                text,
-            },
-            step,
-        );
+        chat.queue(Intent::Send { id, content: content.to_vec(), text }, step);
         chat.save(step);
         step.answer(reply, Ok(id));
         if let Some(item) = chat.queued_items(me, step.now).pop() {
-            step.event(EventKind::Item {
-                chat: chat.row.id,
-                item,
-            });
+            step.event(EventKind::Item { chat: chat.row.id, item });
         }
         self.advance(chat, step);
     }
@@ -131,9 +117,7 @@ impl State {
 
     fn leave(&mut self, id: ConversationId, reply: Reply<()>, step: &mut Step<'_>) {
         let alone = self.chats.all.get(&id).is_some_and(|chat| {
-            chat.conversation
-                .as_ref()
-                .is_some_and(|conversation| conversation.members().len() < 2)
+            chat.conversation.as_ref().is_some_and(|conversation| conversation.members().len() < 2)
         });
         if !alone {
             return self.wish(id, Wish::Leave, reply, step);

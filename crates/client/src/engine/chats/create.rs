@@ -60,16 +60,8 @@ pub(crate) enum GatherThen {
 #[derive(Debug)]
 pub(crate) enum ClaimThen {
     Direct(ConversationId),
-    Group {
-        title: String,
-        accounts: Vec<AccountId>,
-        starter: Starter,
-    },
-    Add {
-        chat: ConversationId,
-        accounts: Vec<AccountId>,
-        reply: Reply<()>,
-    },
+    Group { title: String, accounts: Vec<AccountId>, starter: Starter },
+    Add { chat: ConversationId, accounts: Vec<AccountId>, reply: Reply<()> },
 }
 
 impl State {
@@ -127,15 +119,7 @@ impl State {
             GatherThen::Group { title, starter } => {
                 let mut claim = others.clone();
                 claim.push(me);
-                self.claim(
-                    claim,
-                    ClaimThen::Group {
-                        title,
-                        accounts: others,
-                        starter,
-                    },
-                    step,
-                );
+                self.claim(claim, ClaimThen::Group { title, accounts: others, starter }, step);
             }
             GatherThen::Add { chat, reply } => self.add_gathered(chat, others, reply, step),
             GatherThen::Remove { chat, reply } => {
@@ -183,22 +167,12 @@ impl State {
             .flat_map(|conversation| conversation.members())
             .map(|member| member.account)
             .collect();
-        let new: Vec<AccountId> = accounts
-            .into_iter()
-            .filter(|account| !members.contains(account))
-            .collect();
+        let new: Vec<AccountId> =
+            accounts.into_iter().filter(|account| !members.contains(account)).collect();
         if new.is_empty() {
             return step.answer(reply, Err(Refusal::AlreadySo.into()));
         }
-        self.claim(
-            new.clone(),
-            ClaimThen::Add {
-                chat: id,
-                accounts: new,
-                reply,
-            },
-            step,
-        );
+        self.claim(new.clone(), ClaimThen::Add { chat: id, accounts: new, reply }, step);
     }
 
     /// The key packages that were claimed.
@@ -234,11 +208,7 @@ impl State {
                     state.found(chat, ContextExtension::direct(), packages, step);
                 });
             }
-            ClaimThen::Group {
-                title,
-                accounts,
-                starter,
-            } => {
+            ClaimThen::Group { title, accounts, starter } => {
                 if without(&accounts) {
                     return step.answer(starter, Err(Refusal::NoKeyPackage.into()));
                 }
@@ -249,19 +219,10 @@ impl State {
                 let id = seed.conversation_id();
                 let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed), None);
                 chat.session.starter = Some(starter);
-                self.found(
-                    &mut chat,
-                    ContextExtension::group(me, title),
-                    packages,
-                    step,
-                );
+                self.found(&mut chat, ContextExtension::group(me, title), packages, step);
                 self.chats.all.insert(id, chat);
             }
-            ClaimThen::Add {
-                chat,
-                accounts,
-                reply,
-            } => {
+            ClaimThen::Add { chat, accounts, reply } => {
                 if without(&accounts) {
                     return step.answer(reply, Err(Refusal::NoKeyPackage.into()));
                 }
@@ -305,13 +266,7 @@ impl State {
                 && chat.row.peer == Some(peer)
                 && chat.row.phase != Phase::Removed
         };
-        let Some(id) = self
-            .chats
-            .all
-            .values()
-            .find(with_peer)
-            .map(|chat| chat.row.id)
-        else {
+        let Some(id) = self.chats.all.values().find(with_peer).map(|chat| chat.row.id) else {
             return self.search_direct(peer, 0, Some(starter), step);
         };
         self.with_chat(id, step, |state, chat, step| {
@@ -357,12 +312,7 @@ impl State {
 
     /// The log of a 1:1 chat does not exist yet: found it.
     pub(super) fn direct_log_missing(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(id) = self
-            .chats
-            .entering
-            .remove(&number)
-            .and_then(|enter| enter.id)
-        else {
+        let Some(id) = self.chats.entering.remove(&number).and_then(|enter| enter.id) else {
             return;
         };
         let peer = self.chats.all.get(&id).and_then(|chat| chat.row.peer);
@@ -374,12 +324,7 @@ impl State {
 
     /// What lies in the log of a 1:1 chat is no chat of the two: look at the next one.
     pub(super) fn direct_fold_failed(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(id) = self
-            .chats
-            .entering
-            .remove(&number)
-            .and_then(|enter| enter.id)
-        else {
+        let Some(id) = self.chats.entering.remove(&number).and_then(|enter| enter.id) else {
             return;
         };
         let Some(mut old) = self.chats.all.remove(&id) else {
@@ -428,11 +373,7 @@ impl State {
         chat.session.head = Some(0);
         let packages: Vec<_> = packages.into_iter().map(|p| (p.account, p.bytes)).collect();
         let founded = claimed(&packages, step.now).and_then(|add| {
-            let change = Change {
-                add,
-                fresh_path: true,
-                ..Change::default()
-            };
+            let change = Change { add, fresh_path: true, ..Change::default() };
             self.commit(chat, Purpose::Found, change, None, step)
         });
         if let Err(refusal) = founded {
@@ -504,21 +445,13 @@ impl Chat {
     pub(super) fn queue(&mut self, intent: Intent, step: &mut Step<'_>) -> u64 {
         let number = self.row.next_intent;
         self.row.next_intent += 1;
-        step.put(
-            Table::Intents,
-            self.row.id.as_bytes(),
-            number,
-            &(number, &intent),
-        );
+        step.put(Table::Intents, self.row.id.as_bytes(), number, &(number, &intent));
         self.intents.push_back((number, intent));
         number
     }
 
     fn inner_hash(&self, entry: &LogEntry) -> Option<EntryId> {
-        let opened = self
-            .keys
-            .envelope
-            .open(self.keys.log, kind_of(entry.kind), &entry.bytes);
+        let opened = self.keys.envelope.open(self.keys.log, kind_of(entry.kind), &entry.bytes);
         opened.ok().map(|inner| entry_id(&inner))
     }
 }

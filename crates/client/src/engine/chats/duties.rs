@@ -94,10 +94,7 @@ impl State {
             return;
         };
         let me = me.seat();
-        let barred = conversation
-            .context()
-            .revoked
-            .contains(me.device_key.public().as_bytes());
+        let barred = conversation.context().revoked.contains(me.device_key.public().as_bytes());
         if barred || !conversation.has_account(me.account) {
             self.all_intents_failed(chat, step);
             chat.forget(Phase::Removed, step);
@@ -176,9 +173,7 @@ impl State {
         chat.row.opening = match result {
             Ok(OpenReply::Beside(sealed)) => {
                 let keys = &chat.keys;
-                let opened = keys
-                    .envelope
-                    .open_beside(keys.log, Beside::Opening, &sealed.bytes);
+                let opened = keys.envelope.open_beside(keys.log, Beside::Opening, &sealed.bytes);
                 match opened {
                     Ok(state) if entry_id(&state) == expected => Opening::True,
                     _ => Opening::False,
@@ -218,9 +213,7 @@ impl State {
             return;
         }
         if chat.due(Duty::CleanUp, self.rank_wait(chat, Turn::CleanUp), step)
-            && self
-                .commit(chat, Purpose::CleanUp, Change::default(), None, step)
-                .is_err()
+            && self.commit(chat, Purpose::CleanUp, Change::default(), None, step).is_err()
         {
             chat.put_off(step);
         }
@@ -238,10 +231,7 @@ impl State {
         let record = ConversationRecord {
             id: chat.row.id,
             seed: chat.row.seed.clone(),
-            anchor: Anchor {
-                epoch: anchor.epoch,
-                interim: anchor.transcript,
-            },
+            anchor: Anchor { epoch: anchor.epoch, interim: anchor.transcript },
             hidden: chat.row.hidden,
         };
         self.put_record(AccountLogRecord::Conversation(record), step);
@@ -312,9 +302,7 @@ impl State {
         let (Some((_, entry)), true) = (entry, log_of(keys) == log) else {
             return;
         };
-        let state = keys
-            .envelope
-            .open_beside(keys.log, Beside::State(entry), &sealed.bytes);
+        let state = keys.envelope.open_beside(keys.log, Beside::State(entry), &sealed.bytes);
         if let Ok(state) = state
             && conversation.check_state(position, &state) == Some(true)
         {
@@ -331,9 +319,7 @@ impl State {
         step: &mut Step<'_>,
     ) -> bool {
         let fits = chat.row.phase == Phase::Waiting
-            && chat
-                .newest_closed()
-                .is_some_and(|closed| closed.fits_next(seed));
+            && chat.newest_closed().is_some_and(|closed| closed.fits_next(seed));
         if fits {
             chat.drop_flight(step);
             self.go_on_in(chat, seed, step);
@@ -345,11 +331,7 @@ impl State {
 impl Chat {
     /// Whether the wait of a duty is over; begins it if it had not begun, and sets the alarm.
     pub(super) fn due(&mut self, duty: Duty, wait: Duration, step: &Step<'_>) -> bool {
-        let at = *self
-            .session
-            .duties
-            .entry(duty)
-            .or_insert_with(|| step.now.after(wait));
+        let at = *self.session.duties.entry(duty).or_insert_with(|| step.now.after(wait));
         if at > step.now {
             self.wake_by(at);
         }

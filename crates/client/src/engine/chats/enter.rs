@@ -132,12 +132,7 @@ impl State {
             if state.take_recorded_seed(chat, &record.seed, step) {
                 state.advance(chat, step);
             } else if entering || (elsewhere && chat.row.phase == Phase::Waiting) {
-                state.enter(
-                    Some(id),
-                    record.seed.clone(),
-                    Goal::Anchor(record.anchor),
-                    step,
-                );
+                state.enter(Some(id), record.seed.clone(), Goal::Anchor(record.anchor), step);
             }
         });
     }
@@ -239,48 +234,25 @@ impl State {
             None => {}
             Some(EnterThen::States) => {
                 let at_most = enter.last_state();
-                let ask = log::States {
-                    token,
-                    at_most,
-                    admission,
-                };
+                let ask = log::States { token, at_most, admission };
                 self.ask_open(then(EnterThen::States), ask, step);
             }
             Some(anchorage @ EnterThen::Anchorage(position)) => {
-                let ask = log::Read {
-                    token,
-                    after: position.saturating_sub(1),
-                    limit: 256,
-                    admission,
-                };
+                let ask =
+                    log::Read { token, after: position.saturating_sub(1), limit: 256, admission };
                 self.ask_open(then(anchorage), ask, step);
             }
             Some(state @ EnterThen::State(position)) => {
-                let ask = log::Beside {
-                    token,
-                    position,
-                    part: log::Part::State,
-                    admission,
-                };
+                let ask = log::Beside { token, position, part: log::Part::State, admission };
                 self.ask_open(then(state), ask, step);
             }
             Some(EnterThen::Page) => {
-                let ask = log::Read {
-                    token,
-                    after: enter.position,
-                    limit: 256,
-                    admission,
-                };
+                let ask = log::Read { token, after: enter.position, limit: 256, admission };
                 self.ask_open(then(EnterThen::Page), ask, step);
             }
             Some(EnterThen::Welcome) => {
                 let position = enter.position;
-                let ask = log::Beside {
-                    token,
-                    position,
-                    part: log::Part::Welcome,
-                    admission,
-                };
+                let ask = log::Beside { token, position, part: log::Part::Welcome, admission };
                 self.ask_open(then(EnterThen::Welcome), ask, step);
             }
         }
@@ -305,11 +277,7 @@ impl State {
             }
             (EnterThen::States, Ok(OpenReply::States(reply))) => {
                 let last = enter.last_state();
-                enter.states = reply
-                    .positions
-                    .into_iter()
-                    .filter(|at| *at <= last)
-                    .collect();
+                enter.states = reply.positions.into_iter().filter(|at| *at <= last).collect();
                 self.next_state(number, step);
             }
             (EnterThen::Anchorage(position), Ok(OpenReply::Read(reply))) => {
@@ -430,20 +398,10 @@ impl State {
             }
             enter.position = entry.position;
             let kind = kind_of(entry.kind);
-            let inner = enter
-                .keys
-                .envelope
-                .open(enter.keys.log, kind, &entry.bytes)
-                .ok();
+            let inner = enter.keys.envelope.open(enter.keys.log, kind, &entry.bytes).ok();
             let id = entry_id(&entry.bytes);
             let inner = inner.as_ref().map(|inner| inner.as_slice());
-            let item = LogItem {
-                position: entry.position,
-                id,
-                kind,
-                inner,
-                own: None,
-            };
+            let item = LogItem { position: entry.position, id, kind, inner, own: None };
             let reading = fold.read(item);
             let at = (entry.position, id);
             progress = after_entry(&enter.goal, &mut enter.passed, fold, at, &reading);
@@ -503,9 +461,7 @@ impl State {
     fn pair(&self, id: Option<ConversationId>) -> Vec<AccountId> {
         let chat = id.and_then(|id| self.chats.all.get(&id));
         let peer = chat.and_then(|chat| chat.row.peer);
-        peer.into_iter()
-            .chain(self.account.me().map(|me| me.account))
-            .collect()
+        peer.into_iter().chain(self.account.me().map(|me| me.account)).collect()
     }
 
     fn fold_welcomed(&mut self, number: u64, sealed: &[u8], step: &mut Step<'_>) {
@@ -583,11 +539,7 @@ impl State {
             chat.row.phase = Phase::Inside;
             let context = fold.context();
             let direct = context.kind == Kind::Direct;
-            chat.row.kind = if direct {
-                ChatKind::Direct
-            } else {
-                ChatKind::Group
-            };
+            chat.row.kind = if direct { ChatKind::Direct } else { ChatKind::Group };
             let me = state.account.me().map(|me| me.account);
             if direct {
                 chat.row.peer = accounts.iter().copied().find(|a| Some(*a) != me);
@@ -597,18 +549,10 @@ impl State {
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
-            let what = if known {
-                ItemKind::Gap
-            } else {
-                ItemKind::JoinedHere
-            };
+            let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
             state.tell_item(chat, what, step);
             state.learn(id, &accounts, step);
-            step.event(if fresh {
-                EventKind::ChatAdded(id)
-            } else {
-                EventKind::ChatChanged(id)
-            });
+            step.event(if fresh { EventKind::ChatAdded(id) } else { EventKind::ChatChanged(id) });
             state.watch(chat, step);
             if let Some(closed) = closed {
                 state.closed(chat, None, *closed, step);
@@ -649,11 +593,7 @@ fn after_entry(
     match goal {
         Goal::Welcome(invitation) if position == invitation.position => {
             let counts = matches!(reading, Reading::Commit(_)) && id == invitation.entry;
-            if counts {
-                Progress::AtWelcome(id)
-            } else {
-                Progress::Astray
-            }
+            if counts { Progress::AtWelcome(id) } else { Progress::Astray }
         }
         Goal::Welcome(_) if fold.closed() => Progress::Astray,
         Goal::Anchor(anchor) => {

@@ -37,16 +37,10 @@ impl State {
     ) -> Option<bool> {
         let chat = self.chats.all.get(&id)?;
         let Goal::Welcome(invitation) = goal else {
-            return Some(matches!(
-                chat.row.phase,
-                Phase::Entering(_) | Phase::Waiting
-            ));
+            return Some(matches!(chat.row.phase, Phase::Entering(_) | Phase::Waiting));
         };
         let other_inviter = invitation.row > chat.row.notice
-            && chat
-                .row
-                .unconfirmed
-                .is_some_and(|inviter| fold.author().account != inviter);
+            && chat.row.unconfirmed.is_some_and(|inviter| fold.author().account != inviter);
         Some(match chat.row.phase {
             Phase::Entering(_) | Phase::Removed | Phase::Left => true,
             Phase::Inside if chat.is_founding() => true,

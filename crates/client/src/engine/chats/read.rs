@@ -73,10 +73,7 @@ impl State {
     ) {
         let log = chat.log();
         let before = chat.row.cursor;
-        if entries
-            .first()
-            .is_some_and(|first| self.lost_the_founding(chat, first))
-        {
+        if entries.first().is_some_and(|first| self.lost_the_founding(chat, first)) {
             return self.join_what_is_there(chat, step);
         }
         for entry in entries {
@@ -104,43 +101,25 @@ impl State {
     fn read_entry(&mut self, chat: &mut Chat, entry: &log::LogEntry, step: &mut Step<'_>) -> Page {
         chat.row.cursor = entry.position;
         let kind = kind_of(entry.kind);
-        let inner = chat
-            .keys
-            .envelope
-            .open(chat.keys.log, kind, &entry.bytes)
-            .ok();
+        let inner = chat.keys.envelope.open(chat.keys.log, kind, &entry.bytes).ok();
         let hash = inner.as_ref().map(|inner| entry_id(inner));
         let flown = chat.flown(hash);
         let pending = flown.and_then(|_| chat.flight.as_ref()?.pending.clone());
         let own = match &pending {
             Some(Pending(secrets)) => Some(OwnEntry::Commit(secrets)),
-            None => hash
-                .filter(|hash| chat.own.contains_key(hash))
-                .map(|_| OwnEntry::Message),
+            None => hash.filter(|hash| chat.own.contains_key(hash)).map(|_| OwnEntry::Message),
         };
         let Some(conversation) = &mut chat.conversation else {
             return Page::Ends;
         };
         let id = entry_id(&entry.bytes);
         let inner = inner.as_ref().map(|inner| inner.as_slice());
-        let item = LogItem {
-            position: entry.position,
-            id,
-            kind,
-            inner,
-            own,
-        };
+        let item = LogItem { position: entry.position, id, kind, inner, own };
         match conversation.read(item) {
-            Reading::Message {
-                sender,
-                content,
-                view_alarm,
-            } => {
+            Reading::Message { sender, content, view_alarm } => {
                 self.message_came(chat, sender, &content, step);
                 if view_alarm {
-                    let what = ItemKind::ViewDiffers {
-                        sender: sender.account,
-                    };
+                    let what = ItemKind::ViewDiffers { sender: sender.account };
                     self.tell_item(chat, what, step);
                 }
             }
@@ -149,11 +128,7 @@ impl State {
             Reading::Commit(report) => {
                 return self.commit_came(chat, *report, (entry, id), step);
             }
-            Reading::Closed {
-                by,
-                next_seed,
-                closed,
-            } => {
+            Reading::Closed { by, next_seed, closed } => {
                 self.confirm(chat, by.account, step);
                 self.closed(chat, next_seed, *closed, step);
                 return Page::Ends;
@@ -181,10 +156,7 @@ impl State {
         self.confirm(chat, sender.account, step);
         let Ok(message) = Message::decode(content) else {
             let code = "malformed_content".to_owned();
-            let what = ItemKind::Unreadable {
-                sender: Some(sender.account),
-                code,
-            };
+            let what = ItemKind::Unreadable { sender: Some(sender.account), code };
             return self.tell_item(chat, what, step);
         };
         if chat.recent.contains(&(sender.account, message.id)) {
@@ -203,10 +175,7 @@ impl State {
                 text,
                 delivery: Delivery::Received,
             },
-            _ => ItemKind::UnknownKind {
-                id: message.id,
-                sender: sender.account,
-            },
+            _ => ItemKind::UnknownKind { id: message.id, sender: sender.account },
         };
         self.tell_item(chat, what, step);
     }
@@ -229,12 +198,8 @@ impl State {
 
     /// An own commit stands in the log and counts for nobody: it must not be made again and again.
     fn own_skipped(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let intents: Vec<u64> = chat
-            .flight
-            .iter()
-            .flat_map(|f| &f.entries)
-            .filter_map(|entry| entry.intent)
-            .collect();
+        let intents: Vec<u64> =
+            chat.flight.iter().flat_map(|f| &f.entries).filter_map(|entry| entry.intent).collect();
         chat.drop_flight(step);
         chat.put_off(step);
         for intent in intents {
@@ -253,11 +218,7 @@ impl State {
 
     /// Takes an intent whose effect stands in the log out of the outbox.
     fn intent_done(&mut self, chat: &mut Chat, number: u64, step: &mut Step<'_>) {
-        let Some(at) = chat
-            .intents
-            .iter()
-            .position(|(intent, _)| *intent == number)
-        else {
+        let Some(at) = chat.intents.iter().position(|(intent, _)| *intent == number) else {
             return;
         };
         step.delete(Table::Intents, chat.row.id.as_bytes(), number);
@@ -266,12 +227,7 @@ impl State {
             (chat.intents.remove(at), sender)
         {
             chat.remember(sender, id);
-            let what = ItemKind::Message {
-                id,
-                sender,
-                text,
-                delivery: Delivery::Sent,
-            };
+            let what = ItemKind::Message { id, sender, text, delivery: Delivery::Sent };
             self.tell_item(chat, what, step);
         }
         if let Some(reply) = chat.session.replies.remove(&number) {
@@ -287,11 +243,7 @@ impl State {
         why: Refusal,
         step: &mut Step<'_>,
     ) {
-        let Some(at) = chat
-            .intents
-            .iter()
-            .position(|(intent, _)| *intent == number)
-        else {
+        let Some(at) = chat.intents.iter().position(|(intent, _)| *intent == number) else {
             return;
         };
         step.delete(Table::Intents, chat.row.id.as_bytes(), number);
@@ -300,16 +252,7 @@ impl State {
             (chat.intents.remove(at), sender)
         {
             let delivery = Delivery::Failed(failure(why));
-            self.tell_item(
-                chat,
-                ItemKind::Message {
-                    id,
-                    sender,
-                    text,
-                    delivery,
-                },
-                step,
-            );
+            self.tell_item(chat, ItemKind::Message { id, sender, text, delivery }, step);
         }
         if let Some(reply) = chat.session.replies.remove(&number) {
             step.answer(reply, Err(Error::Refused(why)));
@@ -391,10 +334,7 @@ impl State {
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
         match report.outcome {
             _ if left => {
-                let leaves = chat
-                    .intents
-                    .iter()
-                    .find(|(_, i)| *i == Intent::Change(Wish::Leave));
+                let leaves = chat.intents.iter().find(|(_, i)| *i == Intent::Change(Wish::Leave));
                 if let Some(number) = leaves.map(|(number, _)| *number) {
                     self.intent_done(chat, number, step);
                 }
@@ -410,13 +350,7 @@ impl State {
                 return Page::Ends;
             }
             Outcome::LockedOut(_) => {
-                self.tell_item(
-                    chat,
-                    ItemKind::LockedOut {
-                        by: report.author.account,
-                    },
-                    step,
-                );
+                self.tell_item(chat, ItemKind::LockedOut { by: report.author.account }, step);
             }
             Outcome::Finished { .. } | Outcome::Outside => {}
         }
@@ -432,9 +366,7 @@ impl State {
     }
 
     fn is_this_device(&self, sender: Sender) -> bool {
-        self.account
-            .me()
-            .is_some_and(|me| me.device == sender.device)
+        self.account.me().is_some_and(|me| me.device == sender.device)
     }
 
     fn own_commit_landed(
@@ -459,11 +391,7 @@ impl State {
             self.tell_item(chat, ItemKind::Gap, step);
         }
         self.owe_letters(chat, (position, entry), flight.letters, step);
-        let intents: Vec<u64> = flight
-            .entries
-            .iter()
-            .filter_map(|entry| entry.intent)
-            .collect();
+        let intents: Vec<u64> = flight.entries.iter().filter_map(|entry| entry.intent).collect();
         for intent in intents {
             self.intent_done(chat, intent, step);
         }
@@ -476,11 +404,7 @@ impl State {
         letters: Vec<(InboxId, Vec<u8>)>,
         step: &mut Step<'_>,
     ) {
-        let notice = Notice {
-            seed: chat.row.seed.clone(),
-            position,
-            entry,
-        };
+        let notice = Notice { seed: chat.row.seed.clone(), position, entry };
         for (inbox, package) in letters {
             let Ok(package) = KeyPackage::decode_exact(&package) else {
                 continue;
@@ -562,13 +486,8 @@ impl State {
     /// Continues in the log with this seed, which is the true successor of the current one.
     pub(super) fn go_on_in(&mut self, chat: &mut Chat, seed: &Seed, step: &mut Step<'_>) {
         let closed = chat.row.next_closed.saturating_sub(1);
-        self.chats
-            .logs
-            .insert(chat.log(), (chat.row.id, Place::Closed(closed)));
-        let expected = chat
-            .conversation
-            .as_ref()
-            .map(|conversation| conversation.state().encode());
+        self.chats.logs.insert(chat.log(), (chat.row.id, Place::Closed(closed)));
+        let expected = chat.conversation.as_ref().map(|conversation| conversation.state().encode());
         chat.row.opening =
             expected.map_or(Opening::False, |state| Opening::Expected(entry_id(&state)));
         chat.move_to(seed);
@@ -593,10 +512,7 @@ impl State {
         let Some(next) = seeds.next() else {
             return false;
         };
-        if !chat
-            .newest_closed()
-            .is_some_and(|closed| closed.fits_next(&next))
-        {
+        if !chat.newest_closed().is_some_and(|closed| closed.fits_next(&next)) {
             // A false answer: knock anew.
             chat.row.knock = None;
             chat.session.duties.remove(&Duty::Knock);
@@ -613,11 +529,7 @@ impl Chat {
     /// Where in the flight the entry with this inner hash stands.
     pub(super) fn flown(&self, hash: Option<EntryId>) -> Option<usize> {
         let hash = hash?;
-        self.flight
-            .as_ref()?
-            .entries
-            .iter()
-            .position(|entry| entry.inner == hash)
+        self.flight.as_ref()?.entries.iter().position(|entry| entry.inner == hash)
     }
 
     fn take_seed_ahead(&mut self, handed_over: &HandedOver) -> Option<Seed> {
@@ -643,10 +555,5 @@ fn newly_leaving(report: &CommitReport) -> Vec<AccountId> {
     let Some(change) = &report.context_change else {
         return Vec::new();
     };
-    change
-        .1
-        .leaving
-        .difference(&change.0.leaving)
-        .copied()
-        .collect()
+    change.1.leaving.difference(&change.0.leaving).copied().collect()
 }

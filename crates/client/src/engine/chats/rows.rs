@@ -140,11 +140,7 @@ pub(crate) struct Invitation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Intent {
     /// To say something; the content keeps its id however often it is sealed.
-    Send {
-        id: MessageId,
-        content: Vec<u8>,
-        text: String,
-    },
+    Send { id: MessageId, content: Vec<u8>, text: String },
     /// To change the group.
     Change(Wish),
 }

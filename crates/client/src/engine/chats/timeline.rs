@@ -14,27 +14,16 @@ use crate::{
 
 /// Puts a line at the end of a chat's timeline.
 pub(super) fn append(chat: &mut Chat, what: ItemKind, step: &mut Step<'_>) {
-    let item = Item {
-        number: chat.row.next_item,
-        at: step.now,
-        what,
-    };
+    let item = Item { number: chat.row.next_item, at: step.now, what };
     chat.row.next_item += 1;
     step.put(Table::Timeline, chat.row.id.as_bytes(), item.number, &item);
-    step.event(EventKind::Item {
-        chat: chat.row.id,
-        item,
-    });
+    step.event(EventKind::Item { chat: chat.row.id, item });
 }
 
 impl State {
     /// What lists show of all chats.
     pub(crate) fn chat_infos(&self) -> Vec<ChatInfo> {
-        self.chats
-            .all
-            .values()
-            .map(|chat| self.chat_info(chat))
-            .collect()
+        self.chats.all.values().map(|chat| self.chat_info(chat)).collect()
     }
 
     pub(crate) fn chat_info(&self, chat: &Chat) -> ChatInfo {
@@ -51,10 +40,7 @@ impl State {
                 is_me: Some(member.account) == me,
             })
             .collect();
-        let context = chat
-            .conversation
-            .as_ref()
-            .map(|conversation| conversation.context());
+        let context = chat.conversation.as_ref().map(|conversation| conversation.context());
         let kind = context.map_or(chat.row.kind, |context| match context.kind {
             Kind::Direct => ChatKind::Direct,
             Kind::Group => ChatKind::Group,
@@ -81,11 +67,8 @@ impl State {
     /// The username that this device saw last of an account.
     pub(crate) fn name_of(&self, account: &corncrake_core::id::AccountId) -> Option<String> {
         let own = self.account.me().filter(|me| me.account == *account);
-        own.map(|me| me.username.clone()).or_else(|| {
-            self.account
-                .contact(account)
-                .map(|contact| contact.username.clone())
-        })
+        own.map(|me| me.username.clone())
+            .or_else(|| self.account.contact(account).map(|contact| contact.username.clone()))
     }
 }
 
@@ -122,12 +105,7 @@ impl Chat {
         let item = |(number, (id, text))| Item {
             number,
             at: now,
-            what: ItemKind::Message {
-                id,
-                sender,
-                text,
-                delivery: Delivery::Queued,
-            },
+            what: ItemKind::Message { id, sender, text, delivery: Delivery::Queued },
         };
         (self.row.next_item..).zip(sends).map(item).collect()
     }

@@ -112,16 +112,10 @@ impl State {
                 break;
             };
             let sealed =
-                chat.keys
-                    .envelope
-                    .seal(chat.keys.log, EntryKind::Message, &inner, step.rng);
+                chat.keys.envelope.seal(chat.keys.log, EntryKind::Message, &inner, step.rng);
             let Ok(sealed) = sealed else { break };
             let inner = entry_id(&inner);
-            entries.push(FlightEntry {
-                sealed,
-                inner,
-                intent: Some(*number),
-            });
+            entries.push(FlightEntry { sealed, inner, intent: Some(*number) });
         }
         if entries.is_empty() {
             return;
@@ -149,10 +143,7 @@ impl State {
 
     /// A commit without proposals.
     pub(super) fn refresh(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        if self
-            .commit(chat, Purpose::Refresh, Change::fresh_path(), None, step)
-            .is_err()
-        {
+        if self.commit(chat, Purpose::Refresh, Change::fresh_path(), None, step).is_err() {
             chat.put_off(step);
         }
     }
@@ -169,9 +160,7 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
             return Err(Refusal::NotAMember);
         };
-        let own = conversation
-            .commit(change, &me.seat(), step.rng)
-            .map_err(refusal_of)?;
+        let own = conversation.commit(change, &me.seat(), step.rng).map_err(refusal_of)?;
         chat.take_off_commit(purpose, own, intent, step);
         Ok(())
     }
@@ -186,20 +175,13 @@ impl State {
         let Some(conversation) = &chat.conversation else {
             return;
         };
-        let mut entries: Vec<NewEntry> = flight
-            .entries
-            .iter()
-            .map(|entry| NewEntry::new(entry.sealed.clone()))
-            .collect();
+        let mut entries: Vec<NewEntry> =
+            flight.entries.iter().map(|entry| NewEntry::new(entry.sealed.clone())).collect();
         if let Some(first) = entries.first_mut() {
             first.welcome.clone_from(&flight.welcome);
             first.state.clone_from(&flight.state);
         }
-        let opening = if chat.session.head == Some(0) {
-            chat.sealed_opening(step)
-        } else {
-            None
-        };
+        let opening = if chat.session.head == Some(0) { chat.sealed_opening(step) } else { None };
         let append = Append {
             token: chat.token(),
             kind: flight.kind(),
@@ -229,11 +211,7 @@ impl State {
                 chat.session.head = Some(chat.session.head.unwrap_or(0).max(head));
                 chat.session.not_before = Some(step.now.after(SHOW_UP));
                 chat.session.watched = chat.session.watched.map(|watched| {
-                    watched.min(
-                        step.now
-                            .before(Duration::from_millis(LOOK_AGAIN))
-                            .after(SHOW_UP),
-                    )
+                    watched.min(step.now.before(Duration::from_millis(LOOK_AGAIN)).after(SHOW_UP))
                 });
             }
             Ok(Some(AppendReply::Conflict { head, .. })) => {
@@ -293,10 +271,7 @@ impl State {
 
     /// After a page: drops a flight whose epoch is over.
     pub(super) fn settle_flight(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let epoch = chat
-            .conversation
-            .as_ref()
-            .map(|conversation| conversation.epoch());
+        let epoch = chat.conversation.as_ref().map(|conversation| conversation.epoch());
         let closed = chat.row.phase == Phase::Waiting;
         if chat.flight.as_ref().is_some_and(|flight| {
             Some(flight.epoch) != epoch || (closed && flight.purpose != Purpose::Knock)
@@ -356,10 +331,7 @@ impl Chat {
         };
         let id = entry_id(&sealed);
         let mut lay = |what, bytes: &[u8]| envelope.seal_beside(log, what, bytes, step.rng).ok();
-        let welcome = own
-            .welcome
-            .as_ref()
-            .and_then(|welcome| lay(Beside::Welcome(id), welcome));
+        let welcome = own.welcome.as_ref().and_then(|welcome| lay(Beside::Welcome(id), welcome));
         let due = conversation.commits_since_state() + 1 >= STATE_EVERY
             || self.row.opening == Opening::False;
         let state = due.then(|| conversation.state_after(&own).ok()).flatten();
@@ -369,20 +341,8 @@ impl Chat {
             welcome,
             state,
             pending: Some(Pending(own.pending.expose().to_vec())),
-            letters: own
-                .added
-                .iter()
-                .map(|new| (new.inbox(), new.package().to_bytes()))
-                .collect(),
-            ..Flight::of(
-                purpose,
-                conversation.epoch(),
-                vec![FlightEntry {
-                    sealed,
-                    inner,
-                    intent,
-                }],
-            )
+            letters: own.added.iter().map(|new| (new.inbox(), new.package().to_bytes())).collect(),
+            ..Flight::of(purpose, conversation.epoch(), vec![FlightEntry { sealed, inner, intent }])
         };
         self.take_off(flight, step);
     }
@@ -399,18 +359,10 @@ impl Chat {
             return;
         };
         let epoch = conversation.epoch();
-        let Ok(sealed) = self
-            .keys
-            .envelope
-            .seal(self.keys.log, kind, inner, step.rng)
-        else {
+        let Ok(sealed) = self.keys.envelope.seal(self.keys.log, kind, inner, step.rng) else {
             return;
         };
-        let entry = FlightEntry {
-            sealed,
-            inner: entry_id(inner),
-            intent: None,
-        };
+        let entry = FlightEntry { sealed, inner: entry_id(inner), intent: None };
         self.take_off(Flight::of(purpose, epoch, vec![entry]), step);
     }
 
@@ -424,10 +376,7 @@ impl Chat {
     /// The state with which a log begins that does not exist yet.
     fn sealed_opening(&self, step: &mut Step<'_>) -> Option<Vec<u8>> {
         let state = self.conversation.as_ref()?.state().encode();
-        self.keys
-            .envelope
-            .seal_beside(self.keys.log, Beside::Opening, &state, step.rng)
-            .ok()
+        self.keys.envelope.seal_beside(self.keys.log, Beside::Opening, &state, step.rng).ok()
     }
 }
 
@@ -461,17 +410,11 @@ impl Wish {
     fn to_change(&self, now: Timestamp) -> Result<Change, Refusal> {
         Ok(match self {
             Self::Add(packages) => Change::add(claimed(packages, now)?),
-            Self::Remove(accounts) => Change {
-                remove: accounts.clone(),
-                ..Change::default()
-            },
+            Self::Remove(accounts) => Change { remove: accounts.clone(), ..Change::default() },
             Self::Leave => Change::leave(),
             Self::Title(title) => Change::title(title.as_str()),
             Self::Role(account, role) => Change::role(*account, *role),
-            Self::Revoke(device) => Change {
-                revoke_devices: vec![*device],
-                ..Change::default()
-            },
+            Self::Revoke(device) => Change { revoke_devices: vec![*device], ..Change::default() },
         })
     }
 }

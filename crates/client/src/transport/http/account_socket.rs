@@ -39,19 +39,11 @@ pub(super) async fn keep_up(
     loop {
         let end = match Line::open(server.account_socket(), server.pace).await {
             Ok((line, hello)) => {
-                let mut inbox = Inbox {
-                    line,
-                    pushes: &pushes,
-                    instance: Some(hello.instance),
-                };
+                let mut inbox = Inbox { line, pushes: &pushes, instance: Some(hello.instance) };
                 let end = inbox.follow(&mut watch, &mut watches).await;
                 if inbox.instance.is_none() {
                     backoff.reset();
-                    if pushes
-                        .send(Push::Disconnected(Plane::Account))
-                        .await
-                        .is_err()
-                    {
+                    if pushes.send(Push::Disconnected(Plane::Account)).await.is_err() {
                         return;
                     }
                 }
@@ -98,10 +90,7 @@ impl Inbox<'_> {
         watches: &mut mpsc::UnboundedReceiver<Watch>,
     ) -> End {
         let Watch { session, after } = &*watch;
-        let first = ClientFrame::Authenticate {
-            session: session.clone(),
-            after: *after,
-        };
+        let first = ClientFrame::Authenticate { session: session.clone(), after: *after };
         if let Err(lost) = self.line.send(&first).await {
             return End::Lost(lost);
         }
@@ -138,10 +127,7 @@ impl Inbox<'_> {
             _ => return Some(End::Lost(Lost::default())),
         };
         if let Some(instance) = self.instance.take() {
-            let connected = Push::Connected {
-                plane: Plane::Account,
-                instance,
-            };
+            let connected = Push::Connected { plane: Plane::Account, instance };
             if self.pushes.send(connected).await.is_err() {
                 return Some(End::Dropped);
             }

@@ -26,9 +26,7 @@ pub(super) struct Lost {
 
 impl From<Refusal> for Lost {
     fn from(refusal: Refusal) -> Self {
-        Self {
-            retry_after: refusal.retry_after,
-        }
+        Self { retry_after: refusal.retry_after }
     }
 }
 
@@ -52,21 +50,10 @@ impl Line {
             .max_frame_size(Some(MAX_FRAME));
         let upgrade = request.upgrade().web_socket_config(config);
         let response = upgrade.send().await.map_err(|_| Lost::default())?;
-        let seconds = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok());
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = seconds.and_then(|seconds| seconds.parse().ok());
-        let socket = response
-            .into_websocket()
-            .await
-            .map_err(|_| Lost { retry_after })?;
-        let mut line = Self {
-            socket,
-            pace,
-            heard: Instant::now(),
-            pinged: false,
-        };
+        let socket = response.into_websocket().await.map_err(|_| Lost { retry_after })?;
+        let mut line = Self { socket, pace, heard: Instant::now(), pinged: false };
         match line.next().await? {
             ServerFrame::Hello(hello) if hello.version == VERSION => Ok((line, hello)),
             ServerFrame::Refused { refusal, about: _ } => Err(refusal.into()),
@@ -133,10 +120,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(pace: Pace) -> Self {
-        Self {
-            pace,
-            most: pace.first_retry,
-        }
+        Self { pace, most: pace.first_retry }
     }
 
     pub(super) fn reset(&mut self) {

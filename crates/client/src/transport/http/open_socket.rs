@@ -36,10 +36,7 @@ pub(super) async fn keep_up(
                 // What was ordered before is ordered again once the engine knows of the socket.
                 while orders.try_recv().is_ok() {}
                 let instance = hello.instance;
-                let connected = Push::Connected {
-                    plane: Plane::Open,
-                    instance,
-                };
+                let connected = Push::Connected { plane: Plane::Open, instance };
                 if pushes.send(connected).await.is_err() {
                     return;
                 }
@@ -66,13 +63,7 @@ struct Logs<'a> {
 
 impl<'a> Logs<'a> {
     fn new(line: Line, pushes: &'a mpsc::Sender<Push>) -> Self {
-        Self {
-            line,
-            pushes,
-            by_id: HashMap::new(),
-            by_log: HashMap::new(),
-            next_id: 0,
-        }
+        Self { line, pushes, by_id: HashMap::new(), by_log: HashMap::new(), next_id: 0 }
     }
 
     /// Carries orders out and frames in, until the connection ends.
@@ -105,9 +96,7 @@ impl<'a> Logs<'a> {
                 self.next_id = self.next_id.wrapping_add(1);
                 self.by_id.insert(id, log);
                 self.by_log.insert(log, id);
-                self.line
-                    .send(&ClientFrame::Subscribe { id, token, after })
-                    .await
+                self.line.send(&ClientFrame::Subscribe { id, token, after }).await
             }
         }
     }
@@ -129,10 +118,7 @@ impl<'a> Logs<'a> {
                 let push = Push::Entries { log, entries, head };
                 self.pushes.send(push).await.map_err(|_| Lost::default())
             }
-            ServerFrame::Refused {
-                about: About::Subscription(id),
-                refusal,
-            } => {
+            ServerFrame::Refused { about: About::Subscription(id), refusal } => {
                 if !self.by_id.contains_key(&id) {
                     return Ok(());
                 }
@@ -145,10 +131,7 @@ impl<'a> Logs<'a> {
                 // A log that is silently not followed would be worse than a new connection.
                 Err(refusal.into())
             }
-            ServerFrame::Refused {
-                about: About::Connection,
-                refusal,
-            } => Err(refusal.into()),
+            ServerFrame::Refused { about: About::Connection, refusal } => Err(refusal.into()),
             _ => Err(Lost::default()),
         }
     }

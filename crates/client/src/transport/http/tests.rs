@@ -52,12 +52,7 @@ impl Script {
                 connections.spawn(serving);
             }
         });
-        Self {
-            url,
-            requests,
-            sockets,
-            _accepting: accepting,
-        }
+        Self { url, requests, sockets, _accepting: accepting }
     }
 
     /// A transport that loses patience and hope quickly.
@@ -76,11 +71,7 @@ impl Script {
     async fn socket(&mut self, path: &str) -> Socket {
         let mut socket = self.sockets.recv().await.unwrap();
         assert_eq!(socket.path, path);
-        let hello = Hello {
-            version: VERSION,
-            instance: INSTANCE,
-            limits: Limits::DEFAULT,
-        };
+        let hello = Hello { version: VERSION, instance: INSTANCE, limits: Limits::DEFAULT };
         socket.send(ServerFrame::Hello(hello)).await;
         socket
     }
@@ -95,10 +86,7 @@ impl Script {
 impl Socket {
     async fn send(&mut self, frame: ServerFrame) {
         let bytes = corncrake_wire::encode(&frame);
-        self.stream
-            .send(Message::Binary(bytes.into()))
-            .await
-            .unwrap();
+        self.stream.send(Message::Binary(bytes.into())).await.unwrap();
     }
 
     /// The next frame; none when the client hangs up.
@@ -141,10 +129,7 @@ async fn serve(
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-    stream
-        .write_all(&[head.as_bytes(), &body].concat())
-        .await
-        .unwrap();
+    stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
 }
 
 async fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
@@ -157,9 +142,7 @@ async fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
     };
     let mut body = bytes.split_off(end);
     let head = String::from_utf8(bytes).unwrap().to_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let length: usize = length.map_or(0, |length| length.parse().unwrap());
     while body.len() < length {
         assert!(stream.read_buf(&mut body).await.unwrap() > 0);
@@ -176,13 +159,7 @@ fn session(byte: u8) -> SessionToken {
 }
 
 fn read() -> OpenRequest {
-    Read {
-        token: token(1),
-        after: 3,
-        limit: 9,
-        admission: Vec::new(),
-    }
-    .into()
+    Read { token: token(1), after: 3, limit: 9, admission: Vec::new() }.into()
 }
 
 fn entries(id: u32, positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
@@ -194,21 +171,12 @@ fn entries(id: u32, positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
         has_welcome: false,
         has_state: false,
     };
-    ServerFrame::Entries {
-        id,
-        entries: positions.map(entry).collect(),
-        head,
-    }
+    ServerFrame::Entries { id, entries: positions.map(entry).collect(), head }
 }
 
 fn notices(positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
-    let notice = |position| Notice {
-        position,
-        bytes: vec![2],
-    };
-    ServerFrame::Notices {
-        notices: positions.map(notice).collect(),
-    }
+    let notice = |position| Notice { position, bytes: vec![2] };
+    ServerFrame::Notices { notices: positions.map(notice).collect() }
 }
 
 /// A push in one line.
@@ -220,21 +188,12 @@ async fn pushed(transport: &HttpTransport) -> String {
         }
         Push::Disconnected(plane) => format!("{plane:?} down"),
         Push::Entries { log, entries, head } => {
-            let log = [1, 2]
-                .into_iter()
-                .find(|byte| token(*byte).log_id() == log)
-                .unwrap();
+            let log = [1, 2].into_iter().find(|byte| token(*byte).log_id() == log).unwrap();
             let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
             format!("log {log}: {positions:?} of {head}")
         }
         Push::Notices(notices) => {
-            format!(
-                "{:?}",
-                notices
-                    .iter()
-                    .map(|notice| notice.position)
-                    .collect::<Vec<_>>()
-            )
+            format!("{:?}", notices.iter().map(|notice| notice.position).collect::<Vec<_>>())
         }
         Push::SessionRefused => "session refused".to_owned(),
     }
@@ -244,30 +203,15 @@ async fn pushed(transport: &HttpTransport) -> String {
 async fn open_requests_carry_no_session_and_account_requests_do() {
     let mut script = Script::start().await;
     let transport = script.transport();
-    let reply = ReadReply {
-        entries: Vec::new(),
-        head: 5,
-    };
+    let reply = ReadReply { entries: Vec::new(), head: 5 };
     let (answer, (head, body)) = tokio::join!(
         transport.open(read()),
         script.answer("200 OK", OpenReply::Read(reply.clone()).encode()),
     );
     assert_eq!(answer, Ok(OpenReply::Read(reply)));
-    assert!(
-        head.starts_with("post /v1/open/read http/1.1\r\n"),
-        "{head}"
-    );
-    assert!(
-        head.contains("\r\ncontent-type: application/vnd.corncrake\r\n"),
-        "{head}"
-    );
-    for forbidden in [
-        "corncrake-session",
-        "authorization",
-        "cookie",
-        "user-agent",
-        "referer",
-    ] {
+    assert!(head.starts_with("post /v1/open/read http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: application/vnd.corncrake\r\n"), "{head}");
+    for forbidden in ["corncrake-session", "authorization", "cookie", "user-agent", "referer"] {
         assert!(!head.contains(forbidden), "{head}");
     }
     assert_eq!(body, read().encode());
@@ -278,14 +222,8 @@ async fn open_requests_carry_no_session_and_account_requests_do() {
         script.answer("200 OK", corncrake_wire::encode(&())),
     );
     assert!(answer.is_ok(), "{answer:?}");
-    assert!(
-        head.contains(&format!("\r\ncorncrake-session: {}\r\n", "ab".repeat(32))),
-        "{head}"
-    );
-    assert!(
-        !head.split("\r\n").next().unwrap().contains("abab"),
-        "no token in the URL"
-    );
+    assert!(head.contains(&format!("\r\ncorncrake-session: {}\r\n", "ab".repeat(32))), "{head}");
+    assert!(!head.split("\r\n").next().unwrap().contains("abab"), "no token in the URL");
 }
 
 #[tokio::test]
@@ -295,27 +233,15 @@ async fn refusals_are_passed_on_and_everything_else_is_told_apart() {
     let refused = |code, retry_after| TransportError::Refused(Refusal { code, retry_after });
     let (unreachable, malformed) = (TransportError::Unreachable, TransportError::Malformed);
     for (status, body, expected) in [
-        (
-            "404 Not Found",
-            r#"{"code":"log_not_found"}"#,
-            refused(ErrorCode::LogNotFound, None),
-        ),
+        ("404 Not Found", r#"{"code":"log_not_found"}"#, refused(ErrorCode::LogNotFound, None)),
         (
             "429 Too Many Requests",
             r#"{"code":"rate_limited","retry_after":7}"#,
             refused(ErrorCode::RateLimited, Some(7)),
         ),
-        (
-            "500 Internal Server Error",
-            r#"{"code":"internal"}"#,
-            unreachable.clone(),
-        ),
+        ("500 Internal Server Error", r#"{"code":"internal"}"#, unreachable.clone()),
         ("502 Bad Gateway", "<html>", unreachable),
-        (
-            "404 Not Found",
-            r#"{"code":"of_a_later_version"}"#,
-            malformed.clone(),
-        ),
+        ("404 Not Found", r#"{"code":"of_a_later_version"}"#, malformed.clone()),
         ("403 Forbidden", "<html>", malformed.clone()),
         ("302 Found", "", malformed.clone()),
         ("200 OK", "no reply", malformed),
@@ -332,15 +258,9 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let transport = HttpTransport::new(&url).unwrap();
-    assert_eq!(
-        transport.open(read()).await,
-        Err(TransportError::Unreachable)
-    );
+    assert_eq!(transport.open(read()).await, Err(TransportError::Unreachable));
     let request = AccountRequest::from(LogOut {});
-    assert_eq!(
-        transport.account(None, request).await,
-        Err(TransportError::Unreachable)
-    );
+    assert_eq!(transport.account(None, request).await, Err(TransportError::Unreachable));
 }
 
 #[tokio::test]
@@ -348,10 +268,7 @@ async fn the_open_plane_may_be_elsewhere() {
     let mut elsewhere = Script::start().await;
     let script = Script::with_info(format!(r#"{{"open_url":"{}"}}"#, elsewhere.url)).await;
     let transport = script.transport();
-    let reply = ReadReply {
-        entries: Vec::new(),
-        head: 5,
-    };
+    let reply = ReadReply { entries: Vec::new(), head: 5 };
     let answered = elsewhere.answer("200 OK", OpenReply::Read(reply).encode());
     let (answer, (head, _)) = tokio::join!(transport.open(read()), answered);
     assert!(answer.is_ok());
@@ -360,26 +277,15 @@ async fn the_open_plane_may_be_elsewhere() {
 
 #[test]
 fn urls_are_checked() {
-    for bad in [
-        "",
-        "chat.example",
-        "ftp://chat.example",
-        "data:text/plain,x",
-    ] {
+    for bad in ["", "chat.example", "ftp://chat.example", "data:text/plain,x"] {
         assert_eq!(base_url(bad), Err(TransportError::Malformed), "{bad}");
     }
     let base = base_url("https://chat.example/x/?a=b#c").unwrap();
-    assert_eq!(
-        join(&base, "/v1/info").as_str(),
-        "https://chat.example/x/v1/info"
-    );
+    assert_eq!(join(&base, "/v1/info").as_str(), "https://chat.example/x/v1/info");
     assert_eq!(open_base(&base, None), Ok(base.clone()));
     let other = open_base(&base, Some("https://other.example")).unwrap();
     assert_eq!(other.as_str(), "https://other.example/");
-    assert_eq!(
-        open_base(&base, Some("http://chat.example")),
-        Err(TransportError::Malformed)
-    );
+    assert_eq!(open_base(&base, Some("http://chat.example")), Err(TransportError::Malformed));
 }
 
 #[tokio::test]
@@ -389,11 +295,7 @@ async fn logs_are_followed_and_resumed_by_position() {
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
     transport.watch(token(1), 3);
-    let subscribe = |id, byte, after| ClientFrame::Subscribe {
-        id,
-        token: token(byte),
-        after,
-    };
+    let subscribe = |id, byte, after| ClientFrame::Subscribe { id, token: token(byte), after };
     assert_eq!(socket.next().await, Some(subscribe(0, 1, 3)));
     socket.send(entries(0, 4..=5)).await;
     assert_eq!(pushed(&transport).await, "log 1: [4, 5] of 5");
@@ -404,11 +306,7 @@ async fn logs_are_followed_and_resumed_by_position() {
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
     transport.watch(token(1), 5);
-    assert_eq!(
-        socket.next().await,
-        Some(subscribe(0, 1, 5)),
-        "what was ordered before is void"
-    );
+    assert_eq!(socket.next().await, Some(subscribe(0, 1, 5)), "what was ordered before is void");
     socket.send(entries(0, 6..=6)).await;
     assert_eq!(pushed(&transport).await, "log 1: [6] of 6");
 }
@@ -428,11 +326,7 @@ async fn a_second_watch_replaces_the_first() {
     for _ in 0..5 {
         frames.push(socket.next().await.unwrap());
     }
-    let subscribe = |id, byte, after| ClientFrame::Subscribe {
-        id,
-        token: token(byte),
-        after,
-    };
+    let subscribe = |id, byte, after| ClientFrame::Subscribe { id, token: token(byte), after };
     let expected = [
         subscribe(0, 1, 0),
         subscribe(1, 2, 0),
@@ -446,11 +340,7 @@ async fn a_second_watch_replaces_the_first() {
     }
     assert_eq!(pushed(&transport).await, "log 1: [10] of 10");
     socket.send(entries(2, 11..=11)).await;
-    assert_eq!(
-        pushed(&transport).await,
-        "log 1: [11] of 11",
-        "frames of old ids are dropped"
-    );
+    assert_eq!(pushed(&transport).await, "log 1: [11] of 11", "frames of old ids are dropped");
 }
 
 #[tokio::test]
@@ -472,17 +362,11 @@ async fn a_refused_subscription_opens_a_new_connection() {
     assert_eq!(pushed(&transport).await, "Open up");
     transport.watch(token(1), 0);
     socket.next().await.unwrap();
-    socket
-        .send(refused(0, ErrorCode::TooManySubscriptions))
-        .await;
+    socket.send(refused(0, ErrorCode::TooManySubscriptions)).await;
     socket.send(ServerFrame::Ping(1)).await;
     assert_eq!(socket.next().await, Some(ClientFrame::Pong(1)));
     transport.watch(token(1), 0);
-    let again = ClientFrame::Subscribe {
-        id: 1,
-        token: token(1),
-        after: 0,
-    };
+    let again = ClientFrame::Subscribe { id: 1, token: token(1), after: 0 };
     assert_eq!(socket.next().await, Some(again), "the connection stays");
 }
 
@@ -508,23 +392,12 @@ async fn a_silent_server_is_pinged_and_given_up() {
 async fn nonsense_and_other_versions_end_a_connection() {
     let mut script = Script::start().await;
     let transport = script.transport();
-    let hello = Hello {
-        version: VERSION + 1,
-        instance: INSTANCE,
-        limits: Limits::DEFAULT,
-    };
-    for first in [
-        ServerFrame::Hello(hello),
-        ServerFrame::Pong(1),
-        notices(1..=1),
-    ] {
+    let hello = Hello { version: VERSION + 1, instance: INSTANCE, limits: Limits::DEFAULT };
+    for first in [ServerFrame::Hello(hello), ServerFrame::Pong(1), notices(1..=1)] {
         let mut socket = script.sockets.recv().await.unwrap();
         socket.send(first).await;
     }
-    for nonsense in [
-        Message::Binary(vec![0xFF].into()),
-        Message::Text("hi".into()),
-    ] {
+    for nonsense in [Message::Binary(vec![0xFF].into()), Message::Text("hi".into())] {
         let mut socket = script.socket(OPEN_SOCKET).await;
         assert_eq!(pushed(&transport).await, "Open up");
         socket.stream.send(nonsense).await.unwrap();
@@ -537,11 +410,7 @@ async fn account_socket(script: &mut Script) -> Socket {
     loop {
         let mut socket = script.sockets.recv().await.unwrap();
         if socket.path == ACCOUNT_SOCKET {
-            let hello = Hello {
-                version: VERSION,
-                instance: INSTANCE,
-                limits: Limits::DEFAULT,
-            };
+            let hello = Hello { version: VERSION, instance: INSTANCE, limits: Limits::DEFAULT };
             socket.send(ServerFrame::Hello(hello)).await;
             return socket;
         }
@@ -559,11 +428,7 @@ async fn the_inbox_is_followed_and_resumed_by_position() {
     };
     let mut socket = account_socket(&mut script).await;
     assert_eq!(socket.next().await, authenticate(1, 4));
-    socket
-        .send(ServerFrame::Notices {
-            notices: Vec::new(),
-        })
-        .await;
+    socket.send(ServerFrame::Notices { notices: Vec::new() }).await;
     assert_eq!(pushed(&transport).await, "Account up");
     transport.watch_inbox(session(1), 4);
     socket.send(notices(5..=6)).await;
@@ -591,19 +456,11 @@ async fn a_refused_session_waits_for_a_new_one() {
     let mut socket = account_socket(&mut script).await;
     socket.next().await.unwrap();
     let refusal = ErrorCode::SessionExpired.into();
-    socket
-        .send(ServerFrame::Refused {
-            about: About::Connection,
-            refusal,
-        })
-        .await;
+    socket.send(ServerFrame::Refused { about: About::Connection, refusal }).await;
     assert_eq!(pushed(&transport).await, "session refused");
     transport.watch_inbox(session(2), 0);
     let mut socket = account_socket(&mut script).await;
-    let renewed = ClientFrame::Authenticate {
-        session: session(2),
-        after: 0,
-    };
+    let renewed = ClientFrame::Authenticate { session: session(2), after: 0 };
     assert_eq!(socket.next().await, Some(renewed));
 }
 

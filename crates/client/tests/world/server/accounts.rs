@@ -107,8 +107,7 @@ impl Server {
             }
             Q::WhatYouHold(_) => A::WhatYouHold(self.holdings(row.account)?),
             Q::LogOut(_) => {
-                self.sessions
-                    .remove(&token.ok_or(ErrorCode::SessionRequired)?.digest());
+                self.sessions.remove(&token.ok_or(ErrorCode::SessionRequired)?.digest());
                 A::LogOut(())
             }
             _ => return Err(ErrorCode::UnknownRoute),
@@ -124,11 +123,7 @@ impl Server {
     fn session(&self, now: u64, token: Option<&SessionToken>) -> Result<SessionRow, ErrorCode> {
         let row = token.and_then(|token| self.sessions.get(&token.digest()));
         let row = *row.ok_or(ErrorCode::SessionRequired)?;
-        if row.expires <= now {
-            Err(ErrorCode::SessionExpired)
-        } else {
-            Ok(row)
-        }
+        if row.expires <= now { Err(ErrorCode::SessionExpired) } else { Ok(row) }
     }
 
     fn account(&mut self, id: AccountId) -> Result<&mut Account, ErrorCode> {
@@ -137,38 +132,21 @@ impl Server {
 
     fn device_inbox(&mut self, device: DeviceId) -> Result<&mut super::Inbox, ErrorCode> {
         let device = self.devices.get(&device).ok_or(ErrorCode::UnknownDevice)?;
-        self.inboxes
-            .get_mut(&device.inbox)
-            .ok_or(ErrorCode::UnknownInbox)
+        self.inboxes.get_mut(&device.inbox).ok_or(ErrorCode::UnknownInbox)
     }
 
     fn begin_session(&mut self, now: u64, account: AccountId, device: Option<DeviceId>) -> Session {
         let token = SessionToken::new(self.chance.bytes());
-        let life = if device.is_some() {
-            limits::SESSION
-        } else {
-            600
-        };
+        let life = if device.is_some() { limits::SESSION } else { 600 };
         let expires = now + life;
-        self.sessions.insert(
-            token.digest(),
-            SessionRow {
-                account,
-                device,
-                expires,
-            },
-        );
+        self.sessions.insert(token.digest(), SessionRow { account, device, expires });
         Session { token, expires }
     }
 
     fn sign_up_start(&self, request: &SignUpStart) -> Result<SignUpStarted, ErrorCode> {
         self.check_name(&request.name)?;
-        let opaque = self
-            .secret
-            .registration_reply(&request.name, &request.opaque);
-        Ok(SignUpStarted {
-            opaque: opaque.map_err(|_| ErrorCode::Malformed)?,
-        })
+        let opaque = self.secret.registration_reply(&request.name, &request.opaque);
+        Ok(SignUpStarted { opaque: opaque.map_err(|_| ErrorCode::Malformed)? })
     }
 
     fn check_name(&self, name: &str) -> Result<(), ErrorCode> {
@@ -195,10 +173,7 @@ impl Server {
         let account = Account {
             name: request.name,
             record: request.record,
-            vault: Vault {
-                version: 1,
-                bytes: request.vault,
-            },
+            vault: Vault { version: 1, bytes: request.vault },
             opaque: request.opaque,
         };
         self.accounts.insert(request.account, account);
@@ -206,31 +181,19 @@ impl Server {
     }
 
     fn log_in_start(&mut self, request: &LogInStart) -> Result<LogInStarted, ErrorCode> {
-        let account = self
-            .names
-            .get(&request.name)
-            .and_then(|id| self.accounts.get(id));
+        let account = self.names.get(&request.name).and_then(|id| self.accounts.get(id));
         let record = account.map(|account| account.opaque.clone());
         let (opaque, state) = self
             .secret
-            .log_in_reply(
-                &request.name,
-                record.as_deref(),
-                &request.opaque,
-                self.chance.rng(),
-            )
+            .log_in_reply(&request.name, record.as_deref(), &request.opaque, self.chance.rng())
             .map_err(|_| ErrorCode::Malformed)?;
         let attempt = self.chance.bytes();
-        self.attempts
-            .insert(attempt, (request.name.clone(), state.into()));
+        self.attempts.insert(attempt, (request.name.clone(), state.into()));
         Ok(LogInStarted { attempt, opaque })
     }
 
     fn log_in_finish(&mut self, now: u64, request: &LogInFinish) -> Result<LoggedIn, ErrorCode> {
-        let (name, state) = self
-            .attempts
-            .remove(&request.attempt)
-            .ok_or(ErrorCode::LogInFailed)?;
+        let (name, state) = self.attempts.remove(&request.attempt).ok_or(ErrorCode::LogInFailed)?;
         check_log_in(&state, &request.opaque).map_err(|_| ErrorCode::LogInFailed)?;
         let id = *self.names.get(&name).ok_or(ErrorCode::LogInFailed)?;
         let session = self.begin_session(now, id, None);
@@ -254,11 +217,7 @@ impl Server {
             .get(&request.device.id)
             .is_some_and(|d| d.account == account && d.key == request.device.key);
         if !confirms {
-            let devices = self
-                .devices
-                .values()
-                .filter(|d| d.account == account)
-                .count();
+            let devices = self.devices.values().filter(|d| d.account == account).count();
             if devices >= limits::DEVICES && request.drop.is_none() {
                 return Err(ErrorCode::TooManyDevices);
             }
@@ -287,12 +246,7 @@ impl Server {
             return Err(ErrorCode::IdTaken);
         }
         self.inboxes.insert(device.inbox, super::Inbox::default());
-        let row = Device {
-            account,
-            inbox: device.inbox,
-            packages: Vec::new(),
-            key: device.key,
-        };
+        let row = Device { account, inbox: device.inbox, packages: Vec::new(), key: device.key };
         self.devices.insert(device.id, row);
         self.upload_packages(device.id, packages)
     }
@@ -324,10 +278,7 @@ impl Server {
         device: DeviceId,
         packages: Vec<NewPackage>,
     ) -> Result<(), ErrorCode> {
-        let device = self
-            .devices
-            .get_mut(&device)
-            .ok_or(ErrorCode::UnknownDevice)?;
+        let device = self.devices.get_mut(&device).ok_or(ErrorCode::UnknownDevice)?;
         let mut held = device.packages.clone();
         for package in packages {
             if package.bytes.len() > limits::KEY_PACKAGE {
@@ -354,10 +305,7 @@ impl Server {
         request: CountPackages,
     ) -> Result<PackageCount, ErrorCode> {
         let device = self.devices.get(&device).ok_or(ErrorCode::UnknownDevice)?;
-        let of_suite = device
-            .packages
-            .iter()
-            .filter(|package| package.suite == request.suite);
+        let of_suite = device.packages.iter().filter(|package| package.suite == request.suite);
         let (last_resort, one_time): (Vec<_>, Vec<_>) =
             of_suite.partition(|package| package.last_resort);
         Ok(PackageCount {
@@ -373,10 +321,7 @@ impl Server {
     }
 
     fn renew(&mut self, now: u64, request: &Renew) -> Result<Session, ErrorCode> {
-        let (account, id) = self
-            .nonces
-            .remove(&request.nonce)
-            .ok_or(ErrorCode::LogInFailed)?;
+        let (account, id) = self.nonces.remove(&request.nonce).ok_or(ErrorCode::LogInFailed)?;
         let device = self.devices.get(&id).ok_or(ErrorCode::LogInFailed)?;
         if (account, id) != (request.account, request.device) || device.account != account {
             return Err(ErrorCode::LogInFailed);
@@ -389,10 +334,7 @@ impl Server {
     }
 
     fn holdings(&mut self, id: AccountId) -> Result<Holdings, ErrorCode> {
-        let devices = self
-            .devices
-            .iter()
-            .filter(|(_, device)| device.account == id);
+        let devices = self.devices.iter().filter(|(_, device)| device.account == id);
         let devices = devices
             .map(|(&name, device)| DeviceHoldings {
                 device: name,
@@ -401,11 +343,7 @@ impl Server {
                 notices: u32::try_from(self.inboxes[&device.inbox].notices.len()).unwrap(),
             })
             .collect();
-        let sessions = self
-            .sessions
-            .values()
-            .filter(|row| row.account == id)
-            .count();
+        let sessions = self.sessions.values().filter(|row| row.account == id).count();
         let account = self.account(id)?;
         Ok(Holdings {
             name: account.name.clone(),

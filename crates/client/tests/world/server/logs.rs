@@ -28,20 +28,14 @@ impl Log {
 
     /// At most `limit` entries above `after`.
     pub(crate) fn page(&self, after: u64, limit: usize) -> Vec<LogEntry> {
-        let numbered = self
-            .entries
-            .iter()
-            .zip(1..)
-            .skip(usize::try_from(after).unwrap());
-        let page = numbered
-            .take(limit)
-            .map(|((kind, entry), position)| LogEntry {
-                position,
-                kind: *kind,
-                bytes: entry.bytes.clone(),
-                has_welcome: entry.welcome.is_some(),
-                has_state: entry.state.is_some(),
-            });
+        let numbered = self.entries.iter().zip(1..).skip(usize::try_from(after).unwrap());
+        let page = numbered.take(limit).map(|((kind, entry), position)| LogEntry {
+            position,
+            kind: *kind,
+            bytes: entry.bytes.clone(),
+            has_welcome: entry.welcome.is_some(),
+            has_state: entry.state.is_some(),
+        });
         page.collect()
     }
 }
@@ -52,10 +46,8 @@ impl Server {
         let name = append.token.log_id();
         let log = self.logs.get(&name);
         let (head, newest_commit) = log.map_or((0, 0), |log| (log.head(), log.newest_commit));
-        let known: Vec<_> = ids
-            .iter()
-            .map(|id| log.and_then(|log| log.ids.get(id)).copied())
-            .collect();
+        let known: Vec<_> =
+            ids.iter().map(|id| log.and_then(|log| log.ids.get(id)).copied()).collect();
         let mut decision = decide(head, newest_commit, &known, append.kind, append.after);
         if self.looks_up_late && append.after != newest_commit {
             decision = Decision::Conflict;
@@ -65,14 +57,8 @@ impl Server {
             Decision::Refuse(code) => Err(code),
             Decision::Conflict => {
                 let page = self.page;
-                let missing = log
-                    .map(|log| log.page(append.after, page))
-                    .unwrap_or_default();
-                Ok(AppendReply::Conflict {
-                    newest_commit,
-                    head,
-                    missing,
-                })
+                let missing = log.map(|log| log.page(append.after, page)).unwrap_or_default();
+                Ok(AppendReply::Conflict { newest_commit, head, missing })
             }
             Decision::Place { first } => {
                 if log.is_none() && append.opening.is_none() {
@@ -104,43 +90,27 @@ impl Server {
     }
 
     pub(crate) fn read(&self, read: &Read) -> Result<ReadReply, ErrorCode> {
-        let log = self
-            .logs
-            .get(&read.token.log_id())
-            .ok_or(ErrorCode::LogNotFound)?;
+        let log = self.logs.get(&read.token.log_id()).ok_or(ErrorCode::LogNotFound)?;
         let limit = self.page.min(usize::try_from(read.limit).unwrap()).max(1);
-        Ok(ReadReply {
-            entries: log.page(read.after, limit),
-            head: log.head(),
-        })
+        Ok(ReadReply { entries: log.page(read.after, limit), head: log.head() })
     }
 
     pub(crate) fn beside(&self, beside: &Beside) -> Result<Sealed, ErrorCode> {
-        let log = self
-            .logs
-            .get(&beside.token.log_id())
-            .ok_or(ErrorCode::LogNotFound)?;
+        let log = self.logs.get(&beside.token.log_id()).ok_or(ErrorCode::LogNotFound)?;
         let bytes = if beside.position == 0 {
             (beside.part == Part::State).then(|| log.opening.clone())
         } else {
             let at = usize::try_from(beside.position - 1).unwrap();
-            log.entries
-                .get(at)
-                .and_then(|(_, entry)| match beside.part {
-                    Part::Welcome => entry.welcome.clone(),
-                    Part::State => entry.state.clone(),
-                })
+            log.entries.get(at).and_then(|(_, entry)| match beside.part {
+                Part::Welcome => entry.welcome.clone(),
+                Part::State => entry.state.clone(),
+            })
         };
-        Ok(Sealed {
-            bytes: bytes.ok_or(ErrorCode::NotFound)?,
-        })
+        Ok(Sealed { bytes: bytes.ok_or(ErrorCode::NotFound)? })
     }
 
     pub(crate) fn states(&self, states: &States) -> Result<StatesReply, ErrorCode> {
-        let log = self
-            .logs
-            .get(&states.token.log_id())
-            .ok_or(ErrorCode::LogNotFound)?;
+        let log = self.logs.get(&states.token.log_id()).ok_or(ErrorCode::LogNotFound)?;
         let numbered = log.entries.iter().zip(1u64..);
         let mut positions: Vec<u64> = numbered
             .filter(|((_, entry), position)| entry.state.is_some() && *position <= states.at_most)

@@ -26,11 +26,7 @@ pub struct SenderData {
     pub reuse_guard: [u8; 4],
 }
 
-codec_struct!(SenderData {
-    leaf_index,
-    generation,
-    reuse_guard
-});
+codec_struct!(SenderData { leaf_index, generation, reuse_guard });
 
 impl PrivateMessage {
     /// Encrypts signed content of a member under the next key of its ratchet.
@@ -68,11 +64,7 @@ impl PrivateMessage {
         rng.fill_bytes(&mut reuse_guard);
         let nonce = guarded(&key.nonce, reuse_guard);
         message.ciphertext = aead::seal(&key.key, &nonce, &message.content_aad(), &plaintext)?;
-        let sender_data = SenderData {
-            leaf_index,
-            generation: key.generation,
-            reuse_guard,
-        };
+        let sender_data = SenderData { leaf_index, generation: key.generation, reuse_guard };
         let (key, nonce) = sender_data_key(sender_data_secret, &message.ciphertext)?;
         let aad = message.sender_data_aad();
         message.encrypted_sender_data = aead::seal(&key, &nonce, &aad, &sender_data.to_bytes())?;

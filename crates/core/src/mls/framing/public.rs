@@ -67,11 +67,7 @@ impl PublicMessage {
         if content.content.content_type() == ContentType::Application {
             return Err(Error::Unsupported);
         }
-        let mut message = Self {
-            content,
-            auth,
-            membership_tag: None,
-        };
+        let mut message = Self { content, auth, membership_tag: None };
         if matches!(message.content.sender, Sender::Member(_)) {
             let tag = kdf::mac(membership_key, &[&message.to_be_tagged(context)]);
             message.membership_tag = Some(tag);
@@ -88,12 +84,7 @@ impl PublicMessage {
         context: &GroupContext,
         key: &SignaturePublicKey,
     ) -> Result<(), Error> {
-        self.content.verify(
-            WireFormat::PublicMessage,
-            context,
-            key,
-            &self.auth.signature,
-        )
+        self.content.verify(WireFormat::PublicMessage, context, key, &self.auth.signature)
     }
 
     /// Checks the membership tag, if the sender is a member.
@@ -112,11 +103,7 @@ impl PublicMessage {
             (Sender::Member(_), None) | (_, Some(_)) => false,
             (_, None) => true,
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(Error::InvalidMembershipTag)
-        }
+        if fits { Ok(()) } else { Err(Error::InvalidMembershipTag) }
     }
 
     /// The content with what authenticates it, without the wrapper.
@@ -131,9 +118,7 @@ impl PublicMessage {
 
     /// `AuthenticatedContentTBM`.
     fn to_be_tagged(&self, context: &GroupContext) -> Vec<u8> {
-        let mut out = self
-            .content
-            .to_be_signed(WireFormat::PublicMessage, context);
+        let mut out = self.content.to_be_signed(WireFormat::PublicMessage, context);
         self.auth.encode(&mut out);
         out
     }
@@ -160,8 +145,7 @@ impl AuthenticatedContent {
         context: &GroupContext,
         key: &SignaturePublicKey,
     ) -> Result<(), Error> {
-        self.content
-            .verify(self.wire_format, context, key, &self.auth.signature)
+        self.content.verify(self.wire_format, context, key, &self.auth.signature)
     }
 
     /// `ProposalRef` (§5.2) of a message that carries a proposal.

@@ -82,26 +82,16 @@ impl Group {
         if own.signature_key != signer.public() {
             return Err(Error::InvalidPlan);
         }
-        let extensions = plan
-            .extensions
-            .into_iter()
-            .map(Proposal::GroupContextExtensions);
+        let extensions = plan.extensions.into_iter().map(Proposal::GroupContextExtensions);
         let removes = plan.removes.into_iter().map(Proposal::Remove);
-        let adds = plan
-            .adds
-            .into_iter()
-            .map(|package| Proposal::Add(Box::new(package)));
+        let adds = plan.adds.into_iter().map(|package| Proposal::Add(Box::new(package)));
         let proposals: Vec<_> = extensions.chain(removes).chain(adds).collect();
         let needs_path = plan.path == PathChoice::Always
             || plan.leaf.is_some()
             || proposals.is_empty()
-            || proposals
-                .iter()
-                .any(|proposal| proposal.proposal_type().requires_path());
+            || proposals.iter().any(|proposal| proposal.proposal_type().requires_path());
 
-        let draft = self
-            .public
-            .draft(CommitSender::Member(self.own_leaf()), proposals)?;
+        let draft = self.public.draft(CommitSender::Member(self.own_leaf()), proposals)?;
         let (drafted, fresh) = if needs_path {
             let leaf = match plan.leaf {
                 Some(content) => LeafNode::unsigned(content, signer.public()),
@@ -150,10 +140,7 @@ impl PathSecrets {
     pub(super) fn of(fresh: FreshPath, added: &[LeafIndex]) -> Self {
         Self {
             commit_secret: fresh.commit_secret().clone(),
-            for_added: added
-                .iter()
-                .map(|leaf| fresh.secret_for(*leaf).cloned())
-                .collect(),
+            for_added: added.iter().map(|leaf| fresh.secret_for(*leaf).cloned()).collect(),
             keys: fresh.into_keys(),
         }
     }
@@ -177,25 +164,11 @@ impl PendingCommit {
         let AuthenticatedContent { content, auth, .. } = public.commit().content().clone();
         let message = match membership {
             Some(key) => PublicMessage::protect(content, auth, key, group.context())?,
-            None => PublicMessage {
-                content,
-                auth,
-                membership_tag: None,
-            },
+            None => PublicMessage { content, auth, membership_tag: None },
         };
         let message = MlsMessage::Public(Box::new(message)).to_bytes();
-        let PathSecrets {
-            for_added, keys, ..
-        } = path;
-        Ok(Self {
-            message,
-            public,
-            joiner,
-            member,
-            epoch,
-            keys,
-            path_secrets: for_added,
-        })
+        let PathSecrets { for_added, keys, .. } = path;
+        Ok(Self { message, public, joiner, member, epoch, keys, path_secrets: for_added })
     }
 
     /// The commit as an encoded MLSMessage; these bytes and no others are what to send.
@@ -247,14 +220,7 @@ impl PendingCommit {
         let secrets = self.public.commit().adds().iter().zip(&self.path_secrets);
         let secrets = secrets.map(|(package, path_secret)| {
             let (joiner_secret, path_secret) = (joiner_secret.clone(), path_secret.clone());
-            (
-                package,
-                GroupSecrets {
-                    joiner_secret,
-                    path_secret,
-                    psks: Vec::new(),
-                },
-            )
+            (package, GroupSecrets { joiner_secret, path_secret, psks: Vec::new() })
         });
         Welcome::seal(info, &self.member, secrets, rng)
     }
@@ -298,9 +264,7 @@ impl PendingCommit {
         let public = group.stage(group.verify_commit(&message)?)?;
         let member = MemberSecret(saved.member);
         let epoch = member.epoch(&public.context().to_bytes())?;
-        epoch
-            .secrets
-            .verify_confirmation_tag(public.context(), public.confirmation_tag())?;
+        epoch.secrets.verify_confirmation_tag(public.context(), public.confirmation_tag())?;
         let keys = saved.keys.load()?;
         if !keys.belong_to(public.tree(group)) {
             return Err(Error::CorruptState);
@@ -326,10 +290,4 @@ struct SavedCommit {
     path_secrets: Vec<Option<Secret>>,
 }
 
-codec_struct!(SavedCommit {
-    message,
-    joiner,
-    member,
-    keys,
-    path_secrets
-});
+codec_struct!(SavedCommit { message, joiner, member, keys, path_secrets });

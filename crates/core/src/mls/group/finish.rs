@@ -99,11 +99,7 @@ impl Group {
         psks: &dyn Fn(&PskSource) -> Option<Secret>,
     ) -> Result<StagedCommit, Box<Unfinished>> {
         match self.derive(&staged, psks) {
-            Ok((keys, epoch)) => Ok(StagedCommit {
-                public: staged,
-                keys,
-                epoch,
-            }),
+            Ok((keys, epoch)) => Ok(StagedCommit { public: staged, keys, epoch }),
             Err(error) => Err(Box::new(Unfinished { staged, error })),
         }
     }
@@ -131,13 +127,9 @@ impl Group {
         let (keys, commit_secret) = match commit.path() {
             Some(path) => {
                 let context = staged.provisional_context().to_bytes();
-                self.keys
-                    .open_path(view, commit.author(), &path.nodes, commit.added(), &context)?
+                self.keys.open_path(view, commit.author(), &path.nodes, commit.added(), &context)?
             }
-            None => (
-                self.keys.without_path(view),
-                Secret::zeros(self.public.suite().hash_len()),
-            ),
+            None => (self.keys.without_path(view), Secret::zeros(self.public.suite().hash_len())),
         };
         let leaf = view.leaf(self.own_leaf()).ok_or(Error::Removed)?;
         if !keys.leaf().matches(&leaf.encryption_key) {
@@ -151,9 +143,7 @@ impl Group {
         let context = staged.context().to_bytes();
         let joiner = JoinerSecret::derive(&init, &commit_secret, &context)?;
         let epoch = joiner.member(&psk_secret).epoch(&context)?;
-        epoch
-            .secrets
-            .verify_confirmation_tag(staged.context(), staged.confirmation_tag())?;
+        epoch.secrets.verify_confirmation_tag(staged.context(), staged.confirmation_tag())?;
         Ok((keys, epoch))
     }
 }

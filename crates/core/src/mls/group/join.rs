@@ -76,13 +76,7 @@ impl OpenedWelcome {
     /// there; [`Error::InvalidSignature`], [`Error::InvalidKey`] or
     /// [`Error::InvalidConfirmationTag`].
     pub fn join(self, public: PublicGroup) -> Result<Group, Error> {
-        let Self {
-            info,
-            member,
-            path_secret,
-            leaf,
-            leaf_key,
-        } = self;
+        let Self { info, member, path_secret, leaf, leaf_key } = self;
         if info.context != *public.context() || info.confirmation_tag != *public.confirmation_tag()
         {
             return Err(Error::InvalidGroupInfo);
@@ -95,9 +89,7 @@ impl OpenedWelcome {
             return Err(Error::InvalidKey);
         }
         let epoch = member.epoch(&info.context.to_bytes())?;
-        epoch
-            .secrets
-            .verify_confirmation_tag(&info.context, &info.confirmation_tag)?;
+        epoch.secrets.verify_confirmation_tag(&info.context, &info.confirmation_tag)?;
         let keys = match path_secret {
             Some(secret) => {
                 TreeKeys::join(public.tree().view(), own, leaf_key, info.signer, &secret)?

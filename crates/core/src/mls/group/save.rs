@@ -16,10 +16,7 @@ use crate::mls::{Error, PartId};
 const VERSION: u8 = 1;
 
 /// Our private keys and the epoch's secrets.
-const EPOCH: PartId = PartId {
-    kind: 0x10,
-    index: 0,
-};
+const EPOCH: PartId = PartId { kind: 0x10, index: 0 };
 /// A secret of the secret tree; the index is its node.
 const SECRET_NODE: u8 = 0x11;
 /// A sender's ratchets; the index is its leaf.
@@ -33,11 +30,7 @@ pub(super) struct SavedKeys {
     parents: Vec<SavedKey>,
 }
 
-codec_struct!(SavedKeys {
-    leaf_index,
-    leaf,
-    parents
-});
+codec_struct!(SavedKeys { leaf_index, leaf, parents });
 
 #[derive(Debug)]
 struct SavedKey {
@@ -54,10 +47,7 @@ impl SavedKeys {
             leaf_index: keys.leaf_index(),
             leaf: keys.leaf().expose(),
             parents: parents
-                .map(|(node, key)| SavedKey {
-                    node: node.get(),
-                    key: key.expose(),
-                })
+                .map(|(node, key)| SavedKey { node: node.get(), key: key.expose() })
                 .collect(),
         }
     }
@@ -116,26 +106,15 @@ impl Group {
             return Err(Error::CorruptState);
         }
         let secret_tree = SecretTree::from_parts(public.tree().size(), nodes, ratchets);
-        Ok(Self {
-            public,
-            keys,
-            secrets,
-            secret_tree,
-            dirty: Default::default(),
-        })
+        Ok(Self { public, keys, secrets, secret_tree, dirty: Default::default() })
     }
 
     /// Takes a key out of the secret tree.
     pub(super) fn advance(&mut self, step: Step) {
-        self.dirty.insert(PartId {
-            kind: RATCHETS,
-            index: step.leaf().get(),
-        });
+        self.dirty.insert(PartId { kind: RATCHETS, index: step.leaf().get() });
         let changed = self.secret_tree.advance(step);
-        let changed = changed.into_iter().map(|node| PartId {
-            kind: SECRET_NODE,
-            index: node.get(),
-        });
+        let changed =
+            changed.into_iter().map(|node| PartId { kind: SECRET_NODE, index: node.get() });
         self.dirty.extend(changed);
     }
 
@@ -148,30 +127,18 @@ impl Group {
     pub(super) fn touch_secret_tree(&mut self) {
         let nodes = self.secret_tree.nodes();
         let senders = self.secret_tree.senders();
-        let nodes = nodes.map(|node| PartId {
-            kind: SECRET_NODE,
-            index: node.get(),
-        });
-        let senders = senders.map(|leaf| PartId {
-            kind: RATCHETS,
-            index: leaf.get(),
-        });
+        let nodes = nodes.map(|node| PartId { kind: SECRET_NODE, index: node.get() });
+        let senders = senders.map(|leaf| PartId { kind: RATCHETS, index: leaf.get() });
         self.dirty.extend(nodes.chain(senders));
     }
 
     fn part(&self, id: PartId) -> Option<Vec<u8>> {
         match id.kind {
             SECRET_NODE => self.secret_tree.node(NodeIndex::new(id.index)).map(pack),
-            RATCHETS => self
-                .secret_tree
-                .ratchets(LeafIndex::new(id.index))
-                .map(pack),
+            RATCHETS => self.secret_tree.ratchets(LeafIndex::new(id.index)).map(pack),
             _ => {
                 let keys = SavedKeys::of(&self.keys);
-                Some(pack(&SavedEpoch {
-                    keys,
-                    secrets: self.secrets.clone(),
-                }))
+                Some(pack(&SavedEpoch { keys, secrets: self.secrets.clone() }))
             }
         }
     }

@@ -30,10 +30,7 @@ fn package(name: u8, rng: &mut ChaCha20Rng) -> (SignatureKey, KeyPackage, KeyPac
             capabilities: Capabilities::basic(SUITE, Vec::new()),
             extensions: Extensions::default(),
         },
-        lifetime: Lifetime {
-            not_before: 0,
-            not_after: u64::MAX,
-        },
+        lifetime: Lifetime { not_before: 0, not_after: u64::MAX },
         extensions: Extensions::default(),
     };
     let (package, keys) = KeyPackage::generate(SUITE, content, &signer, rng);
@@ -44,21 +41,12 @@ fn package(name: u8, rng: &mut ChaCha20Rng) -> (SignatureKey, KeyPackage, KeyPac
 fn party(size: u8, rng: &mut ChaCha20Rng) -> Vec<Member> {
     let (signer, package_of_founder, keys) = package(0, rng);
     let leaf = package_of_founder.leaf_node;
-    let mut founder = Group::create(
-        SUITE,
-        b"group".to_vec(),
-        leaf,
-        keys.leaf,
-        Extensions::default(),
-        rng,
-    )
-    .unwrap();
+    let mut founder =
+        Group::create(SUITE, b"group".to_vec(), leaf, keys.leaf, Extensions::default(), rng)
+            .unwrap();
     let new: Vec<_> = (1..size).map(|name| package(name, rng)).collect();
     let adds = new.iter().map(|(_, package, _)| package.clone()).collect();
-    let plan = CommitPlan {
-        adds,
-        ..CommitPlan::default()
-    };
+    let plan = CommitPlan { adds, ..CommitPlan::default() };
     let pending = founder.commit(plan, &signer, rng).unwrap();
     let info = pending.group_info(Extensions::default(), &signer);
     let welcome = pending.welcome(&info, rng).unwrap();
@@ -107,8 +95,5 @@ fn refuses(group: &mut Group, message: &PrivateMessage, error: Error) {
 }
 
 fn staged(group: &Group, message: &PublicMessage) -> StagedPublic {
-    group
-        .public
-        .stage(group.public.verify_commit(message).unwrap())
-        .unwrap()
+    group.public.stage(group.public.verify_commit(message).unwrap()).unwrap()
 }

@@ -93,12 +93,7 @@ impl PublicGroup {
         check_members(diff.view(), &effect.extensions)?;
         check_signatures(&signatures)?;
         let changes = diff.pause();
-        Ok(VerifiedCommit {
-            base: self.interim_transcript_hash,
-            content,
-            effect,
-            changes,
-        })
+        Ok(VerifiedCommit { base: self.interim_transcript_hash, content, effect, changes })
     }
 
     /// Computes the epoch that a commit starts: tree with path, parent hash of the committer's leaf
@@ -108,27 +103,18 @@ impl PublicGroup {
     /// [`Error::InvalidTree`] if the parent hash does not fit, [`Error::WrongEpoch`] if the group
     /// has moved on since the commit was verified.
     pub fn stage(&self, mut commit: VerifiedCommit) -> Result<StagedPublic, Error> {
-        let tag = commit
-            .content
-            .auth
-            .confirmation_tag
-            .ok_or(Error::InvalidCommit)?;
+        let tag = commit.content.auth.confirmation_tag.ok_or(Error::InvalidCommit)?;
         self.check_base(&commit)?;
         let mut diff = TreeDiff::resume(&self.tree, commit.changes);
         if let Some(path) = path_of(&commit.content) {
-            let keys: Vec<_> = path
-                .nodes
-                .iter()
-                .map(|node| node.encryption_key.clone())
-                .collect();
+            let keys: Vec<_> = path.nodes.iter().map(|node| node.encryption_key.clone()).collect();
             let expected = diff.set_path(commit.effect.author, &keys);
             if expected.as_deref() != path.leaf_node.parent_hash() || expected.is_none() {
                 return Err(Error::InvalidTree);
             }
         }
         commit.changes = diff.pause();
-        self.frame(commit)
-            .map(|unconfirmed| unconfirmed.confirm(tag))
+        self.frame(commit).map(|unconfirmed| unconfirmed.confirm(tag))
     }
 
     /// Moves to the epoch that a staged commit starts.
@@ -137,13 +123,8 @@ impl PublicGroup {
     /// [`Error::WrongEpoch`] if the commit was staged on another state.
     pub fn merge(&mut self, staged: StagedPublic) -> Result<(), Error> {
         self.check_base(&staged.commit)?;
-        let StagedPublic {
-            commit,
-            context,
-            confirmation_tag,
-            interim_transcript_hash,
-            ..
-        } = staged;
+        let StagedPublic { commit, context, confirmation_tag, interim_transcript_hash, .. } =
+            staged;
         self.tree.merge(commit.changes);
         self.context = context;
         self.confirmation_tag = confirmation_tag;
@@ -168,22 +149,12 @@ impl PublicGroup {
         let mut diff = TreeDiff::resume(&self.tree, commit.changes);
         let mut context = self.next_context(&commit.effect, diff.root_hash())?;
         commit.changes = diff.into_changes();
-        let AuthenticatedContent {
-            wire_format,
-            content,
-            auth,
-        } = &commit.content;
+        let AuthenticatedContent { wire_format, content, auth } = &commit.content;
         let interim = self.interim_transcript_hash.as_ref();
         let confirmed = transcript::confirmed(interim, *wire_format, content, &auth.signature);
-        let previous_transcript_hash = core::mem::replace(
-            &mut context.confirmed_transcript_hash,
-            confirmed.as_ref().to_vec(),
-        );
-        Ok(Unconfirmed {
-            commit,
-            context,
-            previous_transcript_hash,
-        })
+        let previous_transcript_hash =
+            core::mem::replace(&mut context.confirmed_transcript_hash, confirmed.as_ref().to_vec());
+        Ok(Unconfirmed { commit, context, previous_transcript_hash })
     }
 
     /// The provisional group context (§12.4.1): the next one but for the transcript hash.
@@ -195,11 +166,7 @@ impl PublicGroup {
         Ok(GroupContext {
             cipher_suite: self.context.cipher_suite,
             group_id: self.context.group_id.clone(),
-            epoch: self
-                .context
-                .epoch
-                .checked_add(1)
-                .ok_or(Error::InvalidCommit)?,
+            epoch: self.context.epoch.checked_add(1).ok_or(Error::InvalidCommit)?,
             tree_hash,
             confirmed_transcript_hash: self.context.confirmed_transcript_hash.clone(),
             extensions: effect.extensions.clone(),
@@ -241,11 +208,7 @@ impl PublicGroup {
     }
 
     fn check_base(&self, commit: &VerifiedCommit) -> Result<(), Error> {
-        if commit.base == self.interim_transcript_hash {
-            Ok(())
-        } else {
-            Err(Error::WrongEpoch)
-        }
+        if commit.base == self.interim_transcript_hash { Ok(()) } else { Err(Error::WrongEpoch) }
     }
 }
 
@@ -257,12 +220,7 @@ impl VerifiedCommit {
         effect: Effect,
         changes: TreeChanges,
     ) -> Self {
-        Self {
-            base: group.interim_transcript_hash,
-            content,
-            effect,
-            changes,
-        }
+        Self { base: group.interim_transcript_hash, content, effect, changes }
     }
 
     /// Who committed.
@@ -371,11 +329,7 @@ impl Unconfirmed {
     /// Completes the public side.
     #[must_use]
     pub fn confirm(self, confirmation_tag: Digest) -> StagedPublic {
-        let Self {
-            mut commit,
-            context,
-            previous_transcript_hash,
-        } = self;
+        let Self { mut commit, context, previous_transcript_hash } = self;
         commit.content.auth.confirmation_tag = Some(confirmation_tag);
         let confirmed = &context.confirmed_transcript_hash;
         let interim_transcript_hash = transcript::interim(confirmed, &confirmation_tag);

@@ -59,12 +59,7 @@ impl PublicGroup {
         let mut signatures = Vec::new();
         effect.check_proposed_leaves(self, &mut signatures)?;
         check_signatures(&signatures)?;
-        Ok(Draft {
-            group: self,
-            proposals,
-            effect,
-            diff,
-        })
+        Ok(Draft { group: self, proposals, effect, diff })
     }
 }
 
@@ -81,26 +76,13 @@ impl<'a> Draft<'a> {
     /// [`Error::InvalidPlan`] if the proposals need one, [`Error::MissingCapability`] or
     /// [`Error::InvalidLeafNode`] if the members would not fit together.
     pub fn without_path(self) -> Result<DraftedCommit<'a>, Error> {
-        let Self {
-            group,
-            proposals,
-            effect,
-            diff,
-        } = self;
+        let Self { group, proposals, effect, diff } = self;
         if effect.proposals.needs_path {
             return Err(Error::InvalidPlan);
         }
         check_members(diff.view(), &effect.extensions)?;
-        let commit = Commit {
-            proposals,
-            path: None,
-        };
-        Ok(DraftedCommit {
-            group,
-            commit,
-            effect,
-            changes: diff.pause(),
-        })
+        let commit = Commit { proposals, path: None };
+        Ok(DraftedCommit { group, commit, effect, changes: diff.pause() })
     }
 
     /// Goes on with fresh keys for our leaf and for the nodes above it.
@@ -117,12 +99,7 @@ impl<'a> Draft<'a> {
         signer: &SignatureKey,
         rng: &mut impl CryptoRng,
     ) -> Result<(DraftedCommit<'a>, FreshPath), Error> {
-        let Self {
-            group,
-            proposals,
-            effect,
-            mut diff,
-        } = self;
+        let Self { group, proposals, effect, mut diff } = self;
         let fresh = FreshPath::generate(diff.view(), effect.author, rng)?;
         let keys = fresh.public_keys();
         let parent_hash = diff.set_path(effect.author, &keys).ok_or(Error::Internal)?;
@@ -136,20 +113,9 @@ impl<'a> Draft<'a> {
         let tree_hash = diff.root_hash();
         let context = group.next_context(&effect, tree_hash)?.to_bytes();
         let nodes = fresh.seal(diff.view(), &effect.added, &context, rng)?;
-        let path = Some(UpdatePath {
-            leaf_node: leaf,
-            nodes,
-        });
+        let path = Some(UpdatePath { leaf_node: leaf, nodes });
         let commit = Commit { proposals, path };
-        Ok((
-            DraftedCommit {
-                group,
-                commit,
-                effect,
-                changes: diff.pause(),
-            },
-            fresh,
-        ))
+        Ok((DraftedCommit { group, commit, effect, changes: diff.pause() }, fresh))
     }
 }
 
@@ -166,12 +132,7 @@ impl DraftedCommit<'_> {
         authenticated_data: Vec<u8>,
         signer: &SignatureKey,
     ) -> Result<Unconfirmed, Error> {
-        let Self {
-            group,
-            commit,
-            effect,
-            changes,
-        } = self;
+        let Self { group, commit, effect, changes } = self;
         let content = FramedContent {
             group_id: group.group_id().to_vec(),
             epoch: group.epoch(),
@@ -183,15 +144,8 @@ impl DraftedCommit<'_> {
             content: Content::Commit(Box::new(commit)),
         };
         let signature = content.sign(wire_format, &group.context, signer);
-        let auth = FramedContentAuthData {
-            signature,
-            confirmation_tag: None,
-        };
-        let content = AuthenticatedContent {
-            wire_format,
-            content,
-            auth,
-        };
+        let auth = FramedContentAuthData { signature, confirmation_tag: None };
+        let content = AuthenticatedContent { wire_format, content, auth };
         group.frame(VerifiedCommit::own(group, content, effect, changes))
     }
 }

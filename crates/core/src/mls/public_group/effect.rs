@@ -46,30 +46,15 @@ impl Effect {
         }
         let mut added = Vec::with_capacity(proposals.adds.len());
         for package in &proposals.adds {
-            let index = diff
-                .add(package.leaf_node.clone())
-                .ok_or(Error::InvalidProposalList)?;
+            let index = diff.add(package.leaf_node.clone()).ok_or(Error::InvalidProposalList)?;
             added.push(index);
         }
         let author = match sender {
             CommitSender::Member(index) => index,
             CommitSender::External => diff.vacancy().ok_or(Error::InvalidProposalList)?,
         };
-        let extensions = proposals
-            .extensions
-            .as_ref()
-            .unwrap_or(&group.context.extensions)
-            .clone();
-        Ok((
-            Self {
-                sender,
-                author,
-                proposals,
-                added,
-                extensions,
-            },
-            diff,
-        ))
+        let extensions = proposals.extensions.as_ref().unwrap_or(&group.context.extensions).clone();
+        Ok((Self { sender, author, proposals, added, extensions }, diff))
     }
 
     /// Checks the leaves of Update proposals (§12.1.2) and collects all signatures of proposals.

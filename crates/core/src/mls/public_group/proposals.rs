@@ -53,10 +53,7 @@ impl ProposalList {
         proposals: &[ProposalOrRef],
         cache: &ProposalCache,
     ) -> Result<Self, Error> {
-        let mut list = Self {
-            needs_path: proposals.is_empty(),
-            ..Self::default()
-        };
+        let mut list = Self { needs_path: proposals.is_empty(), ..Self::default() };
         let committer = match sender {
             CommitSender::Member(leaf) => Sender::Member(leaf),
             CommitSender::External => Sender::NewMemberCommit,
@@ -111,11 +108,7 @@ impl ProposalList {
                 self.extensions.replace(extensions.clone()).is_some()
             }
         };
-        if is_second {
-            Err(Error::InvalidProposalList)
-        } else {
-            Ok(())
-        }
+        if is_second { Err(Error::InvalidProposalList) } else { Ok(()) }
     }
 
     /// Updates and removals name members, each at most once, and not the committer.
@@ -198,9 +191,7 @@ impl PublicGroup {
         };
         let leaf = self.leaf(index).ok_or(Error::InvalidSender)?;
         message.verify_signature(&self.context, &leaf.signature_key)?;
-        cache
-            .0
-            .insert(message.proposal_reference(), (sender, proposal.clone()));
+        cache.0.insert(message.proposal_reference(), (sender, proposal.clone()));
         Ok(())
     }
 }

@@ -6,10 +6,7 @@ use super::PublicGroup;
 use crate::crypto::{Digest, Suite};
 
 /// The part that holds context and confirmation tag.
-const CONTEXT: PartId = PartId {
-    kind: 0x01,
-    index: 0,
-};
+const CONTEXT: PartId = PartId { kind: 0x01, index: 0 };
 
 /// Parts of this kind hold pages of the tree.
 const TREE: u8 = 0x02;

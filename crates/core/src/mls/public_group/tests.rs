@@ -63,21 +63,10 @@ pub(super) fn joiner(rng: &mut ChaCha20Rng) -> Joiner {
         capabilities: Capabilities::basic(SUITE, vec![ExtensionType(0xF0C1)]),
         extensions: Extensions::default(),
     };
-    let lifetime = Lifetime {
-        not_before: 0,
-        not_after: u64::MAX,
-    };
-    let content = KeyPackageContent {
-        leaf,
-        lifetime,
-        extensions: Extensions::default(),
-    };
+    let lifetime = Lifetime { not_before: 0, not_after: u64::MAX };
+    let content = KeyPackageContent { leaf, lifetime, extensions: Extensions::default() };
     let (package, keys) = KeyPackage::generate(SUITE, content, &signer, rng);
-    Joiner {
-        signer,
-        package,
-        keys,
-    }
+    Joiner { signer, package, keys }
 }
 
 pub(super) fn add(joiner: &Joiner) -> Proposal {
@@ -98,12 +87,7 @@ pub(super) fn transmit(staged: &StagedPublic) -> PublicMessage {
 
 impl Member {
     fn new(signer: SignatureKey, keys: TreeKeys, group: PublicGroup) -> Self {
-        let mut member = Self {
-            signer,
-            keys,
-            group,
-            saved: BTreeMap::new(),
-        };
+        let mut member = Self { signer, keys, group, saved: BTreeMap::new() };
         member.save();
         member
     }
@@ -120,10 +104,7 @@ impl Member {
         let loaded = PublicGroup::load(self.saved.clone()).unwrap();
         assert_eq!(loaded.tree(), self.group.tree());
         assert_eq!(loaded.context(), self.group.context());
-        assert_eq!(
-            loaded.interim_transcript_hash(),
-            self.group.interim_transcript_hash()
-        );
+        assert_eq!(loaded.interim_transcript_hash(), self.group.interim_transcript_hash());
     }
 
     /// Drafts a commit; the tag stands for what a key schedule would give.
@@ -182,24 +163,13 @@ impl Members {
     /// A group of one.
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let Joiner {
-            signer,
-            package,
-            keys,
-        } = joiner(&mut rng);
+        let Joiner { signer, package, keys } = joiner(&mut rng);
         let own = LeafIndex::new(0);
-        let founding = PublicGroup::create(
-            SUITE,
-            b"group".to_vec(),
-            package.leaf_node,
-            Extensions::default(),
-        );
+        let founding =
+            PublicGroup::create(SUITE, b"group".to_vec(), package.leaf_node, Extensions::default());
         let group = founding.unwrap().confirm(Digest::default());
         let member = Member::new(signer, TreeKeys::new(own, keys.leaf), group);
-        Self {
-            rng,
-            list: BTreeMap::from([(own, member)]),
-        }
+        Self { rng, list: BTreeMap::from([(own, member)]) }
     }
 
     /// A group whose founder added all others in one commit.
@@ -230,9 +200,7 @@ impl Members {
         let joiners: Vec<_> = (0..adds).map(|_| joiner(&mut self.rng)).collect();
         let removals = removes.iter().map(|index| Proposal::Remove(*index));
         let proposals = removals.chain(joiners.iter().map(add)).collect();
-        let (staged, fresh) = self.list[&by]
-            .commit(proposals, path, &mut self.rng)
-            .unwrap();
+        let (staged, fresh) = self.list[&by].commit(proposals, path, &mut self.rng).unwrap();
         for index in removes {
             self.list.remove(index).unwrap();
         }
@@ -241,36 +209,22 @@ impl Members {
 
     /// A newcomer joins by external commit; `resync` says whose place it takes.
     pub(super) fn join_external(&mut self, resync: Option<LeafIndex>) -> LeafIndex {
-        let Joiner {
-            signer, package, ..
-        } = joiner(&mut self.rng);
-        let kem_output = HpkePrivateKey::generate(&mut self.rng)
-            .public()
-            .as_bytes()
-            .to_vec();
+        let Joiner { signer, package, .. } = joiner(&mut self.rng);
+        let kem_output = HpkePrivateKey::generate(&mut self.rng).public().as_bytes().to_vec();
         let mut proposals = vec![Proposal::ExternalInit { kem_output }];
         proposals.extend(resync.map(Proposal::Remove));
         let known = self.list.values().next().unwrap();
         let (group, saved) = (known.group.clone(), known.saved.clone());
         let draft = group.draft(CommitSender::External, proposals).unwrap();
         let own = draft.author();
-        let (drafted, fresh) = draft
-            .with_path(package.leaf_node, &signer, &mut self.rng)
-            .unwrap();
-        let framed = drafted
-            .frame(WireFormat::PublicMessage, Vec::new(), &signer)
-            .unwrap();
+        let (drafted, fresh) = draft.with_path(package.leaf_node, &signer, &mut self.rng).unwrap();
+        let framed = drafted.frame(WireFormat::PublicMessage, Vec::new(), &signer).unwrap();
         let staged = confirm(framed);
         if let Some(gone) = resync {
             self.list.remove(&gone).unwrap();
         }
         let keys = TreeKeys::new(own, fresh.leaf().clone());
-        let newcomer = Member {
-            signer,
-            keys,
-            group,
-            saved,
-        };
+        let newcomer = Member { signer, keys, group, saved };
         assert!(self.list.insert(own, newcomer).is_none());
         self.deliver(own, staged, Some(fresh), Vec::new());
         own
@@ -293,17 +247,13 @@ impl Members {
         let places = staged.commit().added().to_vec();
         let tree = staged.tree(&committer.group);
         let old = committer.keys.without_path(tree);
-        let secrets: Vec<_> = places
-            .iter()
-            .map(|place| Some(fresh.as_ref()?.secret_for(*place)?.clone()))
-            .collect();
+        let secrets: Vec<_> =
+            places.iter().map(|place| Some(fresh.as_ref()?.secret_for(*place)?.clone())).collect();
         committer.keys = fresh.map_or(old, FreshPath::into_keys);
         committer.group.merge(staged).unwrap();
         assert!(committer.keys.belong_to(committer.group.tree().view()));
         committer.save();
-        let mut info = committer
-            .group
-            .group_info(Extensions::default(), by, Vec::new());
+        let mut info = committer.group.group_info(Extensions::default(), by, Vec::new());
         info.sign(&committer.signer);
         let tree = committer.group.tree().to_bytes();
         for ((joiner, place), secret) in joiners.into_iter().zip(places).zip(secrets) {
@@ -377,15 +327,8 @@ proptest! {
 fn a_commit_is_merged_only_where_it_was_staged() {
     let mut members = Members::full(2, 1);
     let mut rng = ChaCha20Rng::seed_from_u64(members.rng.next_u64());
-    let (staged, _) = members
-        .at(0)
-        .commit(Vec::new(), Path::With, &mut rng)
-        .unwrap();
-    let verified = members
-        .at(1)
-        .group
-        .verify_commit(&transmit(&staged))
-        .unwrap();
+    let (staged, _) = members.at(0).commit(Vec::new(), Path::With, &mut rng).unwrap();
+    let verified = members.at(1).group.verify_commit(&transmit(&staged)).unwrap();
     members.change(LeafIndex::new(1), &[], 0, Path::With);
     let group = &mut members.list.get_mut(&LeafIndex::new(1)).unwrap().group;
     let before = group.context().clone();

@@ -42,9 +42,7 @@ impl TreeChanges {
 
     /// The leaves that the changes touch, with what each will be.
     pub fn leaves(&self) -> impl Iterator<Item = (LeafIndex, Option<&LeafNode>)> {
-        self.leaves
-            .iter()
-            .map(|(index, leaf)| (*index, leaf.as_deref()))
+        self.leaves.iter().map(|(index, leaf)| (*index, leaf.as_deref()))
     }
 
     /// How many nodes were hashed again.

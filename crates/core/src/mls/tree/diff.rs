@@ -19,10 +19,7 @@ pub struct TreeDiff<'a> {
 
 impl<'a> TreeDiff<'a> {
     pub(super) fn new(tree: &'a RatchetTree) -> Self {
-        Self {
-            tree,
-            changes: TreeChanges::none(tree),
-        }
+        Self { tree, changes: TreeChanges::none(tree) }
     }
 
     /// Goes on with a diff that was put aside; `tree` is the one that it was started on.
@@ -181,12 +178,7 @@ impl<'a> TreeDiff<'a> {
     /// The rightmost leaf that is not blank, or leaf 0.
     fn rightmost_leaf(&self) -> LeafIndex {
         let view = self.view();
-        let added = self
-            .changes
-            .leaves
-            .iter()
-            .rev()
-            .find(|(_, leaf)| leaf.is_some());
+        let added = self.changes.leaves.iter().rev().find(|(_, leaf)| leaf.is_some());
         let kept = self
             .tree
             .leaves()
@@ -198,9 +190,7 @@ impl<'a> TreeDiff<'a> {
 
     fn leftmost_blank(&self) -> Option<LeafIndex> {
         let size = self.changes.size;
-        size.root()
-            .leaves()
-            .find(|index| self.view().leaf(*index).is_none())
+        size.root().leaves().find(|index| self.view().leaf(*index).is_none())
     }
 
     fn hash(&mut self, index: NodeIndex) -> Digest {

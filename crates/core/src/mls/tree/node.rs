@@ -15,11 +15,7 @@ pub struct ParentNode {
     pub unmerged_leaves: Vec<LeafIndex>,
 }
 
-codec_struct!(ParentNode {
-    encryption_key,
-    parent_hash,
-    unmerged_leaves
-});
+codec_struct!(ParentNode { encryption_key, parent_hash, unmerged_leaves });
 
 impl ParentNode {
     /// Lists a leaf that was just added below (§12.1.1).
@@ -31,10 +27,7 @@ impl ParentNode {
 
     /// Those unmerged leaves that stand below `node`.
     pub(super) fn unmerged_below(&self, node: NodeIndex) -> impl Iterator<Item = LeafIndex> {
-        self.unmerged_leaves
-            .iter()
-            .copied()
-            .filter(move |leaf| node.covers(leaf.node()))
+        self.unmerged_leaves.iter().copied().filter(move |leaf| node.covers(leaf.node()))
     }
 }
 
@@ -118,8 +111,7 @@ pub(super) fn node_hash_without(
 ) -> Digest {
     let node = node.map(|node| {
         let mut node = node.clone();
-        node.unmerged_leaves
-            .retain(|leaf| gone.binary_search(leaf).is_err());
+        node.unmerged_leaves.retain(|leaf| gone.binary_search(leaf).is_err());
         node
     });
     node_hash(node.as_ref(), left, right)

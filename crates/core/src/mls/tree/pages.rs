@@ -33,10 +33,7 @@ impl RatchetTree {
     /// nothing is left on it.
     pub(in super::super) fn take_pages(&mut self) -> Vec<(u32, Option<Vec<u8>>)> {
         let dirty = core::mem::take(&mut self.dirty_pages);
-        dirty
-            .into_iter()
-            .map(|page| (page.get(), self.page(page)))
-            .collect()
+        dirty.into_iter().map(|page| (page.get(), self.page(page))).collect()
     }
 
     /// Marks every page as changed, for a tree that was never saved.
@@ -73,11 +70,7 @@ impl RatchetTree {
             reader.finish()?;
         }
         let last = found.keys().next_back().ok_or(Malformed)?.get();
-        Self::from_nodes(
-            (0..=last)
-                .map(|index| found.remove(&NodeIndex::new(index)))
-                .collect(),
-        )
+        Self::from_nodes((0..=last).map(|index| found.remove(&NodeIndex::new(index))).collect())
     }
 
     fn page(&self, page: NodeIndex) -> Option<Vec<u8>> {

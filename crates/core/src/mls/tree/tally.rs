@@ -80,12 +80,10 @@ impl Tally {
     pub(super) fn credentials_in_use(&self) -> impl Iterator<Item = CredentialType> {
         let first = Item::CredentialInUse(CredentialType(0));
         let last = Item::CredentialInUse(CredentialType(u16::MAX));
-        self.0
-            .range(first..=last)
-            .filter_map(|(item, count)| match item {
-                Item::CredentialInUse(kind) if *count > 0 => Some(*kind),
-                _ => None,
-            })
+        self.0.range(first..=last).filter_map(|(item, count)| match item {
+            Item::CredentialInUse(kind) if *count > 0 => Some(*kind),
+            _ => None,
+        })
     }
 
     fn tally_leaf(&mut self, leaf: &LeafNode, by: i64) {
@@ -93,13 +91,8 @@ impl Tally {
         self.change(Item::EncryptionKey(leaf.encryption_key.clone()), by);
         self.change(Item::SignatureKey(*leaf.signature_key.as_bytes()), by);
         self.change(Item::CredentialInUse(leaf.credential.credential_type()), by);
-        let Capabilities {
-            versions: _,
-            cipher_suites: _,
-            extensions,
-            proposals,
-            credentials,
-        } = &leaf.capabilities;
+        let Capabilities { versions: _, cipher_suites: _, extensions, proposals, credentials } =
+            &leaf.capabilities;
         // A leaf that lists a type twice still is one leaf.
         let mut supported: Vec<Capability> = extensions
             .iter()

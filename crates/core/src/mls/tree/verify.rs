@@ -70,9 +70,7 @@ impl RatchetTree {
     fn carries(&self, index: NodeIndex, expected: &Digest) -> bool {
         let parent_hash = match index.leaf() {
             Some(leaf) => self.leaf(leaf).and_then(LeafNode::parent_hash),
-            None => self
-                .parent(index)
-                .map(|parent| parent.parent_hash.as_slice()),
+            None => self.parent(index).map(|parent| parent.parent_hash.as_slice()),
         };
         parent_hash == Some(expected.as_ref())
     }

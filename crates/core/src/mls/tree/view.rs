@@ -15,17 +15,11 @@ pub struct TreeView<'a> {
 
 impl<'a> TreeView<'a> {
     pub(super) fn of(tree: &'a RatchetTree) -> Self {
-        Self {
-            tree,
-            changes: None,
-        }
+        Self { tree, changes: None }
     }
 
     pub(super) fn changed(tree: &'a RatchetTree, changes: &'a TreeChanges) -> Self {
-        Self {
-            tree,
-            changes: Some(changes),
-        }
+        Self { tree, changes: Some(changes) }
     }
 
     /// How many leaves the tree has, blank ones counted.
@@ -62,10 +56,7 @@ impl<'a> TreeView<'a> {
 
     /// All leaves that are not blank, from the left.
     pub fn leaves(self) -> impl DoubleEndedIterator<Item = (LeafIndex, &'a LeafNode)> {
-        self.size()
-            .root()
-            .leaves()
-            .filter_map(move |index| Some((index, self.leaf(index)?)))
+        self.size().root().leaves().filter_map(move |index| Some((index, self.leaf(index)?)))
     }
 
     /// How many leaves are not blank.
@@ -96,9 +87,7 @@ impl<'a> TreeView<'a> {
     /// (§4.1.2).
     #[must_use]
     pub fn filtered_direct_path(self, leaf: LeafIndex) -> Vec<Step> {
-        leaf.direct_path(self.size())
-            .filter(|step| !self.is_blank_below(step.copath))
-            .collect()
+        leaf.direct_path(self.size()).filter(|step| !self.is_blank_below(step.copath)).collect()
     }
 
     /// Whether every member lists this type in its capabilities.
@@ -110,17 +99,11 @@ impl<'a> TreeView<'a> {
     /// Whether every member supports each credential type that a member uses (§7.3).
     #[must_use]
     pub fn credentials_are_supported(self) -> bool {
-        let changed = self
-            .changes
-            .map(|changes| changes.tally.credentials_in_use());
-        self.tree
-            .tally
-            .credentials_in_use()
-            .chain(changed.into_iter().flatten())
-            .all(|kind| {
-                self.count(&Item::CredentialInUse(kind)) == 0
-                    || self.all_support(Capability::Credential(kind))
-            })
+        let changed = self.changes.map(|changes| changes.tally.credentials_in_use());
+        self.tree.tally.credentials_in_use().chain(changed.into_iter().flatten()).all(|kind| {
+            self.count(&Item::CredentialInUse(kind)) == 0
+                || self.all_support(Capability::Credential(kind))
+        })
     }
 
     /// Whether some node has this encryption key.
@@ -133,8 +116,7 @@ impl<'a> TreeView<'a> {
     #[must_use]
     pub fn has_duplicate_key(self) -> bool {
         // The tree below has none.
-        self.changes
-            .is_some_and(|changes| changes.tally.has_duplicate_key_over(&self.tree.tally))
+        self.changes.is_some_and(|changes| changes.tally.has_duplicate_key_over(&self.tree.tally))
     }
 
     fn count(self, item: &Item) -> i64 {
@@ -162,9 +144,7 @@ impl<'a> TreeView<'a> {
         // A parent that is not blank stands above a leaf that is not blank, so leaves decide.
         let leaves = index.leaves();
         let Some(changes) = self.changes else {
-            return leaves
-                .into_iter()
-                .all(|leaf| self.tree.leaf(leaf).is_none());
+            return leaves.into_iter().all(|leaf| self.tree.leaf(leaf).is_none());
         };
         let mut changed = index.leaves();
         let (Some(first), Some(last)) =
@@ -172,10 +152,7 @@ impl<'a> TreeView<'a> {
         else {
             return true;
         };
-        changes
-            .leaves
-            .range(first..=last)
-            .all(|(_, leaf)| leaf.is_none())
+        changes.leaves.range(first..=last).all(|(_, leaf)| leaf.is_none())
             && leaves
                 .into_iter()
                 .take_while(|leaf| changes.kept.holds(*leaf))

@@ -25,11 +25,7 @@ impl AccountMap {
 
     /// Puts `record` in the place of the earlier one on the same subject.
     pub fn apply(&mut self, record: AccountLogRecord) {
-        let Encoded {
-            kind,
-            key,
-            value: _,
-        } = record.encode();
+        let Encoded { kind, key, value: _ } = record.encode();
         self.0.insert((kind, key), record);
     }
 
@@ -72,10 +68,7 @@ impl AccountMap {
         let mut map = BTreeMap::new();
         for encoded in records {
             let subject = (encoded.kind, encoded.key.clone());
-            if map
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= subject)
-            {
+            if map.last_key_value().is_some_and(|(last, _)| *last >= subject) {
                 return Err(EncodingError::Malformed);
             }
             map.insert(subject, AccountLogRecord::decode(encoded)?);

@@ -13,10 +13,7 @@ fn conversation(seed: u8) -> AccountLogRecord {
     AccountLogRecord::Conversation(ConversationRecord {
         id: ConversationId::from_bytes([1; 32]),
         seed: Seed::from_key(Key32::from_bytes([seed; 32])),
-        anchor: Anchor {
-            epoch: 300,
-            interim: [4; 32],
-        },
+        anchor: Anchor { epoch: 300, interim: [4; 32] },
         hidden: false,
     })
 }
@@ -33,19 +30,12 @@ fn contact() -> AccountLogRecord {
 
 fn device_name() -> AccountLogRecord {
     let device = DeviceId::from_bytes([7; 32]);
-    AccountLogRecord::DeviceName(DeviceNameRecord {
-        device,
-        name: "laptop".to_owned(),
-    })
+    AccountLogRecord::DeviceName(DeviceNameRecord { device, name: "laptop".to_owned() })
 }
 
 fn unknown() -> AccountLogRecord {
     let value = Zeroizing::new(vec![9; 9]);
-    AccountLogRecord::Unknown(UnknownRecord {
-        kind: 900,
-        key: vec![8],
-        value,
-    })
+    AccountLogRecord::Unknown(UnknownRecord { kind: 900, key: vec![8], value })
 }
 
 fn map() -> AccountMap {
@@ -77,10 +67,7 @@ fn the_map_is_golden_and_round_trips() {
     let sealed = key.seal_map(log(), &map(), &mut rng(1)).unwrap();
     assert_golden_hex("record_map.hex", &sealed);
     assert_eq!(key.open_map(log(), &sealed), Ok(map()));
-    assert_eq!(
-        AccountMap::decode(&AccountMap::new().encode()),
-        Ok(AccountMap::new())
-    );
+    assert_eq!(AccountMap::decode(&AccountMap::new().encode()), Ok(AccountMap::new()));
 }
 
 #[test]
@@ -89,36 +76,20 @@ fn the_last_writer_wins() {
     assert_eq!(map.records().count(), 4);
     map.apply(conversation(33));
     assert_eq!(map.records().count(), 4);
-    let found = map
-        .conversation(ConversationId::from_bytes([1; 32]))
-        .unwrap();
+    let found = map.conversation(ConversationId::from_bytes([1; 32])).unwrap();
     assert_eq!(found.seed.expose(), &[33; 32]);
-    assert_eq!(
-        map.contact(AccountId::from_bytes([5; 32]))
-            .unwrap()
-            .username,
-        "bob"
-    );
-    assert!(
-        map.conversation(ConversationId::from_bytes([5; 32]))
-            .is_none()
-    );
+    assert_eq!(map.contact(AccountId::from_bytes([5; 32])).unwrap().username, "bob");
+    assert!(map.conversation(ConversationId::from_bytes([5; 32])).is_none());
     assert!(map.contact(AccountId::from_bytes([1; 32])).is_none());
 }
 
 #[test]
 fn a_known_kind_in_a_later_version_is_kept() {
-    let Encoded {
-        kind,
-        key,
-        mut value,
-    } = conversation(3).encode();
+    let Encoded { kind, key, mut value } = conversation(3).encode();
     value[0] = 2;
     value.push(7);
     let later = AccountLogRecord::decode(Encoded { kind, key, value }).unwrap();
-    let AccountLogRecord::Unknown(_) = &later else {
-        panic!("{later:?}")
-    };
+    let AccountLogRecord::Unknown(_) = &later else { panic!("{later:?}") };
     let record_key = storage().record_key();
     let sealed = record_key.seal_record(log(), &later, &mut rng(1)).unwrap();
     assert_eq!(record_key.open_record(log(), &sealed), Ok(later.clone()));
@@ -129,10 +100,7 @@ fn a_known_kind_in_a_later_version_is_kept() {
 
 #[test]
 fn a_record_under_a_foreign_key_is_malformed() {
-    let encoded = Encoded {
-        key: vec![2; 32],
-        ..conversation(3).encode()
-    };
+    let encoded = Encoded { key: vec![2; 32], ..conversation(3).encode() };
     let decoded = AccountLogRecord::decode(encoded);
     assert_eq!(decoded, Err(EncodingError::Malformed));
 }
@@ -152,10 +120,7 @@ fn what_is_sealed_opens_only_where_it_belongs() {
     let sealed = key.seal_record(log(), &contact(), &mut rng(1)).unwrap();
     let refused = Some(SealError::Refused);
     assert_eq!(key.open_map(log(), &sealed).err(), refused);
-    assert_eq!(
-        key.open_record(LogId::from_bytes([0; 32]), &sealed).err(),
-        refused
-    );
+    assert_eq!(key.open_record(LogId::from_bytes([0; 32]), &sealed).err(), refused);
     let other = StorageKey::random(&mut rng(2)).record_key();
     assert_eq!(other.open_record(log(), &sealed).err(), refused);
     for bad in spoiled(&sealed) {
@@ -197,22 +162,10 @@ fn garbage_is_an_error_or_the_same_bytes() {
 #[test]
 fn secrets_and_names_are_not_printed() {
     assert_eq!(format!("{:?}", storage()), "StorageKey(Key32(..))");
-    assert_eq!(
-        format!("{:?}", storage().record_key()),
-        "RecordKey(Key32(..))"
-    );
+    assert_eq!(format!("{:?}", storage().record_key()), "RecordKey(Key32(..))");
     let contact = format!("{:?}", contact());
-    assert_eq!(
-        contact,
-        "Contact(ContactRecord { account: AccountId(05050505..), .. })"
-    );
+    assert_eq!(contact, "Contact(ContactRecord { account: AccountId(05050505..), .. })");
     let name = format!("{:?}", device_name());
-    assert_eq!(
-        name,
-        "DeviceName(DeviceNameRecord { device: DeviceId(07070707..), .. })"
-    );
-    assert_eq!(
-        format!("{:?}", unknown()),
-        "Unknown(UnknownRecord { kind: 900, .. })"
-    );
+    assert_eq!(name, "DeviceName(DeviceNameRecord { device: DeviceId(07070707..), .. })");
+    assert_eq!(format!("{:?}", unknown()), "Unknown(UnknownRecord { kind: 900, .. })");
 }

@@ -54,11 +54,7 @@ impl State {
         if self.account.log.begin_start(step.now) {
             let at_most = u64::MAX;
             let admission = Vec::new();
-            let states = States {
-                token,
-                at_most,
-                admission,
-            };
+            let states = States { token, at_most, admission };
             self.ask_open(then(StartThen::States), states, step);
         }
     }
@@ -79,17 +75,10 @@ impl State {
         match start {
             StartThen::States => {
                 let positions = reply_of::<States>(result).map(|reply| reply.positions);
-                let newest = positions
-                    .ok()
-                    .and_then(|positions| positions.first().copied());
+                let newest = positions.ok().and_then(|positions| positions.first().copied());
                 if let Some(position @ 1..) = newest {
                     let after = position - 1;
-                    let read = Read {
-                        token,
-                        after,
-                        limit: 1,
-                        admission,
-                    };
+                    let read = Read { token, after, limit: 1, admission };
                     return self.ask_open(then(StartThen::Entry(position)), read, step);
                 }
             }
@@ -99,22 +88,14 @@ impl State {
                 if let Some(entry) = entry.filter(|entry| entry.position == position) {
                     let then = then(StartThen::State(position, entry_id(&entry.bytes)));
                     let part = Part::State;
-                    let beside = Beside {
-                        token,
-                        position,
-                        part,
-                        admission,
-                    };
+                    let beside = Beside { token, position, part, admission };
                     return self.ask_open(then, beside, step);
                 }
             }
             StartThen::State(position, entry) => {
                 let sealed = reply_of::<Beside>(result).map(|Sealed { bytes }| bytes);
                 let log = &self.account.log;
-                if let Some(map) = sealed
-                    .ok()
-                    .and_then(|sealed| log.open_state(entry, &sealed))
-                {
+                if let Some(map) = sealed.ok().and_then(|sealed| log.open_state(entry, &sealed)) {
                     self.take_log_state(position, map, step);
                 }
             }

@@ -38,15 +38,7 @@ impl State {
         let Ok(sealed) = keys.records.seal_record(keys.log.log, &record, step.rng) else {
             return;
         };
-        step.put(
-            Table::AccountLog,
-            OWED,
-            number,
-            &OwedRow {
-                number,
-                record: sealed,
-            },
-        );
+        step.put(Table::AccountLog, OWED, number, &OwedRow { number, record: sealed });
         let sent = log.sealed.as_ref().map(|(number, _)| *number);
         log.owed.retain(|(number, earlier)| {
             let keep = Some(*number) == sent || !same_subject(earlier, &record);
@@ -220,8 +212,7 @@ impl State {
             }
             keep
         });
-        log.sealed
-            .take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
+        log.sealed.take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
         same
     }
 
@@ -234,10 +225,7 @@ impl State {
         let log = &self.account.log;
         if !log.map.records().any(is_mine) && !log.owed.iter().any(|(_, record)| is_mine(record)) {
             let name = std::env::consts::OS.to_owned();
-            self.put_record(
-                AccountLogRecord::DeviceName(DeviceNameRecord { device, name }),
-                step,
-            );
+            self.put_record(AccountLogRecord::DeviceName(DeviceNameRecord { device, name }), step);
         }
     }
 }

@@ -56,10 +56,7 @@ pub(super) struct Device {
 
 fn settings() -> Settings {
     let stretch = Stretch::with(|input, output| output.copy_from_slice(input));
-    Settings {
-        key_packages: 3,
-        stretch,
-    }
+    Settings { key_packages: 3, stretch }
 }
 
 impl Device {
@@ -76,14 +73,8 @@ impl Device {
         now: Timestamp,
     ) -> Self {
         let mut rng = ChaCha20Rng::from_seed([seed; 32]);
-        let sealed = SealedStore::open(store, &mut rng)
-            .now_or_never()
-            .unwrap()
-            .unwrap();
-        let state = load::state(&sealed, &settings(), ORIGIN)
-            .now_or_never()
-            .unwrap()
-            .unwrap();
+        let sealed = SealedStore::open(store, &mut rng).now_or_never().unwrap().unwrap();
+        let state = load::state(&sealed, &settings(), ORIGIN).now_or_never().unwrap().unwrap();
         let mut device = Self {
             store,
             sealed,
@@ -112,20 +103,12 @@ impl Device {
 
     pub(super) fn sign_up(&mut self, name: &str, password: &str) -> Option<Result<(), Error>> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::SignUp {
-            name,
-            password,
-            reply,
-        })
+        self.ask(|reply| Command::SignUp { name, password, reply })
     }
 
     pub(super) fn log_in(&mut self, name: &str, password: &str) -> Option<Result<(), Error>> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::LogIn {
-            name,
-            password,
-            reply,
-        })
+        self.ask(|reply| Command::LogIn { name, password, reply })
     }
 
     /// Gives a command and runs until nothing moves; nothing if the device died meanwhile.
@@ -155,11 +138,7 @@ impl Device {
         let mut step = Step::new(self.now, &mut self.rng);
         act(&mut self.state, &mut step);
         let (writes, effects) = step.finish();
-        self.sealed
-            .commit(writes, &mut self.rng)
-            .now_or_never()
-            .unwrap()
-            .unwrap();
+        self.sealed.commit(writes, &mut self.rng).now_or_never().unwrap().unwrap();
         for effect in effects {
             self.carry_out(effect);
         }
@@ -210,10 +189,7 @@ impl Device {
         if let Some((session, after)) = &mut self.inbox {
             match server.device_of(session) {
                 Some(device) => {
-                    let new = device
-                        .notices
-                        .iter()
-                        .filter(|notice| notice.position > *after);
+                    let new = device.notices.iter().filter(|notice| notice.position > *after);
                     let new: Vec<_> = new.cloned().collect();
                     if let Some(last) = new.last() {
                         *after = last.position;
@@ -232,17 +208,13 @@ impl Device {
             if *after < head {
                 let entries = entries[usize::try_from(*after).unwrap()..].to_vec();
                 *after = head;
-                self.inputs
-                    .push_back(Input::Push(Push::Entries { log, entries, head }));
+                self.inputs.push_back(Input::Push(Push::Entries { log, entries, head }));
             }
         }
     }
 
     pub(super) fn connect(&mut self, plane: Plane) {
-        self.take(Input::Push(Push::Connected {
-            plane,
-            instance: [0; 16],
-        }));
+        self.take(Input::Push(Push::Connected { plane, instance: [0; 16] }));
         self.run();
     }
 
@@ -251,13 +223,11 @@ impl Device {
             Effect::Account(number, session, request) => {
                 let now = self.now.0 / 1000;
                 let answer = self.exchange(|server| server.account(now, session.as_ref(), request));
-                self.inputs
-                    .extend(answer.map(|answer| Input::Account(number, answer)));
+                self.inputs.extend(answer.map(|answer| Input::Account(number, answer)));
             }
             Effect::Open(number, request) => {
                 let answer = self.exchange(|server| server.open(request));
-                self.inputs
-                    .extend(answer.map(|answer| Input::Open(number, answer)));
+                self.inputs.extend(answer.map(|answer| Input::Open(number, answer)));
             }
             Effect::Slow(number, work) => self.inputs.push_back(Input::Slow(number, work.run())),
             Effect::WatchInbox(session, after) => {
@@ -270,8 +240,7 @@ impl Device {
                 self.watched_from.push(after);
                 if head <= after {
                     let entries = Vec::new();
-                    self.inputs
-                        .push_back(Input::Push(Push::Entries { log, entries, head }));
+                    self.inputs.push_back(Input::Push(Push::Entries { log, entries, head }));
                 }
             }
             Effect::Answer(answer) => {

@@ -86,45 +86,28 @@ impl Server {
         session: Option<&SessionToken>,
         request: AccountRequest,
     ) -> Result<AccountReply, Refusal> {
-        let row = session
-            .and_then(|token| self.sessions.get(&token.digest()))
-            .copied();
+        let row = session.and_then(|token| self.sessions.get(&token.digest())).copied();
         let own = row.and_then(|(_, device)| device);
         Ok(match request {
             AccountRequest::SignUpStart(it) => {
-                let opaque = self
-                    .secret
-                    .registration_reply(&it.name, &it.opaque)
-                    .unwrap();
+                let opaque = self.secret.registration_reply(&it.name, &it.opaque).unwrap();
                 AccountReply::SignUpStart(SignUpStarted { opaque })
             }
             AccountRequest::SignUpFinish(it) => {
                 if self.accounts.contains_key(&it.name) {
                     return Err(ErrorCode::UsernameTaken.into());
                 }
-                let vault = Vault {
-                    version: 1,
-                    bytes: it.vault,
-                };
-                let account = Account {
-                    id: it.account,
-                    opaque: it.opaque,
-                    vault,
-                    record: it.record,
-                };
+                let vault = Vault { version: 1, bytes: it.vault };
+                let account =
+                    Account { id: it.account, opaque: it.opaque, vault, record: it.record };
                 self.accounts.insert(it.name, account);
                 self.add(it.account, &it.device, it.packages);
                 AccountReply::SignUpFinish(self.begin(now, it.account, Some(it.device.id)))
             }
             AccountRequest::LogInStart(it) => {
-                let record = self
-                    .accounts
-                    .get(&it.name)
-                    .map(|account| account.opaque.as_slice());
-                let (opaque, state) = self
-                    .secret
-                    .log_in_reply(&it.name, record, &it.opaque, &mut self.rng)
-                    .unwrap();
+                let record = self.accounts.get(&it.name).map(|account| account.opaque.as_slice());
+                let (opaque, state) =
+                    self.secret.log_in_reply(&it.name, record, &it.opaque, &mut self.rng).unwrap();
                 let mut attempt = [0; 16];
                 self.rng.fill_bytes(&mut attempt);
                 self.attempts.insert(attempt, (it.name, state));
@@ -144,11 +127,7 @@ impl Server {
             }
             AccountRequest::AddDevice(it) => {
                 let (id, _) = row.ok_or(ErrorCode::SessionRequired)?;
-                let account = self
-                    .accounts
-                    .values_mut()
-                    .find(|account| account.id == id)
-                    .unwrap();
+                let account = self.accounts.values_mut().find(|account| account.id == id).unwrap();
                 if it.record != account.record && it.record.version != account.record.version + 1 {
                     return Err(ErrorCode::VersionConflict.into());
                 }
@@ -176,10 +155,7 @@ impl Server {
             }
             AccountRequest::CountPackages(_) => {
                 let device = &self.devices[&own.ok_or(ErrorCode::SessionRequired)?];
-                let one_time = device
-                    .packages
-                    .iter()
-                    .filter(|package| !package.last_resort);
+                let one_time = device.packages.iter().filter(|package| !package.last_resort);
                 AccountReply::CountPackages(PackageCount {
                     one_time: u32::try_from(one_time.count()).unwrap(),
                     last_resort: device.packages.iter().any(|package| package.last_resort),
@@ -192,10 +168,7 @@ impl Server {
             }
             AccountRequest::ReadInbox(it) => {
                 let device = &self.devices[&own.ok_or(ErrorCode::SessionRequired)?];
-                let notices = device
-                    .notices
-                    .iter()
-                    .filter(|notice| notice.position > it.after);
+                let notices = device.notices.iter().filter(|notice| notice.position > it.after);
                 let notices = notices.take(1).cloned().collect();
                 AccountReply::ReadInbox(Inbox { notices })
             }
@@ -219,26 +192,13 @@ impl Server {
                 OpenReply::LookUp(account.ok_or(ErrorCode::UnknownAccount)?.record.clone())
             }
             OpenRequest::Claim(it) => {
-                let theirs = self
-                    .devices
-                    .iter_mut()
-                    .filter(|(_, d)| d.account == it.account);
+                let theirs = self.devices.iter_mut().filter(|(_, d)| d.account == it.account);
                 let packages = theirs.filter_map(|(id, device)| {
                     let package = device.claim()?;
-                    let NewPackage {
-                        suite: _,
-                        last_resort,
-                        bytes,
-                    } = package;
-                    Some(ClaimedPackage {
-                        device: *id,
-                        last_resort,
-                        bytes,
-                    })
+                    let NewPackage { suite: _, last_resort, bytes } = package;
+                    Some(ClaimedPackage { device: *id, last_resort, bytes })
                 });
-                OpenReply::Claim(Claimed {
-                    packages: packages.collect(),
-                })
+                OpenReply::Claim(Claimed { packages: packages.collect() })
             }
             OpenRequest::Deposit(it) => {
                 let mut devices = self.devices.values_mut();
@@ -246,10 +206,7 @@ impl Server {
                 let notices = &mut device.ok_or(ErrorCode::UnknownInbox)?.notices;
                 if notices.iter().all(|notice| notice.bytes != it.notice) {
                     let position = notices.last().map_or(1, |last| last.position + 1);
-                    notices.push(Notice {
-                        position,
-                        bytes: it.notice,
-                    });
+                    notices.push(Notice { position, bytes: it.notice });
                 }
                 OpenReply::Deposit(())
             }
@@ -258,9 +215,7 @@ impl Server {
                 let log = it.token.log_id();
                 let states = self.states.range((log, 0)..=(log, it.at_most));
                 let positions = states.rev().map(|((_, position), _)| *position);
-                OpenReply::States(StatesReply {
-                    positions: positions.collect(),
-                })
+                OpenReply::States(StatesReply { positions: positions.collect() })
             }
             OpenRequest::Read(it) if self.logs.contains_key(&it.token.log_id()) => {
                 let log = &self.logs[&it.token.log_id()];
@@ -302,10 +257,7 @@ impl Server {
                     has_welcome: false,
                     has_state: entry.state.is_some(),
                 });
-                AppendReply::Stored {
-                    positions: vec![first],
-                    head: first,
-                }
+                AppendReply::Stored { positions: vec![first], head: first }
             }
             corncrake_wire::Decision::Stored(positions) => AppendReply::Stored { positions, head },
             corncrake_wire::Decision::Conflict => {
@@ -322,13 +274,7 @@ impl Server {
 
     fn add(&mut self, account: AccountId, device: &NewDevice, packages: Vec<NewPackage>) {
         let NewDevice { id, key, inbox } = *device;
-        let mut row = Device {
-            account,
-            key,
-            inbox,
-            packages: Vec::new(),
-            notices: Vec::new(),
-        };
+        let mut row = Device { account, key, inbox, packages: Vec::new(), notices: Vec::new() };
         row.upload(packages);
         self.devices.insert(id, row);
     }
@@ -338,10 +284,7 @@ impl Server {
         self.rng.fill_bytes(&mut token);
         let token = SessionToken::new(token);
         self.sessions.insert(token.digest(), (account, device));
-        Session {
-            token,
-            expires: now + self.session_life,
-        }
+        Session { token, expires: now + self.session_life }
     }
 }
 
@@ -358,11 +301,7 @@ impl Device {
     }
 
     fn claim(&mut self) -> Option<NewPackage> {
-        match self
-            .packages
-            .iter()
-            .position(|package| !package.last_resort)
-        {
+        match self.packages.iter().position(|package| !package.last_resort) {
             Some(at) => Some(self.packages.remove(at)),
             None => self.packages.first().cloned(),
         }
@@ -370,7 +309,5 @@ impl Device {
 }
 
 fn position(log: &[LogEntry], id: EntryId) -> Option<u64> {
-    log.iter()
-        .find(|entry| EntryId::of(&entry.bytes) == id)
-        .map(|entry| entry.position)
+    log.iter().find(|entry| EntryId::of(&entry.bytes) == id).map(|entry| entry.position)
 }

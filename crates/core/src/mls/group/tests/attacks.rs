@@ -24,27 +24,16 @@ fn spoiled(
 ) -> (PublicMessage, HpkePublicKey) {
     let (signer, group) = author;
     let removes = removes.iter().copied().map(Proposal::Remove).collect();
-    let draft = group
-        .public
-        .draft(CommitSender::Member(group.own_leaf()), removes)
-        .unwrap();
+    let draft = group.public.draft(CommitSender::Member(group.own_leaf()), removes).unwrap();
     let leaf = group.public.leaf(group.own_leaf()).unwrap().clone();
     let (drafted, fresh) = draft.with_path(leaf, signer, rng).unwrap();
-    let drafted = drafted
-        .frame(WireFormat::PublicMessage, Vec::new(), signer)
-        .unwrap();
-    let AuthenticatedContent {
-        mut content,
-        mut auth,
-        ..
-    } = drafted.commit().content().clone();
+    let drafted = drafted.frame(WireFormat::PublicMessage, Vec::new(), signer).unwrap();
+    let AuthenticatedContent { mut content, mut auth, .. } = drafted.commit().content().clone();
     if let (Spoil::Path(nodes), Content::Commit(commit)) = (spoil, &mut content.content) {
         let path = commit.path.as_mut().unwrap();
         for (bit, node) in path.nodes.iter_mut().enumerate() {
             if nodes >> bit & 1 == 1 {
-                node.encrypted_path_secret
-                    .iter_mut()
-                    .for_each(|sealed| sealed.ciphertext[0] ^= 1);
+                node.encrypted_path_secret.iter_mut().for_each(|sealed| sealed.ciphertext[0] ^= 1);
             }
         }
     }
@@ -78,10 +67,7 @@ struct LockedOut {
 }
 
 /// Lets a member process a commit that counts.
-#[expect(
-    clippy::result_large_err,
-    reason = "both outcomes are as large, and this is a test"
-)]
+#[expect(clippy::result_large_err, reason = "both outcomes are as large, and this is a test")]
 fn process((signer, mut group): Member, message: &PublicMessage) -> Result<Member, LockedOut> {
     let before = image(&group);
     match group.finish(staged(&group, message), message, &psk::none) {
@@ -94,11 +80,7 @@ fn process((signer, mut group): Member, message: &PublicMessage) -> Result<Membe
             let leaf = group.own_leaf();
             let mut public = group.into_public();
             public.merge(unfinished.staged).unwrap();
-            Err(LockedOut {
-                signer,
-                leaf,
-                public,
-            })
+            Err(LockedOut { signer, leaf, public })
         }
     }
 }
@@ -117,24 +99,16 @@ fn rejoin(
         capabilities: own.capabilities.clone(),
         extensions: own.extensions.clone(),
     };
-    let join = ExternalJoin {
-        leaf,
-        remove: Some(lost.leaf),
-        authenticated_data: Vec::new(),
-    };
+    let join = ExternalJoin { leaf, remove: Some(lost.leaf), authenticated_data: Vec::new() };
     let pending =
         Group::join_external(&lost.public, external_pub, join, &lost.signer, rng).unwrap();
     let message = public(pending.message());
     for (_, group) in honest {
-        let finished = group
-            .finish(staged(group, &message), &message, &psk::none)
-            .unwrap();
+        let finished = group.finish(staged(group, &message), &message, &psk::none).unwrap();
         group.merge(finished).unwrap();
     }
     for LockedOut { public, .. } in locked_out {
-        let staged = public
-            .stage(public.verify_commit(&message).unwrap())
-            .unwrap();
+        let staged = public.stage(public.verify_commit(&message).unwrap()).unwrap();
         public.merge(staged).unwrap();
     }
     (lost.signer, pending.into_group(lost.public).unwrap())
@@ -148,10 +122,7 @@ fn survive(
     spoil: Spoil,
     rng: &mut ChaCha20Rng,
 ) -> usize {
-    let removed: Vec<_> = removes
-        .iter()
-        .map(|index| members[*index].1.own_leaf())
-        .collect();
+    let removed: Vec<_> = removes.iter().map(|index| members[*index].1.own_leaf()).collect();
     let (message, mut external_pub) = spoiled(&members[0], &removed, spoil, rng);
     let author = members.remove(0).1.own_leaf();
     members.retain(|(_, group)| !removed.contains(&group.own_leaf()));
@@ -172,18 +143,13 @@ fn survive(
     let Some(((signer, first), others)) = honest.split_first_mut() else {
         return lost;
     };
-    let plan = CommitPlan {
-        removes: vec![author],
-        ..CommitPlan::default()
-    };
+    let plan = CommitPlan { removes: vec![author], ..CommitPlan::default() };
     let pending = first.commit(plan, signer, rng).unwrap();
     let message = public(pending.message());
     first.merge_pending(pending).unwrap();
     let said = private(&first.encrypt(b"gone", b"", signer, rng).unwrap());
     for (_, group) in others {
-        let finished = group
-            .finish(staged(group, &message), &message, &psk::none)
-            .unwrap();
+        let finished = group.finish(staged(group, &message), &message, &psk::none).unwrap();
         group.merge(finished).unwrap();
         assert_eq!(group.decrypt(&said).unwrap().content, b"gone");
     }
@@ -200,12 +166,7 @@ fn garbage_path_secrets_cannot_split_a_group() {
             let lost = survive(members.clone(), &[], Spoil::Path(subset), &mut rng);
             assert_eq!(lost == 0, subset == 0);
             if size > 2 {
-                survive(
-                    members.clone(),
-                    &[usize::from(size) - 1],
-                    Spoil::Path(subset),
-                    &mut rng,
-                );
+                survive(members.clone(), &[usize::from(size) - 1], Spoil::Path(subset), &mut rng);
             }
         }
     }
@@ -236,15 +197,11 @@ fn each_reason_not_to_finish_has_its_error() {
     ];
     for (removes, spoil, error) in cases {
         let (message, _) = spoiled(&members[0], removes, spoil, &mut rng);
-        let unfinished = bob
-            .finish(staged(bob, &message), &message, &psk::none)
-            .unwrap_err();
+        let unfinished = bob.finish(staged(bob, &message), &message, &psk::none).unwrap_err();
         assert_eq!(unfinished.error, error);
     }
     let (message, _) = spoiled(&members[0], &[], Spoil::Path(0), &mut rng);
     let (other, _) = spoiled(&members[0], &[], Spoil::Path(0), &mut rng);
-    let unfinished = bob
-        .finish(staged(bob, &message), &other, &psk::none)
-        .unwrap_err();
+    let unfinished = bob.finish(staged(bob, &message), &other, &psk::none).unwrap_err();
     assert_eq!(unfinished.error, Error::InvalidPlan);
 }

@@ -13,10 +13,7 @@ use crate::mls::welcome::{GroupSecrets, Welcome};
 /// Feeds one decoder; what it accepts must be the one encoding of its value.
 fn feed<T: Encode + Decode>(count: u32, valid: &T) {
     let valid = valid.to_bytes();
-    assert_eq!(
-        T::decode_exact(&valid).map(|value| value.to_bytes()),
-        Ok(valid.clone())
-    );
+    assert_eq!(T::decode_exact(&valid).map(|value| value.to_bytes()), Ok(valid.clone()));
     feed_garbage(count, &valid, |input| {
         if let Ok(value) = T::decode_exact(input) {
             assert_eq!(value.to_bytes(), input);
@@ -42,9 +39,7 @@ fn decoders_survive_garbage() {
     let info = pending.group_info(Extensions::default(), signer);
     let welcome = pending.welcome(&info, &mut rng).unwrap();
     let content = pending.public().commit().content().clone();
-    let Content::Commit(commit) = content.content.content.clone() else {
-        panic!("no commit")
-    };
+    let Content::Commit(commit) = content.content.content.clone() else { panic!("no commit") };
 
     feed::<MlsMessage>(COUNT, &MlsMessage::decode_exact(&said).unwrap());
     feed::<MlsMessage>(COUNT, &MlsMessage::decode_exact(pending.message()).unwrap());
@@ -65,10 +60,8 @@ fn decoders_survive_garbage() {
 }
 
 fn saved_formats_survive_garbage(group: &Group, pending: &PendingCommit) {
-    let parts: Vec<_> = image(group)
-        .into_iter()
-        .filter_map(|(id, bytes)| Some((id, bytes?)))
-        .collect();
+    let parts: Vec<_> =
+        image(group).into_iter().filter_map(|(id, bytes)| Some((id, bytes?))).collect();
     for at in 0..parts.len() {
         feed_garbage(200, &parts[at].1, |input| {
             let mut parts = parts.clone();

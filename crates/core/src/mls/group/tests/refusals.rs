@@ -14,16 +14,10 @@ fn changed_replayed_and_misplaced_messages_are_refused() {
     forged.group_id.push(1);
     refuses(bob, &forged, Error::WrongGroup);
     for epoch in [0, 2, u64::MAX] {
-        let forged = PrivateMessage {
-            epoch,
-            ..message.clone()
-        };
+        let forged = PrivateMessage { epoch, ..message.clone() };
         refuses(bob, &forged, Error::WrongEpoch);
     }
-    let forged = PrivateMessage {
-        content_type: ContentType::Commit,
-        ..message.clone()
-    };
+    let forged = PrivateMessage { content_type: ContentType::Commit, ..message.clone() };
     refuses(bob, &forged, Error::Unsupported);
     let fields: [fn(&mut PrivateMessage) -> &mut Vec<u8>; 3] = [
         |message| &mut message.authenticated_data,
@@ -70,14 +64,8 @@ fn in_the_name_of(
     };
     let format = WireFormat::PrivateMessage;
     let signature = content.sign(format, group.public.context(), signer);
-    let auth = FramedContentAuthData {
-        signature,
-        confirmation_tag: None,
-    };
-    let step = group
-        .secret_tree
-        .key(leaf, RatchetKind::Application, generation)
-        .unwrap();
+    let auth = FramedContentAuthData { signature, confirmation_tag: None };
+    let step = group.secret_tree.key(leaf, RatchetKind::Application, generation).unwrap();
     let secret = &group.secrets.sender_data;
     PrivateMessage::protect(&content, &auth, &step.key, secret, rng).unwrap()
 }
@@ -117,12 +105,7 @@ fn a_sender_outside_the_tree_is_refused() {
         let secret = &members[2].1.secrets.sender_data;
         let (key, nonce) = sender_data_key(secret, &forged.ciphertext).unwrap();
         let leaf_index = LeafIndex::new(leaf);
-        let data = SenderData {
-            leaf_index,
-            generation: 0,
-            reuse_guard: [0; 4],
-        }
-        .to_bytes();
+        let data = SenderData { leaf_index, generation: 0, reuse_guard: [0; 4] }.to_bytes();
         let mut aad = Vec::new();
         forged.group_id.encode(&mut aad);
         forged.epoch.encode(&mut aad);
@@ -143,19 +126,14 @@ fn a_commit_merges_only_where_it_was_made() {
     let theirs = bob.commit(CommitPlan::default(), signer, &mut rng).unwrap();
     let message = public(theirs.message());
     let ann = &mut members[0].1;
-    let finished = ann
-        .finish(staged(ann, &message), &message, &psk::none)
-        .unwrap();
+    let finished = ann.finish(staged(ann, &message), &message, &psk::none).unwrap();
     ann.merge(finished.clone()).unwrap();
     let before = image(ann);
     assert_eq!(ann.merge_pending(ours.clone()), Err(Error::WrongEpoch));
     assert_eq!(ann.merge(finished), Err(Error::WrongEpoch));
     let late = PendingCommit::load(&ann.public, &ours.to_bytes());
     assert_eq!(late.err(), Some(Error::CorruptState));
-    assert_eq!(
-        ann.public.verify_commit(&public(ours.message())).err(),
-        Some(Error::WrongEpoch)
-    );
+    assert_eq!(ann.public.verify_commit(&public(ours.message())).err(), Some(Error::WrongEpoch));
     assert_eq!(image(ann), before);
 }
 
@@ -165,10 +143,7 @@ fn a_refused_plan_changes_nothing() {
     let members = party(3, &mut rng);
     let (signer, ann) = &members[0];
     let before = image(ann);
-    let remove = |leaf| CommitPlan {
-        removes: vec![LeafIndex::new(leaf)],
-        ..CommitPlan::default()
-    };
+    let remove = |leaf| CommitPlan { removes: vec![LeafIndex::new(leaf)], ..CommitPlan::default() };
     for plan in [remove(0), remove(3), remove(u32::MAX)] {
         let refused = ann.commit(plan, signer, &mut rng);
         assert_eq!(refused.err(), Some(Error::InvalidProposalList));
@@ -176,10 +151,7 @@ fn a_refused_plan_changes_nothing() {
     let refused = ann.commit(CommitPlan::default(), &members[1].0, &mut rng);
     assert_eq!(refused.err(), Some(Error::InvalidPlan));
     let (_, package, _) = package(9, &mut rng);
-    let twice = CommitPlan {
-        adds: vec![package.clone(), package],
-        ..CommitPlan::default()
-    };
+    let twice = CommitPlan { adds: vec![package.clone(), package], ..CommitPlan::default() };
     assert!(ann.commit(twice, signer, &mut rng).is_err());
     assert_eq!(image(ann), before);
 }
@@ -191,10 +163,7 @@ fn a_welcome_lets_in_only_whom_it_names_and_only_where_it_leads() {
     let (signer, ann) = &members[0];
     let (_, invited, keys) = package(7, &mut rng);
     let (_, stranger, stranger_keys) = package(8, &mut rng);
-    let plan = CommitPlan {
-        adds: vec![invited.clone()],
-        ..CommitPlan::default()
-    };
+    let plan = CommitPlan { adds: vec![invited.clone()], ..CommitPlan::default() };
     let pending = ann.commit(plan, signer, &mut rng).unwrap();
     let info = pending.group_info(Extensions::default(), signer);
     let welcome = pending.welcome(&info, &mut rng).unwrap();
@@ -202,23 +171,14 @@ fn a_welcome_lets_in_only_whom_it_names_and_only_where_it_leads() {
     let open = |welcome: &_, package, keys| OpenedWelcome::open(welcome, package, keys, &psk::none);
     let refused = open(&welcome, &stranger, &stranger_keys).err();
     assert_eq!(refused, Some(Error::NotForUs));
-    assert_eq!(
-        open(&welcome, &invited, &stranger_keys).err(),
-        Some(Error::Decryption)
-    );
+    assert_eq!(open(&welcome, &invited, &stranger_keys).err(), Some(Error::Decryption));
     let mut forged = welcome.clone();
     forged.encrypted_group_info[0] ^= 1;
-    assert_eq!(
-        open(&forged, &invited, &keys).err(),
-        Some(Error::Decryption)
-    );
+    assert_eq!(open(&forged, &invited, &keys).err(), Some(Error::Decryption));
 
     // The state before the commit is not the state that the Welcome leads to.
     let opened = open(&welcome, &invited, &keys).unwrap();
-    assert_eq!(
-        opened.join(ann.public.clone()).err(),
-        Some(Error::InvalidGroupInfo)
-    );
+    assert_eq!(opened.join(ann.public.clone()).err(), Some(Error::InvalidGroupInfo));
     let mut after = ann.clone();
     after.merge_pending(pending.clone()).unwrap();
     let opened = open(&welcome, &invited, &keys).unwrap();
@@ -229,10 +189,7 @@ fn a_welcome_lets_in_only_whom_it_names_and_only_where_it_leads() {
     let forged = pending.group_info(Extensions::default(), &members[1].0);
     let welcome = pending.welcome(&forged, &mut rng).unwrap();
     let opened = open(&welcome, &invited, &keys).unwrap();
-    assert_eq!(
-        opened.join(after.public).err(),
-        Some(Error::InvalidSignature)
-    );
+    assert_eq!(opened.join(after.public).err(), Some(Error::InvalidSignature));
 }
 
 /// What a member does with the bytes of a commit, up to where it would merge.
@@ -252,21 +209,14 @@ fn whatever_is_changed_in_a_commit_is_refused() {
     let (signer, ann) = &members[0];
     let (_, bob) = &members[1];
     let (_, added, _) = package(7, &mut rng);
-    let plan = CommitPlan {
-        adds: vec![added],
-        ..CommitPlan::default()
-    };
+    let plan = CommitPlan { adds: vec![added], ..CommitPlan::default() };
     let inside = ann.commit(plan, signer, &mut rng).unwrap();
     let leaf = LeafContent {
         credential: Credential::Basic(vec![8]),
         capabilities: Capabilities::basic(SUITE, Vec::new()),
         extensions: Extensions::default(),
     };
-    let join = ExternalJoin {
-        leaf,
-        remove: None,
-        authenticated_data: Vec::new(),
-    };
+    let join = ExternalJoin { leaf, remove: None, authenticated_data: Vec::new() };
     let external_pub = ann.external_pub().unwrap();
     let signer = SignatureKey::generate(&mut rng);
     let outside =

@@ -12,9 +12,7 @@ fn a_used_message_key_is_gone_from_what_is_saved() {
     let mut store: std::collections::BTreeMap<_, _> = image(&members[1].1).into_iter().collect();
     members[1].1.decrypt(&message).unwrap();
     store.extend(members[1].1.take_changes());
-    let saved = store
-        .into_iter()
-        .filter_map(|(id, bytes)| Some((id, bytes?)));
+    let saved = store.into_iter().filter_map(|(id, bytes)| Some((id, bytes?)));
     let mut restored = Group::load(saved).unwrap();
     assert_eq!(restored.decrypt(&message), Err(Error::Decryption));
     assert_eq!(image(&restored), image(&members[1].1));
@@ -39,10 +37,7 @@ fn saved_parts_that_do_not_fit_are_refused() {
     let mut rng = ChaCha20Rng::seed_from_u64(12);
     let members = party(3, &mut rng);
     let parts = |group: &Group| -> Vec<_> {
-        image(group)
-            .into_iter()
-            .filter_map(|(id, bytes)| Some((id, bytes?)))
-            .collect()
+        image(group).into_iter().filter_map(|(id, bytes)| Some((id, bytes?))).collect()
     };
     let (ann, bob) = (parts(&members[0].1), parts(&members[1].1));
     assert!(Group::load(ann.clone()).is_ok());
@@ -55,18 +50,10 @@ fn saved_parts_that_do_not_fit_are_refused() {
     for at in 0..ann.len() {
         let mut parts = ann.clone();
         parts[at].1[0] ^= 1;
-        assert_eq!(
-            Group::load(parts).err(),
-            Some(Error::CorruptState),
-            "version"
-        );
+        assert_eq!(Group::load(parts).err(), Some(Error::CorruptState), "version");
         let mut parts = ann.clone();
         parts[at].1.push(0);
-        assert_eq!(
-            Group::load(parts).err(),
-            Some(Error::CorruptState),
-            "length"
-        );
+        assert_eq!(Group::load(parts).err(), Some(Error::CorruptState), "length");
     }
     // Another member's keys fit the same tree; those of another group don't.
     let other = parts_of_another_group(&mut rng);
@@ -80,12 +67,7 @@ fn saved_parts_that_do_not_fit_are_refused() {
 
 fn parts_of_another_group(rng: &mut ChaCha20Rng) -> Vec<u8> {
     let parts = image(&party(3, rng)[0].1);
-    parts
-        .into_iter()
-        .find(|(id, _)| id.kind == 0x10)
-        .unwrap()
-        .1
-        .unwrap()
+    parts.into_iter().find(|(id, _)| id.kind == 0x10).unwrap().1.unwrap()
 }
 
 #[test]
@@ -114,10 +96,7 @@ fn saved_parts_are_golden() {
     });
     assert_golden("group_parts.txt", parts.collect::<String>().as_bytes());
     let (_, package, _) = package(7, &mut rng);
-    let plan = CommitPlan {
-        adds: vec![package],
-        ..CommitPlan::default()
-    };
+    let plan = CommitPlan { adds: vec![package], ..CommitPlan::default() };
     let pending = ann.commit(plan, signer, &mut rng).unwrap();
     assert_golden_hex("pending_commit.hex", &pending.to_bytes());
 }

@@ -15,13 +15,9 @@ pub(super) fn forge(
     change: impl FnOnce(&mut Commit),
 ) -> Result<StagedPublic, Error> {
     let forger = members.at(1);
-    let (staged, _) = forger
-        .commit(Vec::new(), Path::With, &mut members.rng.clone())
-        .unwrap();
+    let (staged, _) = forger.commit(Vec::new(), Path::With, &mut members.rng.clone()).unwrap();
     let mut message = transmit(&staged);
-    let Content::Commit(commit) = &mut message.content.content else {
-        panic!("a commit")
-    };
+    let Content::Commit(commit) = &mut message.content.content else { panic!("a commit") };
     change(commit);
     sign(&mut message, &forger.group, &forger.signer);
     let reader = members.at(0);
@@ -41,14 +37,10 @@ fn forge_external(
     let group = &members.at(0).group;
     let proposals = vec![external_init(rng), Proposal::Remove(LeafIndex::new(2))];
     let draft = group.draft(CommitSender::External, proposals).unwrap();
-    let (drafted, _) = draft
-        .with_path(newcomer.package.leaf_node, &newcomer.signer, rng)
-        .unwrap();
+    let (drafted, _) = draft.with_path(newcomer.package.leaf_node, &newcomer.signer, rng).unwrap();
     let framed = drafted.frame(WireFormat::PublicMessage, Vec::new(), &newcomer.signer);
     let mut message = transmit(&confirm(framed.unwrap()));
-    let Content::Commit(commit) = &mut message.content.content else {
-        panic!("a commit")
-    };
+    let Content::Commit(commit) = &mut message.content.content else { panic!("a commit") };
     change(commit);
     sign(&mut message, group, &newcomer.signer);
     members.at(0).stage(&message)
@@ -73,10 +65,7 @@ fn remove(index: u32) -> Proposal {
 }
 
 fn psk(source: PskSource, nonce: usize) -> Proposal {
-    Proposal::PreSharedKey(PreSharedKeyId {
-        source,
-        nonce: vec![7; nonce],
-    })
+    Proposal::PreSharedKey(PreSharedKeyId { source, nonce: vec![7; nonce] })
 }
 
 pub(super) fn requiring(extension: u16) -> Proposal {
@@ -90,11 +79,7 @@ pub(super) fn requiring(extension: u16) -> Proposal {
 
 /// A joiner's package after a change, signed again inside and out.
 fn package(rng: &mut ChaCha20Rng, change: impl FnOnce(&mut KeyPackage)) -> Proposal {
-    let Joiner {
-        signer,
-        mut package,
-        ..
-    } = joiner(rng);
+    let Joiner { signer, mut package, .. } = joiner(rng);
     change(&mut package);
     package.leaf_node.sign(&[], LeafIndex::default(), &signer);
     package.sign(&signer);
@@ -112,22 +97,14 @@ fn the_forging_itself_makes_valid_commits() {
 fn invalid_proposal_lists_are_refused() {
     let members = Members::full(4, 2);
     let rng = &mut members.rng.clone();
-    let known = members
-        .at(3)
-        .group
-        .leaf(LeafIndex::new(3))
-        .unwrap()
-        .signature_key
-        .clone();
+    let known = members.at(3).group.leaf(LeafIndex::new(3)).unwrap().signature_key.clone();
     let reinit = Proposal::ReInit(ReInit {
         group_id: b"next".to_vec(),
         version: 1,
         cipher_suite: SUITE.id(),
         extensions: Extensions::default(),
     });
-    let external = PskSource::External {
-        psk_id: b"key".to_vec(),
-    };
+    let external = PskSource::External { psk_id: b"key".to_vec() };
     let branch = PskSource::Resumption {
         usage: ResumptionUsage::Branch,
         group_id: b"group".to_vec(),
@@ -140,32 +117,18 @@ fn invalid_proposal_lists_are_refused() {
         ("removes a leaf twice", vec![remove(2), remove(2)]),
         ("removes a leaf that does not exist", vec![remove(9)]),
         ("removes a leaf outside of any tree", vec![remove(u32::MAX)]),
-        (
-            "updates the committer",
-            vec![Proposal::Update(Box::new(update))],
-        ),
+        ("updates the committer", vec![Proposal::Update(Box::new(update))]),
         ("joins from inside", vec![external_init(rng)]),
-        (
-            "sets the extensions twice",
-            vec![requiring(0xF0C1), requiring(0xF0C1)],
-        ),
+        ("sets the extensions twice", vec![requiring(0xF0C1), requiring(0xF0C1)]),
         ("ends the group and removes", vec![reinit, remove(2)]),
-        (
-            "uses a key twice",
-            vec![psk(external.clone(), 32), psk(external.clone(), 32)],
-        ),
+        ("uses a key twice", vec![psk(external.clone(), 32), psk(external.clone(), 32)]),
         ("has a short nonce", vec![psk(external, 31)]),
         ("branches", vec![psk(branch, 32)]),
     ];
     for (what, list) in lists {
-        let forged = forge(&members, |commit| {
-            commit.proposals.extend(list.into_iter().map(inline))
-        });
-        assert_eq!(
-            forged.unwrap_err(),
-            Error::InvalidProposalList,
-            "a commit that {what}"
-        );
+        let forged =
+            forge(&members, |commit| commit.proposals.extend(list.into_iter().map(inline)));
+        assert_eq!(forged.unwrap_err(), Error::InvalidProposalList, "a commit that {what}");
     }
     let unknown = ProposalOrRef::Reference(Digest::default());
     let forged = forge(&members, |commit| commit.proposals.push(unknown));
@@ -179,9 +142,8 @@ fn invalid_proposal_lists_are_refused() {
             })],
         ),
     ] {
-        let forged = forge(&members, |commit| {
-            commit.proposals.extend(list.into_iter().map(inline))
-        });
+        let forged =
+            forge(&members, |commit| commit.proposals.extend(list.into_iter().map(inline)));
         assert!(forged.is_err(), "a commit that {what}");
     }
     for required in [requiring(0xF0C2), requiring(0xFFFF)] {
@@ -197,14 +159,8 @@ fn invalid_key_packages_are_refused() {
     let rng = &mut members.rng.clone();
     let low_order = HpkePublicKey::from_bytes(vec![0; 32]);
     let packages = [
-        (
-            Error::InvalidKeyPackage,
-            package(rng, |package| package.version = 2),
-        ),
-        (
-            Error::InvalidKeyPackage,
-            package(rng, |package| package.cipher_suite = 1),
-        ),
+        (Error::InvalidKeyPackage, package(rng, |package| package.version = 2)),
+        (Error::InvalidKeyPackage, package(rng, |package| package.cipher_suite = 1)),
         (
             Error::InvalidKeyPackage,
             package(rng, |package| {
@@ -220,41 +176,29 @@ fn invalid_key_packages_are_refused() {
         (
             Error::InvalidKeyPackage,
             package(rng, |package| {
-                let unlisted = Extension {
-                    extension_type: ExtensionType(0xF0C2),
-                    data: Vec::new(),
-                };
+                let unlisted =
+                    Extension { extension_type: ExtensionType(0xF0C2), data: Vec::new() };
                 package.extensions = Extensions::new(vec![unlisted]).unwrap();
             }),
         ),
         (
             Error::InvalidLeafNode,
             package(rng, |package| {
-                let unlisted = Extension {
-                    extension_type: ExtensionType(0xF0C2),
-                    data: Vec::new(),
-                };
+                let unlisted =
+                    Extension { extension_type: ExtensionType(0xF0C2), data: Vec::new() };
                 package.leaf_node.extensions = Extensions::new(vec![unlisted]).unwrap();
             }),
         ),
         (
             Error::InvalidLeafNode,
             package(rng, |package| {
-                package
-                    .leaf_node
-                    .capabilities
-                    .extensions
-                    .push(ExtensionType::RATCHET_TREE);
+                package.leaf_node.capabilities.extensions.push(ExtensionType::RATCHET_TREE);
             }),
         ),
         (
             Error::InvalidLeafNode,
             package(rng, |package| {
-                package
-                    .leaf_node
-                    .capabilities
-                    .proposals
-                    .push(ProposalType::ADD);
+                package.leaf_node.capabilities.proposals.push(ProposalType::ADD);
             }),
         ),
         (
@@ -275,10 +219,7 @@ fn invalid_key_packages_are_refused() {
                 package.leaf_node.capabilities.cipher_suites = vec![1];
             }),
         ),
-        (
-            Error::InvalidKey,
-            package(rng, |package| package.init_key = low_order.clone()),
-        ),
+        (Error::InvalidKey, package(rng, |package| package.init_key = low_order.clone())),
         (
             Error::InvalidKey,
             package(rng, |package| {
@@ -312,29 +253,14 @@ fn invalid_paths_are_refused() {
         leaf.sign(b"group", own, &forger.signer);
     };
     let other = members.at(3).group.leaf(LeafIndex::new(3)).unwrap().clone();
-    let root = forger
-        .group
-        .tree()
-        .parent(NodeIndex::new(3))
-        .unwrap()
-        .encryption_key
-        .clone();
+    let root = forger.group.tree().parent(NodeIndex::new(3)).unwrap().encryption_key.clone();
     let unchanged = forger.group.leaf(own).unwrap().encryption_key.clone();
     type Change<'a> = Box<dyn FnOnce(&mut super::super::super::commit::UpdatePath) + 'a>;
     let changes: Vec<(Error, Change<'_>)> = vec![
-        (
-            Error::InvalidCommit,
-            Box::new(|path| drop(path.nodes.pop())),
-        ),
-        (
-            Error::InvalidCommit,
-            Box::new(|path| path.nodes.push(path.nodes[0].clone())),
-        ),
+        (Error::InvalidCommit, Box::new(|path| drop(path.nodes.pop()))),
+        (Error::InvalidCommit, Box::new(|path| path.nodes.push(path.nodes[0].clone()))),
         (Error::InvalidTree, Box::new(|path| path.nodes.swap(0, 1))),
-        (
-            Error::InvalidCommit,
-            Box::new(|path| drop(path.nodes[1].encrypted_path_secret.pop())),
-        ),
+        (Error::InvalidCommit, Box::new(|path| drop(path.nodes[1].encrypted_path_secret.pop()))),
         (
             Error::InvalidCommit,
             Box::new(|path| {
@@ -342,10 +268,7 @@ fn invalid_paths_are_refused() {
                 path.nodes[0].encrypted_path_secret.push(first);
             }),
         ),
-        (
-            Error::InvalidCommit,
-            Box::new(|path| path.nodes[1].encryption_key = root),
-        ),
+        (Error::InvalidCommit, Box::new(|path| path.nodes[1].encryption_key = root)),
         (
             Error::InvalidCommit,
             Box::new(|path| {
@@ -401,30 +324,22 @@ fn invalid_paths_are_refused() {
         (
             Error::InvalidTree,
             Box::new(|path| {
-                path.leaf_node.source = LeafNodeSource::Commit {
-                    parent_hash: Vec::new(),
-                };
+                path.leaf_node.source = LeafNodeSource::Commit { parent_hash: Vec::new() };
                 place(&mut path.leaf_node);
             }),
         ),
         (
             Error::InvalidTree,
             Box::new(|path| {
-                path.leaf_node.source = LeafNodeSource::Commit {
-                    parent_hash: vec![1; 32],
-                };
+                path.leaf_node.source = LeafNodeSource::Commit { parent_hash: vec![1; 32] };
                 place(&mut path.leaf_node);
             }),
         ),
-        (
-            Error::InvalidSignature,
-            Box::new(|path| path.leaf_node.signature[0] ^= 1),
-        ),
+        (Error::InvalidSignature, Box::new(|path| path.leaf_node.signature[0] ^= 1)),
         (
             Error::InvalidSignature,
             Box::new(|path| {
-                path.leaf_node
-                    .sign(b"group", LeafIndex::new(2), &forger.signer);
+                path.leaf_node.sign(b"group", LeafIndex::new(2), &forger.signer);
             }),
         ),
         (
@@ -436,10 +351,7 @@ fn invalid_paths_are_refused() {
         (
             Error::InvalidLeafNode,
             Box::new(|path| {
-                path.leaf_node
-                    .capabilities
-                    .extensions
-                    .push(ExtensionType::APPLICATION_ID);
+                path.leaf_node.capabilities.extensions.push(ExtensionType::APPLICATION_ID);
                 place(&mut path.leaf_node);
             }),
         ),
@@ -466,10 +378,7 @@ fn a_leaf_with_the_signature_key_of_another_is_refused() {
     let own = CommitSender::Member(LeafIndex::new(1));
     let draft = forger.group.draft(own, Vec::new()).unwrap();
     let leaf = forger.group.leaf(LeafIndex::new(1)).unwrap().clone();
-    assert_eq!(
-        draft.with_path(leaf, stolen, rng).unwrap_err(),
-        Error::InvalidLeafNode
-    );
+    assert_eq!(draft.with_path(leaf, stolen, rng).unwrap_err(), Error::InvalidLeafNode);
 }
 
 #[test]
@@ -477,35 +386,16 @@ fn invalid_external_commits_are_refused() {
     let members = Members::full(4, 6);
     let rng = &mut members.rng.clone();
     let somebody = joiner(rng);
-    let low_order = Proposal::ExternalInit {
-        kem_output: vec![0; 32],
-    };
-    let short = Proposal::ExternalInit {
-        kem_output: vec![9; 31],
-    };
+    let low_order = Proposal::ExternalInit { kem_output: vec![0; 32] };
+    let short = Proposal::ExternalInit { kem_output: vec![9; 31] };
     let lists = [
         (Error::InvalidProposalList, vec![]),
         (Error::InvalidProposalList, vec![remove(2)]),
-        (
-            Error::InvalidProposalList,
-            vec![external_init(rng), external_init(rng)],
-        ),
-        (
-            Error::InvalidProposalList,
-            vec![external_init(rng), remove(1), remove(2)],
-        ),
-        (
-            Error::InvalidProposalList,
-            vec![external_init(rng), remove(7)],
-        ),
-        (
-            Error::InvalidProposalList,
-            vec![external_init(rng), add(&somebody)],
-        ),
-        (
-            Error::InvalidProposalList,
-            vec![external_init(rng), requiring(0xF0C1)],
-        ),
+        (Error::InvalidProposalList, vec![external_init(rng), external_init(rng)]),
+        (Error::InvalidProposalList, vec![external_init(rng), remove(1), remove(2)]),
+        (Error::InvalidProposalList, vec![external_init(rng), remove(7)]),
+        (Error::InvalidProposalList, vec![external_init(rng), add(&somebody)]),
+        (Error::InvalidProposalList, vec![external_init(rng), requiring(0xF0C1)]),
         (Error::InvalidKey, vec![low_order, remove(2)]),
         (Error::InvalidKey, vec![short, remove(2)]),
         // The path is made for the place that removing leaf 2 leaves.
@@ -522,13 +412,7 @@ fn invalid_external_commits_are_refused() {
     assert_eq!(forged.unwrap_err(), Error::UnknownProposal);
     let forged = forge_external(&members, |commit| commit.path = None);
     assert_eq!(forged.unwrap_err(), Error::InvalidSender);
-    let old = members
-        .at(2)
-        .group
-        .leaf(LeafIndex::new(2))
-        .unwrap()
-        .encryption_key
-        .clone();
+    let old = members.at(2).group.leaf(LeafIndex::new(2)).unwrap().encryption_key.clone();
     let forged = forge_external(&members, |commit| {
         commit.path.as_mut().unwrap().leaf_node.encryption_key = old;
     });

@@ -28,9 +28,7 @@ fn entry(node_type: u8, node: Option<&impl Encode>) -> Vec<u8> {
 
 fn assemble(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_vector(&mut bytes, |out| {
-        entries.iter().for_each(|entry| out.extend(entry))
-    });
+    put_vector(&mut bytes, |out| entries.iter().for_each(|entry| out.extend(entry)));
     bytes
 }
 
@@ -39,9 +37,7 @@ fn join(members: &Members, tree: &[u8]) -> Result<PublicGroup, Error> {
     let liar = members.at(0);
     let tree = RatchetTree::decode_exact(tree)?;
     let own = LeafIndex::new(0);
-    let mut info = liar
-        .group
-        .group_info(Extensions::default(), own, Vec::new());
+    let mut info = liar.group.group_info(Extensions::default(), own, Vec::new());
     info.context.tree_hash = tree.root_hash();
     info.sign(&liar.signer);
     PublicGroup::from_info(&info, tree)
@@ -96,31 +92,16 @@ fn no_parent_of_these_can_be_changed(members: &Members) {
             continue;
         };
         let mut lies = vec![
-            ParentNode {
-                encryption_key: other_key.clone(),
-                ..parent.clone()
-            },
-            ParentNode {
-                encryption_key: HpkePublicKey::from_bytes(vec![0; 32]),
-                ..parent.clone()
-            },
-            ParentNode {
-                parent_hash: vec![1; 32],
-                ..parent.clone()
-            },
+            ParentNode { encryption_key: other_key.clone(), ..parent.clone() },
+            ParentNode { encryption_key: HpkePublicKey::from_bytes(vec![0; 32]), ..parent.clone() },
+            ParentNode { parent_hash: vec![1; 32], ..parent.clone() },
         ];
         if !parent.parent_hash.is_empty() {
-            lies.push(ParentNode {
-                parent_hash: Vec::new(),
-                ..parent.clone()
-            });
+            lies.push(ParentNode { parent_hash: Vec::new(), ..parent.clone() });
         }
         let list = &parent.unmerged_leaves;
         let mut lists = vec![Vec::new(), list.iter().rev().copied().collect()];
-        for leaf in (0..tree.size().leaves() + 2)
-            .chain([u32::MAX])
-            .map(LeafIndex::new)
-        {
+        for leaf in (0..tree.size().leaves() + 2).chain([u32::MAX]).map(LeafIndex::new) {
             // One more, one less, one twice.
             let mut changed = list.clone();
             match changed.binary_search(&leaf) {
@@ -144,10 +125,11 @@ fn no_parent_of_these_can_be_changed(members: &Members) {
             }
         }
         lists.retain(|changed| changed != list);
-        lies.extend(lists.into_iter().map(|unmerged_leaves| ParentNode {
-            unmerged_leaves,
-            ..parent.clone()
-        }));
+        lies.extend(
+            lists
+                .into_iter()
+                .map(|unmerged_leaves| ParentNode { unmerged_leaves, ..parent.clone() }),
+        );
         for lie in lies {
             let mut forged = honest.clone();
             forged[node.get() as usize] = entry(2, Some(&lie));
@@ -182,10 +164,7 @@ fn a_blank_leaf_is_unmerged_nowhere() {
         }
     }
     assert!(listed >= 2);
-    assert_eq!(
-        join(&members, &assemble(&forged)).unwrap_err(),
-        Error::InvalidTree
-    );
+    assert_eq!(join(&members, &assemble(&forged)).unwrap_err(), Error::InvalidTree);
 }
 
 #[test]
@@ -206,11 +185,7 @@ fn no_parent_stands_where_nobody_put_one() {
             for parent_hash in [Vec::new(), vec![1; 32]] {
                 let encryption_key = key.clone();
                 let unmerged_leaves = unmerged_leaves.clone();
-                let lie = ParentNode {
-                    encryption_key,
-                    parent_hash,
-                    unmerged_leaves,
-                };
+                let lie = ParentNode { encryption_key, parent_hash, unmerged_leaves };
                 let mut forged = honest.clone();
                 forged[node.get() as usize] = entry(2, Some(&lie));
                 let joined = join(&members, &assemble(&forged));
@@ -233,38 +208,20 @@ fn leaves_and_keys_are_checked_too() {
         forged[place] = entry(1, Some(&unsigned));
         assert!(join(&members, &assemble(&forged)).is_err());
         // Somebody else's leaf, valid as it may be, has a key that the tree holds already.
-        let other = tree
-            .leaves()
-            .map(|(_, other)| other)
-            .find(|other| *other != leaf);
+        let other = tree.leaves().map(|(_, other)| other).find(|other| *other != leaf);
         let mut forged = honest.clone();
         forged[place] = entry(1, other);
-        assert_eq!(
-            join(&members, &assemble(&forged)).unwrap_err(),
-            Error::Malformed
-        );
+        assert_eq!(join(&members, &assemble(&forged)).unwrap_err(), Error::Malformed);
     }
     let mut info =
-        members
-            .at(0)
-            .group
-            .group_info(Extensions::default(), LeafIndex::new(0), Vec::new());
+        members.at(0).group.group_info(Extensions::default(), LeafIndex::new(0), Vec::new());
     info.context.tree_hash = Digest::default();
     info.sign(&members.at(0).signer);
-    assert_eq!(
-        PublicGroup::from_info(&info, tree.clone()).unwrap_err(),
-        Error::InvalidTree
-    );
+    assert_eq!(PublicGroup::from_info(&info, tree.clone()).unwrap_err(), Error::InvalidTree);
     let mut info =
-        members
-            .at(0)
-            .group
-            .group_info(Extensions::default(), LeafIndex::new(9), Vec::new());
+        members.at(0).group.group_info(Extensions::default(), LeafIndex::new(9), Vec::new());
     info.sign(&members.at(0).signer);
-    assert_eq!(
-        PublicGroup::from_info(&info, tree).unwrap_err(),
-        Error::InvalidGroupInfo
-    );
+    assert_eq!(PublicGroup::from_info(&info, tree).unwrap_err(), Error::InvalidGroupInfo);
 }
 
 #[test]
@@ -281,24 +238,12 @@ fn node_vectors_of_the_wrong_shape_are_malformed() {
         ("a parent as a leaf", vec![parent.clone()]),
         ("a parent at the end", vec![leaf.clone(), parent.clone()]),
         ("two entries", vec![leaf.clone(), blank.clone()]),
-        (
-            "a blank at the end",
-            vec![leaf.clone(), parent.clone(), blank.clone()],
-        ),
-        (
-            "a leaf as a parent",
-            vec![leaf, honest[2].clone(), honest[4].clone()],
-        ),
-        (
-            "a parent as the last leaf",
-            vec![honest[0].clone(), blank, parent],
-        ),
+        ("a blank at the end", vec![leaf.clone(), parent.clone(), blank.clone()]),
+        ("a leaf as a parent", vec![leaf, honest[2].clone(), honest[4].clone()]),
+        ("a parent as the last leaf", vec![honest[0].clone(), blank, parent]),
     ];
     for (what, shape) in shapes {
-        assert!(
-            RatchetTree::decode_exact(&assemble(&shape)).is_err(),
-            "{what}"
-        );
+        assert!(RatchetTree::decode_exact(&assemble(&shape)).is_err(), "{what}");
     }
     let mut longer = tree.to_bytes();
     longer.push(0);
@@ -318,11 +263,8 @@ fn saved_parts_that_do_not_fit_are_corrupt() {
         let mut missing = saved.clone();
         missing.remove(part);
         assert_eq!(PublicGroup::load(missing).unwrap_err(), Error::CorruptState);
-        for spoiled in [
-            &bytes[1..],
-            &bytes[..bytes.len() - 1],
-            &[bytes.as_slice(), &[0]].concat(),
-        ] {
+        for spoiled in [&bytes[1..], &bytes[..bytes.len() - 1], &[bytes.as_slice(), &[0]].concat()]
+        {
             let mut parts = saved.clone();
             parts.insert(*part, spoiled.to_vec());
             assert_eq!(PublicGroup::load(parts).unwrap_err(), Error::CorruptState);
@@ -331,11 +273,7 @@ fn saved_parts_that_do_not_fit_are_corrupt() {
     for index in [0, 7, 8, u32::MAX, u32::MAX - 1, 0x0fff_ffff] {
         let mut parts = saved.clone();
         parts.insert(PartId { kind: 2, index }, vec![1, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(
-            PublicGroup::load(parts).unwrap_err(),
-            Error::CorruptState,
-            "page {index}"
-        );
+        assert_eq!(PublicGroup::load(parts).unwrap_err(), Error::CorruptState, "page {index}");
     }
     let mut parts = saved.clone();
     parts.insert(PartId { kind: 99, index: 0 }, vec![1]);

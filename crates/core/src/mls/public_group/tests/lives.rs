@@ -18,27 +18,18 @@ fn senders_groups_and_epochs_are_told_apart() {
     let message = transmit(&staged);
     let former = members.at(2).signer.clone();
     members.change(LeafIndex::new(0), &[gone], 0, Path::With);
-    assert_eq!(
-        members.at(0).stage(&message).unwrap_err(),
-        Error::WrongEpoch
-    );
+    assert_eq!(members.at(0).stage(&message).unwrap_err(), Error::WrongEpoch);
 
     // A former member speaks in the new epoch, from an empty place and then from a taken one.
     let mut late = message;
     late.content.epoch += 1;
     sign(&mut late, &members.at(0).group, &former);
-    assert_eq!(
-        members.at(0).stage(&late).unwrap_err(),
-        Error::InvalidSender
-    );
+    assert_eq!(members.at(0).stage(&late).unwrap_err(), Error::InvalidSender);
     members.change(LeafIndex::new(0), &[], 1, Path::With);
     assert!(members.list.contains_key(&gone), "the place is taken again");
     late.content.epoch += 1;
     sign(&mut late, &members.at(0).group, &former);
-    assert_eq!(
-        members.at(0).stage(&late).unwrap_err(),
-        Error::InvalidSignature
-    );
+    assert_eq!(members.at(0).stage(&late).unwrap_err(), Error::InvalidSignature);
 
     for sender in [
         Sender::External(0),
@@ -48,17 +39,11 @@ fn senders_groups_and_epochs_are_told_apart() {
     ] {
         let mut forged = late.clone();
         forged.content.sender = sender;
-        assert_eq!(
-            members.at(0).stage(&forged).unwrap_err(),
-            Error::InvalidSender
-        );
+        assert_eq!(members.at(0).stage(&forged).unwrap_err(), Error::InvalidSender);
     }
     let mut elsewhere = late;
     elsewhere.content.group_id = b"other".to_vec();
-    assert_eq!(
-        members.at(0).stage(&elsewhere).unwrap_err(),
-        Error::WrongGroup
-    );
+    assert_eq!(members.at(0).stage(&elsewhere).unwrap_err(), Error::WrongGroup);
 }
 
 #[test]
@@ -84,27 +69,18 @@ fn what_a_removal_cuts_off_stays_gone_when_the_tree_grows_again() {
 #[test]
 fn a_member_may_come_back_in_the_commit_that_removes_it() {
     let mut members = Members::full(3, 9);
-    let Joiner {
-        mut package, keys, ..
-    } = joiner(&mut members.rng);
+    let Joiner { mut package, keys, .. } = joiner(&mut members.rng);
     let back = members.at(2).signer.clone();
     package.leaf_node.signature_key = back.public();
     package.leaf_node.sign(&[], LeafIndex::default(), &back);
     package.sign(&back);
-    let again = Joiner {
-        signer: back,
-        package,
-        keys,
-    };
+    let again = Joiner { signer: back, package, keys };
     let by = LeafIndex::new(0);
-    let alone = members
-        .at(0)
-        .commit(vec![add(&again)], Path::With, &mut members.rng.clone());
+    let alone = members.at(0).commit(vec![add(&again)], Path::With, &mut members.rng.clone());
     assert_eq!(alone.unwrap_err(), Error::InvalidLeafNode);
     let proposals = vec![add(&again), Proposal::Remove(LeafIndex::new(2))];
-    let (staged, fresh) = members.list[&by]
-        .commit(proposals, Path::With, &mut members.rng)
-        .unwrap();
+    let (staged, fresh) =
+        members.list[&by].commit(proposals, Path::With, &mut members.rng).unwrap();
     members.list.remove(&LeafIndex::new(2)).unwrap();
     members.deliver(by, staged, fresh, vec![again]);
 }
@@ -119,52 +95,32 @@ fn a_member_who_changes_its_signature_key_signs_the_new_epoch_with_the_new_one()
     let leaf = member.group.leaf(LeafIndex::new(0)).unwrap().clone();
     let draft = member.group.draft(own, Vec::new()).unwrap();
     let (drafted, _) = draft.with_path(leaf, &fresh_signer, rng).unwrap();
-    let framed = drafted
-        .frame(WireFormat::PublicMessage, Vec::new(), &member.signer)
-        .unwrap();
+    let framed = drafted.frame(WireFormat::PublicMessage, Vec::new(), &member.signer).unwrap();
     let staged = members.at(1).stage(&transmit(&confirm(framed))).unwrap();
     let mut info = staged.group_info(Extensions::default(), Vec::new());
     let mut group = members.at(1).group.clone();
     group.merge(staged).unwrap();
     let tree = || RatchetTree::decode_exact(&group.tree().to_bytes()).unwrap();
     info.sign(&member.signer);
-    assert_eq!(
-        PublicGroup::from_info(&info, tree()).unwrap_err(),
-        Error::InvalidSignature
-    );
+    assert_eq!(PublicGroup::from_info(&info, tree()).unwrap_err(), Error::InvalidSignature);
     info.sign(&fresh_signer);
-    assert_eq!(
-        PublicGroup::from_info(&info, tree()).unwrap().context(),
-        group.context()
-    );
+    assert_eq!(PublicGroup::from_info(&info, tree()).unwrap().context(), group.context());
 }
 
 #[test]
 fn a_capability_listed_twice_counts_for_one_member() {
     let mut members = Members::full(2, 11);
     let rng = &mut members.rng;
-    let Joiner {
-        signer,
-        mut package,
-        keys,
-    } = joiner(rng);
+    let Joiner { signer, mut package, keys } = joiner(rng);
     let listed = &mut package.leaf_node.capabilities.extensions;
     listed.extend([ExtensionType(0xF0C2); 3]);
     package.leaf_node.sign(&[], LeafIndex::default(), &signer);
     package.sign(&signer);
-    let newcomer = Joiner {
-        signer,
-        package,
-        keys,
-    };
+    let newcomer = Joiner { signer, package, keys };
     let by = LeafIndex::new(0);
-    let (staged, fresh) = members.list[&by]
-        .commit(vec![add(&newcomer)], Path::With, rng)
-        .unwrap();
+    let (staged, fresh) = members.list[&by].commit(vec![add(&newcomer)], Path::With, rng).unwrap();
     members.deliver(by, staged, fresh, vec![newcomer]);
-    let forged = forge(&members, |commit| {
-        commit.proposals.push(inline(requiring(0xF0C2)))
-    });
+    let forged = forge(&members, |commit| commit.proposals.push(inline(requiring(0xF0C2))));
     assert_eq!(forged.unwrap_err(), Error::MissingCapability);
 }
 
@@ -184,15 +140,8 @@ fn propose_update(member: &Member, key: HpkePrivateKey) -> AuthenticatedContent 
     };
     let wire_format = WireFormat::PublicMessage;
     let signature = content.sign(wire_format, member.group.context(), &member.signer);
-    let auth = FramedContentAuthData {
-        signature,
-        confirmation_tag: None,
-    };
-    AuthenticatedContent {
-        wire_format,
-        content,
-        auth,
-    }
+    let auth = FramedContentAuthData { signature, confirmation_tag: None };
+    AuthenticatedContent { wire_format, content, auth }
 }
 
 /// What leaf 0 says to a commit of leaf 1 that names this proposal.
@@ -201,13 +150,9 @@ fn commit_reference(members: &Members, proposal: &AuthenticatedContent) -> Resul
     let mut cache = ProposalCache::default();
     reader.group.cache_proposal(proposal, &mut cache)?;
     let forger = members.at(1);
-    let (staged, _) = forger
-        .commit(Vec::new(), Path::With, &mut members.rng.clone())
-        .unwrap();
+    let (staged, _) = forger.commit(Vec::new(), Path::With, &mut members.rng.clone()).unwrap();
     let mut message = transmit(&staged);
-    let Content::Commit(commit) = &mut message.content.content else {
-        panic!("a commit")
-    };
+    let Content::Commit(commit) = &mut message.content.content else { panic!("a commit") };
     let reference = proposal.proposal_reference();
     commit.proposals.push(ProposalOrRef::Reference(reference));
     // Leaf 2's update blanks the parent that it shares with leaf 3: the root's secret goes to both.
@@ -231,9 +176,7 @@ fn commit_reference(members: &Members, proposal: &AuthenticatedContent) -> Resul
         leaf.sign(forger.group.group_id(), LeafIndex::new(1), &forger.signer);
     }
     sign(&mut message, &forger.group, &forger.signer);
-    let verified = reader
-        .group
-        .verify_commit_with(message.authenticated(), &cache)?;
+    let verified = reader.group.verify_commit_with(message.authenticated(), &cache)?;
     assert!(verified.proposals().by_reference);
     assert_eq!(reader.stage(&message).unwrap_err(), Error::UnknownProposal);
     reader.group.stage(verified).map(drop)
@@ -246,28 +189,16 @@ fn updates_come_by_reference_and_from_others() {
     let good = propose_update(members.at(2), HpkePrivateKey::generate(rng));
     assert_eq!(commit_reference(&members, &good), Ok(()));
     let own = propose_update(members.at(1), HpkePrivateKey::generate(rng));
-    assert_eq!(
-        commit_reference(&members, &own),
-        Err(Error::InvalidProposalList)
-    );
+    assert_eq!(commit_reference(&members, &own), Err(Error::InvalidProposalList));
     let unchanged = propose_update(members.at(2), members.at(2).keys.leaf().clone());
-    assert_eq!(
-        commit_reference(&members, &unchanged),
-        Err(Error::InvalidLeafNode)
-    );
+    assert_eq!(commit_reference(&members, &unchanged), Err(Error::InvalidLeafNode));
     let mut forged = good.clone();
     forged.auth.signature[9] ^= 1;
-    assert_eq!(
-        commit_reference(&members, &forged),
-        Err(Error::InvalidSignature)
-    );
+    assert_eq!(commit_reference(&members, &forged), Err(Error::InvalidSignature));
     let mut late = good.clone();
     late.content.epoch += 1;
     assert_eq!(commit_reference(&members, &late), Err(Error::WrongEpoch));
     let mut outside = good;
     outside.content.sender = Sender::External(0);
-    assert_eq!(
-        commit_reference(&members, &outside),
-        Err(Error::InvalidSender)
-    );
+    assert_eq!(commit_reference(&members, &outside), Err(Error::InvalidSender));
 }

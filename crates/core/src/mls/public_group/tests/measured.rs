@@ -25,15 +25,10 @@ fn an_update_touches_and_saves_one_path() {
             members.change(by, &[], 0, Path::With);
         }
         let member = members.at(0);
-        let (staged, _) = member
-            .commit(Vec::new(), Path::With, &mut members.rng.clone())
-            .unwrap();
+        let (staged, _) = member.commit(Vec::new(), Path::With, &mut members.rng.clone()).unwrap();
         let levels = staged.tree(&member.group).size().levels() as usize;
         assert_eq!(staged.commit().changes.hashed_nodes(), 1 + levels);
         let bytes = saved_bytes(&mut members, LeafIndex::new(size - 1));
-        assert!(
-            bytes < 1200 + 600 * levels,
-            "{bytes} bytes for {size} members"
-        );
+        assert!(bytes < 1200 + 600 * levels, "{bytes} bytes for {size} members");
     }
 }

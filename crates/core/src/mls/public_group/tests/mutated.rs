@@ -12,15 +12,12 @@ fn message(members: &Members, original: &PublicMessage, mut commit: Commit) -> P
     let forger = members.at(1);
     if let Some(path) = &mut commit.path {
         path.leaf_node.signature_key = forger.signer.public();
-        path.leaf_node
-            .sign(forger.group.group_id(), LeafIndex::new(1), &forger.signer);
+        path.leaf_node.sign(forger.group.group_id(), LeafIndex::new(1), &forger.signer);
     }
     let mut message = original.clone();
     message.content.content = Content::Commit(Box::new(commit));
     let format = WireFormat::PublicMessage;
-    message.auth.signature = message
-        .content
-        .sign(format, forger.group.context(), &forger.signer);
+    message.auth.signature = message.content.sign(format, forger.group.context(), &forger.signer);
     message
 }
 
@@ -41,11 +38,7 @@ fn chain(group: &PublicGroup, commit: &mut Commit) {
             diff.add(package.leaf_node.clone()).unwrap();
         }
     }
-    let keys: Vec<_> = path
-        .nodes
-        .iter()
-        .map(|node| node.encryption_key.clone())
-        .collect();
+    let keys: Vec<_> = path.nodes.iter().map(|node| node.encryption_key.clone()).collect();
     if let Some(parent_hash) = diff.set_path(LeafIndex::new(1), &keys) {
         path.leaf_node.source = LeafNodeSource::Commit { parent_hash };
     }
@@ -67,10 +60,7 @@ fn is_accepted(members: &Members, message: &PublicMessage) -> bool {
         let mut info = group.group_info(Extensions::default(), own, Vec::new());
         info.sign(&reader.signer);
         let joined = PublicGroup::from_info(&info, tree).unwrap();
-        assert_eq!(
-            joined.interim_transcript_hash(),
-            group.interim_transcript_hash()
-        );
+        assert_eq!(joined.interim_transcript_hash(), group.interim_transcript_hash());
     }
     true
 }
@@ -83,12 +73,8 @@ fn mutate(commit: &mut Commit, members: &Members, rng: &mut ChaCha20Rng) {
     let known: Vec<_> = members.at(0).group.leaves().map(|(_, leaf)| leaf).collect();
     let known = known[at % known.len()];
     match (rng.next_u32() % 12, &mut commit.path) {
-        (0, _) => commit
-            .proposals
-            .push(ProposalOrRef::Proposal(Proposal::Remove(index))),
-        (1, _) => commit
-            .proposals
-            .push(ProposalOrRef::Proposal(add(&joiner(rng)))),
+        (0, _) => commit.proposals.push(ProposalOrRef::Proposal(Proposal::Remove(index))),
+        (1, _) => commit.proposals.push(ProposalOrRef::Proposal(add(&joiner(rng)))),
         (2, _) if count > 0 => drop(commit.proposals.remove(at % count)),
         (3, _) if count > 1 => commit.proposals.swap(0, at % count),
         (4, _) if count > 0 => commit.proposals.push(commit.proposals[at % count].clone()),
@@ -130,14 +116,9 @@ fn what_a_member_accepts_a_joiner_accepts() {
         if round % 2 == 0 {
             proposals.push(add(&joiner(&mut rng)));
         }
-        let (staged, _) = members
-            .at(1)
-            .commit(proposals, Path::With, &mut rng)
-            .unwrap();
+        let (staged, _) = members.at(1).commit(proposals, Path::With, &mut rng).unwrap();
         let original = transmit(&staged);
-        let Content::Commit(commit) = &original.content.content else {
-            panic!("a commit")
-        };
+        let Content::Commit(commit) = &original.content.content else { panic!("a commit") };
         let mut commit = Commit::clone(commit);
         for _ in 0..rng.next_u32() % 3 {
             mutate(&mut commit, &members, &mut rng);
@@ -151,25 +132,18 @@ fn what_a_member_accepts_a_joiner_accepts() {
             refused += 1;
         }
     }
-    assert!(
-        accepted > 100 && refused > 100,
-        "{accepted} accepted, {refused} refused"
-    );
+    assert!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
 }
 
 #[test]
 fn commits_of_random_bytes_are_refused_or_harmless() {
     let members = Members::full(5, 32);
-    let proposals = vec![
-        Proposal::Remove(LeafIndex::new(3)),
-        add(&joiner(&mut members.rng.clone())),
-    ];
+    let proposals =
+        vec![Proposal::Remove(LeafIndex::new(3)), add(&joiner(&mut members.rng.clone()))];
     let rng = &mut ChaCha20Rng::seed_from_u64(33);
     let (staged, _) = members.at(1).commit(proposals, Path::With, rng).unwrap();
     let original = transmit(&staged);
-    let Content::Commit(commit) = &original.content.content else {
-        panic!("a commit")
-    };
+    let Content::Commit(commit) = &original.content.content else { panic!("a commit") };
     feed_garbage(2000, &commit.to_bytes(), |bytes| {
         if let Ok(mut commit) = Commit::decode_exact(bytes) {
             is_accepted(&members, &message(&members, &original, commit.clone()));
@@ -182,12 +156,7 @@ fn commits_of_random_bytes_are_refused_or_harmless() {
 #[test]
 fn saved_parts_are_golden() {
     let mut members = Members::full(6, 34);
-    members.change(
-        LeafIndex::new(0),
-        &[LeafIndex::new(2), LeafIndex::new(3)],
-        0,
-        Path::With,
-    );
+    members.change(LeafIndex::new(0), &[LeafIndex::new(2), LeafIndex::new(3)], 0, Path::With);
     members.change(LeafIndex::new(1), &[], 1, Path::Without);
     let mut lines = String::new();
     for (part, bytes) in &members.at(0).saved {
