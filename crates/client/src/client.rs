@@ -14,7 +14,7 @@ use crate::{
     command::{ChatCommand, Command},
     engine::{self, Reply},
     error::{Error, Refusal},
-    event::{Account, ChatInfo, Connection, Device, Event},
+    event::{Account, ChatInfo, Connection, Device, Event, EventKind},
     host::Host,
 };
 
@@ -142,7 +142,7 @@ impl Client {
     /// What happens from now on, and what happened before and was not taken.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events { client: self.clone() }
+        Events { client: self.clone(), heard: None }
     }
 
     /// How the connection stands.
@@ -187,20 +187,31 @@ impl Client {
 /// The events of a client, in order.
 ///
 /// An event counts as taken when the next one is asked for; after a crash, those that were not
-/// taken come again, with the same sequence numbers.
+/// taken come again, with the same sequence numbers. The first one tells how the connection stands.
 #[derive(Clone, Debug)]
 pub struct Events {
     client: Client,
+    heard: Option<Connection>,
 }
 
 impl Events {
     /// Waits for the next event; `None` once the engine has ended.
     pub async fn next(&mut self) -> Option<Event> {
-        let mut taken = self.client.taken.lock().await;
-        let after = *taken;
-        let event =
-            self.client.ask(|reply| Command::NextEvent { taken: after, reply }).await.ok()?;
-        *taken = Some(event.sequence);
+        let event = if self.heard.is_none() {
+            // Nobody waits for those who listen already.
+            let what = EventKind::Connection(self.client.connection().await.ok()?);
+            Event { sequence: None, what }
+        } else {
+            let mut last = self.client.taken.lock().await;
+            let (taken, heard) = (*last, self.heard);
+            let ask = |reply| Command::NextEvent { taken, heard, reply };
+            let event = self.client.ask(ask).await.ok()?;
+            *last = event.sequence.or(taken);
+            event
+        };
+        if let EventKind::Connection(connection) = event.what {
+            self.heard = Some(connection);
+        }
         Some(event)
     }
 }

@@ -31,7 +31,8 @@ pub(crate) enum Command {
     /// Founds a group.
     CreateGroup { title: String, names: Vec<String>, reply: Reply<ConversationId> },
     /// Waits for the next event; the one with sequence `taken` and those before it are done with.
-    NextEvent { taken: Option<u64>, reply: Reply<Event> },
+    /// Who asks believes the connection to stand as in `heard`.
+    NextEvent { taken: Option<u64>, heard: Option<Connection>, reply: Reply<Event> },
     /// How the connection stands.
     Connection(Reply<Connection>),
     /// Answers when nothing is owed any more.

@@ -209,11 +209,12 @@ pub enum ItemKind {
     },
 }
 
-/// Something that happened, once for each client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Something that happened, once for each client, or how things stand at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows by one from event to event, over restarts too.
-    pub sequence: u64,
+    /// Grows by one from event to event, over restarts too. Events that tell of the moment only
+    /// have none: they are not stored and never come again.
+    pub sequence: Option<u64>,
     /// What happened.
     pub what: EventKind,
 }
@@ -224,7 +225,7 @@ pub struct Event {
 pub enum EventKind {
     /// The account is usable.
     Ready,
-    /// The connection changed.
+    /// How the connection stands: told at the beginning and at each change, without a number.
     Connection(Connection),
     /// A chat appeared.
     ChatAdded(ConversationId),

@@ -261,7 +261,10 @@ pub(crate) fn event_json(event: &Event, names: &Names) -> Value {
         }
         _ => json!({"event": "other"}),
     };
-    let mut line = json!({"sequence": event.sequence});
+    let mut line = match event.sequence {
+        Some(sequence) => json!({"sequence": sequence}),
+        None => json!({}),
+    };
     if let (Some(line), Value::Object(what)) = (line.as_object_mut(), what) {
         line.extend(what);
     }

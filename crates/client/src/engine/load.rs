@@ -14,7 +14,7 @@ use super::{
     tables::{Table, decode, part_of},
 };
 use crate::{
-    event::{Event, Item, ItemKind},
+    event::{EventKind, Item, ItemKind},
     host::Settings,
     store::{Order, SealedStore, Store, StoreError},
 };
@@ -47,10 +47,9 @@ async fn events<S: Store>(store: &SealedStore<'_, S>) -> Result<EventQueue, Stor
     }
     let all = 0..=u64::MAX;
     let rows = store.range((Table::Events.into(), &[]), all, Order::Ascending, u32::MAX).await?;
-    for (_, bytes) in rows {
-        let event: Event = decode(&bytes)?;
-        queue.next = queue.next.max(event.sequence + 1);
-        queue.waiting.push_back(event);
+    for (sequence, bytes) in rows {
+        queue.next = queue.next.max(sequence + 1);
+        queue.waiting.push_back((sequence, decode::<EventKind>(&bytes)?));
     }
     Ok(queue)
 }

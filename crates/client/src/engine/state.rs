@@ -48,8 +48,10 @@ impl Online {
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     pub(crate) next: u64,
-    pub(crate) waiting: VecDeque<Event>,
-    pub(crate) asked: Option<Reply<Event>>,
+    /// With their sequence numbers.
+    pub(crate) waiting: VecDeque<(u64, EventKind)>,
+    /// With how the connection stands as far as the one who waits has heard.
+    pub(crate) asked: Option<(Option<Connection>, Reply<Event>)>,
 }
 
 impl EventQueue {
@@ -132,7 +134,10 @@ impl State {
 
     fn command(&mut self, command: Command, step: &mut Step<'_>) {
         match command {
-            Command::NextEvent { taken, reply } => self.next_event(taken, reply, step),
+            Command::NextEvent { taken, heard, reply } => {
+                self.events_taken(taken, step);
+                self.events.asked = Some((heard, reply));
+            }
             Command::Connection(reply) => step.answer(reply, Ok(self.online.connection())),
             Command::Settle(reply) => self.settling.push(reply),
             Command::Close(reply) => {
@@ -151,7 +156,6 @@ impl State {
     }
 
     fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
-        let before = self.online.connection();
         match push {
             Push::Connected { plane: Plane::Open, .. } => {
                 self.online.open = true;
@@ -177,35 +181,32 @@ impl State {
             Push::Notices(notices) => self.account_notices(notices, step),
             Push::SessionRefused => self.session_refused(step),
         }
-        let after = self.online.connection();
-        if before != after {
-            step.event(EventKind::Connection(after));
-        }
     }
 
-    fn next_event(&mut self, taken: Option<u64>, reply: Reply<Event>, step: &mut Step<'_>) {
-        if let Some(taken) = taken {
-            while let Some(event) = self.events.waiting.front()
-                && event.sequence <= taken
-            {
-                step.delete(Table::Events, &[], event.sequence);
-                self.events.waiting.pop_front();
-            }
-        }
-        match self.events.waiting.front() {
-            Some(event) => step.answer(reply, Ok(event.clone())),
-            None => self.events.asked = Some(reply),
-        }
-    }
-
-    /// Numbers the events of this step and hands the first to who waits for one.
-    fn tell(&mut self, step: &mut Step<'_>) {
-        let events = step.number_events(&mut self.events.next);
-        self.events.waiting.extend(events);
-        if let Some(event) = self.events.waiting.front()
-            && let Some(reply) = self.events.asked.take()
+    fn events_taken(&mut self, up_to: Option<u64>, step: &mut Step<'_>) {
+        while let Some((sequence, _)) = self.events.waiting.front()
+            && Some(*sequence) <= up_to
         {
-            step.answer(reply, Ok(event.clone()));
+            step.delete(Table::Events, &[], *sequence);
+            self.events.waiting.pop_front();
+        }
+    }
+
+    /// Numbers the events of this step. Who waits for one is told how the connection stands if
+    /// that is news, else what happened first.
+    fn tell(&mut self, step: &mut Step<'_>) {
+        step.number_events(&mut self.events);
+        let Some((heard, reply)) = self.events.asked.take() else {
+            return;
+        };
+        let connection = self.online.connection();
+        if heard != Some(connection) {
+            let event = Event { sequence: None, what: EventKind::Connection(connection) };
+            step.answer(reply, Ok(event));
+        } else if let Some((sequence, what)) = self.events.waiting.front() {
+            step.answer(reply, Ok(Event { sequence: Some(*sequence), what: what.clone() }));
+        } else {
+            self.events.asked = Some((heard, reply));
         }
     }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     command::Command,
     error::Error,
-    event::{Event, EventKind},
+    event::EventKind,
     host::Timestamp,
     store::Writes,
     transport::{Push, TransportError},
@@ -153,21 +153,16 @@ impl<'a> Step<'a> {
     }
 
     /// Gives each event its durable number; they stay in the store until they are taken.
-    pub(crate) fn number_events(&mut self, next: &mut u64) -> Vec<Event> {
-        let number = |what| {
-            let event = Event { sequence: *next, what };
-            *next += 1;
-            event
-        };
-        let events: Vec<Event> =
-            core::mem::take(&mut self.events).into_iter().map(number).collect();
-        if !events.is_empty() {
-            self.put(Table::Events, EventQueue::COUNTER, 0, next);
+    pub(crate) fn number_events(&mut self, queue: &mut EventQueue) {
+        if self.events.is_empty() {
+            return;
         }
-        for event in &events {
-            self.put(Table::Events, &[], event.sequence, event);
+        for what in core::mem::take(&mut self.events) {
+            self.put(Table::Events, &[], queue.next, &what);
+            queue.waiting.push_back((queue.next, what));
+            queue.next += 1;
         }
-        events
+        self.put(Table::Events, EventQueue::COUNTER, 0, &queue.next);
     }
 
     /// The batch and the effects.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use corncrake::{
-    Chat, ChatInfo, Client, ConversationId, Error, Event, EventKind, Item, MessageId,
+    Chat, ChatInfo, Client, Connection, ConversationId, Error, Event, EventKind, Item, MessageId,
     store::MemoryStore,
 };
 use corncrake_core::{derive::Key32, seal::local::StoreKey};
@@ -65,25 +65,32 @@ pub(crate) struct Said {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) events: BTreeMap<u64, Event>,
+    /// How the connection stood, one after the other.
+    pub(crate) connections: Vec<Connection>,
     /// What an app must never see.
     pub(crate) complaints: Vec<String>,
 }
 
 impl Told {
     fn take(&mut self, event: Event) {
-        if let Some(earlier) = self.events.get(&event.sequence) {
+        let Some(sequence) = event.sequence else {
+            let EventKind::Connection(connection) = event.what else {
+                return self.complaints.push(format!("{event:?} has no number"));
+            };
+            return self.connections.push(connection);
+        };
+        if let Some(earlier) = self.events.get(&sequence) {
             if *earlier != event {
-                let complaint =
-                    format!("event {} changed: {earlier:?} / {event:?}", event.sequence);
+                let complaint = format!("event {sequence} changed: {earlier:?} / {event:?}");
                 self.complaints.push(complaint);
             }
             return;
         }
         let newest = self.events.keys().next_back().copied();
-        if newest.is_some_and(|newest| event.sequence != newest + 1) {
-            self.complaints.push(format!("event {} follows {newest:?}", event.sequence));
+        if newest.is_some_and(|newest| sequence != newest + 1) {
+            self.complaints.push(format!("event {sequence} follows {newest:?}"));
         }
-        self.events.insert(event.sequence, event);
+        self.events.insert(sequence, event);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The plain flows of architecture §8, with a network that behaves and with one that doesn't.
 
-use corncrake::{ChatKind, Client, Connection, ItemKind, Role, Standing};
+use corncrake::{ChatKind, Client, Connection, EventKind, ItemKind, Role, Standing};
 
 use crate::{check::Mood, network::Faults, world::World};
 
@@ -269,6 +269,14 @@ fn a_client_tells_how_its_connection_stands_and_can_be_closed() {
         ann.set_cut(false);
         world.settle();
         assert_eq!(ann.call("connection", connection), Ok(Connection::Online));
+        // Who begins to listen learns it at once, beside somebody who waits already.
+        let first = async move |client: Client| Ok(client.events().next().await.unwrap());
+        let first = ann.call("listen", first).unwrap();
+        let online = EventKind::Connection(Connection::Online);
+        assert_eq!((first.sequence, first.what), (None, online));
+        let told = &ann.told().connections;
+        let away = told.iter().position(|&connection| connection == Connection::Offline);
+        assert!(told.iter().skip(away.unwrap()).any(|&c| c == Connection::Online));
         assert_eq!(ann.call("close", async move |client: Client| client.close().await), Ok(()));
         let closed = ann.call("connection", connection);
         assert_eq!(closed, Err(corncrake::Error::Closed));

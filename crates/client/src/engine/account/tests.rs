@@ -20,9 +20,10 @@ use self::{
 use super::{By, wire_device};
 use crate::{
     command::Command,
-    engine::{ClaimThen, GatherThen},
+    engine::{ClaimThen, GatherThen, Input},
     error::{Error, Refusal},
-    transport::Plane,
+    event::{Connection, EventKind},
+    transport::{Plane, Push},
 };
 
 mod rig;
@@ -221,6 +222,39 @@ fn a_lost_session_is_renewed_by_the_devices_key() {
 }
 
 /// Claims for a chat that nobody knows: what went wrong, or that nothing did.
+/// The next event, as who has heard this of the connection gets it; nothing if there is none.
+fn next_event(
+    device: &mut Device,
+    taken: Option<u64>,
+    heard: Option<Connection>,
+) -> Option<(Option<u64>, EventKind)> {
+    let event = device.ask(|reply| Command::NextEvent { taken, heard, reply });
+    event.map(|event| event.unwrap()).map(|event| (event.sequence, event.what))
+}
+
+#[test]
+fn how_the_connection_stood_is_not_told_after_a_restart() {
+    let server = server();
+    let mut device = signed_up(1, "ann", &server);
+    device.connect(Plane::Account);
+    device.connect(Plane::Open);
+    let (online, offline) = (Connection::Online, Connection::Offline);
+    let told = |connection| Some((None, EventKind::Connection(connection)));
+    assert_eq!(next_event(&mut device, None, None), told(online));
+    device.take(Input::Push(Push::Disconnected(Plane::Open)));
+    device.take(Input::Push(Push::Disconnected(Plane::Account)));
+    assert_eq!(next_event(&mut device, None, Some(online)), told(offline));
+    let mut device = device.reopen(2);
+    assert_eq!(next_event(&mut device, None, None), told(offline));
+    let ready = Some((Some(0), EventKind::Ready));
+    assert_eq!(next_event(&mut device, None, Some(offline)), ready);
+    assert_eq!(next_event(&mut device, Some(0), Some(offline)), None);
+    let mut device = device.reopen(3);
+    assert_eq!(next_event(&mut device, None, Some(offline)), None, "it was taken");
+    device.connect(Plane::Open);
+    assert_eq!(next_event(&mut device, None, Some(offline)), told(Connection::Connecting));
+}
+
 fn claim(device: &mut Device, accounts: &[AccountId]) -> Error {
     let chat = ConversationId::from_bytes([1; 32]);
     let claimed = device.ask_with(|state, reply, step| {
