@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and prints its trace"
 )]
 
+mod attacks_direct;
 mod attacks_groups;
 mod attacks_handover;
 mod attacks_joining;

@@ -13,7 +13,7 @@ use corncrake_core::{
     id::{AccountId, EntryId, InboxId},
     identity::{
         AccountRecord, Certificate, ContactKey, DeviceClass, DeviceEntry, IdentityKey, KeyChain,
-        Username,
+        Username, contact_agreement,
     },
     mls::{
         PartId,
@@ -177,6 +177,13 @@ impl Mal {
         AccountRecord::verify(&self.look_up(name).bytes).unwrap().account()
     }
 
+    /// The first seed of a chat with somebody.
+    pub(crate) fn direct_seed(&self, name: &str, n: u64) -> Seed {
+        let record = AccountRecord::verify(&self.look_up(name).bytes).unwrap();
+        let theirs = &record.record().contact_key;
+        contact_agreement(&self.contact, theirs, self.account, record.account(), n).unwrap()
+    }
+
     /// Claims somebody's key packages.
     pub(crate) fn claim(&self, name: &str) -> Vec<corncrake_core::conversation::Claimed> {
         let account = self.account_of(name);
@@ -213,8 +220,17 @@ impl Mal {
 impl Seat {
     /// Founds a group with these people.
     pub(crate) fn found(mal: &mut Mal, seed: Seed, title: &str, names: &[&str]) -> Self {
-        let keys = seed.log_keys();
         let context = ContextExtension::group(mal.account, title);
+        Self::found_as(mal, seed, context, names)
+    }
+
+    /// Founds what calls itself a chat of two.
+    pub(crate) fn found_direct(mal: &mut Mal, seed: Seed, with: &str) -> Self {
+        Self::found_as(mal, seed, ContextExtension::direct(), &[with])
+    }
+
+    fn found_as(mal: &mut Mal, seed: Seed, context: ContextExtension, names: &[&str]) -> Self {
+        let keys = seed.log_keys();
         let mut chance = mal.chance.clone();
         let (conversation, opening) =
             Conversation::found(&mal.me(), seed.conversation_id(), context, keys.log, chance.rng())

@@ -52,6 +52,8 @@ pub(crate) struct Contact {
 #[derive(Debug)]
 pub(super) enum LookUpThen {
     Chats(GatherThen),
+    /// A fold that waits for somebody's newest record.
+    Enter(u64),
     Devices(Reply<Vec<Device>>),
     SafetyNumber(String, Reply<SafetyNumber>),
 }
@@ -125,6 +127,11 @@ impl State {
     /// Looks people up, all or none; chats get their accounts in the order asked for.
     pub(crate) fn look_up(&mut self, wanted: Vec<By>, then: GatherThen, step: &mut Step<'_>) {
         self.begin_look_up(wanted, LookUpThen::Chats(then), step);
+    }
+
+    /// Asks for the newest record of somebody with whom a fold says to be a 1:1 chat.
+    pub(crate) fn look_up_peer(&mut self, peer: AccountId, fold: u64, step: &mut Step<'_>) {
+        self.begin_look_up(vec![By::Id(peer)], LookUpThen::Enter(fold), step);
     }
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
@@ -249,6 +256,7 @@ impl State {
                 let result = error.map_or(Ok(job.found), Err);
                 self.chats_gathered(then, result, step);
             }
+            LookUpThen::Enter(number) => self.peer_looked_up(number, error, step),
             LookUpThen::Devices(reply) => {
                 let result = error.map_or_else(|| Ok(self.own_devices()), Err);
                 step.answer(reply, result);

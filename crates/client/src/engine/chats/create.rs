@@ -28,6 +28,9 @@ use crate::{
 /// Who waits in `start_chat` or `create_group`.
 pub(crate) type Starter = Reply<ConversationId>;
 
+/// The last place in which two people look for their chat; the first is 0.
+pub(super) const LAST_DIRECT: u64 = 8;
+
 /// The longest title, in bytes.
 pub(super) const TITLE: usize = 128;
 
@@ -283,6 +286,15 @@ impl State {
         });
     }
 
+    /// The first seed of the `n`th possible chat with somebody.
+    pub(super) fn direct_seed(&self, peer: AccountId, n: u64) -> Result<Seed, Error> {
+        let (Some(me), Some(contact)) = (self.account.me(), self.account.contact(&peer)) else {
+            return Err(Refusal::UnknownAccount.into());
+        };
+        contact_agreement(&me.contact_key, &contact.contact_key, me.account, peer, n)
+            .map_err(|_| Error::Untrue("the contact key is not a usable key"))
+    }
+
     /// Looks whether the `n`th possible chat of two people exists.
     fn search_direct(
         &mut self,
@@ -291,13 +303,9 @@ impl State {
         starter: Option<Starter>,
         step: &mut Step<'_>,
     ) {
-        let (Some(me), Some(contact)) = (self.account.me(), self.account.contact(&peer)) else {
-            return fail(starter, Refusal::UnknownAccount.into(), step);
-        };
-        let seed = contact_agreement(&me.contact_key, &contact.contact_key, me.account, peer, n);
-        let Ok(seed) = seed else {
-            let error = Error::Untrue("the contact key is not a usable key");
-            return fail(starter, error, step);
+        let seed = match self.direct_seed(peer, n) {
+            Ok(seed) => seed,
+            Err(error) => return fail(starter, error, step),
         };
         let id = seed.conversation_id();
         let mut row = ChatRow::new(id, ChatKind::Direct, seed.clone());
@@ -330,6 +338,13 @@ impl State {
         let Some(mut old) = self.chats.all.remove(&id) else {
             return;
         };
+        if old.row.n == LAST_DIRECT {
+            let starter = old.session.starter.take();
+            fail(starter, Error::Untrue("what lies in the log is no chat of the two"), step);
+            let seed = old.row.seed.clone();
+            self.chats.all.insert(id, old);
+            return self.enter_later(id, seed, Goal::Direct { n: LAST_DIRECT }, step);
+        }
         step.delete(Table::Chats, id.as_bytes(), 0);
         step.delete_all(Table::Intents, id.as_bytes());
         let Some(peer) = old.row.peer else { return };

@@ -43,12 +43,12 @@ pub(crate) struct Enter {
     pub(super) id: Option<ConversationId>,
     keys: LogKeys,
     seed: Seed,
-    goal: Goal,
+    pub(super) goal: Goal,
     /// Where states lie that have not been tried yet, newest first.
     states: VecDeque<u64>,
     /// The page behind the state that is being tried, from that entry on.
     page: Vec<log::LogEntry>,
-    fold: Option<Conversation>,
+    pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
     /// The commit whose Welcome is fetched.
@@ -58,7 +58,7 @@ pub(crate) struct Enter {
     /// What the end of the log left, if the fold reached it.
     closed: Option<Box<HandedOver>>,
     /// What is waited for; nothing once the fold has come to nothing for now.
-    asking: Option<EnterThen>,
+    pub(super) asking: Option<EnterThen>,
     pub(crate) retry_at: Option<Timestamp>,
 }
 
@@ -75,6 +75,8 @@ pub(crate) enum EnterThen {
     Page,
     /// The Welcome.
     Welcome,
+    /// The account record of the other one in what calls itself a 1:1 chat.
+    Peer(AccountId),
 }
 
 /// Whether a fold goes on.
@@ -146,9 +148,8 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.enter(Some(id), seed, goal, step);
-        if let Some(enter) = self.chats.entering.values_mut().next_back() {
-            enter.asking = None;
-            enter.retry_at = Some(step.now.after(TRY_AGAIN));
+        if let Some(number) = self.chats.entering.keys().next_back().copied() {
+            self.enter_pause(number, step);
         }
     }
 
@@ -218,7 +219,7 @@ impl State {
         self.enter_ask(number, again, step);
     }
 
-    fn enter_ask(&mut self, number: u64, then: EnterThen, step: &mut Step<'_>) {
+    pub(super) fn enter_ask(&mut self, number: u64, then: EnterThen, step: &mut Step<'_>) {
         let online = self.online.open;
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
@@ -255,6 +256,7 @@ impl State {
                 let ask = log::Beside { token, position, part: log::Part::Welcome, admission };
                 self.ask_open(then(EnterThen::Welcome), ask, step);
             }
+            Some(EnterThen::Peer(peer)) => self.look_up_peer(peer, number, step),
         }
     }
 
@@ -314,6 +316,14 @@ impl State {
         }
     }
 
+    /// Begins anew after a while.
+    pub(super) fn enter_pause(&mut self, number: u64, step: &Step<'_>) {
+        if let Some(enter) = self.chats.entering.get_mut(&number) {
+            enter.asking = None;
+            enter.retry_at = Some(step.now.after(TRY_AGAIN));
+        }
+    }
+
     /// Tries the next older state; when there is none, waits and begins anew.
     fn next_state(&mut self, number: u64, step: &mut Step<'_>) {
         let Some(enter) = self.chats.entering.get_mut(&number) else {
@@ -326,13 +336,10 @@ impl State {
         match enter.states.pop_front() {
             Some(0) => self.enter_ask(number, EnterThen::State(0), step),
             Some(position) => self.enter_ask(number, EnterThen::Anchorage(position), step),
-            None => {
-                enter.asking = None;
-                enter.retry_at = Some(step.now.after(TRY_AGAIN));
-                if matches!(enter.goal, Goal::Direct { .. }) {
-                    self.direct_fold_failed(number, step);
-                }
+            None if matches!(enter.goal, Goal::Direct { .. }) => {
+                self.direct_fold_failed(number, step);
             }
+            None => self.enter_pause(number, step),
         }
     }
 
@@ -436,7 +443,11 @@ impl State {
             return;
         };
         let Some(fold) = &enter.fold else { return };
+        let direct = fold.context().kind == Kind::Direct;
         let good = match &enter.goal {
+            Goal::Welcome(_) if direct && fold.is_member() => {
+                return self.take_direct(number, step);
+            }
             Goal::Welcome(_) => fold.is_member(),
             Goal::Anchor(_) => enter.passed,
             Goal::Direct { .. } => self.holds_both(fold),
@@ -451,10 +462,7 @@ impl State {
     /// Whether just the two people of a 1:1 chat stand in the fold.
     fn holds_both(&self, fold: &Conversation) -> bool {
         let pair = self.pair(Some(fold.id()));
-        let members = fold.members();
-        fold.context().kind == Kind::Direct
-            && members.len() == 2
-            && members.iter().all(|member| pair.contains(&member.account))
+        self.peer_in(fold).is_some_and(|peer| pair.contains(&peer))
     }
 
     /// The two people of a 1:1 chat.
@@ -496,9 +504,7 @@ impl State {
         match &enter.goal {
             Goal::Welcome(invitation) if self.account.package(&invitation.package).is_none() => {
                 // The package went with the Welcome when we came in by another way.
-                let goal = enter.goal.clone();
-                self.chats.entering.remove(&number);
-                self.leave_invitation(&goal, step);
+                self.drop_invitation(number, step);
             }
             Goal::Welcome(_) => self.next_state(number, step),
             Goal::Anchor(_) | Goal::Direct { .. } => {
@@ -508,7 +514,7 @@ impl State {
     }
 
     /// The fold is the true one: the chat is there.
-    fn entered(&mut self, number: u64, step: &mut Step<'_>) {
+    pub(super) fn entered(&mut self, number: u64, step: &mut Step<'_>) {
         let Some(enter) = self.chats.entering.remove(&number) else {
             return;
         };

@@ -1,8 +1,8 @@
 //! Invitations: what a notice leads to.
 
 use corncrake_core::{
-    conversation::{Conversation, invited},
-    id::ConversationId,
+    conversation::{Conversation, Kind, invited},
+    id::{AccountId, ConversationId},
     seal::envelope::{Beside, Seed},
 };
 use corncrake_wire::{LogId, OpenReply, log};
@@ -10,10 +10,13 @@ use corncrake_wire::{LogId, OpenReply, log};
 use super::{
     Chat, ChatThen,
     closed::log_of,
+    create::LAST_DIRECT,
+    enter::EnterThen,
     rows::{Goal, Invitation, Phase},
 };
 use crate::{
     engine::{State, Step, account::AccountState},
+    error::{Error, Refusal},
     event::EventKind,
     transport::TransportError,
 };
@@ -46,6 +49,65 @@ impl State {
             Phase::Inside if chat.is_founding() => true,
             Phase::Inside | Phase::Waiting => other_inviter,
         })
+    }
+
+    /// Takes the invitation into a 1:1 chat if its id is one that its two people agree on: anybody
+    /// can call a chat direct, and only these two can compute such an id.
+    pub(super) fn take_direct(&mut self, number: u64, step: &mut Step<'_>) {
+        let fold = self.chats.entering.get(&number).and_then(|enter| enter.fold.as_ref());
+        let Some(fold) = fold else { return };
+        match self.peer_in(fold) {
+            None => self.drop_invitation(number, step),
+            Some(peer) if self.agree_on(fold.id(), peer) => self.entered(number, step),
+            Some(peer) => self.enter_ask(number, EnterThen::Peer(peer), step),
+        }
+    }
+
+    /// The newest record of the other one in a 1:1 chat has come, or there is none.
+    pub(crate) fn peer_looked_up(
+        &mut self,
+        number: u64,
+        error: Option<Error>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(enter) = self.chats.entering.get(&number) else {
+            return;
+        };
+        let (Some(EnterThen::Peer(peer)), Some(fold)) = (enter.asking, &enter.fold) else {
+            return;
+        };
+        match error {
+            None if self.agree_on(fold.id(), peer) => self.entered(number, step),
+            None | Some(Error::Refused(Refusal::UnknownAccount)) => {
+                self.drop_invitation(number, step);
+            }
+            Some(_) => self.enter_pause(number, step),
+        }
+    }
+
+    /// The other account in a 1:1 chat, if just this one and another stand in it.
+    pub(super) fn peer_in(&self, fold: &Conversation) -> Option<AccountId> {
+        let me = self.account.me()?.account;
+        let members = fold.members();
+        let peer = members.iter().map(|member| member.account).find(|account| *account != me)?;
+        let pair = members.len() == 2 && fold.has_account(me);
+        (pair && fold.context().kind == Kind::Direct).then_some(peer)
+    }
+
+    /// Whether this is the id of a chat that this account and another can have, as far as is known
+    /// here: one that this device has already, or one from their contact keys.
+    fn agree_on(&self, id: ConversationId, peer: AccountId) -> bool {
+        let known = self.chats.all.get(&id).is_some_and(|chat| chat.row.peer == Some(peer));
+        known
+            || (0..=LAST_DIRECT)
+                .any(|n| self.direct_seed(peer, n).is_ok_and(|seed| seed.conversation_id() == id))
+    }
+
+    /// Gives up a fold that an invitation led to.
+    pub(super) fn drop_invitation(&mut self, number: u64, step: &mut Step<'_>) {
+        if let Some(enter) = self.chats.entering.remove(&number) {
+            self.leave_invitation(&enter.goal, step);
+        }
     }
 
     /// An invitation into a chat that goes on without it: void if this device is a member.
