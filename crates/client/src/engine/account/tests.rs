@@ -26,6 +26,7 @@ use crate::{
     transport::{Plane, Push},
 };
 
+mod lying;
 mod rig;
 mod server;
 
@@ -33,6 +34,10 @@ const PASSWORD: &str = "seven corncrakes in tall wet grass";
 
 fn server() -> Rc<RefCell<Server>> {
     Rc::new(RefCell::new(Server::new()))
+}
+
+fn rng(seed: u8) -> ChaCha20Rng {
+    ChaCha20Rng::from_seed([seed; 32])
 }
 
 fn signed_up(seed: u8, name: &str, server: &Rc<RefCell<Server>>) -> Device {

@@ -23,7 +23,7 @@ pub(super) const ORIGIN: &str = "http://test.example";
 
 pub(super) struct Server {
     rng: ChaCha20Rng,
-    secret: ServerSecret,
+    pub(super) secret: ServerSecret,
     pub(super) accounts: BTreeMap<String, Account>,
     pub(super) devices: BTreeMap<DeviceId, Device>,
     sessions: BTreeMap<[u8; 32], (AccountId, Option<DeviceId>)>,
@@ -34,12 +34,14 @@ pub(super) struct Server {
     pub(super) session_life: u64,
     /// Appends are answered as if they had been carried out.
     pub(super) forgets: bool,
+    /// The byte that is changed in what a log-in's first call is answered with.
+    pub(super) spoils: Option<usize>,
 }
 
 #[derive(Clone)]
 pub(super) struct Account {
     pub(super) id: AccountId,
-    opaque: Vec<u8>,
+    pub(super) opaque: Vec<u8>,
     vault: Vault,
     pub(super) record: SignedRecord,
 }
@@ -67,6 +69,7 @@ impl Server {
             states: BTreeMap::new(),
             session_life: 30 * 24 * 3600,
             forgets: false,
+            spoils: None,
         }
     }
 
@@ -106,11 +109,14 @@ impl Server {
             }
             AccountRequest::LogInStart(it) => {
                 let record = self.accounts.get(&it.name).map(|account| account.opaque.as_slice());
-                let (opaque, state) =
+                let (mut opaque, state) =
                     self.secret.log_in_reply(&it.name, record, &it.opaque, &mut self.rng).unwrap();
                 let mut attempt = [0; 16];
                 self.rng.fill_bytes(&mut attempt);
                 self.attempts.insert(attempt, (it.name, state));
+                if let Some(byte) = self.spoils {
+                    opaque[byte] ^= 1;
+                }
                 AccountReply::LogInStart(LogInStarted { attempt, opaque })
             }
             AccountRequest::LogInFinish(it) => {
