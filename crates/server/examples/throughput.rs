@@ -23,7 +23,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::{net::TcpStream, runtime};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
 
 const SENDERS: u32 = 64;
 const LOGS: u32 = 1000;
@@ -235,8 +238,9 @@ async fn append_all(
 
 async fn connect(address: SocketAddr) -> Socket {
     let url = format!("ws://{address}{OPEN_SOCKET}");
+    let config = WebSocketConfig::default().read_buffer_size(4096);
     let (mut socket, _) =
-        tokio_tungstenite::connect_async_with_config(url, None, true).await.unwrap();
+        tokio_tungstenite::connect_async_with_config(url, Some(config), true).await.unwrap();
     hear(&mut socket).await;
     socket
 }

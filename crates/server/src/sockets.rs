@@ -33,6 +33,8 @@ mod open;
 
 /// How often a connection looks at its silence.
 const TICK: Duration = Duration::from_secs(5);
+/// What is read at once. Each read clears as much memory first, so it fits a few messages.
+const READ_BUFFER: usize = 8 * 1024;
 /// How long the other side may take to take a frame.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
@@ -75,7 +77,10 @@ fn accept(
 ) -> Result<WebSocketUpgrade, Error> {
     let upgrade = upgrade.map_err(|_| ErrorCode::Malformed)?;
     // Somewhat more is read, so that who sends it can be told why it is refused.
-    Ok(upgrade.max_message_size(2 * limits::FRAME).max_frame_size(2 * limits::FRAME))
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(2 * limits::FRAME)
+        .max_frame_size(2 * limits::FRAME))
 }
 
 /// What came from the other side.

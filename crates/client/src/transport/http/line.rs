@@ -17,6 +17,10 @@ use super::{Pace, Server};
 /// The longest frame from the server: a page, or one entry of the largest size.
 const MAX_FRAME: usize = COMMIT + PAGE_BYTES;
 
+/// What is read at once. Each read clears as much memory first, so it is no more than a few
+/// messages take.
+const READ_BUFFER: usize = 32 * 1024;
+
 /// A socket is no more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lost {
@@ -46,6 +50,7 @@ impl Line {
 
     async fn connect(request: RequestBuilder, pace: Pace) -> Result<(Self, Hello), Lost> {
         let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
         let upgrade = request.upgrade().web_socket_config(config);
