@@ -27,7 +27,7 @@ pub struct Device {
     pub this_device: bool,
 }
 
-/// Whether the server can be reached.
+/// Whether the server can be reached, and knows this device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Connection {
     /// No socket is up.
@@ -36,6 +36,22 @@ pub enum Connection {
     Connecting,
     /// Both planes are up.
     Online,
+    /// The server no longer knows this device: it was removed from the account. What is here can
+    /// be read; to go on, log in with a new store.
+    SignedOut,
+}
+
+impl Connection {
+    /// The stable code of this state.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Connecting => "connecting",
+            Self::Online => "online",
+            Self::SignedOut => "signed_out",
+        }
+    }
 }
 
 /// A chat of two or a group.

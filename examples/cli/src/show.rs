@@ -107,14 +107,6 @@ const fn role(role: Role) -> &'static str {
     }
 }
 
-const fn connection(connection: Connection) -> &'static str {
-    match connection {
-        Connection::Offline => "offline",
-        Connection::Connecting => "connecting",
-        Connection::Online => "online",
-    }
-}
-
 /// A chat as JSON.
 pub(crate) fn chat_json(chat: &ChatInfo) -> Value {
     let members: Vec<_> = chat
@@ -252,7 +244,7 @@ pub(crate) fn event_json(event: &Event, names: &Names) -> Value {
     let what = match &event.what {
         EventKind::Ready => json!({"event": "ready"}),
         EventKind::Connection(state) => {
-            json!({"event": "connection", "connection": connection(*state)})
+            json!({"event": "connection", "connection": state.code()})
         }
         EventKind::ChatAdded(chat) => json!({"event": "chat_added", "chat": chat.to_string()}),
         EventKind::ChatChanged(chat) => json!({"event": "chat_changed", "chat": chat.to_string()}),
@@ -275,7 +267,10 @@ pub(crate) fn event_json(event: &Event, names: &Names) -> Value {
 pub(crate) fn event_line(event: &Event, title: Option<&str>, names: &Names) -> Option<String> {
     let chat = || tame(title.unwrap_or("a chat"));
     match &event.what {
-        EventKind::Connection(state) => Some(format!("* {}", connection(*state))),
+        EventKind::Connection(Connection::SignedOut) => Some(
+            "* the server no longer knows this device: log in with a new home folder".to_owned(),
+        ),
+        EventKind::Connection(state) => Some(format!("* {}", state.code())),
         EventKind::ChatAdded(_) => Some(format!("[{}] * new", chat())),
         EventKind::Item { item, .. } => Some(format!("[{}] {}", chat(), item_line(item, names))),
         _ => None,

@@ -290,12 +290,17 @@ impl State {
         let account = &self.account;
         account.flow.is_some()
             || account.me.is_some()
-                && (!account.inbox.is_read
+                && (self.is_signed_in()
+                    && (!account.inbox.is_read || account.packages.is_lacking())
                     || account.letters.is_owed()
                     || account.directory.is_busy()
                     || account.claims.is_busy()
-                    || account.packages.is_lacking()
                     || account.log.is_owed())
+    }
+
+    /// False once the server has said that it no longer knows this device.
+    pub(crate) const fn is_signed_in(&self) -> bool {
+        !self.account.sessions.are_over
     }
 
     /// Begins whatever should be under way and isn't.

@@ -34,16 +34,6 @@ pub(crate) struct Online {
     pub(crate) open: bool,
 }
 
-impl Online {
-    const fn connection(self) -> Connection {
-        match (self.account, self.open) {
-            (true, true) => Connection::Online,
-            (false, false) => Connection::Offline,
-            _ => Connection::Connecting,
-        }
-    }
-}
-
 /// Events that the app has not taken, and the one who waits for the next.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
@@ -138,7 +128,7 @@ impl State {
                 self.events_taken(taken, step);
                 self.events.asked = Some((heard, reply));
             }
-            Command::Connection(reply) => step.answer(reply, Ok(self.online.connection())),
+            Command::Connection(reply) => step.answer(reply, Ok(self.connection())),
             Command::Settle(reply) => self.settling.push(reply),
             Command::Close(reply) => {
                 step.answer(reply, Ok(()));
@@ -152,6 +142,15 @@ impl State {
             }
             Command::Chat(chat, command) => self.chat_command(chat, command, step),
             other => self.account_command(other, step),
+        }
+    }
+
+    const fn connection(&self) -> Connection {
+        match (self.online.account, self.online.open) {
+            _ if !self.is_signed_in() => Connection::SignedOut,
+            (true, true) => Connection::Online,
+            (false, false) => Connection::Offline,
+            _ => Connection::Connecting,
         }
     }
 
@@ -199,7 +198,7 @@ impl State {
         let Some((heard, reply)) = self.events.asked.take() else {
             return;
         };
-        let connection = self.online.connection();
+        let connection = self.connection();
         if heard != Some(connection) {
             let event = Event { sequence: None, what: EventKind::Connection(connection) };
             step.answer(reply, Ok(event));

@@ -60,7 +60,7 @@ impl Inbox {
         [deletion, reading].into_iter().flatten().filter_map(Retry::wake_at).min()
     }
 
-    pub(super) const fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         self.deletion.hurry();
         self.reading.hurry();
     }

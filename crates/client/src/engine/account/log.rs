@@ -105,7 +105,7 @@ impl AccountLog {
         !self.is_at_head || !self.owed.is_empty()
     }
 
-    pub(super) const fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         self.append.hurry();
         if let Some(start) = &mut self.start {
             start.hurry();

@@ -165,7 +165,7 @@ impl Packages {
     }
 
     /// Checks at once if the last check failed.
-    pub(super) const fn hurry_after_failure(&mut self) {
+    pub(super) fn hurry_after_failure(&mut self) {
         if self.check.tries() > 0 {
             self.check.hurry();
         }

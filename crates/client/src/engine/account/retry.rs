@@ -8,8 +8,8 @@ use crate::{host::Timestamp, transport::TransportError};
 
 /// Ten minutes: the longest pause after refusals that may yet end.
 const LONGEST_REFUSED: Duration = Duration::from_mins(10);
-/// The longest pause while the server is out of reach.
-const LONGEST: Duration = Duration::from_mins(1);
+/// The longest pause while the server is out of reach; a socket that comes up ends it.
+const LONGEST: Duration = Duration::from_mins(30);
 
 /// Something that is done again and again until it has succeeded, with growing pauses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,12 +50,14 @@ impl Retry {
         self.busy = true;
     }
 
-    /// No pause any more: the server can be reached again, or something new is owed.
-    pub(crate) const fn hurry(&mut self) {
+    /// No pause any more, and short ones next: the server can be reached again, or something new
+    /// is owed.
+    pub(crate) fn hurry(&mut self) {
         self.at = Timestamp(0);
+        self.tries = self.tries.min(1);
     }
 
-    /// It failed: 1 s, doubled up to a minute, each pause half fixed and half random, and not
+    /// It failed: 1 s, doubled up to half an hour, each pause half fixed and half random, and not
     /// before the server said.
     pub(crate) fn failed(&mut self, error: &TransportError, now: Timestamp, rng: &mut impl Rng) {
         let longest = match error {
@@ -66,7 +68,7 @@ impl Retry {
             TransportError::Refused(refusal) => refusal.retry_after.unwrap_or(0),
             _ => 0,
         };
-        let pause = Duration::from_secs(1 << self.tries.min(10)).min(longest);
+        let pause = Duration::from_secs(1 << self.tries.min(11)).min(longest);
         let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
         let random = Duration::from_millis(half + rng.next_u64() % (half + 1));
         self.busy = false;
@@ -93,11 +95,15 @@ mod tests {
             assert_eq!(retry.wake_at(), None);
             retry.failed(&TransportError::Unreachable, Timestamp(0), &mut rng);
             let wake = retry.wake_at().unwrap().0;
-            let full = (1000 << tries.min(10)).min(60_000);
+            let full = (1000 << tries.min(11)).min(1_800_000);
             assert!((full / 2..=full).contains(&wake), "{tries}: {wake}");
             longest = longest.max(wake);
         }
-        assert!(longest > 30_000);
+        assert!(longest > 900_000);
+        retry.hurry();
+        assert!(retry.is_due(Timestamp(0)));
+        retry.failed(&TransportError::Unreachable, Timestamp(0), &mut rng);
+        assert!(retry.wake_at() <= Some(Timestamp(2000)));
     }
 
     #[test]

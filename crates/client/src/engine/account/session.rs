@@ -44,6 +44,8 @@ impl SessionRow {
 pub(crate) struct Sessions {
     pub(super) current: Option<SessionRow>,
     pub(super) renewal: Retry,
+    /// The server no longer knows this device; the next start asks it once more.
+    pub(super) are_over: bool,
 }
 
 impl Sessions {
@@ -52,7 +54,7 @@ impl Sessions {
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.renewal.wake_at().map(|at| at.max(self.renew_from()))
+        self.renewal.wake_at().filter(|_| !self.are_over).map(|at| at.max(self.renew_from()))
     }
 }
 
@@ -65,6 +67,14 @@ pub(super) fn is_about_session(error: &TransportError) -> bool {
         refusal.code,
         ErrorCode::SessionRequired | ErrorCode::SessionExpired | ErrorCode::DeviceRequired
     )
+}
+
+/// Whether a refusal means that no session will ever be given to this device again.
+fn is_about_device(error: &TransportError) -> bool {
+    let TransportError::Refused(refusal) = error else {
+        return false;
+    };
+    matches!(refusal.code, ErrorCode::UnknownDevice | ErrorCode::UnknownAccount)
 }
 
 /// The reply of one kind of call among those of its plane.
@@ -112,7 +122,8 @@ impl State {
     pub(super) fn renew_session(&mut self, step: &mut Step<'_>) {
         let Some(me) = &self.account.me else { return };
         let sessions = &mut self.account.sessions;
-        if step.now < sessions.renew_from() || !sessions.renewal.is_due(step.now) {
+        let is_due = !sessions.are_over && sessions.renewal.is_due(step.now);
+        if step.now < sessions.renew_from() || !is_due {
             return;
         }
         sessions.renewal.begin();
@@ -157,13 +168,17 @@ impl State {
         let row = SessionRow::new(session, step.now);
         step.put(Table::Session, &[], 0, &row);
         let renewal = Retry::at(step.now.after(PAUSE));
-        self.account.sessions = Sessions { current: Some(row), renewal };
+        self.account.sessions = Sessions { current: Some(row), renewal, are_over: false };
         self.account.packages.check.hurry();
         self.watch_inbox(step);
     }
 
     fn renewal_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
         self.account.sessions.renewal.failed(error, step.now, step.rng);
+        if is_about_device(error) {
+            self.account.sessions.are_over = true;
+            self.session_refused(step);
+        }
         self.account_work(step);
     }
 }

@@ -226,7 +226,6 @@ fn a_lost_session_is_renewed_by_the_devices_key() {
     assert_sound(&device);
 }
 
-/// Claims for a chat that nobody knows: what went wrong, or that nothing did.
 /// The next event, as who has heard this of the connection gets it; nothing if there is none.
 fn next_event(
     device: &mut Device,
@@ -260,6 +259,49 @@ fn how_the_connection_stood_is_not_told_after_a_restart() {
     assert_eq!(next_event(&mut device, None, Some(offline)), told(Connection::Connecting));
 }
 
+#[test]
+fn a_device_that_was_removed_is_told_so_and_stops_asking() {
+    let server = server();
+    let mut device = signed_up(1, "ann", &server);
+    device.connect(Plane::Open);
+    let signed_out = Some((None, EventKind::Connection(Connection::SignedOut)));
+    let connecting = Some(Connection::Connecting);
+    assert_eq!(next_event(&mut device, Some(0), connecting), None);
+    server.borrow_mut().devices.clear();
+    server.borrow_mut().end_sessions();
+    device.connect(Plane::Account);
+    let requests = device.requests;
+    assert_eq!(next_event(&mut device, None, connecting), signed_out);
+    device.connect(Plane::Account);
+    device.advance(90 * 24 * 3_600_000);
+    assert_eq!(next_event(&mut device, None, Some(Connection::SignedOut)), None);
+    assert_eq!(device.requests, requests);
+    assert!(!device.state.account_owes());
+    // The next start asks once more: the server may have been wrong.
+    let mut device = device.reopen(2);
+    assert_eq!(next_event(&mut device, None, connecting), signed_out);
+    assert_eq!(device.requests, 2);
+}
+
+#[test]
+fn a_device_that_is_cut_off_asks_more_and_more_rarely() {
+    let server = server();
+    let mut device = signed_up(1, "ann", &server);
+    server.borrow_mut().end_sessions();
+    device.fault = Fault::Cut;
+    device.connect(Plane::Account);
+    let (requests, hour) = (device.requests, 3_600_000);
+    device.run_for(24 * hour);
+    let asked = device.requests - requests;
+    assert!((24..=24 * 4 + 12).contains(&asked), "{asked} requests in a day without a network");
+    // Its first try with a network is at once; so is the next one if that fails.
+    device.fault = Fault::LoseRequest(device.requests);
+    device.take(Input::Push(Push::Connected { plane: Plane::Open, instance: [0; 16] }));
+    device.run_for(5000);
+    assert_sound(&device);
+}
+
+/// Claims for a chat that nobody knows: what went wrong, or that nothing did.
 fn claim(device: &mut Device, accounts: &[AccountId]) -> Error {
     let chat = ConversationId::from_bytes([1; 32]);
     let claimed = device.ask_with(|state, reply, step| {

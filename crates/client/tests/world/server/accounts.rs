@@ -322,7 +322,7 @@ impl Server {
 
     fn renew(&mut self, now: u64, request: &Renew) -> Result<Session, ErrorCode> {
         let (account, id) = self.nonces.remove(&request.nonce).ok_or(ErrorCode::LogInFailed)?;
-        let device = self.devices.get(&id).ok_or(ErrorCode::LogInFailed)?;
+        let device = self.devices.get(&id).ok_or(ErrorCode::UnknownDevice)?;
         if (account, id) != (request.account, request.device) || device.account != account {
             return Err(ErrorCode::LogInFailed);
         }

@@ -36,6 +36,8 @@ pub(super) enum Fault {
     LoseRequest(usize),
     /// The answer is lost.
     LoseAnswer(usize),
+    /// No request reaches the server.
+    Cut,
 }
 
 pub(super) struct Device {
@@ -262,7 +264,7 @@ impl Device {
             self.is_dead = true;
             return None;
         }
-        if self.fault == Fault::LoseRequest(number) {
+        if self.fault == Fault::LoseRequest(number) || self.fault == Fault::Cut {
             return Some(Err(TransportError::Unreachable));
         }
         let answer = carry_out(&mut self.server.borrow_mut());

@@ -152,7 +152,7 @@ impl Server {
             }
             AccountRequest::Renew(it) => {
                 assert!(self.nonces.remove(&it.nonce));
-                let device = self.devices.get(&it.device).ok_or(ErrorCode::LogInFailed)?;
+                let device = self.devices.get(&it.device).ok_or(ErrorCode::UnknownDevice)?;
                 let content = renewal_content(ORIGIN, &it.account, &it.device, &it.nonce);
                 SignaturePublicKey::from_bytes(device.key)
                     .verify_with_label(RENEWAL_LABEL, &content, &it.signature)
