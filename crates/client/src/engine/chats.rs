@@ -195,6 +195,10 @@ impl Chat {
     /// Writes the row, and what changed in the conversation's state.
     pub(crate) fn save(&mut self, step: &mut Step<'_>) {
         let id = *self.row.id.as_bytes();
+        if let Some(conversation) = &self.conversation {
+            let since = self.row.handover_due.unwrap_or(step.now);
+            self.row.handover_due = conversation.handover_due().then_some(since);
+        }
         step.put(Table::Chats, &id, 0, &self.row);
         if let Some(conversation) = &mut self.conversation {
             for (part, value) in conversation.take_changes() {

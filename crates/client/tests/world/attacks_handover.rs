@@ -344,6 +344,39 @@ fn b9_a_handover_after_every_commit() {
 }
 
 #[test]
+fn adds_wait_for_a_due_handover_for_one_hour() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob, _cem, _eve] = ["ann", "bob", "cem", "eve"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let second = world.log_in("ann");
+        world.settle();
+        // Only Bob may hand over.
+        bob.set_cut(true);
+        ann.remove(chat, "cem").unwrap();
+        let is_in = |name: &str| {
+            let members = second.info(chat).unwrap().members;
+            members.iter().any(|member| member.name.as_deref() == Some(name))
+        };
+        ann.begin_add(chat, "eve");
+        // Neither commits nor a restart begin the hour anew.
+        for minutes in [20, 40] {
+            world.pass(20 * 60_000);
+            second.rename(chat, &format!("{minutes} minutes after")).unwrap();
+        }
+        world.pass(10 * 60_000);
+        ann.restart();
+        world.pass(5 * 60_000);
+        assert!(!is_in("cem") && !is_in("eve"), "she was added while a handover was due");
+        world.pass(7 * 60_000);
+        assert!(is_in("eve"), "an hour has passed");
+        bob.set_cut(false);
+        world.settle();
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
 fn b10_a_device_goes_while_the_other_side_is_away() {
     for seed in 0..3 {
         let world = World::new(seed);

@@ -50,14 +50,12 @@ pub(crate) enum Duty {
     Knock,
     /// Answer a knock.
     Answer([u8; 32]),
-    /// From when on adds no longer wait for a handover.
-    AddsMayGo,
 }
 
 impl Duty {
     /// Whether this device can do it alone, so that things are not settled before it is done.
     pub(crate) const fn is_own(self) -> bool {
-        !matches!(self, Self::Knock | Self::AddsMayGo | Self::Answer(_))
+        !matches!(self, Self::Knock | Self::Answer(_))
     }
 }
 
@@ -193,8 +191,6 @@ impl State {
             chat.session.duties.remove(&Duty::Handover);
             return;
         }
-        let now = step.now;
-        chat.session.duties.entry(Duty::AddsMayGo).or_insert(now);
         let Some(inner) = conversation.handover(&me.seat()) else {
             return;
         };

@@ -38,6 +38,8 @@ pub(crate) struct ChatRow {
     pub(crate) notice: u64,
     /// Who let this device's account in, until somebody else has spoken.
     pub(crate) unconfirmed: Option<AccountId>,
+    /// Since when a handover is due; adds wait for it, an hour at most.
+    pub(crate) handover_due: Option<Timestamp>,
     pub(crate) next_item: u64,
     pub(crate) next_intent: u64,
     pub(crate) next_own: u64,
@@ -72,6 +74,7 @@ impl ChatRow {
             hidden: false,
             notice: 0,
             unconfirmed: None,
+            handover_due: None,
             next_item: 0,
             next_intent: 0,
             next_own: 0,

@@ -84,7 +84,10 @@ impl State {
                 }
                 Some((number, Intent::Change(wish))) => {
                     let (number, wish) = (*number, wish.clone());
-                    if matches!(wish, Wish::Add(_)) && chat.handover_pending(step) {
+                    if let (Wish::Add(_), Some(since)) = (&wish, chat.row.handover_due)
+                        && since.after(ADDS_WAIT) > step.now
+                    {
+                        chat.wake_by(since.after(ADDS_WAIT));
                         break;
                     }
                     match self.seal_change(chat, number, &wish, step) {
@@ -299,18 +302,6 @@ impl Chat {
         let wait = base / 2 + step.rng.next_u64() % base.min(60_000);
         self.session.tries = self.session.tries.saturating_add(1);
         self.session.not_before = Some(step.now.after(Duration::from_millis(wait.min(60_000))));
-    }
-
-    fn handover_pending(&self, step: &Step<'_>) -> bool {
-        let Some(conversation) = &self.conversation else {
-            return false;
-        };
-        conversation.handover_due()
-            && self
-                .session
-                .duties
-                .get(&super::duties::Duty::AddsMayGo)
-                .is_none_or(|since| since.after(ADDS_WAIT) > step.now)
     }
 
     /// Stores an own commit as the flight.
