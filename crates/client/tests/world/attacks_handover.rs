@@ -16,6 +16,7 @@ use crate::{
     attacks_groups::Meadow,
     check::Mood,
     craft::{Craft, Spoil, craft, leaf_of, leaves_of, set_context},
+    device::Device,
     mal::{Mal, Seat},
     network::Faults,
     world::World,
@@ -341,6 +342,47 @@ fn b9_a_handover_after_every_commit() {
     }
     meadow.heals(&[&ann, &bob, &cem]);
     assert_eq!(cem.info(meadow.chat).unwrap().title, "meadow 3");
+}
+
+#[test]
+fn a_knock_at_a_log_that_was_closed_long_ago_is_answered_within_a_day_or_so() {
+    for seed in 0..4 {
+        let mut meadow = Meadow::new(seed);
+        let (ann, bob) = (meadow.ann.clone(), meadow.bob.clone());
+        let old = meadow.seat.seed.clone();
+        let (knock, key) = meadow.seat.knock(&mut meadow.mal);
+        ann.remove(meadow.chat, "cem").unwrap();
+        meadow.world.settle();
+        let hour = 3_600_000;
+        [&ann, &bob].into_iter().for_each(Device::crash);
+        meadow.world.pass(100 * 24 * hour);
+        [&ann, &bob].into_iter().for_each(Device::start);
+        meadow.world.pass(hour);
+        let keys = old.log_keys();
+        let sealed =
+            keys.envelope.seal(keys.log, CoreKind::Message, &knock, meadow.mal.chance.rng());
+        Seat::append_to(&meadow.mal, &old, EntryKind::Message, NewEntry::new(sealed.unwrap()));
+        let server = meadow.world.server();
+        let log = corncrake_wire::LogId(*keys.log.as_bytes());
+        let answers = || {
+            let entries = server.borrow().logs[&log].page(0, usize::MAX);
+            let opened = entries.into_iter().filter_map(|entry| {
+                let kind = crate::mal::core_kind(entry.kind);
+                keys.envelope.open(keys.log, kind, &entry.bytes).ok()
+            });
+            let seeds = opened.filter_map(|inner| match Entry::decode(&inner) {
+                Ok(Entry::Answer(answer)) => Some(key.open(&answer).len()),
+                _ => None,
+            });
+            seeds.filter(|&seeds| seeds > 0).count()
+        };
+        let start = meadow.world.executor().now();
+        meadow.world.until("somebody answers", || answers() > 0);
+        assert!(meadow.world.executor().now() - start < 37 * hour);
+        meadow.world.pass(hour);
+        assert_eq!(answers(), 1, "once is enough");
+        meadow.heals(&[&ann, &bob]);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Logs that were handed over: followed for knocks, and answered.
+//! Logs that were handed over: followed for knocks, later looked into once a day, and answered.
 
 use core::time::Duration;
 
@@ -11,6 +11,7 @@ use corncrake_wire::{
     AccessToken, LogId, OpenReply,
     log::{self, Append, NewEntry},
 };
+use rand_core::Rng;
 
 use super::{
     Chat, ChatThen, Place,
@@ -20,23 +21,46 @@ use super::{
 };
 use crate::{
     engine::{Effect, State, Step, Then, tables::Table},
+    host::Timestamp,
     transport::TransportError,
 };
 
-/// How long a closed log is followed; afterwards it is looked at when the engine starts.
-const FOLLOWED: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a closed log is followed; afterwards it is looked into about once a day.
+const FOLLOWED: Duration = Duration::from_hours(90 * 24);
+const DAY: Duration = Duration::from_hours(24);
 
 impl State {
-    /// Follows the closed logs of a chat.
+    /// Follows the closed logs of a chat, as long as they are.
     pub(super) fn watch_closed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let current = chat.log();
-        for (number, closed) in &chat.closed {
-            let keys = closed.keys();
-            let log = log_of(&keys);
-            if log == current || closed.closed_at.after(FOLLOWED) < step.now {
-                continue;
+        for (&number, closed) in &chat.closed {
+            if closed.is_followed(step.now) {
+                self.watch_one(chat, number, closed, step);
             }
-            self.chats.logs.insert(log, (chat.row.id, Place::Closed(*number)));
+        }
+        self.look_into_closed(chat, step);
+    }
+
+    /// Looks into closed logs that are no longer followed, when it is time.
+    pub(super) fn look_into_closed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let now = step.now;
+        let mut closed = core::mem::take(&mut chat.closed);
+        for (&number, closed) in closed.iter_mut().filter(|(_, closed)| !closed.is_followed(now)) {
+            if closed.look_at <= now {
+                // Members look at different times, and another one each day.
+                closed.look_at = now.after(DAY / 2).after(random_of(DAY, step));
+                step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, closed);
+                self.watch_one(chat, number, closed, step);
+            }
+            chat.wake_by(closed.look_at);
+        }
+        chat.closed = closed;
+    }
+
+    fn watch_one(&mut self, chat: &Chat, number: u64, closed: &ClosedLog, step: &mut Step<'_>) {
+        let keys = closed.keys();
+        let log = log_of(&keys);
+        if log != chat.log() {
+            self.chats.logs.insert(log, (chat.row.id, Place::Closed(number)));
             step.effects.push(Effect::Watch(token_of(&keys), closed.cursor));
         }
     }
@@ -45,7 +69,7 @@ impl State {
     pub(super) fn closed_entries(
         &mut self,
         chat: &mut Chat,
-        number: u64,
+        (number, head): (u64, u64),
         entries: Vec<log::LogEntry>,
         step: &mut Step<'_>,
     ) {
@@ -77,6 +101,10 @@ impl State {
             }
         }
         step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, closed);
+        let is_quiet = chat.session.knocks.values().all(|(at, _)| *at != number);
+        if is_quiet && closed.cursor >= head && !closed.is_followed(step.now) {
+            step.effects.push(Effect::Unwatch(log_of(&keys)));
+        }
         self.answer_knocks(chat, step);
     }
 
@@ -181,6 +209,19 @@ impl ClosedLog {
     pub(super) fn handed_over(&self) -> Option<HandedOver> {
         HandedOver::decode_exact(&self.handed_over).ok()
     }
+
+    fn is_followed(&self, now: Timestamp) -> bool {
+        now < self.closed_at.after(FOLLOWED)
+    }
+}
+
+/// When to look first into a log that is closed now.
+pub(super) fn first_look(step: &mut Step<'_>) -> Timestamp {
+    step.now.after(FOLLOWED).after(random_of(DAY, step))
+}
+
+fn random_of(most: Duration, step: &mut Step<'_>) -> Duration {
+    most.mul_f64(f64::from(step.rng.next_u32()) / f64::from(u32::MAX))
 }
 
 pub(super) fn log_of(keys: &LogKeys) -> LogId {

@@ -20,7 +20,7 @@ use corncrake_core::{
 use corncrake_wire::{LogId, log};
 
 use super::{
-    Chat, Place,
+    Chat, Place, closed,
     duties::{COPY_WAIT, Duty},
     rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish, failure},
 };
@@ -55,7 +55,9 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.with_chat(id, step, |state, chat, step| match place {
-            Place::Closed(number) => state.closed_entries(chat, number, entries, step),
+            Place::Closed(number) => {
+                state.closed_entries(chat, (number, head), entries, step);
+            }
             Place::Current if chat.log() == log => {
                 state.current_entries(chat, entries, head, step);
                 state.advance(chat, step);
@@ -477,6 +479,7 @@ impl State {
             cursor: chat.row.cursor,
             closed_by: chat.row.cursor,
             closed_at: step.now,
+            look_at: closed::first_look(step),
             handed_over: handed_over.to_bytes(),
         };
         step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, &closed);

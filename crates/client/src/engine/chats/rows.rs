@@ -217,7 +217,7 @@ pub(crate) enum Purpose {
     Knock,
 }
 
-/// A closed log of the chain, followed for knocks.
+/// A closed log of the chain, followed for knocks and later looked into for them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ClosedLog {
     pub(crate) seed: Seed,
@@ -225,6 +225,8 @@ pub(crate) struct ClosedLog {
     /// The position of the handover: the `after` of what is appended behind it.
     pub(crate) closed_by: u64,
     pub(crate) closed_at: Timestamp,
+    /// When to look into it next, once it is no longer followed.
+    pub(crate) look_at: Timestamp,
     /// What a knock is judged by.
     pub(crate) handed_over: Vec<u8>,
 }

@@ -52,6 +52,7 @@ impl State {
             }
             self.send_flight(chat, step);
         }
+        self.look_into_closed(chat, step);
         self.answer_knocks(chat, step);
     }
 
