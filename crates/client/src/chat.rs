@@ -36,7 +36,8 @@ impl Chat {
     }
 
     /// Queues a text of at most 48 KiB. When this answers, the message is stored here and will be
-    /// sent as soon as that is possible; its item in the timeline tells when it was.
+    /// sent as soon as that is possible; its item in the timeline tells when it was. Where a chat of
+    /// two continues in another, it is sent and shown there.
     ///
     /// # Errors
     /// `message_empty`, `message_too_long`, `not_a_member`.

@@ -114,6 +114,8 @@ pub struct ChatInfo {
     pub hidden: bool,
     /// False while nobody but the one who invited has spoken in a group.
     pub confirmed: bool,
+    /// The chat of the same two people in which what is said here is sent, should there be two.
+    pub continues_in: Option<ConversationId>,
     /// Number of the newest item of the timeline.
     pub last_item: Option<u64>,
 }

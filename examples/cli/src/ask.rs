@@ -174,7 +174,10 @@ async fn chats(client: &Client) -> Result<Answer, Failure> {
 }
 
 async fn send(client: &Client, to: &str, text: &str, wait: u64) -> Result<Answer, Failure> {
-    let chat = reach::find_or_start(client, to).await?;
+    let mut chat = reach::find_or_start(client, to).await?;
+    if let Some(other) = chat.info().await?.continues_in {
+        chat = client.chat(other).await?;
+    }
     let message = chat.send_text(text).await?;
     let delivery = match wait {
         0 => Delivery::Queued,

@@ -152,6 +152,7 @@ mod tests {
             standing: Standing::Member,
             hidden: false,
             confirmed: true,
+            continues_in: None,
             last_item: None,
         }
     }

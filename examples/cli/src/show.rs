@@ -130,6 +130,7 @@ pub(crate) fn chat_json(chat: &ChatInfo) -> Value {
         "standing": standing(chat.standing),
         "hidden": chat.hidden,
         "confirmed": chat.confirmed,
+        "continues_in": chat.continues_in.map(|other| other.to_string()),
         "last_item": chat.last_item,
     })
 }
@@ -150,6 +151,11 @@ pub(crate) fn chat_line(chat: &ChatInfo) -> String {
     }
     if !chat.confirmed {
         line.push_str("  not confirmed: only who invited you has spoken");
+    }
+    if let Some(other) = chat.continues_in {
+        let other: String = other.to_string().chars().take(8).collect();
+        line.push_str("  goes on in ");
+        line.push_str(&other);
     }
     line
 }

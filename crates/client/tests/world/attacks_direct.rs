@@ -2,7 +2,7 @@
 
 use corncrake::{ChatKind, ConversationId, Standing};
 use corncrake_core::seal::envelope::Seed;
-use corncrake_wire::{ErrorCode, OpenRequest};
+use corncrake_wire::{ErrorCode, LogId, OpenReply, OpenRequest, log::StatesReply};
 
 use crate::{
     check::Mood,
@@ -16,6 +16,100 @@ use crate::{
 fn strike(mal: &mut Mal) -> Seat {
     let seed = Seed::random(mal.chance.rng());
     Seat::found_direct(mal, seed, "ann")
+}
+
+/// Ann and Bob with two chats: Ann founded one while Bob was away, and Bob another because the
+/// server showed him nothing in the first. Both have spoken in the one that they knew.
+fn two_chats(seed: u64) -> (World, [Device; 2], [ConversationId; 2]) {
+    let world = World::new(seed);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    world.settle();
+    let logs = || -> Vec<LogId> { world.server().borrow().logs.keys().copied().collect() };
+    let before = logs();
+    bob.set_cut(true);
+    let first = ann.start_chat(&["bob"]);
+    ann.say(first, "in the first");
+    world.pass(60_000);
+    ann.set_cut(true);
+    let mut hidden = logs();
+    hidden.retain(|log| !before.contains(log));
+    world.network().set_lie(Some(Box::new(move |who, _, request| match request {
+        OpenRequest::States(states)
+            if who == "bob.1" && hidden.contains(&states.token.log_id()) =>
+        {
+            Some(Ok(OpenReply::States(StatesReply { positions: Vec::new() })))
+        }
+        _ => None,
+    })));
+    bob.set_cut(false);
+    let second = bob.start_chat(&["ann"]);
+    bob.say(second, "in the second");
+    world.pass(60_000);
+    assert_ne!(first, second);
+    world.settle();
+    (world, [ann, bob], [first, second])
+}
+
+#[test]
+fn two_chats_of_the_same_two_go_on_in_one() {
+    for seed in 0..6 {
+        let (world, [ann, bob], [first, second]) = two_chats(seed);
+        let lower = first.min(second);
+        for device in [&ann, &bob] {
+            assert_eq!(texts(device, first), ["in the first"]);
+            assert_eq!(texts(device, second), ["in the second"]);
+            let mut chats = device.chats();
+            chats.sort_by_key(|chat| chat.id);
+            let goes_on: Vec<_> = chats.iter().map(|chat| chat.continues_in).collect();
+            assert_eq!(goes_on, [None, Some(lower)], "{}", device.label());
+            if seed % 2 == 0 {
+                device.restart();
+            }
+        }
+        assert_eq!(ann.start_chat(&["bob"]), lower);
+        assert_eq!(bob.start_chat(&["ann"]), lower);
+        ann.hide(lower);
+        world.settle();
+        ann.try_say(first, "by the first").unwrap();
+        world.settle();
+        bob.try_say(second, "by the second").unwrap();
+        world.settle();
+        for device in [&ann, &bob] {
+            assert!(
+                texts(device, lower).ends_with(&["by the first".into(), "by the second".into()])
+            );
+            assert_eq!(texts(device, first.max(second)).len(), 1);
+            assert!(!device.info(lower).unwrap().hidden);
+        }
+    }
+}
+
+#[test]
+fn a_chat_under_a_changed_contact_key_is_found_beside_the_old_one() {
+    let world = World::new(1);
+    let (ann, mut mal) = (world.sign_up("ann"), Mal::sign_up(&world, "mal"));
+    let mut seats = Vec::new();
+    for _ in 0..2 {
+        let agreed = mal.direct_seed("ann", 0);
+        seats.push(Seat::found_direct(&mut mal, agreed, "ann"));
+        world.settle();
+        mal.change_contact_key();
+    }
+    assert_eq!(ann.chats().len(), 2);
+    seats.sort_by_key(|seat| seat.conversation.id());
+    for (number, seat) in seats.iter_mut().enumerate() {
+        seat.say(&mut mal, &format!("in {number}"));
+        world.settle();
+        let chat = seat.conversation.id();
+        assert_eq!(texts(&ann, chat), [format!("in {number}")]);
+        ann.say(chat, "in the lower one");
+    }
+    world.settle();
+    let heard = seats.iter_mut().map(|seat| {
+        seat.read(&mal);
+        seat.heard.len()
+    });
+    assert_eq!(heard.collect::<Vec<_>>(), [2, 0]);
 }
 
 fn is_alone_with_mal(ann: &Device, chat: ConversationId) {

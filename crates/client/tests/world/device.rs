@@ -428,6 +428,10 @@ impl Device {
         self.call_in(chat, what, async move |chat: Chat| chat.rename(&title).await)
     }
 
+    pub(crate) fn hide(&self, chat: ConversationId) {
+        self.call_in(chat, "hide", async move |chat: Chat| chat.hide().await).unwrap();
+    }
+
     pub(crate) fn leave(&self, chat: ConversationId) -> Result<(), Error> {
         self.call_in(chat, "leave", async move |chat: Chat| chat.leave().await)
     }

@@ -225,7 +225,7 @@ fn a_hidden_chat_comes_back_with_the_next_word() {
         let chat = ann.start_chat(&["bob"]);
         ann.say(chat, "one");
         world.settle();
-        bob.call_in(chat, "hide", async move |chat: corncrake::Chat| chat.hide().await).unwrap();
+        bob.hide(chat);
         assert!(texts(&bob, chat).is_empty());
         assert!(bob.chats().iter().all(|info| info.hidden));
         ann.say(chat, "two");

@@ -135,6 +135,20 @@ impl Mal {
         self.ask(finish.into());
     }
 
+    /// Replaces the account record by one with another contact key, as who removes a device does.
+    pub(crate) fn change_contact_key(&mut self) {
+        self.contact = ContactKey::generate(self.chance.rng());
+        let mut record =
+            AccountRecord::verify(&self.look_up(&self.name).bytes).unwrap().into_record();
+        record.list_version += 1;
+        record.contact_key = self.contact.public();
+        let bytes = record.issue(&self.identity).unwrap();
+        let account = (*self.account.as_bytes()).into();
+        let mut server = self.server.borrow_mut();
+        server.accounts.get_mut(&account).unwrap().record =
+            SignedRecord { version: record.list_version, bytes };
+    }
+
     fn ask(&self, request: AccountRequest) -> AccountReply {
         self.server.borrow_mut().handle_account(self.now, None, request).unwrap()
     }

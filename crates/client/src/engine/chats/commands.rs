@@ -40,6 +40,7 @@ impl State {
             }
             ChatCommand::History { reply, .. } => step.answer(reply, Ok(Vec::new())),
             ChatCommand::SendText { text, reply } => {
+                let id = self.direct_chat(chat.row.peer).unwrap_or(id);
                 self.with_chat(id, step, |state, chat, step| {
                     state.send_text(chat, text, reply, step);
                 });
@@ -80,6 +81,7 @@ impl State {
             return step.answer(reply, Err(Refusal::MessageTooLong.into()));
         };
         let id = message.id;
+        self.unhide(chat, step);
         chat.queue(Intent::Send { id, content: content.to_vec(), text }, step);
         chat.save(step);
         step.answer(reply, Ok(id));
@@ -131,6 +133,13 @@ impl State {
             chat.forget(Phase::Left, step);
         });
         step.answer(reply, Ok(()));
+    }
+
+    /// Brings a hidden chat back.
+    pub(super) fn unhide(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if core::mem::take(&mut chat.row.hidden) {
+            self.record_again(chat, step);
+        }
     }
 
     fn hide(&mut self, chat: &mut Chat, reply: Reply<()>, step: &mut Step<'_>) {

@@ -264,12 +264,7 @@ impl State {
 
     /// Finds the chat with one person, or makes it.
     fn start_direct(&mut self, peer: AccountId, starter: Starter, step: &mut Step<'_>) {
-        let with_peer = |chat: &&Chat| {
-            chat.row.kind == ChatKind::Direct
-                && chat.row.peer == Some(peer)
-                && chat.row.phase != Phase::Removed
-        };
-        let Some(id) = self.chats.all.values().find(with_peer).map(|chat| chat.row.id) else {
+        let Some(id) = self.direct_chat(Some(peer)) else {
             return self.search_direct(peer, 0, Some(starter), step);
         };
         self.with_chat(id, step, |state, chat, step| {
@@ -277,13 +272,19 @@ impl State {
                 chat.session.starter = Some(starter);
                 return;
             }
-            if chat.row.hidden {
-                chat.row.hidden = false;
-                state.record_again(chat, step);
-                state.advance(chat, step);
-            }
+            state.unhide(chat, step);
+            state.advance(chat, step);
             step.answer(starter, Ok(id));
         });
+    }
+
+    /// The chat in which things are said to somebody: where there are two, the one with the lower
+    /// id.
+    pub(super) fn direct_chat(&self, peer: Option<AccountId>) -> Option<ConversationId> {
+        let peer = peer?;
+        let with_peer =
+            |chat: &&Chat| chat.row.peer == Some(peer) && chat.row.phase != Phase::Removed;
+        self.chats.all.values().find(with_peer).map(|chat| chat.row.id)
     }
 
     /// The first seed of the `n`th possible chat with somebody.

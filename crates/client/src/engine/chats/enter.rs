@@ -549,6 +549,8 @@ impl State {
             let me = state.account.me().map(|me| me.account);
             if direct {
                 chat.row.peer = accounts.iter().copied().find(|a| Some(*a) != me);
+                let other = state.direct_chat(chat.row.peer);
+                step.events.extend(other.map(EventKind::ChatChanged));
             }
             if let Goal::Welcome(invitation) = &enter.goal {
                 chat.row.notice = invitation.row;

@@ -60,6 +60,7 @@ impl State {
             standing: chat.standing(),
             hidden: chat.row.hidden,
             confirmed: chat.row.unconfirmed.is_none(),
+            continues_in: self.direct_chat(chat.row.peer).filter(|other| *other != chat.row.id),
             last_item: chat.row.next_item.checked_sub(1),
         }
     }
