@@ -282,7 +282,7 @@ mod tests {
             let opened = Vault::open_with_password(bytes, account(), 4, EXPORT);
             assert!(opened.is_err() || bytes == valid);
         });
-        feed_garbage(500_000, &valid, |bytes| {
+        feed_garbage(1_000_000, &valid, |bytes| {
             if let Ok(outside) = encoding::decode::<Encoded>(VERSION, bytes) {
                 assert_eq!(encoding::encode(VERSION, &outside), bytes);
             }
@@ -293,7 +293,7 @@ mod tests {
             storage: Key32::from_bytes([2; 32]),
             contact: Key32::from_bytes([3; 32]),
         };
-        feed_garbage(500_000, &encoding::encode(VERSION, &body), |bytes| {
+        feed_garbage(1_000_000, &encoding::encode(VERSION, &body), |bytes| {
             if let Ok(body) = encoding::decode::<Body>(VERSION, bytes) {
                 assert_eq!(encoding::encode(VERSION, &body), bytes);
             }

@@ -143,14 +143,14 @@ fn records_have_a_limit() {
 #[test]
 fn garbage_is_an_error_or_the_same_bytes() {
     let valid = map().encode();
-    feed_garbage(100_000, &valid, |bytes| {
+    feed_garbage(1_000_000, &valid, |bytes| {
         if let Ok(map) = AccountMap::decode(bytes) {
             assert_eq!(*map.encode(), bytes);
         }
     });
     for record in [conversation(3), contact(), device_name()] {
         let valid = encoding::encode(VERSION, &record.encode());
-        feed_garbage(300_000, &valid, |bytes| {
+        feed_garbage(334_000, &valid, |bytes| {
             let encoded = encoding::decode(VERSION, bytes);
             if let Ok(record) = encoded.and_then(AccountLogRecord::decode) {
                 assert_eq!(encoding::encode(VERSION, &record.encode()), bytes);

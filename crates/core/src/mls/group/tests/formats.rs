@@ -23,7 +23,7 @@ fn feed<T: Encode + Decode>(count: u32, valid: &T) {
 
 #[test]
 fn decoders_survive_garbage() {
-    const COUNT: u32 = 75_000;
+    const COUNT: u32 = 1_000_000;
     let mut rng = ChaCha20Rng::seed_from_u64(15);
     let mut members = party(5, &mut rng);
     let (_, package, keys) = package(7, &mut rng);
@@ -55,7 +55,7 @@ fn decoders_survive_garbage() {
     feed::<Welcome>(COUNT, &welcome);
     feed::<Proposal>(COUNT, &Proposal::Add(Box::new(package.clone())));
     feed::<GroupSecrets>(COUNT, &welcome.open_secrets(&package, &keys.init).unwrap());
-    feed::<RatchetTree>(COUNT / 5, ann.public.tree());
+    feed::<RatchetTree>(COUNT, ann.public.tree());
     saved_formats_survive_garbage(ann, &pending);
 }
 
@@ -63,13 +63,13 @@ fn saved_formats_survive_garbage(group: &Group, pending: &PendingCommit) {
     let parts: Vec<_> =
         image(group).into_iter().filter_map(|(id, bytes)| Some((id, bytes?))).collect();
     for at in 0..parts.len() {
-        feed_garbage(200, &parts[at].1, |input| {
+        feed_garbage(2000, &parts[at].1, |input| {
             let mut parts = parts.clone();
             parts[at].1 = input.to_vec();
             drop(Group::load(parts));
         });
     }
-    feed_garbage(500, &pending.to_bytes(), |input| {
+    feed_garbage(1_000_000, &pending.to_bytes(), |input| {
         drop(PendingCommit::load(&group.public, input));
     });
 }
