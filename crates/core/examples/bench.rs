@@ -16,7 +16,11 @@ use std::{
 };
 
 use corncrake_core::{
-    crypto::{Suite, signature::SignatureKey},
+    crypto::{
+        Suite,
+        hpke::{HpkePrivateKey, encrypt_with_label},
+        signature::{SignatureKey, SignaturePublicKey, Signed, verify_batch},
+    },
     mls::{
         codec::{Decode, Encode},
         credential::Credential,
@@ -258,6 +262,44 @@ fn add_and_join(author: &Member, rng: &mut ChaCha20Rng) -> (Cell, Cell) {
     (add.cell(), join.cell())
 }
 
+/// What the operations cannot do without: their figures mean little without these of the same run.
+fn primitives() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(8);
+    let row = |name: &str, series: Series| {
+        println!("{name:<40}{:>12.1}", series.cell().median.as_secs_f64() * 1e6);
+    };
+    let [mut sign, mut verify, mut seal, mut batch] = core::array::from_fn(|_| Series::default());
+    let keys: Vec<_> = (0..1_000).map(|_| SignatureKey::generate(rng)).collect();
+    let recipient = HpkePrivateKey::generate(rng).public();
+    let mut signatures = Vec::new();
+    for key in &keys {
+        let long = [7; 1_300];
+        let signature = sign.time(|| key.sign_with_label("bench", &long));
+        let public = key.public();
+        public.check().unwrap();
+        verify.time(|| public.verify_with_label("bench", &long, &signature).unwrap());
+        seal.time(|| encrypt_with_label(&recipient, "bench", &long[..150], &[7; 32], rng).unwrap());
+        signatures.push(key.sign_with_label("bench", &long[..250]));
+    }
+    for _ in 0..ROUNDS {
+        let publics = keys.iter().map(|key| *key.public().as_bytes());
+        let publics: Vec<_> = publics.map(SignaturePublicKey::from_bytes).collect();
+        let items = publics.iter().zip(&signatures).map(|(key, signature)| Signed {
+            key,
+            label: "bench",
+            content: vec![7; 250],
+            signature,
+        });
+        let items: Vec<_> = items.collect();
+        batch.time(|| verify_batch(&items).unwrap());
+    }
+    println!("\nmedian, µs");
+    row("Ed25519: sign 1,300 bytes", sign);
+    row("Ed25519: verify 1,300 bytes", verify);
+    row("Ed25519: 1,000 leaf signatures at once", batch);
+    row("HPKE: seal a path secret", seal);
+}
+
 fn main() {
     let columns: Vec<_> = SIZES.map(measure).into_iter().collect();
     let head: String = SIZES.iter().map(|size| format!("{:>12}", format!("N = {size}"))).collect();
@@ -283,4 +325,5 @@ fn main() {
     for (index, name) in OPERATIONS.iter().enumerate() {
         println!("{name:<16}{}", row(index, &|cell| cell.written.to_string()));
     }
+    primitives();
 }

@@ -25,14 +25,12 @@ pub trait Encode {
     /// Appends the encoding to `out`.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// Appends the items of a vector without its header.
-    fn encode_items(items: &[Self], out: &mut Vec<u8>)
+    /// Appends a vector of items.
+    fn encode_vector(items: &[Self], out: &mut Vec<u8>)
     where
         Self: Sized,
     {
-        for item in items {
-            item.encode(out);
-        }
+        put_vector(out, |out| items.iter().for_each(|item| item.encode(out)));
     }
 
     /// The encoding by itself.
@@ -188,9 +186,12 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 pub fn put_vector(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     fill(out);
-    let mut header = Vec::with_capacity(4);
-    put_varint(&mut header, out.len() - start);
-    out.splice(start..start, header);
+    let end = out.len();
+    put_varint(out, end - start);
+    let header = out.len() - end;
+    if let Some(vector) = out.get_mut(start..) {
+        vector.rotate_right(header);
+    }
 }
 
 macro_rules! codec_int {
@@ -215,8 +216,8 @@ impl Encode for u8 {
         out.push(*self);
     }
 
-    fn encode_items(items: &[Self], out: &mut Vec<u8>) {
-        out.extend_from_slice(items);
+    fn encode_vector(items: &[Self], out: &mut Vec<u8>) {
+        put_bytes(out, items);
     }
 }
 
@@ -245,7 +246,7 @@ impl<const N: usize> Decode for [u8; N] {
 
 impl<T: Encode> Encode for [T] {
     fn encode(&self, out: &mut Vec<u8>) {
-        put_vector(out, |out| T::encode_items(self, out));
+        T::encode_vector(self, out);
     }
 }
 

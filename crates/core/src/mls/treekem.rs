@@ -14,7 +14,9 @@ use rand_core::CryptoRng;
 use super::commit::UpdatePathNode;
 use super::tree::TreeView;
 use super::tree_math::{LeafIndex, NodeIndex, Step};
-use crate::crypto::hpke::{HpkePrivateKey, HpkePublicKey, decrypt_with_label, encrypt_with_label};
+use crate::crypto::hpke::{
+    HpkePrivateKey, HpkePublicKey, decrypt_with_label, encrypt_all_with_label,
+};
 use crate::crypto::{CryptoError, Secret, kdf};
 
 const LABEL: &str = "UpdatePathNode";
@@ -153,7 +155,7 @@ impl TreeKeys {
         mut path_secret: Secret,
     ) -> Result<Secret, CryptoError> {
         for node in nodes {
-            let key = node_key(&path_secret)?;
+            let key = HpkePrivateKey::derive(&node_secret(&path_secret)?)?;
             if !view.encryption_key(node).is_some_and(|public| key.matches(public)) {
                 return Err(CryptoError::InvalidKey);
             }
@@ -192,13 +194,17 @@ impl FreshPath {
     ) -> Result<Self, CryptoError> {
         let leaf = HpkePrivateKey::generate(rng);
         let mut path_secret = Secret::random(SECRET_LEN, rng);
-        let mut nodes = Vec::new();
-        for step in view.filtered_direct_path(sender) {
-            let key = node_key(&path_secret)?;
+        let (mut path_secrets, mut node_secrets) = (Vec::new(), Vec::new());
+        let path = view.filtered_direct_path(sender);
+        for _ in &path {
+            node_secrets.push(node_secret(&path_secret)?);
             let above = next(&path_secret)?;
-            nodes.push(FreshNode { step, path_secret, key });
-            path_secret = above;
+            path_secrets.push(core::mem::replace(&mut path_secret, above));
         }
+        let keys = HpkePrivateKey::derive_all(&node_secrets)?;
+        let nodes = path.into_iter().zip(path_secrets).zip(keys);
+        let nodes = nodes.map(|((step, path_secret), key)| FreshNode { step, path_secret, key });
+        let nodes = nodes.collect();
         Ok(Self { sender, leaf, nodes, commit_secret: path_secret })
     }
 
@@ -225,18 +231,21 @@ impl FreshPath {
         context: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<UpdatePathNode>, CryptoError> {
-        let mut sealed = Vec::with_capacity(self.nodes.len());
+        let (mut counts, mut items) = (Vec::new(), Vec::new());
         for node in &self.nodes {
-            let mut encrypted_path_secret = Vec::new();
+            let start = items.len();
             for recipient in recipients(view, node.step, added) {
                 let key = view.encryption_key(recipient).ok_or(CryptoError::InvalidKey)?;
-                let secret = node.path_secret.expose();
-                encrypted_path_secret.push(encrypt_with_label(key, LABEL, context, secret, rng)?);
+                items.push((key, node.path_secret.expose()));
             }
-            sealed
-                .push(UpdatePathNode { encryption_key: node.key.public(), encrypted_path_secret });
+            counts.push(items.len() - start);
         }
-        Ok(sealed)
+        let mut sealed = encrypt_all_with_label(&items, LABEL, context, rng)?.into_iter();
+        let nodes = self.nodes.iter().zip(counts).map(|(node, count)| UpdatePathNode {
+            encryption_key: node.key.public(),
+            encrypted_path_secret: sealed.by_ref().take(count).collect(),
+        });
+        Ok(nodes.collect())
     }
 
     /// The path secret that a member added by the same commit needs (§12.4.3.1).
@@ -271,8 +280,8 @@ pub(super) fn recipients(
         .filter(move |node| node.leaf().is_none_or(|leaf| added.binary_search(&leaf).is_err()))
 }
 
-fn node_key(path_secret: &Secret) -> Result<HpkePrivateKey, CryptoError> {
-    HpkePrivateKey::derive(&kdf::derive_secret(path_secret, "node")?)
+fn node_secret(path_secret: &Secret) -> Result<Secret, CryptoError> {
+    kdf::derive_secret(path_secret, "node")
 }
 
 fn next(path_secret: &Secret) -> Result<Secret, CryptoError> {

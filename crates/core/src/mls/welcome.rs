@@ -40,18 +40,19 @@ impl Welcome {
     ) -> Result<Self, Error> {
         let (key, nonce) = member.welcome_key()?;
         let encrypted_group_info = aead::seal(&key, &nonce, &[], &info.to_bytes())?;
-        let secrets = secrets.into_iter().map(|(package, secrets)| {
-            let plaintext = Zeroizing::new(secrets.to_bytes());
-            let encrypted_group_secrets = hpke::encrypt_with_label(
-                &package.init_key,
-                LABEL,
-                &encrypted_group_info,
-                &plaintext,
-                rng,
-            )?;
-            Ok(EncryptedGroupSecrets { new_member: package.reference(), encrypted_group_secrets })
+        let secrets = secrets.into_iter();
+        let (packages, plaintexts): (Vec<_>, Vec<_>) =
+            secrets.map(|(package, it)| (package, Zeroizing::new(it.to_bytes()))).unzip();
+        let items: Vec<_> = packages
+            .iter()
+            .zip(&plaintexts)
+            .map(|(package, plaintext)| (&package.init_key, plaintext.as_slice()))
+            .collect();
+        let sealed = hpke::encrypt_all_with_label(&items, LABEL, &encrypted_group_info, rng)?;
+        let secrets = packages.iter().zip(sealed).map(|(package, encrypted_group_secrets)| {
+            EncryptedGroupSecrets { new_member: package.reference(), encrypted_group_secrets }
         });
-        let secrets = secrets.collect::<Result<_, Error>>()?;
+        let secrets = secrets.collect();
         Ok(Self { cipher_suite: info.context.cipher_suite, secrets, encrypted_group_info })
     }
 

@@ -75,7 +75,8 @@ pub(super) fn put_parent(node: Option<&ParentNode>, out: &mut Vec<u8>) {
 
 /// The tree hash of a leaf (§7.8).
 pub(super) fn leaf_hash(index: LeafIndex, node: Option<&LeafNode>) -> Digest {
-    let mut input = vec![LEAF];
+    let mut input = Vec::with_capacity(512);
+    input.push(LEAF);
     index.encode(&mut input);
     match node {
         Some(node) => {
@@ -89,7 +90,8 @@ pub(super) fn leaf_hash(index: LeafIndex, node: Option<&LeafNode>) -> Digest {
 
 /// The tree hash of a parent above nodes of these hashes (§7.8).
 pub(super) fn node_hash(node: Option<&ParentNode>, left: &Digest, right: &Digest) -> Digest {
-    let mut input = vec![PARENT];
+    let mut input = Vec::with_capacity(256);
+    input.push(PARENT);
     match node {
         Some(node) => {
             input.push(1);
@@ -119,7 +121,7 @@ pub(super) fn node_hash_without(
 
 /// The parent hash of a node whose sibling below has that original tree hash (§7.9).
 pub(super) fn parent_hash(node: &ParentNode, original_sibling_tree_hash: &Digest) -> Digest {
-    let mut input = Vec::new();
+    let mut input = Vec::with_capacity(128);
     node.encryption_key.encode(&mut input);
     node.parent_hash.encode(&mut input);
     put_bytes(&mut input, original_sibling_tree_hash.as_ref());
