@@ -105,7 +105,13 @@ impl<H: Host> Engine<'_, H> {
             let _ = reply.send(self.history(id, before, limit).await);
             return Ok(Turn::Again);
         }
-        let mut step = Step::new(self.host.now(), &mut self.rng);
+        let now = self.host.now();
+        for id in self.state.chats_to_load(&input, now) {
+            if let Some(chat) = self.state.chats.all.get_mut(&id) {
+                load::group(&self.store, chat).await?;
+            }
+        }
+        let mut step = Step::new(now, &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
         if !writes.is_empty() {
@@ -118,6 +124,7 @@ impl<H: Host> Engine<'_, H> {
             }
             self.carry_out(effect);
         }
+        self.state.chats.let_rest(self.state.settings.chats_in_memory);
         Ok(turn)
     }
 

@@ -50,11 +50,13 @@ pub struct Settings {
     pub key_packages: u16,
     /// How passwords are stretched; products use the default.
     pub stretch: Stretch,
+    /// Chats whose groups stay in memory although nothing happens in them.
+    pub chats_in_memory: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { key_packages: 50, stretch: Stretch::default() }
+        Self { key_packages: 50, stretch: Stretch::default(), chats_in_memory: 64 }
     }
 }
 

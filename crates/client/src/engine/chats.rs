@@ -5,6 +5,7 @@
 //! - [`read`]: entries come in. [`write`]: the one append under way.
 //! - [`duties`]: what a device does unasked, after a wait.
 //! - [`closed`]: logs that were handed over, and knocks at them.
+//! - [`memory`]: which chats' groups are in memory, and which in the store alone.
 //! - [`commands`], [`timeline`]: what the app asks, and what it sees.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +26,7 @@ pub(crate) mod create;
 mod duties;
 pub(crate) mod enter;
 mod invite;
+pub(crate) mod memory;
 mod read;
 pub(crate) mod rows;
 mod timeline;
@@ -33,7 +35,7 @@ mod write;
 use self::{
     duties::Duty,
     enter::Enter,
-    rows::{ChatRow, ClosedLog, Flight, Intent, Phase},
+    rows::{ChatRow, ClosedLog, Flight, GroupRow, Intent, Phase},
 };
 use super::{
     Effect, Reply, State, Step, Then,
@@ -60,6 +62,8 @@ pub(crate) struct Chats {
     /// Folds under way.
     pub(crate) entering: BTreeMap<u64, Enter>,
     pub(crate) next_enter: u64,
+    /// Counts the inputs.
+    pub(crate) inputs: u64,
 }
 
 /// Which log of a chat.
@@ -76,14 +80,18 @@ pub(crate) enum Place {
 pub(crate) struct Chat {
     pub(crate) row: ChatRow,
     pub(crate) keys: LogKeys,
-    /// The fold of the current log, with secrets while this device is a member.
-    pub(crate) conversation: Option<Conversation>,
+    /// What lists show of the group, if there is one.
+    pub(crate) group: Option<GroupRow>,
     pub(crate) intents: VecDeque<(u64, Intent)>,
     pub(crate) flight: Option<Flight>,
+    pub(crate) closed: BTreeMap<u64, ClosedLog>,
+    /// Whether what follows is in memory and not in the store alone.
+    pub(crate) is_loaded: bool,
+    /// The fold of the current log, with secrets while this device is a member.
+    pub(crate) conversation: Option<Conversation>,
     /// Hashes of what this device sealed in this epoch, with their rows.
     pub(crate) own: BTreeMap<EntryId, u64>,
     pub(crate) recent: VecDeque<(AccountId, MessageId)>,
-    pub(crate) closed: BTreeMap<u64, ClosedLog>,
     pub(crate) session: Session,
 }
 
@@ -118,6 +126,10 @@ pub(crate) struct Session {
     pub(crate) welcome_asked: bool,
     /// Whether somebody waits in `start_chat` for this chat.
     pub(crate) starter: Option<create::Starter>,
+    /// The epoch in which the group's row was looked at last.
+    pub(crate) group_epoch: Option<u64>,
+    /// When the chat was last needed, counted in inputs.
+    pub(crate) used: u64,
 }
 
 /// What to do with the answer to a chat's request.
@@ -136,16 +148,19 @@ pub(crate) enum ChatThen {
 }
 
 impl Chat {
-    pub(crate) fn new(row: ChatRow, conversation: Option<Conversation>) -> Self {
+    /// A chat of which the store knows nothing yet.
+    pub(crate) fn new(row: ChatRow) -> Self {
         Self {
             keys: row.seed.log_keys(),
             row,
-            conversation,
+            group: None,
             intents: VecDeque::new(),
             flight: None,
+            closed: BTreeMap::new(),
+            is_loaded: true,
+            conversation: None,
             own: BTreeMap::new(),
             recent: VecDeque::new(),
-            closed: BTreeMap::new(),
             session: Session::default(),
         }
     }
@@ -164,8 +179,9 @@ impl Chat {
     }
 
     pub(crate) fn is_member(&self) -> bool {
+        let stored = self.group.is_some() && self.row.is_member;
         self.row.phase == Phase::Inside
-            && self.conversation.as_ref().is_some_and(Conversation::is_member)
+            && self.conversation.as_ref().map_or(stored, Conversation::is_member)
     }
 
     pub(crate) fn remember(&mut self, account: AccountId, id: MessageId) {
@@ -195,12 +211,21 @@ impl Chat {
     /// Writes the row, and what changed in the conversation's state.
     pub(crate) fn save(&mut self, step: &mut Step<'_>) {
         let id = *self.row.id.as_bytes();
-        if let Some(conversation) = &self.conversation {
+        if let Some(conversation) = &mut self.conversation {
             let since = self.row.handover_due.unwrap_or(step.now);
             self.row.handover_due = conversation.handover_due().then_some(since);
-        }
-        step.put(Table::Chats, &id, 0, &self.row);
-        if let Some(conversation) = &mut self.conversation {
+            self.row.is_member = conversation.is_member();
+            self.row.is_calm = self.row.handover_due.is_none()
+                && conversation.tail_is_true() != Some(false)
+                && conversation.leaving_accounts().next().is_none();
+            let epoch = Some(conversation.epoch());
+            if core::mem::replace(&mut self.session.group_epoch, epoch) != epoch {
+                let group = GroupRow::of(conversation);
+                if self.group.as_ref() != Some(&group) {
+                    step.put(Table::Groups, &id, 0, &(self.row.id, &group));
+                    self.group = Some(group);
+                }
+            }
             for (part, value) in conversation.take_changes() {
                 match value {
                     Some(value) => {
@@ -210,18 +235,29 @@ impl Chat {
                 }
             }
         }
+        step.put(Table::Chats, &id, 0, &self.row);
+    }
+
+    /// Forgets the group, here and in the store.
+    pub(crate) fn drop_group(&mut self, step: &mut Step<'_>) {
+        let id = *self.row.id.as_bytes();
+        if let Some(group) = self.group.take() {
+            self.row.title = group.title;
+        }
+        self.conversation = None;
+        self.own.clear();
+        self.session.group_epoch = None;
+        for table in [Table::Parts, Table::Own, Table::Groups] {
+            step.delete_all(table, &id);
+        }
     }
 
     /// Drops the conversation's state: this device is out.
     pub(crate) fn forget(&mut self, phase: Phase, step: &mut Step<'_>) {
         let id = *self.row.id.as_bytes();
         self.row.phase = phase;
-        if let Some(conversation) = self.conversation.take() {
-            self.row.title.clone_from(&conversation.context().title);
-        }
-        step.delete_all(Table::Parts, &id);
+        self.drop_group(step);
         self.drop_flight(step);
-        self.forget_own(step);
         self.session.duties.clear();
         step.effects.push(Effect::Unwatch(self.log()));
         step.put(Table::Chats, &id, 0, &self.row);

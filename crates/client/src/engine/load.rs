@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use corncrake_core::{conversation::Conversation, id::EntryId};
+use corncrake_core::{
+    conversation::Conversation,
+    id::{ConversationId, EntryId},
+};
 
 use super::{
     State, account,
     chats::{
         Chat, Chats,
-        rows::{ChatRow, ClosedLog, Flight, Intent},
+        rows::{ChatRow, ClosedLog, Flight, GroupRow, Intent},
     },
     state::EventQueue,
     tables::{Table, decode, part_of},
@@ -29,12 +32,7 @@ pub(super) async fn state<S: Store>(
     origin: &str,
 ) -> Result<State, StoreError> {
     let account = account::load(store).await?;
-    let mut chats = Chats::default();
-    for (_, bytes) in store.scan(Table::Chats.into()).await? {
-        let row: ChatRow = decode(&bytes)?;
-        let chat = chat(store, row).await?;
-        chats.all.insert(chat.row.id, chat);
-    }
+    let chats = chats(store).await?;
     let mut state = State::new(settings.clone(), origin.to_owned(), account, chats);
     state.events = events(store).await?;
     Ok(state)
@@ -54,39 +52,62 @@ async fn events<S: Store>(store: &SealedStore<'_, S>) -> Result<EventQueue, Stor
     Ok(queue)
 }
 
-async fn chat<S: Store>(store: &SealedStore<'_, S>, row: ChatRow) -> Result<Chat, StoreError> {
-    let id = *row.id.as_bytes();
+/// All chats; of those that rest, only what they need for that.
+async fn chats<S: Store>(store: &SealedStore<'_, S>) -> Result<Chats, StoreError> {
+    let mut chats = Chats::default();
+    let all = &mut chats.all;
+    for (_, bytes) in store.scan(Table::Chats.into()).await? {
+        let row: ChatRow = decode(&bytes)?;
+        all.insert(row.id, Chat { is_loaded: false, ..Chat::new(row) });
+    }
+    for (_, bytes) in store.scan(Table::Groups.into()).await? {
+        let (id, group): (ConversationId, GroupRow) = decode(&bytes)?;
+        all.entry(id).and_modify(|chat| chat.group = Some(group));
+    }
+    let mut intents = BTreeMap::new();
+    for (number, bytes) in store.scan(Table::Intents.into()).await? {
+        let (id, intent): (ConversationId, Intent) = decode(&bytes)?;
+        intents.insert((id, number), intent);
+    }
+    for ((id, number), intent) in intents {
+        all.entry(id).and_modify(|chat| chat.intents.push_back((number, intent)));
+    }
+    for (_, bytes) in store.scan(Table::Flights.into()).await? {
+        let (id, flight): (ConversationId, Flight) = decode(&bytes)?;
+        all.entry(id).and_modify(|chat| chat.flight = Some(flight));
+    }
+    for (number, bytes) in store.scan(Table::ClosedLogs.into()).await? {
+        let (id, log): (ConversationId, ClosedLog) = decode(&bytes)?;
+        all.entry(id).and_modify(|chat| drop(chat.closed.insert(number, log)));
+    }
+    for busy in chats.all.values_mut().filter(|chat| !chat.rests()) {
+        group(store, busy).await?;
+    }
+    Ok(chats)
+}
+
+/// What is needed of a chat to read its log and to write to it.
+pub(super) async fn group<S: Store>(
+    store: &SealedStore<'_, S>,
+    chat: &mut Chat,
+) -> Result<(), StoreError> {
+    let id = *chat.row.id.as_bytes();
     let rows = async |table: Table| {
         store.range((table.into(), &id), 0..=u64::MAX, Order::Ascending, u32::MAX).await
     };
-    let mut parts = Vec::new();
-    for (index, bytes) in rows(Table::Parts).await? {
-        let part = part_of(index).ok_or(StoreError::Damaged)?;
-        parts.push((part, bytes.to_vec()));
-    }
-    let conversation = match parts.is_empty() {
-        true => None,
-        false => Some(Conversation::load(parts).map_err(|_| StoreError::Damaged)?),
-    };
-    let mut chat = Chat::new(row, conversation);
-    for (_, bytes) in rows(Table::Intents).await? {
-        let intent: (u64, Intent) = decode(&bytes)?;
-        chat.intents.push_back(intent);
-    }
-    if let Some(bytes) = store.get(Table::Flights.into(), &id, 0).await? {
-        let flight: Flight = decode(&bytes)?;
-        chat.flight = Some(flight);
+    if chat.conversation.is_none() && chat.group.is_some() {
+        let mut parts = Vec::new();
+        for (index, bytes) in rows(Table::Parts).await? {
+            let part = part_of(index).ok_or(StoreError::Damaged)?;
+            parts.push((part, bytes.to_vec()));
+        }
+        let conversation = Conversation::load(parts).map_err(|_| StoreError::Damaged)?;
+        chat.conversation = Some(conversation);
     }
     for (row, bytes) in rows(Table::Own).await? {
         let hash: EntryId = decode(&bytes)?;
         chat.own.insert(hash, row);
     }
-    let mut closed = BTreeMap::new();
-    for (number, bytes) in rows(Table::ClosedLogs).await? {
-        let log: ClosedLog = decode(&bytes)?;
-        closed.insert(number, log);
-    }
-    chat.closed = closed;
     let timeline = (Table::Timeline.into(), id.as_slice());
     let items = store.range(timeline, 0..=u64::MAX, Order::Descending, REMEMBERED_ITEMS).await?;
     for (_, bytes) in items.into_iter().rev() {
@@ -95,5 +116,6 @@ async fn chat<S: Store>(store: &SealedStore<'_, S>, row: ChatRow) -> Result<Chat
             chat.remember(sender, id);
         }
     }
-    Ok(chat)
+    chat.is_loaded = true;
+    Ok(())
 }

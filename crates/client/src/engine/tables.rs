@@ -1,7 +1,8 @@
 //! What the store holds, table by table.
 //!
 //! A row's key is its table, the PRF of an id (empty where the table has one name only) and an
-//! index; its value is sealed. Every record begins with a version byte.
+//! index; its value is sealed. Every record begins with a version byte. Where a table is read as a
+//! whole at the start, the id stands in the record too.
 
 use corncrake_core::{encoding, mls::PartId};
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,6 +44,8 @@ pub(crate) enum Table {
     Events = 14,
     /// Indexed by number: letters owed to other people's inboxes.
     Letters = 15,
+    /// By conversation id: what lists show of its group.
+    Groups = 16,
 }
 
 impl From<Table> for crate::store::Table {

@@ -35,7 +35,8 @@ impl WorldHost {
         chance: Chance,
     ) -> Self {
         let store = WorldStore::new(memory, late, crasher, executor.clone());
-        let settings = Settings { key_packages: 4, stretch: Stretch::with(cheap_stretch) };
+        let settings =
+            Settings { key_packages: 4, stretch: Stretch::with(cheap_stretch), chats_in_memory: 1 };
         Self { store, link, executor: executor.clone(), chance: RefCell::new(chance), settings }
     }
 }

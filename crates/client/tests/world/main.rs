@@ -33,5 +33,6 @@ mod network;
 mod planted;
 mod seeds;
 mod server;
+mod start;
 mod trace;
 mod world;

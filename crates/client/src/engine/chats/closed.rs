@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::{Answer, ClosedLog as HandedOver, Entry, KnockKey},
+    id::ConversationId,
     mls::codec::Decode,
     seal::envelope::{EntryKind, LogKeys, Seed},
 };
@@ -48,7 +49,7 @@ impl State {
             if closed.look_at <= now {
                 // Members look at different times, and another one each day.
                 closed.look_at = now.after(DAY / 2).after(random_of(DAY, step));
-                step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, closed);
+                closed.save(chat.row.id, number, step);
                 self.watch_one(chat, number, closed, step);
             }
             chat.wake_by(closed.look_at);
@@ -100,7 +101,7 @@ impl State {
                 _ => {}
             }
         }
-        step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, closed);
+        closed.save(chat.row.id, number, step);
         let is_quiet = chat.session.knocks.values().all(|(at, _)| *at != number);
         if is_quiet && closed.cursor >= head && !closed.is_followed(step.now) {
             step.effects.push(Effect::Unwatch(log_of(&keys)));
@@ -208,6 +209,10 @@ impl ClosedLog {
 
     pub(super) fn handed_over(&self) -> Option<HandedOver> {
         HandedOver::decode_exact(&self.handed_over).ok()
+    }
+
+    pub(super) fn save(&self, chat: ConversationId, number: u64, step: &mut Step<'_>) {
+        step.put(Table::ClosedLogs, chat.as_bytes(), number, &(chat, self));
     }
 
     fn is_followed(&self, now: Timestamp) -> bool {

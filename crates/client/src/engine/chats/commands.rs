@@ -118,9 +118,10 @@ impl State {
     }
 
     fn leave(&mut self, id: ConversationId, reply: Reply<()>, step: &mut Step<'_>) {
-        let alone = self.chats.all.get(&id).is_some_and(|chat| {
-            chat.conversation.as_ref().is_some_and(|conversation| conversation.members().len() < 2)
-        });
+        let alone =
+            self.chats.all.get(&id).is_some_and(|chat| {
+                chat.group.as_ref().is_some_and(|group| group.members.len() < 2)
+            });
         if !alone {
             return self.wish(id, Wish::Leave, reply, step);
         }

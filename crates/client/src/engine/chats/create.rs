@@ -164,12 +164,8 @@ impl State {
         let Some(chat) = self.chats.all.get(&id) else {
             return step.answer(reply, Err(Refusal::UnknownChat.into()));
         };
-        let members: Vec<AccountId> = chat
-            .conversation
-            .iter()
-            .flat_map(|conversation| conversation.members())
-            .map(|member| member.account)
-            .collect();
+        let members = chat.group.iter().flat_map(|group| &group.members);
+        let members: Vec<AccountId> = members.map(|(account, ..)| *account).collect();
         let new: Vec<AccountId> =
             accounts.into_iter().filter(|account| !members.contains(account)).collect();
         if new.is_empty() {
@@ -220,7 +216,7 @@ impl State {
                 };
                 let seed = Seed::random(step.rng);
                 let id = seed.conversation_id();
-                let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed), None);
+                let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
                 chat.session.starter = Some(starter);
                 self.found(&mut chat, ContextExtension::group(me, title), packages, step);
                 self.chats.all.insert(id, chat);
@@ -313,7 +309,7 @@ impl State {
         row.peer = Some(peer);
         row.n = n;
         row.phase = Phase::Entering(Goal::Direct { n });
-        let mut chat = Chat::new(row, None);
+        let mut chat = Chat::new(row);
         chat.session.starter = starter;
         self.chats.all.insert(id, chat);
         self.enter(Some(id), seed, Goal::Direct { n }, step);
@@ -360,7 +356,7 @@ impl State {
         };
         self.with_chat(next, step, |_, chat, step| {
             for (number, intent) in core::mem::take(&mut old.intents) {
-                step.put(Table::Intents, next.as_bytes(), number, &intent);
+                step.put(Table::Intents, next.as_bytes(), number, &(next, &intent));
                 chat.intents.push_back((number, intent));
             }
             chat.row.next_intent = old.row.next_intent;
@@ -421,8 +417,7 @@ impl State {
     /// The other side founded first: join what is there; queued messages stay.
     pub(super) fn join_what_is_there(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         chat.drop_flight(step);
-        chat.conversation = None;
-        step.delete_all(Table::Parts, chat.row.id.as_bytes());
+        chat.drop_group(step);
         let goal = Goal::Direct { n: chat.row.n };
         chat.row.phase = Phase::Entering(goal.clone());
         chat.row.opening = Opening::False;
@@ -461,7 +456,7 @@ impl Chat {
     pub(super) fn queue(&mut self, intent: Intent, step: &mut Step<'_>) -> u64 {
         let number = self.row.next_intent;
         self.row.next_intent += 1;
-        step.put(Table::Intents, self.row.id.as_bytes(), number, &(number, &intent));
+        step.put(Table::Intents, self.row.id.as_bytes(), number, &(self.row.id, &intent));
         self.intents.push_back((number, intent));
         number
     }

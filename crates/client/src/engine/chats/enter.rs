@@ -119,7 +119,7 @@ impl State {
             let goal = Goal::Anchor(record.anchor);
             row.phase = Phase::Entering(goal.clone());
             row.hidden = record.hidden;
-            place.insert(Chat::new(row, None)).save(step);
+            place.insert(Chat::new(row)).save(step);
             step.event(EventKind::ChatAdded(id));
             return self.enter(Some(id), record.seed.clone(), goal, step);
         }
@@ -526,7 +526,7 @@ impl State {
             }
         } else {
             let row = ChatRow::new(id, ChatKind::Group, enter.seed.clone());
-            self.chats.all.insert(id, Chat::new(row, None));
+            self.chats.all.insert(id, Chat::new(row));
         }
         let closed = enter.closed;
         let inviter = match &enter.goal {
@@ -537,7 +537,7 @@ impl State {
         self.with_chat(id, step, |state, chat, step| {
             let known = chat.row.next_item > 0;
             let fresh = chat.row.cursor == 0 && !known;
-            chat.forget_own(step);
+            chat.drop_group(step);
             chat.drop_flight(step);
             chat.move_to(&enter.seed);
             chat.row.cursor = enter.position;

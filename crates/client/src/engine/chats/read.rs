@@ -212,7 +212,7 @@ impl State {
     fn flight_shrank(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         match &chat.flight {
             Some(flight) if !flight.entries.is_empty() => {
-                step.put(Table::Flights, chat.row.id.as_bytes(), 0, flight);
+                step.put(Table::Flights, chat.row.id.as_bytes(), 0, &(chat.row.id, flight));
             }
             _ => chat.drop_flight(step),
         }
@@ -482,7 +482,7 @@ impl State {
             look_at: closed::first_look(step),
             handed_over: handed_over.to_bytes(),
         };
-        step.put(Table::ClosedLogs, chat.row.id.as_bytes(), number, &closed);
+        closed.save(chat.row.id, number, step);
         chat.closed.insert(number, closed);
     }
 

@@ -1,6 +1,7 @@
 //! What a chat keeps in the store.
 
 use corncrake_core::{
+    conversation::{Conversation, MemberInfo},
     id::{AccountId, ConversationId, DeviceId, EntryId, InboxId, MessageId},
     seal::{envelope::Seed, record::Anchor},
 };
@@ -56,6 +57,28 @@ pub(crate) struct ChatRow {
     pub(crate) knock: Option<Pending>,
     /// Seeds that an answer gave beyond the next one, oldest first.
     pub(crate) seeds_ahead: Vec<Seed>,
+    /// Whether this device's leaf is in use in the group.
+    pub(crate) is_member: bool,
+    /// Whether nothing in the group asks for anything to be done.
+    pub(crate) is_calm: bool,
+}
+
+/// What lists show of a chat's group; rewritten when it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupRow {
+    pub(crate) title: String,
+    /// Accounts with their roles and numbers of devices.
+    pub(crate) members: Vec<(AccountId, Role, usize)>,
+}
+
+impl GroupRow {
+    pub(crate) fn of(conversation: &Conversation) -> Self {
+        let member = |member: MemberInfo| (member.account, member.role, member.devices.len());
+        Self {
+            title: conversation.context().title.clone(),
+            members: conversation.members().into_iter().map(member).collect(),
+        }
+    }
 }
 
 impl ChatRow {
@@ -85,6 +108,8 @@ impl ChatRow {
             recorded: false,
             knock: None,
             seeds_ahead: Vec::new(),
+            is_member: false,
+            is_calm: false,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What the app sees of a chat.
 
-use corncrake_core::conversation::Kind;
-
 use super::{
     Chat,
     rows::{Intent, Phase},
@@ -28,35 +26,26 @@ impl State {
 
     pub(crate) fn chat_info(&self, chat: &Chat) -> ChatInfo {
         let me = self.account.me().map(|me| me.account);
-        let members: Vec<Member> = chat
-            .conversation
-            .iter()
-            .flat_map(|conversation| conversation.members())
-            .map(|member| Member {
-                account: member.account,
-                name: self.name_of(&member.account),
-                role: member.role,
-                devices: member.devices.len(),
-                is_me: Some(member.account) == me,
-            })
-            .collect();
-        let context = chat.conversation.as_ref().map(|conversation| conversation.context());
-        let kind = context.map_or(chat.row.kind, |context| match context.kind {
-            Kind::Direct => ChatKind::Direct,
-            Kind::Group => ChatKind::Group,
-        });
+        let members = chat.group.iter().flat_map(|group| &group.members);
+        let member = |&(account, role, devices): &_| Member {
+            account,
+            name: self.name_of(&account),
+            role,
+            devices,
+            is_me: Some(account) == me,
+        };
         let peer = chat.row.peer.and_then(|peer| self.name_of(&peer));
-        let title = match kind {
+        let title = match chat.row.kind {
             ChatKind::Direct => peer.unwrap_or_default(),
-            ChatKind::Group => context
-                .map(|context| context.title.clone())
-                .unwrap_or_else(|| chat.row.title.clone()),
+            ChatKind::Group => {
+                chat.group.as_ref().map_or(&chat.row.title, |group| &group.title).clone()
+            }
         };
         ChatInfo {
             id: chat.row.id,
-            kind,
+            kind: chat.row.kind,
             title,
-            members,
+            members: members.map(member).collect(),
             standing: chat.standing(),
             hidden: chat.row.hidden,
             confirmed: chat.row.unconfirmed.is_none(),

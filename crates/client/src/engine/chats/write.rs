@@ -47,10 +47,14 @@ impl State {
         }
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             self.look_again(chat, step);
-            if chat.flight.is_none() && chat.caught_up() && chat.may_act(step) {
-                self.choose(chat, step);
+            if chat.is_loaded {
+                if chat.flight.is_none() && chat.caught_up() && chat.may_act(step) {
+                    self.choose(chat, step);
+                }
+                self.send_flight(chat, step);
+            } else if !chat.rests() {
+                chat.wake_by(step.now);
             }
-            self.send_flight(chat, step);
         }
         self.look_into_closed(chat, step);
         self.answer_knocks(chat, step);
@@ -359,7 +363,7 @@ impl Chat {
     }
 
     fn take_off(&mut self, flight: Flight, step: &mut Step<'_>) {
-        step.put(Table::Flights, self.row.id.as_bytes(), 0, &flight);
+        step.put(Table::Flights, self.row.id.as_bytes(), 0, &(self.row.id, &flight));
         self.flight = Some(flight);
         self.session.asked = false;
         self.save(step);

@@ -58,7 +58,7 @@ pub(super) struct Device {
 
 fn settings() -> Settings {
     let stretch = Stretch::with(|input, output| output.copy_from_slice(input));
-    Settings { key_packages: 3, stretch }
+    Settings { key_packages: 3, stretch, chats_in_memory: 64 }
 }
 
 impl Device {

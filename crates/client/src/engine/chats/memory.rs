@@ -1,0 +1,91 @@
+//! Which chats' groups are in memory, and which lie in the store alone.
+//!
+//! A chat in which nothing is to be done rests: what lists show of it, its outbox and where it
+//! follows its log are known, and that is enough until something comes. What an input needs beyond
+//! that is loaded before the step; a chat that gets something to do meanwhile is loaded by the next.
+
+use corncrake_core::id::ConversationId;
+
+use super::{
+    Chat, Chats, Place,
+    rows::{Opening, Phase},
+};
+use crate::{
+    command::{ChatCommand, Command},
+    engine::{Input, State, Then},
+    host::Timestamp,
+    transport::Push,
+};
+
+impl Chat {
+    /// Whether nothing is to be done here before somebody says something.
+    pub(crate) fn rests(&self) -> bool {
+        let quiet = self.intents.is_empty()
+            && self.flight.is_none()
+            && self.session.duties.is_empty()
+            && self.session.invitation.is_none();
+        match self.row.phase {
+            Phase::Inside => {
+                quiet
+                    && self.is_member()
+                    && self.row.is_calm
+                    && self.row.opening == Opening::True
+                    && self.row.recorded
+            }
+            Phase::Removed | Phase::Left => quiet,
+            Phase::Entering(_) | Phase::Waiting => false,
+        }
+    }
+}
+
+impl State {
+    /// The chats that have to be loaded before this input is taken.
+    pub(crate) fn chats_to_load(&mut self, input: &Input, now: Timestamp) -> Vec<ConversationId> {
+        let one = match input {
+            Input::Command(Command::Chat(_, ChatCommand::Info(_))) => None,
+            Input::Command(Command::Chat(id, _)) => Some(*id),
+            Input::Push(Push::Entries { log, entries, .. }) if !entries.is_empty() => {
+                let of_log = self.chats.of_log(log);
+                of_log.filter(|(_, place)| *place == Place::Current).map(|(id, _)| id)
+            }
+            Input::Open(request, _) => match self.requests.get(request) {
+                Some(Then::Chat(id, _)) => Some(*id),
+                _ => None,
+            },
+            Input::Tick => {
+                let due = |chat: &&Chat| {
+                    let is_due = chat.session.wake.is_some_and(|wake| wake <= now);
+                    is_due && !chat.is_loaded && !chat.rests()
+                };
+                return self.chats.all.values().filter(due).map(|chat| chat.row.id).collect();
+            }
+            _ => None,
+        };
+        self.chats.inputs += 1;
+        let used = self.chats.inputs;
+        let Some(chat) = one.and_then(|id| self.chats.all.get_mut(&id)) else {
+            return Vec::new();
+        };
+        chat.session.used = used;
+        if chat.is_loaded { Vec::new() } else { vec![chat.row.id] }
+    }
+}
+
+impl Chats {
+    /// Leaves to the store what is beyond `most` chats and rests, longest unused first.
+    pub(crate) fn let_rest(&mut self, most: usize) {
+        let mut loaded: Vec<&mut Chat> =
+            self.all.values_mut().filter(|chat| chat.is_loaded).collect();
+        let Some(surplus) = loaded.len().checked_sub(most) else {
+            return;
+        };
+        loaded.sort_by_key(|chat| chat.session.used);
+        for chat in loaded.into_iter().filter(|chat| chat.rests()).take(surplus) {
+            chat.conversation = None;
+            chat.own.clear();
+            chat.recent.clear();
+            chat.session.group_epoch = None;
+            chat.is_loaded = false;
+        }
+    }
+}
