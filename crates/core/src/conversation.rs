@@ -51,7 +51,7 @@ pub use error::Error;
 pub use facts::STATE_EVERY;
 pub use handover::Handover;
 pub use join::{
-    Claimed, INBOX, Lifetime, MAX_PACKAGE, NewKeyPackage, Use, check_claimed, invited,
+    Claimed, INBOX, Lifetime, MAX_PACKAGE, NewKeyPackage, Use, added, check_claimed, invited,
     new_key_package,
 };
 pub use knock::{Answer, ClosedLog, Knock, KnockKey, MAX_SEEDS};

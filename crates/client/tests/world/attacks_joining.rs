@@ -1,10 +1,15 @@
 //! Attacks and accidents of joining and coming back (C1–C8).
 
-use corncrake::{Client, Standing};
-use corncrake_core::{conversation::Change, seal::envelope::Seed};
-use corncrake_wire::log::{EntryKind, NewEntry};
+use std::cell::Cell;
 
-use crate::{attacks_groups::Meadow, check::Mood, flows::texts, world::World};
+use corncrake::{Chat, Client, ConversationId, Role, Standing};
+use corncrake_core::{conversation::Change, seal::envelope::Seed};
+use corncrake_wire::{
+    ErrorCode, OpenRequest,
+    log::{EntryKind, NewEntry},
+};
+
+use crate::{attacks_groups::Meadow, check::Mood, device::Device, flows::texts, world::World};
 
 #[test]
 fn c1_both_start_and_the_winner_dies_before_his_notice_is_out() {
@@ -101,6 +106,109 @@ fn c4_the_same_notice_three_times_and_a_welcome_that_does_not_count() {
     meadow.world.pass(60_000);
     meadow.seat.notify(&mut meadow.mal, &commit, position);
     meadow.heals(&[&ann, &bob, &cem, &jon]);
+}
+
+/// How many notices have been sent so far.
+fn deposits(world: &World) -> usize {
+    world.trace().matches("→ deposit at").count()
+}
+
+/// Ann's group with Bob and Cem, who have both spoken, and Jon, who is not in it.
+fn group_beside_jon(seed: u64) -> (World, [Device; 4], ConversationId) {
+    let world = World::new(seed);
+    let devices = ["ann", "bob", "cem", "jon"].map(|name| world.sign_up(name));
+    let chat = devices[0].create_group("meadow", &["bob", "cem"]);
+    world.settle();
+    for device in &devices[1..3] {
+        device.say(chat, "hello");
+    }
+    world.settle();
+    (world, devices, chat)
+}
+
+const HOUR: u64 = 3_600_000;
+
+#[test]
+fn c4_the_inviter_dies_before_his_notice_is_out() {
+    for seed in 0..4 {
+        let (world, [ann, bob, cem, jon], chat) = group_beside_jon(seed);
+        let entries = || world.server().borrow().logs.values().map(|log| log.head()).sum::<u64>();
+        let (before, sent) = (entries(), deposits(&world));
+        drop(ann.begin_add(chat, "jon"));
+        world.until("the commit is stored", || entries() > before);
+        ann.lose();
+        world.pass(HOUR / 2);
+        assert_eq!(deposits(&world), sent);
+        bob.restart();
+        cem.restart();
+        // The next in leaf order sends the notice after an hour; without him, another after two.
+        if seed % 2 == 1 {
+            bob.set_cut(true);
+        }
+        world.pass(HOUR / 2 + seed % 2 * HOUR + 60_000);
+        assert_eq!(deposits(&world), sent + 1);
+        assert_eq!(jon.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        jon.say(chat, "here I am");
+        bob.set_cut(false);
+        world.pass(24 * HOUR);
+        assert!(deposits(&world) <= sent + 1 + usize::from(seed % 2 == 1), "seed {seed}");
+        world.settle();
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn c4_the_founder_dies_when_one_of_his_notices_is_out() {
+    for seed in 0..2 {
+        let world = World::new(seed);
+        let [ann, bob, cem, dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
+        world.settle();
+        // The first notice arrives, the others don't.
+        let ahead = Cell::new(false);
+        world.network().set_lie(Some(Box::new(move |_, _, request| match request {
+            OpenRequest::Deposit(_) if ahead.replace(true) => {
+                Some(Err(ErrorCode::Unavailable.into()))
+            }
+            _ => None,
+        })));
+        let chat = ann.create_group("meadow", &["bob", "cem", "dee"]);
+        world.pass(10_000);
+        ann.lose();
+        world.network().set_lie(None);
+        world.pass(HOUR / 2);
+        let members = || -> Vec<_> { [&bob, &cem, &dee].map(|device| device.info(chat)).into() };
+        assert_eq!(members().iter().flatten().count(), 1);
+        world.pass(4 * HOUR);
+        assert_eq!(members().iter().flatten().count(), 3, "seed {seed}");
+        world.settle();
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn c4_no_notice_for_who_has_shown_himself_or_is_gone() {
+    for seed in 0..4 {
+        let (world, [ann, _bob, _cem, jon], chat) = group_beside_jon(seed);
+        ann.add(chat, "jon").unwrap();
+        world.pass(60_000);
+        match seed {
+            0 => drop(jon.say(chat, "here I am")),
+            1 => {
+                let promote = async move |chat: Chat| chat.set_role("jon", Role::Admin).await;
+                ann.call_in(chat, "make jon an admin", promote).unwrap();
+                world.pass(60_000);
+                jon.rename(chat, "here I am").unwrap();
+            }
+            2 => ann.remove(chat, "jon").unwrap(),
+            _ => {}
+        }
+        world.pass(60_000);
+        let sent = deposits(&world);
+        world.pass(24 * HOUR);
+        // Who only listens gets one from each of the others.
+        let expected = if seed == 3 { sent + 2 } else { sent };
+        assert_eq!(deposits(&world), expected, "seed {seed}");
+    }
 }
 
 #[test]

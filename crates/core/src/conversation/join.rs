@@ -3,6 +3,7 @@
 use rand_core::CryptoRng;
 
 use super::context::{CONTEXT, RULES, RULES_BASE};
+use super::entry::Entry;
 use super::roster::Device;
 use super::state::info_extensions;
 use super::{Conversation, Error, Me, Outcome, Standing};
@@ -12,11 +13,12 @@ use crate::id::{AccountId, DeviceId, InboxId};
 use crate::mls::codec::{Decode, Encode, Malformed, Reader};
 use crate::mls::credential::Credential;
 use crate::mls::extension::{Extension, ExtensionType, Extensions};
-use crate::mls::framing::MlsMessage;
+use crate::mls::framing::{Content, MlsMessage};
 use crate::mls::group::OpenedWelcome;
 use crate::mls::key_package::{KeyPackage, KeyPackageContent, KeyPackageKeys};
 pub use crate::mls::leaf_node::Lifetime;
 use crate::mls::leaf_node::{Capabilities, LeafContent, LeafNode, LeafNodeSource};
+use crate::mls::proposal::{Proposal, ProposalOrRef};
 use crate::mls::psk;
 use crate::mls::public_group::PublicGroup;
 use crate::mls::tree_math::LeafIndex;
@@ -201,6 +203,29 @@ pub fn invited(welcome: &[u8]) -> impl Iterator<Item = [u8; 32]> {
         _ => Vec::new(),
     };
     secrets.into_iter().map(|secrets| secrets.new_member.0)
+}
+
+/// The key packages in the entry of a commit, given its inner bytes, and the inboxes of their
+/// devices: what it takes to send a notice again. None if it is no commit.
+#[must_use]
+pub fn added(inner: &[u8]) -> Vec<(KeyPackage, InboxId)> {
+    let Ok(Entry::Commit(entry)) = Entry::decode(inner) else {
+        return Vec::new();
+    };
+    let Ok(MlsMessage::Public(message)) = MlsMessage::decode_exact(&entry.message) else {
+        return Vec::new();
+    };
+    let Content::Commit(commit) = message.content.content else {
+        return Vec::new();
+    };
+    let package = |proposal| {
+        let ProposalOrRef::Proposal(Proposal::Add(package)) = proposal else {
+            return None;
+        };
+        let inbox: Option<Inbox> = package.extensions.parsed(ExtensionType(INBOX)).ok()?;
+        Some((*package, inbox?.inbox))
+    };
+    commit.proposals.into_iter().filter_map(package).collect()
 }
 
 impl Conversation {

@@ -9,6 +9,7 @@ use crate::id::InboxId;
 use crate::identity::{Certificate, DeviceClass, IdentityKey, KeyChain};
 use crate::mls::codec::{Decode, Encode};
 use crate::mls::framing::MlsMessage;
+use crate::mls::key_package::KeyPackage;
 use crate::mls::tree_math::LeafIndex;
 use crate::seal::envelope::entry_id;
 
@@ -74,6 +75,8 @@ fn pair() -> Pair {
     let claimed = check_claimed(&package, bob.account, 1_500).unwrap();
     let founding = chat.commit(Change::add(vec![claimed]), &ann.me(), &mut rng);
     let founding = founding.unwrap();
+    let expected = (KeyPackage::decode_exact(&package).unwrap(), inbox);
+    assert_eq!(added(&founding.inner), [expected]);
     let own = OwnEntry::Commit(founding.pending.expose());
     let reading = read(&mut chat, &founding.inner, Some(own));
     assert!(matches!(reading, Reading::Commit(_)), "{reading:?}");
@@ -154,6 +157,7 @@ fn decoders_survive_garbage() {
             if let Ok(entry) = Entry::decode(input) {
                 assert_eq!(entry.encode(), input);
             }
+            drop(added(input));
         });
     }
     feed_garbage(MILLION, &closed_log(&pair).to_bytes(), |input| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
-use corncrake_core::id::InboxId;
+use corncrake_core::id::{ConversationId, DeviceId, InboxId};
 use corncrake_wire::{ErrorCode, OpenReply, open::Deposit};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,10 @@ pub(crate) struct LetterRow {
     pub(super) number: u64,
     inbox: InboxId,
     notice: Vec<u8>,
+    /// From when on it is owed.
     since: Timestamp,
+    /// The device in a chat that makes it needless by showing itself there before.
+    unless: Option<(ConversationId, DeviceId)>,
 }
 
 /// A letter that is owed.
@@ -48,9 +51,9 @@ impl Letters {
         self.0.insert(letter.row.number, letter);
     }
 
-    /// Whether one is on its way and not just waiting for its reader.
+    /// Whether one is on its way and not just waiting for its reader, or to be needed.
     pub(super) fn is_owed(&self) -> bool {
-        self.0.values().any(|letter| !letter.refused)
+        self.0.values().any(|letter| !letter.refused && letter.row.unless.is_none())
     }
 
     pub(super) fn hurry(&mut self) {
@@ -61,7 +64,8 @@ impl Letters {
         if self.under_way() >= AT_ONCE {
             return None;
         }
-        self.0.values().filter_map(|letter| letter.retry.wake_at()).min()
+        let wake_at = |letter: &Letter| Some(letter.retry.wake_at()?.max(letter.row.since));
+        self.0.values().filter_map(wake_at).min()
     }
 
     fn under_way(&self) -> usize {
@@ -77,23 +81,53 @@ impl Letters {
 impl State {
     /// Owes a sealed notice to an inbox until it lies there; stored with this step.
     pub(crate) fn owe_letter(&mut self, inbox: InboxId, notice: Vec<u8>, step: &mut Step<'_>) {
+        self.keep_letter((inbox, notice), (step.now, None), step);
+        self.deposit_letters(step);
+    }
+
+    /// Keeps a sealed notice that is owed from `since` on, unless a device shows itself in a chat
+    /// before.
+    pub(crate) fn keep_letter(
+        &mut self,
+        (inbox, notice): (InboxId, Vec<u8>),
+        (since, unless): (Timestamp, Option<(ConversationId, DeviceId)>),
+        step: &mut Step<'_>,
+    ) {
         let letters = &mut self.account.letters;
         let number = letters.0.last_key_value().map_or(0, |(last, _)| last + 1);
-        let row = LetterRow { number, inbox, notice, since: step.now };
+        let row = LetterRow { number, inbox, notice, since, unless };
         step.put(Table::Letters, &[], number, &row);
         letters.insert(row);
-        self.deposit_letters(step);
+    }
+
+    /// A device has shown itself in a chat, or is gone from it: what should bring it there is not
+    /// needed any more.
+    pub(crate) fn forget_letters(
+        &mut self,
+        chat: ConversationId,
+        device: DeviceId,
+        step: &mut Step<'_>,
+    ) {
+        self.account.letters.0.retain(|&number, letter| {
+            let keep = letter.row.unless != Some((chat, device)) || letter.retry.is_busy();
+            if !keep {
+                step.delete(Table::Letters, &[], number);
+            }
+            keep
+        });
     }
 
     /// Deposits what is due.
     pub(super) fn deposit_letters(&mut self, step: &mut Step<'_>) {
         let letters = &mut self.account.letters;
         let room = AT_ONCE.saturating_sub(letters.under_way());
-        let due = letters.0.values_mut().filter(|letter| letter.retry.is_due(step.now));
+        let is_due =
+            |letter: &&mut Letter| letter.row.since <= step.now && letter.retry.is_due(step.now);
+        let due = letters.0.values_mut().filter(is_due);
         let mut requests = Vec::new();
         for letter in due.take(room) {
             letter.retry.begin();
-            let LetterRow { number, inbox, notice, since: _ } = &letter.row;
+            let LetterRow { number, inbox, notice, .. } = &letter.row;
             let inbox = wire_inbox(*inbox);
             requests
                 .push((*number, Deposit { inbox, notice: notice.clone(), admission: Vec::new() }));

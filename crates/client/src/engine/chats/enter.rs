@@ -9,7 +9,8 @@ use std::collections::{VecDeque, btree_map::Entry};
 
 use corncrake_core::{
     conversation::{
-        ClosedLog as HandedOver, Conversation, Kind, LogItem, Reading, State as FoldState,
+        ClosedLog as HandedOver, CommitReport, Conversation, Kind, LogItem, Reading,
+        State as FoldState,
     },
     id::{AccountId, ConversationId, DeviceId, EntryId},
     seal::{
@@ -53,6 +54,8 @@ pub(crate) struct Enter {
     passed: bool,
     /// The commit whose Welcome is fetched.
     welcome: Option<EntryId>,
+    /// That commit, if the fold has read it.
+    read: Option<Box<(log::LogEntry, CommitReport)>>,
     /// The key package by which the fold was joined.
     package: Option<[u8; 32]>,
     /// What the end of the log left, if the fold reached it.
@@ -179,6 +182,7 @@ impl State {
             position: 0,
             passed: false,
             welcome: None,
+            read: None,
             package: None,
             closed: None,
             asking: None,
@@ -418,8 +422,13 @@ impl State {
             {
                 progress = Progress::AtWelcome(id);
             }
-            if let Reading::Closed { closed, .. } = reading {
-                enter.closed = Some(closed);
+            match reading {
+                Reading::Closed { closed, .. } => enter.closed = Some(closed),
+                Reading::Commit(report) => {
+                    let read = || Box::new((entry.clone(), *report));
+                    enter.read = matches!(progress, Progress::AtWelcome(_)).then(read);
+                }
+                _ => {}
             }
             if progress != Progress::More {
                 break;
@@ -562,6 +571,9 @@ impl State {
             state.learn(id, &accounts, step);
             step.event(if fresh { EventKind::ChatAdded(id) } else { EventKind::ChatChanged(id) });
             state.watch(chat, step);
+            if let Some((entry, report)) = enter.read.as_deref() {
+                state.mind_the_new(chat, report, entry, step);
+            }
             if let Some(closed) = closed {
                 state.closed(chat, None, *closed, step);
             }

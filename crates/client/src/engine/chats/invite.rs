@@ -1,11 +1,21 @@
-//! Invitations: what a notice leads to.
+//! Invitations: what a notice leads to, and the notices that this device owes.
+
+use core::time::Duration;
 
 use corncrake_core::{
-    conversation::{Conversation, Kind, invited},
-    id::{AccountId, ConversationId},
-    seal::envelope::{Beside, Seed},
+    conversation::{CommitReport, Conversation, Kind, Sender, added, invited},
+    id::{AccountId, ConversationId, DeviceId, EntryId, InboxId},
+    identity::device_id,
+    mls::{codec::Decode, key_package::KeyPackage},
+    seal::{
+        envelope::{Beside, EntryKind, Seed, entry_id},
+        notice::Notice,
+    },
 };
-use corncrake_wire::{LogId, OpenReply, log};
+use corncrake_wire::{
+    LogId, OpenReply,
+    log::{self, LogEntry},
+};
 
 use super::{
     Chat, ChatThen,
@@ -21,6 +31,38 @@ use crate::{
     transport::TransportError,
 };
 
+/// How long a new device may be silent before the first member takes its notice for lost.
+const SILENT: Duration = Duration::from_hours(1);
+/// The last rank whose turn it is to send a notice again: it comes after 85 days, and after
+/// 90 the notice's key package is over.
+const LAST_RANK: usize = 11;
+
+impl Chat {
+    /// The notice of a commit in the current log for one whom it adds.
+    fn notice(
+        &self,
+        package: &KeyPackage,
+        (position, entry): (u64, EntryId),
+        step: &mut Step<'_>,
+    ) -> Option<Vec<u8>> {
+        let notice = Notice { seed: self.row.seed.clone(), position, entry };
+        notice.seal(&package.reference(), &package.init_key, step.rng).ok()
+    }
+}
+
+/// How many devices come before `me` among those who read a commit: by leaf order, those whom it
+/// adds behind the others. Nothing if it is our own, or adds nobody.
+fn rank(chat: &Chat, report: &CommitReport, me: DeviceId) -> Option<usize> {
+    if report.own || report.added.is_empty() {
+        return None;
+    }
+    let members = chat.conversation.as_ref()?.members();
+    let devices = || members.iter().flat_map(|member| &member.devices);
+    let turn = |device: &Sender| (report.added.contains(device), device.leaf);
+    let own = turn(devices().find(|device| device.device == me)?);
+    Some(devices().filter(|other| **other != report.author && turn(other) < own).count())
+}
+
 impl AccountState {
     /// Joins a fold by a Welcome for one of this device's key packages: the package's reference.
     pub(super) fn join(&self, fold: &mut Conversation, welcome: &[u8]) -> Option<[u8; 32]> {
@@ -31,6 +73,57 @@ impl AccountState {
 }
 
 impl State {
+    /// Owes notices to the devices that an own commit has added.
+    pub(super) fn owe_letters(
+        &mut self,
+        chat: &Chat,
+        at: (u64, EntryId),
+        letters: Vec<(InboxId, Vec<u8>)>,
+        step: &mut Step<'_>,
+    ) {
+        for (inbox, package) in letters {
+            let package = KeyPackage::decode_exact(&package).ok();
+            if let Some(notice) = package.and_then(|package| chat.notice(&package, at, step)) {
+                self.owe_letter(inbox, notice, step);
+            }
+        }
+    }
+
+    /// Owes notices, should the author of a commit die before he has sent his, to the devices that
+    /// it adds: after an hour, doubled with each device whose turn comes before, so that few of many
+    /// members send one. Who shows himself before needs none.
+    pub(super) fn mind_the_new(
+        &mut self,
+        chat: &Chat,
+        report: &CommitReport,
+        entry: &LogEntry,
+        step: &mut Step<'_>,
+    ) {
+        for gone in &report.removed {
+            self.forget_letters(chat.row.id, gone.device, step);
+        }
+        let Some(me) = self.account.me().map(|me| me.device) else {
+            return;
+        };
+        let Some(rank) = rank(chat, report, me).filter(|rank| *rank <= LAST_RANK) else {
+            return;
+        };
+        let Ok(inner) = chat.keys.envelope.open(chat.keys.log, EntryKind::Commit, &entry.bytes)
+        else {
+            return;
+        };
+        let since = step.now.after(SILENT.saturating_mul(1 << rank));
+        let at = (entry.position, entry_id(&entry.bytes));
+        for (package, inbox) in added(&inner) {
+            let device = device_id(&package.leaf_node.signature_key);
+            if device != me
+                && let Some(notice) = chat.notice(&package, at, step)
+            {
+                self.keep_letter((inbox, notice), (since, Some((chat.row.id, device))), step);
+            }
+        }
+    }
+
     /// Whether an invitation into a conversation may be taken, if that is known here already.
     pub(super) fn may_take(
         &self,

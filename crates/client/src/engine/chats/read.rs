@@ -7,15 +7,9 @@ use corncrake_core::{
         Answer, Cause, ClosedLog as HandedOver, CommitReport, LogItem, Outcome, OwnEntry, Reading,
         Sender,
     },
-    id::{AccountId, ConversationId, EntryId, InboxId},
-    mls::{
-        codec::{Decode, Encode},
-        key_package::KeyPackage,
-    },
-    seal::{
-        envelope::{EntryKind, Seed, entry_id},
-        notice::Notice,
-    },
+    id::{AccountId, ConversationId, EntryId},
+    mls::codec::Encode,
+    seal::envelope::{EntryKind, Seed, entry_id},
 };
 use corncrake_wire::{LogId, log};
 
@@ -131,7 +125,7 @@ impl State {
                 return self.commit_came(chat, *report, (entry, id), step);
             }
             Reading::Closed { by, next_seed, closed } => {
-                self.confirm(chat, by.account, step);
+                self.heard(chat, by, step);
                 self.closed(chat, next_seed, *closed, step);
                 return Page::Ends;
             }
@@ -155,7 +149,7 @@ impl State {
         content: &[u8],
         step: &mut Step<'_>,
     ) {
-        self.confirm(chat, sender.account, step);
+        self.heard(chat, sender, step);
         let Ok(message) = Message::decode(content) else {
             let code = "malformed_content".to_owned();
             let what = ItemKind::Unreadable { sender: Some(sender.account), code };
@@ -300,10 +294,12 @@ impl State {
         step.event(EventKind::ChatChanged(chat.row.id));
     }
 
-    /// Somebody other than the one who let this account in has acted in the group.
-    fn confirm(&mut self, chat: &mut Chat, actor: AccountId, step: &mut Step<'_>) {
+    /// A device has acted in the group. That confirms the group if it is not of the account that
+    /// let this one in.
+    fn heard(&mut self, chat: &mut Chat, actor: Sender, step: &mut Step<'_>) {
+        self.forget_letters(chat.row.id, actor.device, step);
         let me = self.account.me().map(|me| me.account);
-        let other = |inviter| inviter != actor && me != Some(actor);
+        let other = |inviter| inviter != actor.account && me != Some(actor.account);
         if chat.row.unconfirmed.is_some_and(other) {
             chat.row.unconfirmed = None;
             step.event(EventKind::ChatChanged(chat.row.id));
@@ -330,7 +326,8 @@ impl State {
                 self.look_at_state(chat, entry.position, step);
             }
         }
-        self.confirm(chat, report.author.account, step);
+        self.heard(chat, report.author, step);
+        self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
@@ -396,25 +393,6 @@ impl State {
         let intents: Vec<u64> = flight.entries.iter().filter_map(|entry| entry.intent).collect();
         for intent in intents {
             self.intent_done(chat, intent, step);
-        }
-    }
-
-    fn owe_letters(
-        &mut self,
-        chat: &Chat,
-        (position, entry): (u64, EntryId),
-        letters: Vec<(InboxId, Vec<u8>)>,
-        step: &mut Step<'_>,
-    ) {
-        let notice = Notice { seed: chat.row.seed.clone(), position, entry };
-        for (inbox, package) in letters {
-            let Ok(package) = KeyPackage::decode_exact(&package) else {
-                continue;
-            };
-            let sealed = notice.seal(&package.reference(), &package.init_key, step.rng);
-            if let Ok(sealed) = sealed {
-                self.owe_letter(inbox, sealed, step);
-            }
         }
     }
 
