@@ -153,6 +153,26 @@ fn invalid_proposal_lists_are_refused() {
 }
 
 #[test]
+fn a_leaf_that_lists_a_type_many_times_supports_it_once() {
+    let members = Members::full(5, 9);
+    let rng = &mut members.rng.clone();
+    for times in 1..=6 {
+        let boaster = package(rng, |package| {
+            let extensions = &mut package.leaf_node.capabilities.extensions;
+            extensions.extend(vec![ExtensionType(0xF0C2); times]);
+        });
+        let alone = members.at(1).commit(vec![boaster.clone()], Path::With, rng);
+        assert!(alone.is_ok(), "listing a type {times} times is no error");
+        let proposals = vec![boaster, requiring(0xF0C2)];
+        let drafted = members.at(1).commit(proposals.clone(), Path::With, rng);
+        assert_eq!(drafted.err(), Some(Error::MissingCapability), "listed {times} times");
+        let list = proposals.into_iter().map(inline);
+        let forged = forge(&members, |commit| commit.proposals.extend(list));
+        assert_eq!(forged.err(), Some(Error::MissingCapability), "listed {times} times");
+    }
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn invalid_key_packages_are_refused() {
     let members = Members::full(5, 3);

@@ -1,6 +1,7 @@
 //! Trees that a joiner gets from a member who lies, hash and signature fitting.
 
 use super::super::super::codec::put_vector;
+use super::super::super::leaf_node::LeafNodeSource;
 use super::super::super::tree::ParentNode;
 use super::*;
 use crate::crypto::hpke::HpkePublicKey;
@@ -165,6 +166,49 @@ fn a_blank_leaf_is_unmerged_nowhere() {
     }
     assert!(listed >= 2);
     assert_eq!(join(&members, &assemble(&forged)).unwrap_err(), Error::InvalidTree);
+}
+
+/// The tree of a group of four whose last committer says that these leaves came after its commit:
+/// the root lists them, and the hashes from there down to the committer fit.
+fn listed_at_the_top_only(members: &Members, unmerged_leaves: Vec<LeafIndex>) -> Vec<Vec<u8>> {
+    let (forger, left, right, root) = (LeafIndex::new(3), 1, 5, 3);
+    let tree = members.at(3).group.tree();
+    let mut forged = entries(tree);
+    let mut earlier = forged.clone();
+    for leaf in &unmerged_leaves {
+        earlier[leaf.node().get() as usize] = vec![0];
+    }
+    let earlier = RatchetTree::decode_exact(&assemble(&earlier)).unwrap();
+    let parent_hash = |parent: &ParentNode, tree: &RatchetTree, sibling: u32| {
+        let mut input = parent.encryption_key.to_bytes();
+        parent.parent_hash.encode(&mut input);
+        tree.hash(NodeIndex::new(sibling)).unwrap().encode(&mut input);
+        Digest::of(&[&input]).as_ref().to_vec()
+    };
+    let top = tree.parent(NodeIndex::new(root)).unwrap();
+    let top = ParentNode { unmerged_leaves, ..top.clone() };
+    let below = ParentNode {
+        parent_hash: parent_hash(&top, &earlier, left),
+        ..tree.parent(NodeIndex::new(right)).unwrap().clone()
+    };
+    let mut leaf = tree.leaf(forger).unwrap().clone();
+    leaf.source = LeafNodeSource::Commit { parent_hash: parent_hash(&below, tree, 4) };
+    leaf.sign(b"group", forger, &members.at(3).signer);
+    forged[root as usize] = entry(2, Some(&top));
+    forged[right as usize] = entry(2, Some(&below));
+    forged[forger.node().get() as usize] = entry(1, Some(&leaf));
+    forged
+}
+
+#[test]
+fn a_leaf_that_is_unmerged_above_is_unmerged_in_between() {
+    let members = Members::full(4, 25);
+    let none = listed_at_the_top_only(&members, Vec::new());
+    assert!(join(&members, &assemble(&none)).is_ok());
+    for leaf in [0, 1] {
+        let forged = listed_at_the_top_only(&members, vec![LeafIndex::new(leaf)]);
+        assert_eq!(join(&members, &assemble(&forged)).err(), Some(Error::InvalidTree));
+    }
 }
 
 #[test]
