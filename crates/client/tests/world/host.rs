@@ -42,7 +42,7 @@ impl WorldHost {
 }
 
 /// Stands for the slow hash of products.
-fn cheap_stretch(password: &[u8], output: &mut [u8]) {
+pub(crate) fn cheap_stretch(password: &[u8], output: &mut [u8]) {
     for (at, byte) in output.iter_mut().enumerate() {
         *byte = password.get(at % password.len().max(1)).map_or(0, |byte| byte ^ 0x5c);
     }

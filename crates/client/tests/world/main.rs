@@ -16,6 +16,7 @@ mod attacks_handover;
 mod attacks_joining;
 mod attacks_random;
 mod attacks_server;
+mod attacks_vault;
 mod basis;
 mod chance;
 mod check;

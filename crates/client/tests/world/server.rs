@@ -37,7 +37,7 @@ pub(crate) struct Server {
     pub(crate) accounts: BTreeMap<AccountId, Account>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
     pub(crate) inboxes: BTreeMap<InboxId, Inbox>,
-    names: BTreeMap<String, AccountId>,
+    pub(crate) names: BTreeMap<String, AccountId>,
     sessions: BTreeMap<[u8; 32], SessionRow>,
     attempts: BTreeMap<[u8; 16], (String, Rc<LogInState>)>,
     nonces: BTreeMap<[u8; 32], (AccountId, DeviceId)>,

@@ -41,6 +41,8 @@ pub(crate) struct PendingRow {
     pub(super) new_account: Option<NewAccount>,
     /// Whose certificate stands in the key packages of this store.
     pub(super) packages_for: Option<AccountId>,
+    /// The highest version of a vault that the password has opened here.
+    pub(super) vault_version: u64,
 }
 
 /// The secrets of an account that is coming to be; they leave the store when it is known to be.
@@ -93,6 +95,7 @@ impl PendingRow {
             inbox: InboxId::from_bytes(inbox),
             new_account: None,
             packages_for: None,
+            vault_version: 0,
         }
     }
 

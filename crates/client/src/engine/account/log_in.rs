@@ -99,12 +99,17 @@ impl State {
             Err(error) => return self.log_in_failed(error, step),
         };
         let account = AccountId::from_bytes(account.0);
-        let Some(pending) = self.account.pending.clone() else {
+        let Some(mut pending) = self.account.pending.clone() else {
             return Ok(());
         };
+        if vault.version < pending.vault_version {
+            return Err(Error::Untrue("the vault is older than one seen before"));
+        }
         let opened =
             Vault::open_with_password(&vault.bytes, account, vault.version, export.expose_bytes())
                 .map_err(|_| Error::Untrue("the vault does not open"))?;
+        pending.vault_version = vault.version;
+        self.keep_pending(pending.clone(), step);
         let verified = self.accept_record(&By::Id(account), &record, step)?;
         if self.is_resumed_by_another(&opened) {
             self.drop_pending(step);
