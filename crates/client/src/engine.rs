@@ -33,17 +33,17 @@ mod tables;
 
 pub(crate) use chats::{ClaimThen, GatherThen};
 pub(crate) use state::State;
-pub(crate) use step::{Effect, Input, Reply, Step, Then};
+pub(crate) use step::{Done, Effect, Input, Reply, Step, Then, Work};
 
 /// Requests under way; each ends in an input.
-type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
+type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
 
 struct Engine<'a, H: Host> {
     host: Rc<H>,
     store: SealedStore<'a, H::Store>,
     state: State,
     rng: ChaCha20Rng,
-    work: Work,
+    work: UnderWay,
 }
 
 /// Runs an engine until it is closed, its store fails, or all its handles are gone.
@@ -58,7 +58,7 @@ pub(crate) async fn run<H: Host>(
     let opened = Rc::clone(&host);
     let store = SealedStore::open(opened.store(), &mut rng).await?;
     let state = load::state(&store, host.settings(), host.origin()).await?;
-    let mut engine = Engine { host, store, state, rng, work: Work::new() };
+    let mut engine = Engine { host, store, state, rng, work: UnderWay::new() };
     let mut input = Input::Start;
     loop {
         if engine.turn(input).await? == Turn::Stop {

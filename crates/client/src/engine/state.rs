@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use corncrake_wire::OpenRequest;
 
-use super::{Effect, Input, Reply, Step, Then, account::AccountState, chats::Chats, tables::Table};
+use super::{
+    Done, Effect, Input, Reply, Step, Then, account::AccountState, chats::Chats, tables::Table,
+};
 use crate::{
     command::Command,
     error::Error,
@@ -89,7 +91,8 @@ impl State {
                     self.account_replied(then, result, step);
                 }
             }
-            Input::Slow(request, done) => self.account_slow(request, done, step),
+            Input::Slow(request, Done::Password(done)) => self.account_slow(request, done, step),
+            Input::Slow(request, Done::Fold(fold)) => self.fold_begun(request, fold, step),
             Input::Tick => {
                 self.account_tick(step);
                 self.chats_tick(step);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corncrake_core::id::ConversationId;
+use corncrake_core::{conversation::Conversation, id::ConversationId};
 use corncrake_wire::{
     AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest, SessionToken,
 };
@@ -13,7 +13,10 @@ use zeroize::Zeroizing;
 
 use super::{
     account::{AccountThen, SlowDone, SlowWork},
-    chats::{ChatThen, enter::EnterThen},
+    chats::{
+        ChatThen,
+        enter::{EnterThen, FoldWork},
+    },
     state::EventQueue,
     tables::{self, Table},
 };
@@ -40,7 +43,7 @@ pub(crate) enum Input {
     /// An account-plane request has its answer.
     Account(u64, Result<AccountReply, TransportError>),
     /// Work off the engine's thread is done.
-    Slow(u64, SlowDone),
+    Slow(u64, Done),
     /// The clock reached the moment the engine waited for.
     Tick,
 }
@@ -50,7 +53,7 @@ pub(crate) enum Input {
 pub(crate) enum Effect {
     Open(u64, OpenRequest),
     Account(u64, Option<SessionToken>, AccountRequest),
-    Slow(u64, SlowWork),
+    Slow(u64, Work),
     WatchInbox(SessionToken, u64),
     Watch(AccessToken, u64),
     Unwatch(LogId),
@@ -58,6 +61,29 @@ pub(crate) enum Effect {
     Answer(Answer),
     /// Ends the engine after the batch.
     Stop,
+}
+
+/// Work that takes long; the host carries it out off the engine's thread if it can.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Password(SlowWork),
+    Fold(FoldWork),
+}
+
+/// What the work gave.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Password(SlowDone),
+    Fold(Option<Box<Conversation>>),
+}
+
+impl Work {
+    pub(crate) fn run(self) -> Done {
+        match self {
+            Self::Password(work) => Done::Password(work.run()),
+            Self::Fold(work) => Done::Fold(work.run()),
+        }
+    }
 }
 
 /// A prepared answer to a command; it goes out after the batch.

@@ -23,7 +23,7 @@ use super::{
     AccountRow, AccountThen, Me, Retry, SlowDone, SlowWork, Stage, wire_device, wire_inbox,
 };
 use crate::{
-    engine::{Effect, Reply, State, Step, Then, tables::Table},
+    engine::{Effect, Reply, State, Step, Then, Work, tables::Table},
     error::Error,
     store::StoreError,
     transport::TransportError,
@@ -222,7 +222,7 @@ impl State {
         let mut seed = Zeroizing::new([0; 32]);
         step.rng.fill_bytes(seed.as_mut_slice());
         let number = self.next_request(Then::Account(AccountThen::Flow(then)));
-        step.effects.push(Effect::Slow(number, work(seed)));
+        step.effects.push(Effect::Slow(number, Work::Password(work(seed))));
     }
 
     /// The server has the account and this device: both are usable from this step on.

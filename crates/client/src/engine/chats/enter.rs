@@ -12,13 +12,14 @@ use corncrake_core::{
         ClosedLog as HandedOver, CommitReport, Conversation, Kind, LogItem, Reading,
         State as FoldState,
     },
-    id::{AccountId, ConversationId, DeviceId, EntryId},
+    id::{AccountId, ConversationId, DeviceId, EntryId, LogId},
     seal::{
         envelope::{Beside, LogKeys, Seed, entry_id},
         record::{AccountLogRecord, Anchor},
     },
 };
 use corncrake_wire::{ErrorCode, OpenReply, log};
+use zeroize::Zeroizing;
 
 use super::{
     Chat,
@@ -27,7 +28,7 @@ use super::{
     rows::{ChatRow, Goal, Opening, Phase},
 };
 use crate::{
-    engine::{State, Step, Then},
+    engine::{Effect, State, Step, Then, Work},
     event::{ChatKind, EventKind, ItemKind},
     host::Timestamp,
     transport::TransportError,
@@ -74,12 +75,35 @@ pub(crate) enum EnterThen {
     Anchorage(u64),
     /// A state.
     State(u64),
+    /// The fold that begins with that state, from the host's thread for slow work.
+    Fold(u64),
     /// More entries.
     Page,
     /// The Welcome.
     Welcome,
     /// The account record of the other one in what calls itself a 1:1 chat.
     Peer(AccountId),
+}
+
+/// Checks a state, with every leaf in it, and begins a fold with it.
+#[derive(Debug)]
+pub(crate) struct FoldWork {
+    state: Zeroizing<Vec<u8>>,
+    id: Option<ConversationId>,
+    log: LogId,
+    position: u64,
+}
+
+impl FoldWork {
+    /// The fold; nothing if the state is none of this conversation.
+    pub(crate) fn run(self) -> Option<Box<Conversation>> {
+        let Self { state, id, log, position } = self;
+        let state = FoldState::decode(&state).ok()?;
+        if id.is_some() && state.conversation() != id {
+            return None;
+        }
+        Conversation::fold(&state, log, position).ok().map(Box::new)
+    }
 }
 
 /// Whether a fold goes on.
@@ -236,7 +260,7 @@ impl State {
         let admission = Vec::new();
         let then = |then| Then::Enter(number, then);
         match enter.asking {
-            None => {}
+            None | Some(EnterThen::Fold(_)) => {}
             Some(EnterThen::States) => {
                 let at_most = enter.last_state();
                 let ask = log::States { token, at_most, admission };
@@ -348,8 +372,6 @@ impl State {
     }
 
     fn state_came(&mut self, number: u64, position: u64, sealed: &[u8], step: &mut Step<'_>) {
-        let id = self.chats.entering.get(&number).and_then(|enter| enter.id);
-        let pair = self.pair(id);
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
@@ -359,17 +381,40 @@ impl State {
             Some(entry) => Beside::State(entry_id(&entry.bytes)),
             None => Beside::Opening,
         };
-        let fold = keys
-            .envelope
-            .open_beside(keys.log, what, sealed)
-            .ok()
-            .and_then(|state| FoldState::decode(&state).ok())
-            .filter(|state| enter.id.is_none() || state.conversation() == enter.id)
-            .and_then(|state| Conversation::fold(&state, keys.log, position).ok())
-            .filter(|fold| match enter.goal {
-                Goal::Direct { .. } => fold.is_sound_founding(fold.id(), Kind::Direct, &pair),
-                _ => true,
-            });
+        let Ok(state) = keys.envelope.open_beside(keys.log, what, sealed) else {
+            return self.next_state(number, step);
+        };
+        let work = FoldWork { state, id: enter.id, log: keys.log, position };
+        let then = EnterThen::Fold(position);
+        enter.asking = Some(then);
+        let request = self.next_request(Then::Enter(number, then));
+        step.effects.push(Effect::Slow(request, Work::Fold(work)));
+    }
+
+    /// The state has been checked: the fold begins with it, if it is a true one.
+    pub(crate) fn fold_begun(
+        &mut self,
+        request: u64,
+        fold: Option<Box<Conversation>>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(Then::Enter(number, then @ EnterThen::Fold(position))) =
+            self.requests.remove(&request)
+        else {
+            return;
+        };
+        let id = self.chats.entering.get(&number).and_then(|enter| enter.id);
+        let pair = self.pair(id);
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        if enter.asking != Some(then) {
+            return;
+        }
+        let fold = fold.filter(|fold| match enter.goal {
+            Goal::Direct { .. } => fold.is_sound_founding(fold.id(), Kind::Direct, &pair),
+            _ => true,
+        });
         let Some(fold) = fold else {
             return self.next_state(number, step);
         };
@@ -377,7 +422,7 @@ impl State {
             Goal::Anchor(anchor) => is_at(&fold, anchor),
             _ => false,
         };
-        enter.fold = Some(fold);
+        enter.fold = Some(*fold);
         enter.position = position;
         let page = core::mem::take(&mut enter.page);
         if let Goal::Welcome(invitation) = &enter.goal
