@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::id::AccountId;
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes, put_vector};
+use crate::mls::codec::{codec_enum, codec_newtype, codec_struct};
 
 /// Code point of the context extension.
 pub const CONTEXT: u16 = 0xF0C1;
@@ -176,106 +176,26 @@ impl fmt::Debug for ContextExtension {
     }
 }
 
-impl Role {
-    fn code(self) -> u8 {
-        match self {
-            Self::Member => 1,
-            Self::Admin => 2,
-            Self::Owner => 3,
-        }
-    }
-}
-
-impl Encode for Role {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.code());
-    }
-}
-
-impl Decode for Role {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(reader)? {
-            1 => Ok(Self::Member),
-            2 => Ok(Self::Admin),
-            3 => Ok(Self::Owner),
-            _ => Err(Malformed),
-        }
-    }
-}
-
-impl Encode for ContextExtension {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.rules.encode(out);
-        out.push(match self.kind {
-            Kind::Direct => 1,
-            Kind::Group => 2,
-        });
-        put_bytes(out, self.title.as_bytes());
-        put_bytes(out, &self.picture);
-        put_vector(out, |out| {
-            for (account, role) in &self.roles {
-                account.encode(out);
-                role.encode(out);
-            }
-        });
-        self.permissions.add.encode(out);
-        self.permissions.remove.encode(out);
-        self.permissions.change.encode(out);
-        put_vector(out, |out| self.leaving.iter().for_each(|a| a.encode(out)));
-        put_vector(out, |out| self.revoked.iter().for_each(|k| k.encode(out)));
-        self.assistant.0.encode(out);
-    }
-}
-
-impl Decode for ContextExtension {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let rules = u16::decode(reader)?;
-        let kind = match u8::decode(reader)? {
-            1 => Kind::Direct,
-            2 => Kind::Group,
-            _ => return Err(Malformed),
-        };
-        let title = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| Malformed)?;
-        let picture = reader.bytes()?.to_vec();
-        let roles = sorted::<RoleEntry>(reader)?;
-        let permissions = Permissions {
-            add: Role::decode(reader)?,
-            remove: Role::decode(reader)?,
-            change: Role::decode(reader)?,
-        };
-        let context = Self {
-            rules,
-            kind,
-            title,
-            picture,
-            roles: roles.into_iter().map(|entry| (entry.account, entry.role)).collect(),
-            permissions,
-            leaving: BTreeSet::from_iter(sorted(reader)?),
-            revoked: BTreeSet::from_iter(sorted(reader)?),
-            assistant: AssistantPolicy(u16::decode(reader)?),
-        };
-        if context.is_well_formed() { Ok(context) } else { Err(Malformed) }
-    }
-}
-
-/// One account's role; entries are ordered by account.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct RoleEntry {
-    account: AccountId,
-    role: Role,
-}
-
-codec_struct!(RoleEntry { account, role });
-
-/// Reads a vector whose items must ascend strictly.
-fn sorted<T: Decode + Ord>(reader: &mut Reader<'_>) -> Result<Vec<T>, Malformed> {
-    let items = Vec::<T>::decode(reader)?;
-    if items.is_sorted_by(|a, b| a < b) { Ok(items) } else { Err(Malformed) }
-}
+codec_enum!(Kind: u8 { 1 => Direct, 2 => Group });
+codec_enum!(Role: u8 { 1 => Member, 2 => Admin, 3 => Owner });
+codec_struct!(Permissions { add, remove, change });
+codec_newtype!(AssistantPolicy);
+codec_struct!(ContextExtension {
+    rules,
+    kind,
+    title,
+    picture,
+    roles,
+    permissions,
+    leaving,
+    revoked,
+    assistant,
+} if ContextExtension::is_well_formed);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mls::codec::{Decode, Encode};
 
     fn account(n: u8) -> AccountId {
         AccountId::from_bytes([n; 32])

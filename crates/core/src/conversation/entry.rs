@@ -1,7 +1,7 @@
 //! What stands inside an envelope: a type byte, then an entry in MLS presentation encoding.
 
 use crate::crypto::hpke::HpkePublicKey;
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use crate::mls::codec::{Decode, Encode, Malformed, codec_struct};
 pub use crate::seal::envelope::EntryKind;
 
 use super::handover::Handover;
@@ -63,7 +63,15 @@ impl Entry {
     /// The bytes that go into the envelope.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        self.to_bytes()
+        let (entry_type, body) = match self {
+            Self::Commit(commit) => (1, commit.to_bytes()),
+            Self::Message(message) => (2, message.clone()),
+            Self::Handover(handover) => (3, handover.to_bytes()),
+            Self::Knock(knock) => (4, knock.to_bytes()),
+            Self::Answer(answer) => (5, answer.to_bytes()),
+            Self::AccountRecord(record) => (6, record.clone()),
+        };
+        [&[entry_type], body.as_slice()].concat()
     }
 
     /// Reads what came out of an envelope.
@@ -71,60 +79,15 @@ impl Entry {
     /// # Errors
     /// [`Malformed`] bytes or an unknown type.
     pub fn decode(inner: &[u8]) -> Result<Self, Malformed> {
-        let entry = Self::decode_exact(inner)?;
-        match &entry {
-            Self::Handover(_) | Self::Knock(_) | Self::Answer(_) if inner.len() > MAX_SMALL => {
-                Err(Malformed)
-            }
-            _ => Ok(entry),
-        }
-    }
-}
-
-impl Encode for Entry {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Commit(commit) => {
-                out.push(1);
-                commit.encode(out);
-            }
-            Self::Message(message) => {
-                out.push(2);
-                out.extend_from_slice(message);
-            }
-            Self::Handover(handover) => {
-                out.push(3);
-                handover.encode(out);
-            }
-            Self::Knock(knock) => {
-                out.push(4);
-                knock.encode(out);
-            }
-            Self::Answer(answer) => {
-                out.push(5);
-                answer.encode(out);
-            }
-            Self::AccountRecord(record) => {
-                out.push(6);
-                out.extend_from_slice(record);
-            }
-        }
-    }
-}
-
-impl Decode for Entry {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let rest = |reader: &mut Reader<'_>| {
-            let len = reader.rest().len();
-            reader.take(len).map(<[u8]>::to_vec)
-        };
-        match u8::decode(reader)? {
-            1 => CommitEntry::decode(reader).map(Self::Commit),
-            2 => rest(reader).map(Self::Message),
-            3 => Handover::decode(reader).map(Self::Handover),
-            4 => Knock::decode(reader).map(Self::Knock),
-            5 => Answer::decode(reader).map(Self::Answer),
-            6 => rest(reader).map(Self::AccountRecord),
+        let (entry_type, body) = inner.split_first().ok_or(Malformed)?;
+        match entry_type {
+            1 => CommitEntry::decode_exact(body).map(Self::Commit),
+            2 => Ok(Self::Message(body.to_vec())),
+            3..=5 if inner.len() > MAX_SMALL => Err(Malformed),
+            3 => Handover::decode_exact(body).map(Self::Handover),
+            4 => Knock::decode_exact(body).map(Self::Knock),
+            5 => Answer::decode_exact(body).map(Self::Answer),
+            6 => Ok(Self::AccountRecord(body.to_vec())),
             _ => Err(Malformed),
         }
     }

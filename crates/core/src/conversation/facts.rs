@@ -4,7 +4,7 @@
 use super::entry::Tail;
 use super::reading::Sender;
 use crate::id::LogId;
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use crate::mls::codec::codec_struct;
 
 /// How many commits a state may be old before the next committer adds one.
 pub const STATE_EVERY: u32 = 50;
@@ -72,50 +72,15 @@ codec_struct!(Sender { account, device, leaf });
 
 codec_struct!(Cursor { position, newest_commit });
 
-fn flag(value: bool) -> u8 {
-    u8::from(value)
-}
-
-fn read_flag(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
-    match u8::decode(reader)? {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(Malformed),
-    }
-}
-
-impl Encode for Facts {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.log.encode(out);
-        self.counted.encode(out);
-        self.author.encode(out);
-        self.tail.encode(out);
-        self.tail_true.map(flag).encode(out);
-        flag(self.handover_due).encode(out);
-        flag(self.closed).encode(out);
-        flag(self.needs_path).encode(out);
-        self.state_at.encode(out);
-        self.commits_since_state.encode(out);
-    }
-}
-
-impl Decode for Facts {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            log: Decode::decode(reader)?,
-            counted: Decode::decode(reader)?,
-            author: Decode::decode(reader)?,
-            tail: Decode::decode(reader)?,
-            tail_true: match u8::decode(reader)? {
-                0 => None,
-                1 => Some(read_flag(reader)?),
-                _ => return Err(Malformed),
-            },
-            handover_due: read_flag(reader)?,
-            closed: read_flag(reader)?,
-            needs_path: read_flag(reader)?,
-            state_at: Decode::decode(reader)?,
-            commits_since_state: Decode::decode(reader)?,
-        })
-    }
-}
+codec_struct!(Facts {
+    log,
+    counted,
+    author,
+    tail,
+    tail_true,
+    handover_due,
+    closed,
+    needs_path,
+    state_at,
+    commits_since_state,
+});

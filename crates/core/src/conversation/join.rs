@@ -10,7 +10,7 @@ use super::{Conversation, Error, Me, Outcome, Standing};
 use crate::crypto::Suite;
 use crate::crypto::hpke::HpkePrivateKey;
 use crate::id::{AccountId, DeviceId, InboxId};
-use crate::mls::codec::{Decode, Encode, Malformed, Reader};
+use crate::mls::codec::{Decode, Encode, codec_struct};
 use crate::mls::credential::Credential;
 use crate::mls::extension::{Extension, ExtensionType, Extensions};
 use crate::mls::framing::{Content, MlsMessage};
@@ -37,24 +37,7 @@ struct Inbox {
     last_resort: bool,
 }
 
-impl Encode for Inbox {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.inbox.encode(out);
-        out.push(u8::from(self.last_resort));
-    }
-}
-
-impl Decode for Inbox {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let inbox = InboxId::decode(reader)?;
-        let last_resort = match u8::decode(reader)? {
-            0 => false,
-            1 => true,
-            _ => return Err(Malformed),
-        };
-        Ok(Self { inbox, last_resort })
-    }
-}
+codec_struct!(Inbox { inbox, last_resort });
 
 /// How often a key package may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::crypto::{CryptoError, Digest, Secret};
 use crate::derive::Key32;
 use crate::id::{AccountId, ConversationId, LogId};
 use crate::identity::Certificate;
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes};
+use crate::mls::codec::{Decode, Encode, Malformed, codec_struct};
 use crate::seal::envelope::Seed;
 
 const KNOCK_LABEL: &str = "corncrake knock";
@@ -150,9 +150,9 @@ impl KnockKey {
     /// The key as bytes for the store; secret.
     #[must_use]
     pub fn expose(&self) -> Secret {
+        let (private, knock) = (self.private.expose(), self.knock);
         let mut out = Vec::with_capacity(72);
-        put_bytes(&mut out, self.private.expose().expose());
-        self.knock.encode(&mut out);
+        (private, knock).encode(&mut out);
         Secret::from(out)
     }
 
@@ -161,10 +161,8 @@ impl KnockKey {
     /// # Errors
     /// [`Malformed`] bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        let private = HpkePrivateKey::try_from_bytes(reader.bytes()?).map_err(|_| Malformed)?;
-        let knock = reader.array()?;
-        reader.finish()?;
+        let (private, knock) = <(Secret, _)>::decode_exact(bytes)?;
+        let private = HpkePrivateKey::try_from_bytes(private.expose()).map_err(|_| Malformed)?;
         Ok(Self { private, knock })
     }
 }
@@ -235,30 +233,4 @@ impl ClosedLog {
     }
 }
 
-impl Encode for ClosedLog {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(CLOSED_LOG_VERSION);
-        self.group.encode(out);
-        self.log.encode(out);
-        self.next.encode(out);
-        self.accounts.iter().copied().collect::<Vec<_>>().encode(out);
-        self.revoked.iter().copied().collect::<Vec<_>>().encode(out);
-        self.rank.encode(out);
-    }
-}
-
-impl Decode for ClosedLog {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if u8::decode(reader)? != CLOSED_LOG_VERSION {
-            return Err(Malformed);
-        }
-        Ok(Self {
-            group: Decode::decode(reader)?,
-            log: Decode::decode(reader)?,
-            next: Decode::decode(reader)?,
-            accounts: Vec::decode(reader)?.into_iter().collect(),
-            revoked: Vec::decode(reader)?.into_iter().collect(),
-            rank: Decode::decode(reader)?,
-        })
-    }
-}
+codec_struct!(ClosedLog { = CLOSED_LOG_VERSION; group, log, next, accounts, revoked, rank });

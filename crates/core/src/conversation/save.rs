@@ -7,7 +7,7 @@ use super::roster::Roster;
 use super::state::read_extensions;
 use super::view::{Head, Mark, View};
 use super::{Conversation, Error, Standing};
-use crate::mls::codec::{Decode, Encode, Malformed, Reader};
+use crate::mls::codec::{Decode, Encode, pack, unpack};
 use crate::mls::group::Group;
 use crate::mls::public_group::PublicGroup;
 use crate::mls::{self, PartId};
@@ -64,11 +64,11 @@ impl Conversation {
         }
         if core::mem::take(&mut self.unsaved.facts) {
             let is_member = matches!(self.standing, Standing::Member(_));
-            changes.insert(FACTS, Some(pack(&u8::from(is_member), &self.facts)));
+            changes.insert(FACTS, Some(pack(VERSION, &(is_member, &self.facts))));
         }
         let marks = self.view.take_changes();
         if core::mem::take(&mut self.unsaved.cursor) || !marks.is_empty() {
-            changes.insert(CURSOR, Some(pack(&self.cursor, &self.view.head())));
+            changes.insert(CURSOR, Some(pack(VERSION, &(self.cursor, self.view.head()))));
         }
         changes.extend(marks.into_iter().map(|(index, mark)| {
             let bytes = mark.map(|mark| mark.to_bytes());
@@ -99,10 +99,8 @@ impl Conversation {
         let corrupt = Error::Mls(mls::Error::CorruptState);
         let facts = own.remove(&FACTS).ok_or(corrupt)?;
         let cursor = own.remove(&CURSOR).ok_or(corrupt)?;
-        let (is_member, facts) =
-            unpack(&facts, |reader| Ok((u8::decode(reader)? == 1, Facts::decode(reader)?)))?;
-        let (cursor, head) =
-            unpack(&cursor, |reader| Ok((Cursor::decode(reader)?, Head::decode(reader)?)))?;
+        let (is_member, facts) = unpack::<(bool, Facts)>(VERSION, &facts)?;
+        let (cursor, head) = unpack::<(Cursor, Head)>(VERSION, &cursor)?;
         let secrets = group.iter().map(|(part, _)| *part);
         let secrets = secrets.filter(|part| !PublicGroup::holds_part(*part)).collect();
         let standing = if is_member {
@@ -123,24 +121,4 @@ impl Conversation {
             unsaved: Unsaved { facts: false, cursor: false, secrets, dropped: BTreeSet::new() },
         })
     }
-}
-
-fn pack(first: &impl Encode, second: &impl Encode) -> Vec<u8> {
-    let mut out = vec![VERSION];
-    first.encode(&mut out);
-    second.encode(&mut out);
-    out
-}
-
-fn unpack<T>(
-    bytes: &[u8],
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<T, Malformed> {
-    let mut reader = Reader::new(bytes);
-    if u8::decode(&mut reader)? != VERSION {
-        return Err(Malformed);
-    }
-    let value = read(&mut reader)?;
-    reader.finish()?;
-    Ok(value)
 }

@@ -5,7 +5,7 @@ use super::context::{CONTEXT, ContextExtension, RULES, RULES_BASE};
 use super::entry::Tail;
 use super::reading::SkipReason;
 use crate::id::ConversationId;
-use crate::mls::codec::{Decode, Encode, Malformed, Reader};
+use crate::mls::codec::{Decode, Encode, Malformed, codec_struct};
 use crate::mls::credential::CredentialType;
 use crate::mls::extension::{
     Extension, ExtensionType, Extensions, ExternalPub, RequiredCapabilities,
@@ -25,14 +25,13 @@ pub struct State {
     pub(super) tree: RatchetTree,
 }
 
+codec_struct!(State { = VERSION; info, tree });
+
 impl State {
     /// The bytes that are sealed beside a commit or as a log's opening state.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        self.info.encode(&mut out);
-        self.tree.encode(&mut out);
-        out
+        self.to_bytes()
     }
 
     /// Reads a state; whether it is true shows when it is folded.
@@ -40,14 +39,7 @@ impl State {
     /// # Errors
     /// [`Malformed`] bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        if u8::decode(&mut reader)? != VERSION {
-            return Err(Malformed);
-        }
-        let state =
-            Self { info: GroupInfo::decode(&mut reader)?, tree: RatchetTree::decode(&mut reader)? };
-        reader.finish()?;
-        Ok(state)
+        Self::decode_exact(bytes)
     }
 
     /// The epoch that the state says it is of.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::derive::{Label, labelled_hash};
 use crate::id::{EntryId, LogId};
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use crate::mls::codec::{Decode, Encode, codec_struct};
 
 const VERSION: u8 = 1;
 
@@ -34,27 +34,7 @@ pub(super) struct Seen {
     hash: Option<[u8; 32]>,
 }
 
-impl Encode for Seen {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
-        self.log.encode(out);
-        self.position.encode(out);
-        self.hash.encode(out);
-    }
-}
-
-impl Decode for Seen {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if u8::decode(reader)? != VERSION {
-            return Err(Malformed);
-        }
-        Ok(Self {
-            log: LogId::decode(reader)?,
-            position: u64::decode(reader)?,
-            hash: Option::decode(reader)?,
-        })
-    }
-}
+codec_struct!(Seen { = VERSION; log, position, hash });
 
 /// The running hashes of one reader and their values since the newest commit that counted.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 //! decoded encodes to the bytes that were received. Nothing allocates more than the input brings.
 
 use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest length that a vector header can carry.
 const MAX_LEN: usize = (1 << 30) - 1;
@@ -151,6 +152,15 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    /// Takes the encoding of `constant`.
+    ///
+    /// # Errors
+    /// [`Malformed`] if something else stands there.
+    pub fn expect(&mut self, constant: &impl Encode) -> Result<(), Malformed> {
+        let expected = constant.to_bytes();
+        if self.take(expected.len())? == expected { Ok(()) } else { Err(Malformed) }
+    }
+
     /// Ends the reading.
     ///
     /// # Errors
@@ -192,6 +202,18 @@ pub fn put_vector(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     if let Some(vector) = out.get_mut(start..) {
         vector.rotate_right(header);
     }
+}
+
+/// Encodes a value behind the version of its format.
+pub(crate) fn pack(version: u8, value: &impl Encode) -> Vec<u8> {
+    (version, value).to_bytes()
+}
+
+/// Decodes what [`pack`] gave.
+pub(crate) fn unpack<T: Decode>(version: u8, bytes: &[u8]) -> Result<T, Malformed> {
+    let mut reader = Reader::new(bytes);
+    reader.expect(&version)?;
+    T::decode_exact(reader.rest())
 }
 
 macro_rules! codec_int {
@@ -241,6 +263,87 @@ impl<const N: usize> Encode for [u8; N] {
 impl<const N: usize> Decode for [u8; N] {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         reader.array()
+    }
+}
+
+impl Encode for bool {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+}
+
+impl Decode for bool {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(reader)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Encode for String {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.as_bytes());
+    }
+}
+
+impl Decode for String {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Self::from_utf8(reader.bytes()?.to_vec()).map_err(|_| Malformed)
+    }
+}
+
+impl<T: Encode> Encode for &T {
+    fn encode(&self, out: &mut Vec<u8>) {
+        T::encode(self, out);
+    }
+}
+
+impl<A: Encode, B: Encode> Encode for (A, B) {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+        self.1.encode(out);
+    }
+}
+
+impl<A: Decode, B: Decode> Decode for (A, B) {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok((A::decode(reader)?, B::decode(reader)?))
+    }
+}
+
+/// A vector in increasing order.
+impl<T: Encode> Encode for BTreeSet<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_vector(out, |out| self.iter().for_each(|item| item.encode(out)));
+    }
+}
+
+impl<T: Decode + Ord> Decode for BTreeSet<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let items = Vec::<T>::decode(reader)?;
+        if !items.is_sorted_by(|a, b| a < b) {
+            return Err(Malformed);
+        }
+        Ok(items.into_iter().collect())
+    }
+}
+
+/// A vector of keys with their values, the keys in increasing order.
+impl<K: Encode, V: Encode> Encode for BTreeMap<K, V> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_vector(out, |out| self.iter().for_each(|entry| entry.encode(out)));
+    }
+}
+
+impl<K: Decode + Ord, V: Decode> Decode for BTreeMap<K, V> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let entries = Vec::<(K, V)>::decode(reader)?;
+        if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Err(Malformed);
+        }
+        Ok(entries.into_iter().collect())
     }
 }
 
@@ -296,12 +399,14 @@ impl<T: Decode> Decode for Box<T> {
     }
 }
 
-/// Implements [`Encode`] and [`Decode`] for a struct as the sequence of its fields.
+/// Implements [`Encode`] and [`Decode`] for a struct as the sequence of its fields, behind a constant
+/// (`= constant;`) if one is given. What a condition does not hold for is malformed.
 macro_rules! codec_struct {
-    ($name:ident { $($field:ident),* $(,)? }) => {
+    ($name:ident { $(= $constant:expr;)? $($field:ident),* $(,)? } $(if $is_valid:expr)?) => {
         impl $crate::mls::codec::Encode for $name {
             fn encode(&self, out: &mut Vec<u8>) {
                 let Self { $($field),* } = self;
+                $($crate::mls::codec::Encode::encode(&$constant, out);)?
                 $($crate::mls::codec::Encode::encode($field, out);)*
             }
         }
@@ -310,7 +415,12 @@ macro_rules! codec_struct {
             fn decode(
                 reader: &mut $crate::mls::codec::Reader<'_>,
             ) -> Result<Self, $crate::mls::codec::Malformed> {
-                Ok(Self { $($field: $crate::mls::codec::Decode::decode(reader)?),* })
+                $(reader.expect(&$constant)?;)?
+                let value = Self { $($field: $crate::mls::codec::Decode::decode(reader)?),* };
+                $(if !$is_valid(&value) {
+                    return Err($crate::mls::codec::Malformed);
+                })?
+                Ok(value)
             }
         }
     };
@@ -337,15 +447,21 @@ macro_rules! codec_newtype {
 }
 pub(crate) use codec_newtype;
 
-/// Implements [`Encode`] and [`Decode`] for an enum without fields by its code points.
-macro_rules! codec_tags {
-    ($name:ident: $int:ty { $($variant:ident = $tag:literal),* $(,)? }) => {
+/// Implements [`Encode`] and [`Decode`] for an enum: the code point of the variant, then its fields.
+macro_rules! codec_enum {
+    ($name:ident: $int:ty { $(
+        $tag:literal => $variant:ident $(($($item:ident),*))? $({ $($field:ident),* })?
+    ),* $(,)? }) => {
         impl $crate::mls::codec::Encode for $name {
             fn encode(&self, out: &mut Vec<u8>) {
-                let tag: $int = match self {
-                    $(Self::$variant => $tag),*
-                };
-                tag.encode(out);
+                match self {$(
+                    Self::$variant $(($($item),*))? $({ $($field),* })? => {
+                        let tag: $int = $tag;
+                        tag.encode(out);
+                        $($($item.encode(out);)*)?
+                        $($($field.encode(out);)*)?
+                    }
+                )*}
             }
         }
 
@@ -353,15 +469,19 @@ macro_rules! codec_tags {
             fn decode(
                 reader: &mut $crate::mls::codec::Reader<'_>,
             ) -> Result<Self, $crate::mls::codec::Malformed> {
-                match <$int>::decode(reader)? {
-                    $($tag => Ok(Self::$variant),)*
+                match <$int as $crate::mls::codec::Decode>::decode(reader)? {
+                    $($tag => {
+                        $($(let $item = $crate::mls::codec::Decode::decode(reader)?;)*)?
+                        $($(let $field = $crate::mls::codec::Decode::decode(reader)?;)*)?
+                        Ok(Self::$variant $(($($item),*))? $({ $($field),* })?)
+                    })*
                     _ => Err($crate::mls::codec::Malformed),
                 }
             }
         }
     };
 }
-pub(crate) use codec_tags;
+pub(crate) use codec_enum;
 
 #[cfg(test)]
 mod tests {
@@ -399,5 +519,22 @@ mod tests {
         assert_eq!(Vec::<u8>::decode_exact(&[0xbf, 0xff, 0xff, 0xff, 1]), Err(Malformed));
         assert_eq!(Vec::<u16>::decode_exact(&[3, 0, 1, 2]), Err(Malformed));
         assert_eq!(Option::<u8>::decode_exact(&[2, 0]), Err(Malformed));
+        assert_eq!(bool::decode_exact(&[2]), Err(Malformed));
+    }
+
+    #[test]
+    fn sets_and_maps_have_one_encoding() {
+        let set = BTreeSet::from([7_u8, 3]);
+        assert_eq!(set.to_bytes(), [2, 3, 7]);
+        assert_eq!(BTreeSet::decode_exact(&[2, 3, 7]), Ok(set));
+        for bytes in [[2, 7, 3], [2, 3, 3]] {
+            assert_eq!(BTreeSet::<u8>::decode_exact(&bytes), Err(Malformed));
+        }
+        let map = BTreeMap::from([(7_u8, 1_u8), (3, 2)]);
+        assert_eq!(map.to_bytes(), [4, 3, 2, 7, 1]);
+        assert_eq!(BTreeMap::decode_exact(&[4, 3, 2, 7, 1]), Ok(map));
+        for bytes in [[4, 7, 1, 3, 2], [4, 3, 1, 3, 2]] {
+            assert_eq!(BTreeMap::<u8, u8>::decode_exact(&bytes), Err(Malformed));
+        }
     }
 }

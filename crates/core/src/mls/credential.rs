@@ -1,6 +1,6 @@
 //! Credentials (RFC 9420 §5.3): who a leaf claims to be. Believing it is the caller's business.
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_newtype};
+use super::codec::{codec_enum, codec_newtype};
 
 /// The code point of a credential type (§17.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,22 +35,4 @@ impl Credential {
     }
 }
 
-impl Encode for Credential {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.credential_type().encode(out);
-        match self {
-            Self::Basic(identity) => identity.encode(out),
-            Self::X509(chain) => chain.encode(out),
-        }
-    }
-}
-
-impl Decode for Credential {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match CredentialType::decode(reader)? {
-            CredentialType::BASIC => Vec::decode(reader).map(Self::Basic),
-            CredentialType::X509 => Vec::decode(reader).map(Self::X509),
-            _ => Err(Malformed),
-        }
-    }
-}
+codec_enum!(Credential: u16 { 1 => Basic(identity), 2 => X509(chain) });

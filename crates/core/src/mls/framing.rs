@@ -4,7 +4,7 @@ use super::PROTOCOL_VERSION;
 pub mod private;
 mod public;
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_struct, codec_tags};
+use super::codec::{Decode, Encode, Malformed, Reader, codec_enum, codec_struct};
 use super::commit::Commit;
 use super::group_info::GroupInfo;
 use super::key_package::KeyPackage;
@@ -22,7 +22,7 @@ pub enum WireFormat {
     PrivateMessage,
 }
 
-codec_tags!(WireFormat: u16 { PublicMessage = 1, PrivateMessage = 2 });
+codec_enum!(WireFormat: u16 { 1 => PublicMessage, 2 => PrivateMessage });
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,34 +37,12 @@ pub enum Sender {
     NewMemberCommit,
 }
 
-impl Encode for Sender {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Member(leaf) => {
-                out.push(1);
-                leaf.encode(out);
-            }
-            Self::External(index) => {
-                out.push(2);
-                index.encode(out);
-            }
-            Self::NewMemberProposal => out.push(3),
-            Self::NewMemberCommit => out.push(4),
-        }
-    }
-}
-
-impl Decode for Sender {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(reader)? {
-            1 => LeafIndex::decode(reader).map(Self::Member),
-            2 => u32::decode(reader).map(Self::External),
-            3 => Ok(Self::NewMemberProposal),
-            4 => Ok(Self::NewMemberCommit),
-            _ => Err(Malformed),
-        }
-    }
-}
+codec_enum!(Sender: u8 {
+    1 => Member(leaf),
+    2 => External(index),
+    3 => NewMemberProposal,
+    4 => NewMemberCommit,
+});
 
 /// What a message holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +55,7 @@ pub enum ContentType {
     Commit,
 }
 
-codec_tags!(ContentType: u8 { Application = 1, Proposal = 2, Commit = 3 });
+codec_enum!(ContentType: u8 { 1 => Application, 2 => Proposal, 3 => Commit });
 
 /// The body of a message.
 #[derive(Clone, PartialEq, Eq)]
@@ -298,37 +276,21 @@ pub enum MlsMessage {
 
 impl Encode for MlsMessage {
     fn encode(&self, out: &mut Vec<u8>) {
-        PROTOCOL_VERSION.encode(out);
-        match self {
-            Self::Public(message) => {
-                1_u16.encode(out);
-                message.encode(out);
-            }
-            Self::Private(message) => {
-                2_u16.encode(out);
-                message.encode(out);
-            }
-            Self::Welcome(welcome) => {
-                3_u16.encode(out);
-                welcome.encode(out);
-            }
-            Self::GroupInfo(info) => {
-                4_u16.encode(out);
-                info.encode(out);
-            }
-            Self::KeyPackage(package) => {
-                5_u16.encode(out);
-                package.encode(out);
-            }
-        }
+        let (wire_format, message): (u16, &dyn Encode) = match self {
+            Self::Public(message) => (1, message),
+            Self::Private(message) => (2, message),
+            Self::Welcome(welcome) => (3, welcome),
+            Self::GroupInfo(info) => (4, info),
+            Self::KeyPackage(package) => (5, package),
+        };
+        (PROTOCOL_VERSION, wire_format).encode(out);
+        message.encode(out);
     }
 }
 
 impl Decode for MlsMessage {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if u16::decode(reader)? != PROTOCOL_VERSION {
-            return Err(Malformed);
-        }
+        reader.expect(&PROTOCOL_VERSION)?;
         match u16::decode(reader)? {
             1 => Decode::decode(reader).map(Self::Public),
             2 => Decode::decode(reader).map(Self::Private),

@@ -1,6 +1,6 @@
 //! Group context and group info (RFC 9420 §§8.1 and 12.4.3).
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use super::codec::{Encode, codec_struct};
 use super::extension::Extensions;
 use super::tree_math::LeafIndex;
 use super::{Error, PROTOCOL_VERSION};
@@ -26,33 +26,15 @@ pub struct GroupContext {
     pub extensions: Extensions,
 }
 
-impl Encode for GroupContext {
-    fn encode(&self, out: &mut Vec<u8>) {
-        PROTOCOL_VERSION.encode(out);
-        self.cipher_suite.encode(out);
-        self.group_id.encode(out);
-        self.epoch.encode(out);
-        self.tree_hash.encode(out);
-        self.confirmed_transcript_hash.encode(out);
-        self.extensions.encode(out);
-    }
-}
-
-impl Decode for GroupContext {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if u16::decode(reader)? != PROTOCOL_VERSION {
-            return Err(Malformed);
-        }
-        Ok(Self {
-            cipher_suite: Decode::decode(reader)?,
-            group_id: Decode::decode(reader)?,
-            epoch: Decode::decode(reader)?,
-            tree_hash: Decode::decode(reader)?,
-            confirmed_transcript_hash: Decode::decode(reader)?,
-            extensions: Decode::decode(reader)?,
-        })
-    }
-}
+codec_struct!(GroupContext {
+    = PROTOCOL_VERSION;
+    cipher_suite,
+    group_id,
+    epoch,
+    tree_hash,
+    confirmed_transcript_hash,
+    extensions,
+});
 
 /// A member's signed word on an epoch, for those who come in.
 #[derive(Clone, Debug, PartialEq, Eq)]

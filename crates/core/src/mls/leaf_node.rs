@@ -1,6 +1,6 @@
 //! Leaf nodes (RFC 9420 §7.2).
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use super::codec::{Encode, codec_enum, codec_struct};
 use super::credential::{Credential, CredentialType};
 use super::extension::{ExtensionType, Extensions};
 use super::proposal::ProposalType;
@@ -74,32 +74,7 @@ pub enum LeafNodeSource {
     },
 }
 
-impl Encode for LeafNodeSource {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::KeyPackage(lifetime) => {
-                out.push(1);
-                lifetime.encode(out);
-            }
-            Self::Update => out.push(2),
-            Self::Commit { parent_hash } => {
-                out.push(3);
-                parent_hash.encode(out);
-            }
-        }
-    }
-}
-
-impl Decode for LeafNodeSource {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(reader)? {
-            1 => Lifetime::decode(reader).map(Self::KeyPackage),
-            2 => Ok(Self::Update),
-            3 => Ok(Self::Commit { parent_hash: Vec::decode(reader)? }),
-            _ => Err(Malformed),
-        }
-    }
-}
+codec_enum!(LeafNodeSource: u8 { 1 => KeyPackage(lifetime), 2 => Update, 3 => Commit { parent_hash } });
 
 /// A client as it stands in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]

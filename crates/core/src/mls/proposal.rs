@@ -1,6 +1,6 @@
 //! Proposals (RFC 9420 §12.1).
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_newtype, codec_struct};
+use super::codec::{codec_enum, codec_newtype, codec_struct};
 use super::extension::Extensions;
 use super::key_package::KeyPackage;
 use super::leaf_node::LeafNode;
@@ -96,40 +96,16 @@ impl Proposal {
     }
 }
 
-impl Encode for Proposal {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.proposal_type().encode(out);
-        match self {
-            Self::Add(package) => package.encode(out),
-            Self::Update(leaf) => leaf.encode(out),
-            Self::Remove(index) => index.encode(out),
-            Self::PreSharedKey(id) => id.encode(out),
-            Self::ReInit(reinit) => reinit.encode(out),
-            Self::ExternalInit { kem_output } => kem_output.encode(out),
-            Self::GroupContextExtensions(extensions) => extensions.encode(out),
-        }
-    }
-}
-
-impl Decode for Proposal {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(match ProposalType::decode(reader)? {
-            ProposalType::ADD => Self::Add(Decode::decode(reader)?),
-            ProposalType::UPDATE => Self::Update(Decode::decode(reader)?),
-            ProposalType::REMOVE => Self::Remove(Decode::decode(reader)?),
-            ProposalType::PSK => Self::PreSharedKey(Decode::decode(reader)?),
-            ProposalType::REINIT => Self::ReInit(Decode::decode(reader)?),
-            ProposalType::EXTERNAL_INIT => {
-                Self::ExternalInit { kem_output: Decode::decode(reader)? }
-            }
-            ProposalType::GROUP_CONTEXT_EXTENSIONS => {
-                Self::GroupContextExtensions(Decode::decode(reader)?)
-            }
-            // A proposal of unknown type has unknown length.
-            _ => return Err(Malformed),
-        })
-    }
-}
+// A proposal of unknown type has unknown length, so that nothing can be read past it.
+codec_enum!(Proposal: u16 {
+    1 => Add(package),
+    2 => Update(leaf),
+    3 => Remove(index),
+    4 => PreSharedKey(id),
+    5 => ReInit(reinit),
+    6 => ExternalInit { kem_output },
+    7 => GroupContextExtensions(extensions),
+});
 
 /// A proposal inside a commit, or the hash of one that was sent before (§12.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,27 +116,4 @@ pub enum ProposalOrRef {
     Reference(Digest),
 }
 
-impl Encode for ProposalOrRef {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Proposal(proposal) => {
-                out.push(1);
-                proposal.encode(out);
-            }
-            Self::Reference(reference) => {
-                out.push(2);
-                reference.encode(out);
-            }
-        }
-    }
-}
-
-impl Decode for ProposalOrRef {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(reader)? {
-            1 => Proposal::decode(reader).map(Self::Proposal),
-            2 => Digest::decode(reader).map(Self::Reference),
-            _ => Err(Malformed),
-        }
-    }
-}
+codec_enum!(ProposalOrRef: u8 { 1 => Proposal(proposal), 2 => Reference(reference) });

@@ -1,7 +1,7 @@
 //! Pre-shared keys (RFC 9420 §8.4).
 
 use super::Error;
-use super::codec::{Decode, Encode, Malformed, Reader, codec_tags};
+use super::codec::{Encode, codec_enum, codec_struct};
 use crate::crypto::{Secret, kdf};
 
 /// What a resumption key is used for.
@@ -15,7 +15,7 @@ pub enum ResumptionUsage {
     Branch,
 }
 
-codec_tags!(ResumptionUsage: u8 { Application = 1, ReInit = 2, Branch = 3 });
+codec_enum!(ResumptionUsage: u8 { 1 => Application, 2 => ReInit, 3 => Branch });
 
 /// Which key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,11 @@ pub enum PskSource {
     },
 }
 
+codec_enum!(PskSource: u8 {
+    1 => External { psk_id },
+    2 => Resumption { usage, group_id, epoch },
+});
+
 /// Names a pre-shared key and one use of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreSharedKeyId {
@@ -45,38 +50,7 @@ pub struct PreSharedKeyId {
     pub nonce: Vec<u8>,
 }
 
-impl Encode for PreSharedKeyId {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match &self.source {
-            PskSource::External { psk_id } => {
-                out.push(1);
-                psk_id.encode(out);
-            }
-            PskSource::Resumption { usage, group_id, epoch } => {
-                out.push(2);
-                usage.encode(out);
-                group_id.encode(out);
-                epoch.encode(out);
-            }
-        }
-        self.nonce.encode(out);
-    }
-}
-
-impl Decode for PreSharedKeyId {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let source = match u8::decode(reader)? {
-            1 => PskSource::External { psk_id: Vec::decode(reader)? },
-            2 => PskSource::Resumption {
-                usage: ResumptionUsage::decode(reader)?,
-                group_id: Vec::decode(reader)?,
-                epoch: u64::decode(reader)?,
-            },
-            _ => return Err(Malformed),
-        };
-        Ok(Self { source, nonce: Vec::decode(reader)? })
-    }
-}
+codec_struct!(PreSharedKeyId { source, nonce });
 
 /// `psk_secret`: chains the keys in the order in which they were proposed; zeros if there are none.
 ///

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Group;
 use crate::crypto::hpke::HpkePrivateKey;
 use crate::crypto::{CryptoError, Secret};
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct};
+use crate::mls::codec::{self, Decode, Encode, Malformed, codec_struct};
 use crate::mls::key_schedule::EpochSecrets;
 use crate::mls::public_group::PublicGroup;
 use crate::mls::secret_tree::{SecretTree, SenderRatchets, Step};
@@ -154,18 +154,10 @@ codec_struct!(SavedEpoch { keys, secrets });
 
 /// Encodes a part behind its version.
 pub(super) fn pack(value: &impl Encode) -> Vec<u8> {
-    let mut out = vec![VERSION];
-    value.encode(&mut out);
-    out
+    codec::pack(VERSION, value)
 }
 
 /// Decodes a part behind its version.
 pub(super) fn unpack<T: Decode>(bytes: &[u8]) -> Result<T, Malformed> {
-    let mut reader = Reader::new(bytes);
-    if u8::decode(&mut reader)? != VERSION {
-        return Err(Malformed);
-    }
-    let value = T::decode(&mut reader)?;
-    reader.finish()?;
-    Ok(value)
+    codec::unpack(VERSION, bytes)
 }

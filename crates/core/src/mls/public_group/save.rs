@@ -1,4 +1,4 @@
-use super::super::codec::{Decode, Encode, Reader};
+use super::super::codec::{pack, unpack};
 use super::super::group_info::GroupContext;
 use super::super::tree::RatchetTree;
 use super::super::{Error, PartId, transcript};
@@ -18,10 +18,8 @@ impl PublicGroup {
     pub fn take_changes(&mut self) -> Vec<(PartId, Option<Vec<u8>>)> {
         let mut changes = Vec::new();
         if !self.context_is_saved {
-            let mut bytes = vec![VERSION];
-            self.context.encode(&mut bytes);
-            self.confirmation_tag.encode(&mut bytes);
-            changes.push((CONTEXT, Some(bytes)));
+            let context = pack(VERSION, &(&self.context, &self.confirmation_tag));
+            changes.push((CONTEXT, Some(context)));
             self.context_is_saved = true;
         }
         let pages = self.tree.take_pages().into_iter();
@@ -60,13 +58,7 @@ impl PublicGroup {
     }
 
     fn from_parts(context: &[u8], pages: Vec<(u32, Vec<u8>)>) -> Result<Self, Error> {
-        let mut reader = Reader::new(context);
-        if u8::decode(&mut reader)? != VERSION {
-            return Err(Error::CorruptState);
-        }
-        let context = GroupContext::decode(&mut reader)?;
-        let confirmation_tag = Digest::decode(&mut reader)?;
-        reader.finish()?;
+        let (context, confirmation_tag) = unpack::<(GroupContext, Digest)>(VERSION, context)?;
         let suite = Suite::try_from_id(context.cipher_suite).ok_or(Error::Unsupported)?;
         let tree = RatchetTree::from_pages(pages)?;
         if tree.root_hash() != context.tree_hash {

@@ -1,4 +1,4 @@
-use super::super::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes};
+use super::super::codec::{Encode, codec_enum, codec_struct, put_bytes};
 use super::super::leaf_node::LeafNode;
 use super::super::tree_math::{LeafIndex, NodeIndex};
 use crate::crypto::Digest;
@@ -38,39 +38,19 @@ pub(super) enum Node {
     Parent(ParentNode),
 }
 
+codec_enum!(Node: u8 { 1 => Leaf(leaf), 2 => Parent(parent) });
+
 const LEAF: u8 = 1;
 const PARENT: u8 = 2;
 
-impl Decode for Node {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(reader)? {
-            LEAF => Decode::decode(reader).map(Self::Leaf),
-            PARENT => Decode::decode(reader).map(Self::Parent),
-            _ => Err(Malformed),
-        }
-    }
-}
-
 /// Writes `optional<Node>` of a leaf.
 pub(super) fn put_leaf(node: Option<&LeafNode>, out: &mut Vec<u8>) {
-    match node {
-        Some(node) => {
-            out.extend_from_slice(&[1, LEAF]);
-            node.encode(out);
-        }
-        None => out.push(0),
-    }
+    node.map(|node| (LEAF, node)).encode(out);
 }
 
 /// Writes `optional<Node>` of a parent.
 pub(super) fn put_parent(node: Option<&ParentNode>, out: &mut Vec<u8>) {
-    match node {
-        Some(node) => {
-            out.extend_from_slice(&[1, PARENT]);
-            node.encode(out);
-        }
-        None => out.push(0),
-    }
+    node.map(|node| (PARENT, node)).encode(out);
 }
 
 /// The tree hash of a leaf (§7.8).
@@ -78,13 +58,7 @@ pub(super) fn leaf_hash(index: LeafIndex, node: Option<&LeafNode>) -> Digest {
     let mut input = Vec::with_capacity(512);
     input.push(LEAF);
     index.encode(&mut input);
-    match node {
-        Some(node) => {
-            input.push(1);
-            node.encode(&mut input);
-        }
-        None => input.push(0),
-    }
+    node.encode(&mut input);
     Digest::of(&[&input])
 }
 
@@ -92,13 +66,7 @@ pub(super) fn leaf_hash(index: LeafIndex, node: Option<&LeafNode>) -> Digest {
 pub(super) fn node_hash(node: Option<&ParentNode>, left: &Digest, right: &Digest) -> Digest {
     let mut input = Vec::with_capacity(256);
     input.push(PARENT);
-    match node {
-        Some(node) => {
-            input.push(1);
-            node.encode(&mut input);
-        }
-        None => input.push(0),
-    }
+    node.encode(&mut input);
     put_bytes(&mut input, left.as_ref());
     put_bytes(&mut input, right.as_ref());
     Digest::of(&[&input])

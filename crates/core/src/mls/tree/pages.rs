@@ -59,9 +59,7 @@ impl RatchetTree {
                 return Err(Malformed);
             }
             let mut reader = Reader::new(&bytes);
-            if u8::decode(&mut reader)? != VERSION {
-                return Err(Malformed);
-            }
+            reader.expect(&VERSION)?;
             for index in nodes_of(page) {
                 if let Some(node) = Option::<Node>::decode(&mut reader)? {
                     found.insert(index, node);
