@@ -91,6 +91,8 @@ pub(crate) struct Chat {
     pub(crate) conversation: Option<Conversation>,
     /// Hashes of what this device sealed in this epoch, with their rows.
     pub(crate) own: BTreeMap<EntryId, u64>,
+    /// Hashes of what others sent in this epoch, by their rows: who seals it again says nothing.
+    pub(crate) heard: BTreeMap<u64, EntryId>,
     pub(crate) recent: VecDeque<(AccountId, MessageId)>,
     pub(crate) session: Session,
 }
@@ -160,6 +162,7 @@ impl Chat {
             is_loaded: true,
             conversation: None,
             own: BTreeMap::new(),
+            heard: BTreeMap::new(),
             recent: VecDeque::new(),
             session: Session::default(),
         }
@@ -246,8 +249,9 @@ impl Chat {
         }
         self.conversation = None;
         self.own.clear();
+        self.heard.clear();
         self.session.group_epoch = None;
-        for table in [Table::Parts, Table::Own, Table::Groups] {
+        for table in [Table::Parts, Table::Own, Table::Heard, Table::Groups] {
             step.delete_all(table, &id);
         }
     }
@@ -264,9 +268,25 @@ impl Chat {
         step.event(EventKind::ChatChanged(self.row.id));
     }
 
-    pub(crate) fn forget_own(&mut self, step: &mut Step<'_>) {
+    /// Remembers the inner bytes of a message that stands at this position.
+    pub(crate) fn hear(&mut self, position: u64, inner: EntryId, step: &mut Step<'_>) {
+        let row = position % REMEMBERED_MESSAGES as u64;
+        step.put(Table::Heard, self.row.id.as_bytes(), row, &inner);
+        self.heard.insert(row, inner);
+    }
+
+    pub(crate) fn has_heard(&self, inner: Option<EntryId>) -> bool {
+        inner.is_some_and(|inner| self.heard.values().any(|heard| *heard == inner))
+    }
+
+    /// Forgets what was sent in an epoch that is over.
+    pub(crate) fn forget_sent(&mut self, step: &mut Step<'_>) {
+        let id = self.row.id.as_bytes();
         for row in core::mem::take(&mut self.own).into_values() {
-            step.delete(Table::Own, self.row.id.as_bytes(), row);
+            step.delete(Table::Own, id, row);
+        }
+        for row in core::mem::take(&mut self.heard).into_keys() {
+            step.delete(Table::Heard, id, row);
         }
     }
 

@@ -108,6 +108,9 @@ pub(super) async fn group<S: Store>(
         let hash: EntryId = decode(&bytes)?;
         chat.own.insert(hash, row);
     }
+    for (row, bytes) in rows(Table::Heard).await? {
+        chat.heard.insert(row, decode(&bytes)?);
+    }
     let timeline = (Table::Timeline.into(), id.as_slice());
     let items = store.range(timeline, 0..=u64::MAX, Order::Descending, REMEMBERED_ITEMS).await?;
     for (_, bytes) in items.into_iter().rev() {

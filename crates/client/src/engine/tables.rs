@@ -46,6 +46,9 @@ pub(crate) enum Table {
     Letters = 15,
     /// By conversation id: what lists show of its group.
     Groups = 16,
+    /// By conversation id, indexed by position modulo their number: hashes of the newest messages
+    /// that others sent in this epoch.
+    Heard = 17,
 }
 
 impl From<Table> for crate::store::Table {

@@ -336,6 +336,7 @@ fn c7_an_old_message_sealed_again() {
     let newest = meadow.world.server().borrow().logs[&log].page(0, usize::MAX).pop().unwrap();
     let kind = crate::mal::core_kind(newest.kind);
     let inner = keys.envelope.open(keys.log, kind, &newest.bytes).unwrap();
+    bob.restart();
     for _ in 0..2 {
         let rng = meadow.mal.chance.rng();
         let again = keys.envelope.seal(keys.log, kind, &inner, rng).unwrap();
@@ -349,6 +350,11 @@ fn c7_an_old_message_sealed_again() {
     for device in [&ann, &bob, &cem] {
         let once = texts(device, meadow.chat).into_iter().filter(|text| text == "once").count();
         assert_eq!(once, 1, "{}", device.label());
+    }
+    for device in [&ann, &bob, &cem] {
+        let unreadable =
+            |item: &corncrake::Item| matches!(item.what, corncrake::ItemKind::Unreadable { .. });
+        assert!(!device.history(meadow.chat).iter().any(unreadable), "{}", device.label());
     }
     let rejoined =
         |item: &corncrake::Item| matches!(item.what, corncrake::ItemKind::Rejoined { .. });

@@ -220,7 +220,7 @@ fn d1_repeats_an_entry() {
         for device in [&ann, &bob] {
             assert_eq!(texts(device, chat), ["one", "two"], "{}", device.label());
         }
-        world.agree(chat, Mood::Attacked);
+        world.agree(chat, Mood::Honest);
     }
 }
 

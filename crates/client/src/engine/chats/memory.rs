@@ -83,6 +83,7 @@ impl Chats {
         for chat in loaded.into_iter().filter(|chat| chat.rests()).take(surplus) {
             chat.conversation = None;
             chat.own.clear();
+            chat.heard.clear();
             chat.recent.clear();
             chat.session.group_epoch = None;
             chat.is_loaded = false;

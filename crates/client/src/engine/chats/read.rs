@@ -113,6 +113,9 @@ impl State {
         let item = LogItem { position: entry.position, id, kind, inner, own };
         match conversation.read(item) {
             Reading::Message { sender, content, view_alarm } => {
+                if let Some(hash) = hash {
+                    chat.hear(entry.position, hash, step);
+                }
                 self.message_came(chat, sender, &content, step);
                 if view_alarm {
                     let what = ItemKind::ViewDiffers { sender: sender.account };
@@ -120,6 +123,7 @@ impl State {
                 }
             }
             Reading::Own => self.own_landed(chat, flown, step),
+            Reading::Unreadable { cause: Cause::Undecryptable, .. } if chat.has_heard(hash) => {}
             Reading::Unreadable { sender, cause } => self.unreadable(chat, sender, cause, step),
             Reading::Commit(report) => {
                 return self.commit_came(chat, *report, (entry, id), step);
@@ -315,7 +319,7 @@ impl State {
     ) -> Page {
         let before = chat.standing();
         chat.row.newest_counted = Some((entry.position, id));
-        chat.forget_own(step);
+        chat.forget_sent(step);
         chat.session.duties.clear();
         if report.own {
             self.own_commit_landed(chat, (entry.position, id), step);
