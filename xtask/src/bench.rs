@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the measuring programs of core and server, in release builds.
+//! `cargo xtask bench`: the measuring programs of core and server, and of the peers that can run
+//! here, in release builds.
 
 use core::time::Duration;
 
@@ -9,12 +10,14 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Group operations.
+/// Group operations; then the same ones by us and by other implementations, in turn.
 ///
 /// # Errors
 /// The program failed.
 pub fn core() -> Result<()> {
-    run("corncrake-core", "bench")
+    run("corncrake-core", "bench")?;
+    let peers = ["--manifest-path", "interop/Cargo.toml", "--target-dir", "target/interop"];
+    measure(&[["run", "--release"].as_slice(), &peers].concat())
 }
 
 /// Appends and catch-up.
@@ -26,8 +29,11 @@ pub fn server() -> Result<()> {
 }
 
 fn run(package: &str, program: &str) -> Result<()> {
-    let arguments = ["run", "--release", "--quiet", "-p", package, "--example", program];
-    if watch(cargo(&arguments), LIMIT)?.success {
+    measure(&["run", "--release", "--quiet", "-p", package, "--example", program])
+}
+
+fn measure(arguments: &[&str]) -> Result<()> {
+    if watch(cargo(arguments), LIMIT)?.success {
         Ok(())
     } else {
         Err("the measurement failed".into())
