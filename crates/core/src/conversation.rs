@@ -243,7 +243,6 @@ impl Conversation {
     }
 
     /// The conversation's id, which is its group id.
-    #[must_use]
     pub fn id(&self) -> ConversationId {
         // A fold refuses group ids of other lengths.
         state::conversation_id(self.public().context())

@@ -25,7 +25,6 @@ pub enum Suite {
 
 impl Suite {
     /// The code point that stands for this suite on the wire.
-    #[must_use]
     pub fn id(self) -> u16 {
         match self {
             Self::X25519ChaCha20Poly1305Sha256Ed25519 => 0x0003,
@@ -33,7 +32,6 @@ impl Suite {
     }
 
     /// The suite of a code point, if we speak it.
-    #[must_use]
     pub fn try_from_id(id: u16) -> Option<Self> {
         match id {
             0x0003 => Some(Self::X25519ChaCha20Poly1305Sha256Ed25519),
@@ -42,7 +40,6 @@ impl Suite {
     }
 
     /// Bytes in a hash, a KDF output and a MAC (`KDF.Nh`).
-    #[must_use]
     pub fn hash_len(self) -> usize {
         match self {
             Self::X25519ChaCha20Poly1305Sha256Ed25519 => 32,
@@ -83,7 +80,6 @@ pub struct Digest(pub [u8; 32]);
 
 impl Digest {
     /// Hashes the concatenation of `parts`.
-    #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hash = sha2::Sha256::new();
         for part in parts {
@@ -93,7 +89,6 @@ impl Digest {
     }
 
     /// The hash as bytes.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

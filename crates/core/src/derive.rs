@@ -65,7 +65,6 @@ impl Label {
     ];
 
     /// The label's text, without the common prefix.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LogAccess => "log access",
@@ -88,7 +87,6 @@ impl Label {
 
 /// Derives 32 bytes for `label` from `secret`: HKDF-SHA256 without salt, the info being the
 /// prefixed label and each part of `context`, every one behind its length in four bytes.
-#[must_use]
 pub fn derive(secret: &[u8], label: Label, context: &[&[u8]]) -> Key32 {
     let mut info = Vec::new();
     append_parts(&mut info, label, context);
@@ -101,7 +99,6 @@ pub fn derive(secret: &[u8], label: Label, context: &[&[u8]]) -> Key32 {
 }
 
 /// Hashes `parts` under `label` with SHA-256, each part behind its length in four bytes.
-#[must_use]
 pub fn labelled_hash(label: Label, parts: &[&[u8]]) -> [u8; 32] {
     let mut input = Vec::new();
     append_parts(&mut input, label, parts);
@@ -140,14 +137,12 @@ impl Key32 {
     }
 
     /// Takes over 32 secret bytes; the caller erases his copy.
-    #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let bytes = Zeroizing::new(bytes);
         Self(Box::new(*bytes))
     }
 
     /// The secret bytes; whoever copies them erases the copy.
-    #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }

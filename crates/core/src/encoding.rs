@@ -4,50 +4,27 @@
 //! value, so [`decode`] encodes again and compares. What is signed, hashed or decides a verdict is
 //! in MLS presentation language instead and never passes here.
 
-use core::fmt;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-/// Bytes that are not a value in our encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EncodingError {
-    /// Truncated, overlong, trailing bytes, a value out of range, or not the one encoding.
-    Malformed,
-    /// The version byte is of a later format.
-    UnsupportedVersion,
-}
+use crate::error::errors;
 
-impl EncodingError {
-    /// The stable code of this error.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::UnsupportedVersion => "unsupported_version",
-        }
+errors! {
+    /// Bytes that are not a value in our encoding.
+    pub enum EncodingError {
+        /// Truncated, overlong, trailing bytes, a value out of range, or not the one encoding.
+        Malformed => "malformed", "malformed bytes";
+        /// The version byte is of a later format.
+        UnsupportedVersion => "unsupported_version", "format of a later version";
     }
 }
-
-impl fmt::Display for EncodingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "malformed bytes",
-            Self::UnsupportedVersion => "format of a later version",
-        })
-    }
-}
-
-impl core::error::Error for EncodingError {}
 
 /// Encodes `value` behind its version byte, in one allocation so that no copy of a secret stays
 /// behind; the caller wraps the result in [`Zeroizing`] where it is secret.
 ///
 /// # Panics
 /// If the type can't be encoded at all (a sequence of unknown length), which its first test shows.
-#[must_use]
 pub fn encode<T: Serialize + ?Sized>(version: u8, value: &T) -> Vec<u8> {
     #[expect(clippy::expect_used, reason = "depends on the type alone, never on the value")]
     let size = postcard::experimental::serialized_size(value).expect("an encodable type");

@@ -14,7 +14,6 @@ pub struct InvalidId;
 
 impl InvalidId {
     /// The stable code of this error.
-    #[must_use]
     pub const fn code(self) -> &'static str {
         "invalid_id"
     }
@@ -36,13 +35,11 @@ macro_rules! ids {
 
         impl $name {
             /// The id with these bytes.
-            #[must_use]
             pub const fn from_bytes(bytes: [u8; $length]) -> Self {
                 Self(bytes)
             }
 
             /// The bytes of the id.
-            #[must_use]
             pub const fn as_bytes(&self) -> &[u8; $length] {
                 &self.0
             }

@@ -8,13 +8,12 @@
 //! Everything signed is in MLS presentation language (RFC 9420 §2.1), signed with `SignWithLabel`
 //! (§5.1.2) and verified over the bytes as received.
 
-use core::fmt;
-
 use rand_core::CryptoRng;
 
 use crate::crypto::signature::{SignatureKey, SignaturePublicKey};
 use crate::crypto::{CryptoError, Secret};
 use crate::derive::{Label, labelled_hash};
+use crate::error::errors;
 use crate::id::{AccountId, DeviceId};
 use crate::mls::codec::Malformed;
 
@@ -41,77 +40,35 @@ pub const MAX_RECORD: usize = 64 * 1024;
 
 const SIGNATURE_LENGTH: usize = 64;
 
-/// Why something about an identity is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IdentityError {
-    /// Bytes that aren't an encoding of what they should be.
-    Malformed,
-    /// The version byte is of a later format.
-    UnsupportedVersion,
-    /// The certificate names a class of device that we don't know.
-    UnsupportedClass,
-    /// A signature doesn't verify.
-    InvalidSignature,
-    /// A key is no valid key, or agrees on nothing.
-    InvalidKey,
-    /// The identity key isn't the newest of the chain.
-    NotCurrentKey,
-    /// The id isn't that of the chain's first key, or the device id not that of the device key.
-    WrongId,
-    /// More identity keys than an account may have.
-    ChainTooLong,
-    /// Not 3 to 32 characters of a–z, 0–9, `_`, `.` and `-`.
-    BadUsername,
-    /// More devices than an account may have.
-    TooManyDevices,
-    /// A device stands twice in the list.
-    DuplicateDevice,
-    /// Longer than the format's limit.
-    TooLarge,
-}
-
-impl IdentityError {
-    /// The stable code of this error.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Malformed => "identity_malformed",
-            Self::UnsupportedVersion => "identity_unsupported_version",
-            Self::UnsupportedClass => "identity_unsupported_class",
-            Self::InvalidSignature => "identity_invalid_signature",
-            Self::InvalidKey => "identity_invalid_key",
-            Self::NotCurrentKey => "identity_not_current_key",
-            Self::WrongId => "identity_wrong_id",
-            Self::ChainTooLong => "identity_chain_too_long",
-            Self::BadUsername => "bad_username",
-            Self::TooManyDevices => "too_many_devices",
-            Self::DuplicateDevice => "duplicate_device",
-            Self::TooLarge => "identity_too_large",
-        }
+errors! {
+    /// Why something about an identity is refused.
+    pub enum IdentityError {
+        /// Bytes that aren't an encoding of what they should be.
+        Malformed => "identity_malformed", "malformed identity";
+        /// The version byte is of a later format.
+        UnsupportedVersion => "identity_unsupported_version", "identity in a later format";
+        /// The certificate names a class of device that we don't know.
+        UnsupportedClass => "identity_unsupported_class", "unknown class of device";
+        /// A signature doesn't verify.
+        InvalidSignature => "identity_invalid_signature", "invalid signature of an identity";
+        /// A key is no valid key, or agrees on nothing.
+        InvalidKey => "identity_invalid_key", "invalid key of an identity";
+        /// The identity key isn't the newest of the chain.
+        NotCurrentKey => "identity_not_current_key", "not the newest identity key";
+        /// The id isn't that of the chain's first key, or the device id not that of the device key.
+        WrongId => "identity_wrong_id", "id does not belong to its key";
+        /// More identity keys than an account may have.
+        ChainTooLong => "identity_chain_too_long", "too many identity keys";
+        /// Not 3 to 32 characters of a–z, 0–9, `_`, `.` and `-`.
+        BadUsername => "bad_username", "not a valid username";
+        /// More devices than an account may have.
+        TooManyDevices => "too_many_devices", "too many devices";
+        /// A device stands twice in the list.
+        DuplicateDevice => "duplicate_device", "device listed twice";
+        /// Longer than the format's limit.
+        TooLarge => "identity_too_large", "identity above the size limit";
     }
 }
-
-impl fmt::Display for IdentityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "malformed identity",
-            Self::UnsupportedVersion => "identity in a format of a later version",
-            Self::UnsupportedClass => "unknown class of device",
-            Self::InvalidSignature => "invalid signature of an identity",
-            Self::InvalidKey => "invalid key of an identity",
-            Self::NotCurrentKey => "not the newest identity key",
-            Self::WrongId => "id does not belong to its key",
-            Self::ChainTooLong => "too many identity keys",
-            Self::BadUsername => "not a valid username",
-            Self::TooManyDevices => "too many devices",
-            Self::DuplicateDevice => "device listed twice",
-            Self::TooLarge => "identity above the size limit",
-        })
-    }
-}
-
-impl core::error::Error for IdentityError {}
 
 impl From<Malformed> for IdentityError {
     fn from(_: Malformed) -> Self {
@@ -149,13 +106,11 @@ impl IdentityKey {
     }
 
     /// The secret seed.
-    #[must_use]
     pub fn expose_seed(&self) -> Secret {
         self.0.expose_seed()
     }
 
     /// The public key.
-    #[must_use]
     pub fn public(&self) -> SignaturePublicKey {
         self.0.public()
     }
@@ -166,13 +121,11 @@ impl IdentityKey {
 }
 
 /// The id of the device with this signature key.
-#[must_use]
 pub fn device_id(device_key: &SignaturePublicKey) -> DeviceId {
     DeviceId::from_bytes(labelled_hash(Label::DeviceId, &[device_key.as_bytes()]))
 }
 
 /// The id of the account whose first identity key this is.
-#[must_use]
 pub fn account_id(first_key: &SignaturePublicKey) -> AccountId {
     AccountId::from_bytes(labelled_hash(Label::AccountId, &[first_key.as_bytes()]))
 }

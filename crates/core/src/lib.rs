@@ -13,5 +13,6 @@ pub mod identity;
 pub mod mls;
 pub mod seal;
 
+mod error;
 #[cfg(test)]
 mod golden;

@@ -4,8 +4,6 @@
 //! ciphertext, whose associated data begins with the version byte and names the place that the
 //! bytes belong to; so nothing sealed for one place opens in another.
 
-use core::fmt;
-
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Key, Tag, XChaCha20Poly1305, XNonce};
 use rand_core::CryptoRng;
@@ -13,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::derive::Key32;
 use crate::encoding::EncodingError;
+use crate::error::errors;
 
 pub mod envelope;
 pub mod local;
@@ -25,45 +24,19 @@ const VERSION_LENGTH: usize = 1;
 const NONCE_LENGTH: usize = 24;
 const TAG_LENGTH: usize = 16;
 
-/// Sealed bytes that don't open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SealError {
-    /// Wrong key, wrong place, or changed on the way; which one can't be told.
-    Refused,
-    /// Too short, or what lies inside isn't what its sealer should have put there.
-    Malformed,
-    /// The version byte, or the kind of what lies inside, is of a later format.
-    UnsupportedVersion,
-    /// More than the format's limit.
-    TooLarge,
-}
-
-impl SealError {
-    /// The stable code of this error.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Refused => "seal_refused",
-            Self::Malformed => "seal_malformed",
-            Self::UnsupportedVersion => "seal_unsupported_version",
-            Self::TooLarge => "seal_too_large",
-        }
+errors! {
+    /// Sealed bytes that don't open.
+    pub enum SealError {
+        /// Wrong key, wrong place, or changed on the way; which one can't be told.
+        Refused => "seal_refused", "sealed bytes do not open";
+        /// Too short, or what lies inside isn't what its sealer should have put there.
+        Malformed => "seal_malformed", "malformed sealed bytes";
+        /// The version byte, or the kind of what lies inside, is of a later format.
+        UnsupportedVersion => "seal_unsupported_version", "sealed in a format of a later version";
+        /// More than the format's limit.
+        TooLarge => "seal_too_large", "too large to seal";
     }
 }
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Refused => "sealed bytes do not open",
-            Self::Malformed => "malformed sealed bytes",
-            Self::UnsupportedVersion => "sealed in a format of a later version",
-            Self::TooLarge => "too large to seal",
-        })
-    }
-}
-
-impl core::error::Error for SealError {}
 
 impl From<EncodingError> for SealError {
     fn from(error: EncodingError) -> Self {

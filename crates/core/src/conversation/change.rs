@@ -51,37 +51,31 @@ impl fmt::Debug for Change {
 
 impl Change {
     /// Adds devices.
-    #[must_use]
     pub fn add(devices: Vec<Claimed>) -> Self {
         Self { add: devices, ..Self::default() }
     }
 
     /// Removes another account.
-    #[must_use]
     pub fn remove(account: AccountId) -> Self {
         Self { remove: vec![account], ..Self::default() }
     }
 
     /// Leaves with all own devices.
-    #[must_use]
     pub fn leave() -> Self {
         Self { leave: true, ..Self::default() }
     }
 
     /// Sets the title.
-    #[must_use]
     pub fn title(title: impl Into<String>) -> Self {
         Self { title: Some(title.into()), ..Self::default() }
     }
 
     /// Sets an account's role.
-    #[must_use]
     pub fn role(account: AccountId, role: Role) -> Self {
         Self { roles: vec![(account, role)], ..Self::default() }
     }
 
     /// Brings fresh keys.
-    #[must_use]
     pub fn fresh_path() -> Self {
         Self { fresh_path: true, ..Self::default() }
     }

@@ -95,7 +95,6 @@ impl AssistantPolicy {
 
 impl ContextExtension {
     /// The context of a new group whose only owner is `creator`.
-    #[must_use]
     pub fn group(creator: AccountId, title: impl Into<String>) -> Self {
         Self {
             kind: Kind::Group,
@@ -106,7 +105,6 @@ impl ContextExtension {
     }
 
     /// The context of a new direct conversation.
-    #[must_use]
     pub fn direct() -> Self {
         Self {
             rules: RULES,
@@ -123,7 +121,6 @@ impl ContextExtension {
 
     /// The role that `account` acts in: where no owner is left admins count as owners, and where no
     /// admin is left either, all members do.
-    #[must_use]
     pub fn role(&self, account: AccountId) -> Role {
         let role = self.roles.get(&account).copied().unwrap_or(Role::Member);
         match self.roles.values().max() {

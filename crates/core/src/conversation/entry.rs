@@ -52,7 +52,6 @@ codec_struct!(CommitEntry { message, tail });
 
 impl Entry {
     /// The kind of append that carries this entry.
-    #[must_use]
     pub fn kind(&self) -> EntryKind {
         match self {
             Self::Commit(_) | Self::Handover(_) | Self::AccountRecord(_) => EntryKind::Commit,
@@ -61,7 +60,6 @@ impl Entry {
     }
 
     /// The bytes that go into the envelope.
-    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let (entry_type, body) = match self {
             Self::Commit(commit) => (1, commit.to_bytes()),

@@ -123,25 +123,21 @@ pub struct Claimed {
 
 impl Claimed {
     /// The account that it adds.
-    #[must_use]
     pub fn account(&self) -> AccountId {
         self.device.sender.account
     }
 
     /// The device that it adds.
-    #[must_use]
     pub fn device(&self) -> DeviceId {
         self.device.sender.device
     }
 
     /// Where its device gets notices.
-    #[must_use]
     pub fn inbox(&self) -> InboxId {
         self.inbox
     }
 
     /// The package, to which a notice is sealed.
-    #[must_use]
     pub fn package(&self) -> &KeyPackage {
         &self.package
     }
@@ -190,7 +186,6 @@ pub fn invited(welcome: &[u8]) -> impl Iterator<Item = [u8; 32]> {
 
 /// The key packages in the entry of a commit, given its inner bytes, and the inboxes of their
 /// devices: what it takes to send a notice again. None if it is no commit.
-#[must_use]
 pub fn added(inner: &[u8]) -> Vec<(KeyPackage, InboxId)> {
     let Ok(Entry::Commit(entry)) = Entry::decode(inner) else {
         return Vec::new();

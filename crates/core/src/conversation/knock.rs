@@ -84,7 +84,6 @@ impl Knock {
     }
 
     /// What an answer names the knock by.
-    #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         Digest::of(&[&self.to_bytes()]).0
     }
@@ -124,7 +123,6 @@ impl Answer {
 
 impl Answer {
     /// The hash of the knock that this answers.
-    #[must_use]
     pub fn knock(&self) -> [u8; 32] {
         self.knock
     }
@@ -132,7 +130,6 @@ impl Answer {
 
 impl KnockKey {
     /// The seeds in an answer, unless it is for another knock or does not open.
-    #[must_use]
     pub fn open(&self, answer: &Answer) -> Vec<Seed> {
         if answer.knock != self.knock {
             return Vec::new();
@@ -148,7 +145,6 @@ impl KnockKey {
     }
 
     /// The key as bytes for the store; secret.
-    #[must_use]
     pub fn expose(&self) -> Secret {
         let (private, knock) = (self.private.expose(), self.knock);
         let mut out = Vec::with_capacity(72);
@@ -221,7 +217,6 @@ impl ClosedLog {
     }
 
     /// What an entry of a closed log may still be: a knock or an answer.
-    #[must_use]
     pub fn read(kind: EntryKind, inner: &[u8]) -> Option<Entry> {
         let entry = Entry::decode(inner).ok()?;
         let counts = matches!(entry, Entry::Knock(_) | Entry::Answer(_));

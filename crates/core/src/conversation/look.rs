@@ -3,7 +3,7 @@
 use super::context::{ContextExtension, Role};
 use super::reading::Sender;
 use super::roster::Device;
-use super::{Anchor, Conversation, Me, Standing, facts::STATE_EVERY};
+use super::{Anchor, Conversation, Me, Standing};
 use crate::id::{AccountId, LogId};
 use crate::seal::envelope::Seed;
 
@@ -31,13 +31,11 @@ pub enum Duty {
 
 impl Conversation {
     /// The context extension.
-    #[must_use]
     pub fn context(&self) -> &ContextExtension {
         &self.context
     }
 
     /// The accounts in the tree.
-    #[must_use]
     pub fn members(&self) -> Vec<MemberInfo> {
         let accounts = self.roster.accounts();
         let info = accounts.map(|(account, devices)| MemberInfo {
@@ -55,13 +53,6 @@ impl Conversation {
         self.roster.has_account(account)
     }
 
-    /// Whether this device's key has a leaf in the tree.
-    #[must_use]
-    pub fn has_device(&self, me: &Me<'_>) -> bool {
-        let key = me.device_key.public();
-        self.roster.leaf_of_key(key.as_bytes()).is_some()
-    }
-
     /// Whether we hold the secrets of the newest epoch.
     #[must_use]
     pub fn is_member(&self) -> bool {
@@ -69,13 +60,11 @@ impl Conversation {
     }
 
     /// The number of commits that counted so far.
-    #[must_use]
     pub fn epoch(&self) -> u64 {
         self.public().epoch()
     }
 
     /// The newest epoch as an anchor for later folds.
-    #[must_use]
     pub fn anchor(&self) -> Anchor {
         Anchor {
             epoch: self.epoch(),
@@ -84,31 +73,26 @@ impl Conversation {
     }
 
     /// The log that is being read.
-    #[must_use]
     pub fn log(&self) -> LogId {
         self.facts.log
     }
 
     /// The newest position read.
-    #[must_use]
     pub fn position(&self) -> u64 {
         self.cursor.position
     }
 
     /// The `after` of the next append: the newest entry of kind commit, whether it counted or not.
-    #[must_use]
     pub fn newest_commit(&self) -> u64 {
         self.cursor.newest_commit
     }
 
     /// Position in this log of the newest commit that counted; 0 if it lies in an earlier log.
-    #[must_use]
     pub fn newest_counted(&self) -> u64 {
         self.facts.counted
     }
 
     /// Who made the newest commit that counted.
-    #[must_use]
     pub fn author(&self) -> Sender {
         self.facts.author
     }
@@ -144,22 +128,9 @@ impl Conversation {
         self.facts.needs_path
     }
 
-    /// Position in this log of the newest state that is known to be true.
-    #[must_use]
-    pub fn newest_true_state(&self) -> Option<u64> {
-        self.facts.state_at
-    }
-
     /// Commits that counted since that state.
-    #[must_use]
     pub fn commits_since_state(&self) -> u32 {
         self.facts.commits_since_state
-    }
-
-    /// Whether the next committer should lay a state beside his commit.
-    #[must_use]
-    pub fn state_due(&self) -> bool {
-        self.facts.state_at.is_none() || self.facts.commits_since_state + 1 >= STATE_EVERY
     }
 
     /// Accounts that have left and wait for somebody to remove them.
@@ -168,7 +139,6 @@ impl Conversation {
     }
 
     /// How many leaves come before ours among those who may do this; nothing if we may not.
-    #[must_use]
     pub fn rank(&self, duty: Duty, me: &Me<'_>) -> Option<u32> {
         let eligible = self.roster.all().filter(|device| match duty {
             Duty::HandOver => self.may_hand_over(device),
@@ -188,7 +158,6 @@ impl Conversation {
     }
 
     /// The seed of the log that follows if this epoch is handed over; we know it as members only.
-    #[must_use]
     pub fn successor_seed(&self) -> Option<Seed> {
         let Standing::Member(group) = &self.standing else {
             return None;

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::context::ContextExtension;
 use super::knock::{Answer, ClosedLog, Knock};
+use crate::error::errors;
 use crate::id::{AccountId, DeviceId};
 use crate::mls;
 use crate::seal::envelope::Seed;
@@ -142,100 +143,56 @@ pub enum Outcome {
     RemovedMe,
 }
 
-/// Why something that was said can't be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cause {
-    /// We hold no secrets of the epoch.
-    NotMember,
-    /// Our own leaf verifiably sent it, but not from this state: there is a copy of the store, or
-    /// this is an old one. No send in this epoch; rejoin with a fresh leaf.
-    UnknownOwn,
-    /// It was sent under a key that is gone, or was never made.
-    Undecryptable,
-}
-
-impl Cause {
-    /// A stable name for programs.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::NotMember => "not_a_member",
-            Self::UnknownOwn => "unknown_own_entry",
-            Self::Undecryptable => "undecryptable",
-        }
+errors! {
+    /// Why something that was said can't be read.
+    pub enum Cause {
+        /// We hold no secrets of the epoch.
+        NotMember => "not_a_member", "no secrets of the epoch";
+        /// Our own leaf verifiably sent it, but not from this state: there is a copy of the store, or
+        /// this is an old one. No send in this epoch; rejoin with a fresh leaf.
+        UnknownOwn => "unknown_own_entry", "own message that this state never sent";
+        /// It was sent under a key that is gone, or was never made.
+        Undecryptable => "undecryptable", "its key is gone or was never made";
     }
 }
 
-/// Why an entry counts for nobody; the same for every reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SkipReason {
-    /// The envelope does not open.
-    Envelope,
-    /// What was in the envelope is no entry.
-    Malformed,
-    /// A commit in an append of messages, or the other way round.
-    WrongKind,
-    /// A record of an account log.
-    Misplaced,
-    /// A message or commit that the group protocol refuses.
-    Mls(mls::Error),
-    /// A proposal that conversations do not use.
-    ForbiddenProposal,
-    /// GroupContext extensions other than ours.
-    Context,
-    /// A leaf whose certificate is not good.
-    Certificate,
-    /// A leaf that changes account, device key or identity key.
-    Identity,
-    /// A device that would stand in the tree twice.
-    DeviceTwice,
-    /// More devices, adds or bytes of a leaf than the limits allow.
-    TooMany,
-    /// A key that was revoked.
-    Revoked,
-    /// The committer's role does not allow it.
-    NotAllowed,
-    /// An account would keep leaves, a role or its place on `leaving` after its removal.
-    IncompleteRemoval,
-    /// An assistant where none is admitted.
-    Assistant,
-    /// The signature over the new GroupInfo does not verify.
-    GroupInfo,
-    /// A handover that does not fit.
-    Handover,
-}
-
-impl SkipReason {
-    /// A stable name for programs.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Envelope => "bad_envelope",
-            Self::Malformed => "malformed_entry",
-            Self::WrongKind => "wrong_kind",
-            Self::Misplaced => "misplaced_record",
-            Self::Mls(error) => error.code(),
-            Self::ForbiddenProposal => "forbidden_proposal",
-            Self::Context => "bad_context",
-            Self::Certificate => "bad_certificate",
-            Self::Identity => "changed_identity",
-            Self::DeviceTwice => "device_twice",
-            Self::TooMany => "too_many",
-            Self::Revoked => "revoked_key",
-            Self::NotAllowed => "not_allowed",
-            Self::IncompleteRemoval => "incomplete_removal",
-            Self::Assistant => "assistant_not_admitted",
-            Self::GroupInfo => "bad_group_info",
-            Self::Handover => "bad_handover",
-        }
-    }
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
+errors! {
+    /// Why an entry counts for nobody; the same for every reader.
+    pub enum SkipReason {
+        /// The envelope does not open.
+        Envelope => "bad_envelope", "envelope does not open";
+        /// What was in the envelope is no entry.
+        Malformed => "malformed_entry", "no entry in the envelope";
+        /// A commit in an append of messages, or the other way round.
+        WrongKind => "wrong_kind", "entry in an append of the other kind";
+        /// A record of an account log.
+        Misplaced => "misplaced_record", "record of an account log";
+        /// A message or commit that the group protocol refuses.
+        Mls(error: mls::Error);
+        /// A proposal that conversations do not use.
+        ForbiddenProposal => "forbidden_proposal", "proposal that conversations do not use";
+        /// GroupContext extensions other than ours.
+        Context => "bad_context", "group context other than ours";
+        /// A leaf whose certificate is not good.
+        Certificate => "bad_certificate", "bad certificate of a leaf";
+        /// A leaf that changes account, device key or identity key.
+        Identity => "changed_identity", "leaf of another account, device or identity";
+        /// A device that would stand in the tree twice.
+        DeviceTwice => "device_twice", "device would stand in the tree twice";
+        /// More devices, adds or bytes of a leaf than the limits allow.
+        TooMany => "too_many", "more than the limits allow";
+        /// A key that was revoked.
+        Revoked => "revoked_key", "revoked key";
+        /// The committer's role does not allow it.
+        NotAllowed => "not_allowed", "role does not allow it";
+        /// An account would keep leaves, a role or its place on `leaving` after its removal.
+        IncompleteRemoval => "incomplete_removal", "removal leaves something behind";
+        /// An assistant where none is admitted.
+        Assistant => "assistant_not_admitted", "assistant not admitted";
+        /// The signature over the new GroupInfo does not verify.
+        GroupInfo => "bad_group_info", "bad signature over the group info";
+        /// A handover that does not fit.
+        Handover => "bad_handover", "handover does not fit";
     }
 }
 

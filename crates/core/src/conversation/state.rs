@@ -29,7 +29,6 @@ codec_struct!(State { = VERSION; info, tree });
 
 impl State {
     /// The bytes that are sealed beside a commit or as a log's opening state.
-    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         self.to_bytes()
     }
@@ -43,13 +42,11 @@ impl State {
     }
 
     /// The epoch that the state says it is of.
-    #[must_use]
     pub fn epoch(&self) -> u64 {
         self.info.context.epoch
     }
 
     /// The conversation that the state says it is of.
-    #[must_use]
     pub fn conversation(&self) -> Option<ConversationId> {
         conversation_id(&self.info.context)
     }

@@ -141,7 +141,6 @@ impl Conversation {
     }
 
     /// Tree and GroupInfo of the newest epoch, to open the next log with.
-    #[must_use]
     pub fn state(&self) -> State {
         let author = LeafIndex::new(self.facts.author.leaf);
         state_of(self.public(), author, &self.facts.tail)
@@ -163,7 +162,6 @@ impl Conversation {
     }
 
     /// The handover of the newest commit, if one is due and we may: its entry's inner bytes.
-    #[must_use]
     pub fn handover(&self, me: &Me<'_>) -> Option<Vec<u8>> {
         let Standing::Member(group) = &self.standing else {
             return None;

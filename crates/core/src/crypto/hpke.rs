@@ -54,13 +54,11 @@ pub struct HpkePublicKey(Vec<u8>);
 
 impl HpkePublicKey {
     /// Wraps bytes as received.
-    #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
     /// The bytes as received.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -152,13 +150,11 @@ impl HpkePrivateKey {
     }
 
     /// The public half.
-    #[must_use]
     pub fn public(&self) -> HpkePublicKey {
         HpkePublicKey(self.public.as_bytes().to_vec())
     }
 
     /// The key's bytes, to be stored where secrets belong.
-    #[must_use]
     pub fn expose(&self) -> Secret {
         Secret::from(self.secret.as_bytes().as_slice())
     }

@@ -12,7 +12,6 @@ use crate::mls::codec::{put_bytes, put_varint};
 const LABEL_PREFIX: &[u8] = b"MLS 1.0 ";
 
 /// `KDF.Extract`.
-#[must_use]
 pub fn extract(salt: &[u8], input: &[u8]) -> Secret {
     let (output, _) = Hkdf::<Sha256>::extract(Some(salt), input);
     Secret::from(<[u8; 32]>::from(output))
@@ -69,7 +68,6 @@ pub fn derive_tree_secret(
 }
 
 /// `RefHash` (§5.2).
-#[must_use]
 pub fn ref_hash(label: &str, value: &[u8]) -> Digest {
     let mut head = Vec::with_capacity(label.len() + 8);
     put_bytes(&mut head, label.as_bytes());
@@ -78,7 +76,6 @@ pub fn ref_hash(label: &str, value: &[u8]) -> Digest {
 }
 
 /// The MAC of a suite: HMAC-SHA256.
-#[must_use]
 pub fn mac(key: &Secret, message: &[&[u8]]) -> Digest {
     // HMAC takes keys of any length; the error branch cannot be reached and yields a useless tag.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose()) else {

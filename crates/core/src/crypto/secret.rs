@@ -19,19 +19,16 @@ impl Secret {
     }
 
     /// `len` zero bytes, the `0` of the key schedule's diagrams.
-    #[must_use]
     pub fn zeros(len: usize) -> Self {
         Self(vec![0; len].into_boxed_slice())
     }
 
     /// The bytes themselves; the caller keeps them from leaking.
-    #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
     /// The bytes as an array, if there are exactly `N`.
-    #[must_use]
     pub fn expose_array<const N: usize>(&self) -> Option<&[u8; N]> {
         self.expose().try_into().ok()
     }

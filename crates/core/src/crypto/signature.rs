@@ -43,19 +43,16 @@ impl SignatureKey {
     }
 
     /// The seed, to be stored where secrets belong.
-    #[must_use]
     pub fn expose_seed(&self) -> Secret {
         Secret::from(self.0.as_bytes().as_slice())
     }
 
     /// The public half.
-    #[must_use]
     pub fn public(&self) -> SignaturePublicKey {
         SignaturePublicKey { bytes: self.0.verifying_key().to_bytes(), point: OnceLock::new() }
     }
 
     /// `SignWithLabel` (§5.1.2).
-    #[must_use]
     pub fn sign_with_label(&self, label: &str, content: &[u8]) -> Vec<u8> {
         self.0.sign(&sign_content(label, content)).to_bytes().to_vec()
     }
@@ -76,13 +73,11 @@ pub struct SignaturePublicKey {
 
 impl SignaturePublicKey {
     /// Wraps 32 bytes as received.
-    #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self { bytes, point: OnceLock::new() }
     }
 
     /// The bytes as received.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.bytes
     }

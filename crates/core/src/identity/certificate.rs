@@ -140,43 +140,36 @@ impl Certificate {
     }
 
     /// The account that the device belongs to.
-    #[must_use]
     pub fn account(&self) -> AccountId {
         self.chain.account_id()
     }
 
     /// The device.
-    #[must_use]
     pub fn device(&self) -> DeviceId {
         device_id(&self.device_key)
     }
 
     /// The device's signature key, which its leaf must have.
-    #[must_use]
     pub fn device_key(&self) -> &SignaturePublicKey {
         &self.device_key
     }
 
     /// The identity key that signed the certificate.
-    #[must_use]
     pub fn identity_key(&self) -> SignaturePublicKey {
         self.chain.current_key()
     }
 
     /// The account's keys up to the one that signed.
-    #[must_use]
     pub fn chain(&self) -> &KeyChain {
         &self.chain
     }
 
     /// The version of the account's device list with which the device came.
-    #[must_use]
     pub fn list_version(&self) -> u64 {
         self.list_version
     }
 
     /// What kind of participant the device is.
-    #[must_use]
     pub fn class(&self) -> &DeviceClass {
         &self.class
     }
@@ -184,7 +177,6 @@ impl Certificate {
 
 impl UnverifiedCertificate<'_> {
     /// Its signatures, for a batch with others.
-    #[must_use]
     pub fn signed(&self) -> Vec<Signed<'_>> {
         let mut signed = self.chain.signed();
         signed.push(Signed {
@@ -194,12 +186,6 @@ impl UnverifiedCertificate<'_> {
             signature: self.signature,
         });
         signed
-    }
-
-    /// The account it names, which nothing vouches for yet.
-    #[must_use]
-    pub fn claimed_account(&self) -> AccountId {
-        self.chain.account_id()
     }
 
     /// Verifies the signatures.

@@ -42,7 +42,6 @@ pub(super) struct UnverifiedChain {
 
 impl KeyChain {
     /// The chain of a new account.
-    #[must_use]
     pub fn begin(first: &IdentityKey) -> Self {
         Self { first: first.public(), links: Vec::new() }
     }
@@ -67,13 +66,11 @@ impl KeyChain {
     }
 
     /// The account that these are the keys of.
-    #[must_use]
     pub fn account_id(&self) -> AccountId {
         account_id(&self.first)
     }
 
     /// The newest key, which signs.
-    #[must_use]
     pub fn current_key(&self) -> SignaturePublicKey {
         match self.links.last() {
             Some(link) => SignaturePublicKey::from_bytes(link.key),

@@ -23,19 +23,16 @@ impl ContactKey {
     }
 
     /// The key with these secret bytes.
-    #[must_use]
     pub fn from_key(key: &Key32) -> Self {
         Self(StaticSecret::from(*key.expose()))
     }
 
     /// The secret bytes.
-    #[must_use]
     pub fn expose(&self) -> Key32 {
         Key32::from_bytes(*self.0.as_bytes())
     }
 
     /// The public half.
-    #[must_use]
     pub fn public(&self) -> ContactPublicKey {
         ContactPublicKey(*PublicKey::from(&self.0).as_bytes())
     }

@@ -123,13 +123,11 @@ impl AccountRecord {
 
 impl VerifiedRecord {
     /// What the record says.
-    #[must_use]
     pub fn record(&self) -> &AccountRecord {
         &self.0
     }
 
     /// The account.
-    #[must_use]
     pub fn account(&self) -> AccountId {
         self.0.chain.account_id()
     }
@@ -142,7 +140,6 @@ impl VerifiedRecord {
     }
 
     /// The record, for its next version.
-    #[must_use]
     pub fn into_record(self) -> AccountRecord {
         self.0
     }
@@ -150,7 +147,6 @@ impl VerifiedRecord {
 
 impl DeviceEntry {
     /// The device's id.
-    #[must_use]
     pub fn device(&self) -> DeviceId {
         device_id(&self.key)
     }

@@ -21,7 +21,6 @@ pub struct SafetyNumber {
 
 impl SafetyNumber {
     /// The number of two accounts with their newest identity keys, in either order.
-    #[must_use]
     pub fn new(
         one: (AccountId, &SignaturePublicKey),
         other: (AccountId, &SignaturePublicKey),
@@ -38,7 +37,6 @@ impl SafetyNumber {
     }
 
     /// The 60 digits in twelve groups of five.
-    #[must_use]
     pub fn digits(&self) -> [String; GROUPS] {
         let bytes = [self.first, self.second].concat();
         let mut groups = bytes.chunks_exact(GROUP_BYTES).map(|group| {
@@ -49,7 +47,6 @@ impl SafetyNumber {
     }
 
     /// What the QR code holds: a version byte and the first hash. Equal bytes mean equal numbers.
-    #[must_use]
     pub fn qr_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![QR_VERSION];
         bytes.extend_from_slice(&self.first);

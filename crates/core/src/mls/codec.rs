@@ -82,7 +82,6 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts at the head of `bytes`.
-    #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -94,7 +93,6 @@ impl<'a> Reader<'a> {
     }
 
     /// What is left.
-    #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

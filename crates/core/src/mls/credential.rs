@@ -26,7 +26,6 @@ pub enum Credential {
 
 impl Credential {
     /// The type's code point.
-    #[must_use]
     pub fn credential_type(&self) -> CredentialType {
         match self {
             Self::Basic(_) => CredentialType::BASIC,

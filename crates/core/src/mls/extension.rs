@@ -68,7 +68,6 @@ impl Extensions {
     }
 
     /// The content of the extension of this type.
-    #[must_use]
     pub fn get(&self, extension_type: ExtensionType) -> Option<&[u8]> {
         let extension = self.0.iter().find(|extension| extension.extension_type == extension_type);
         extension.map(|extension| extension.data.as_slice())

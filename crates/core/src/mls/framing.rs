@@ -70,7 +70,6 @@ pub enum Content {
 
 impl Content {
     /// The type's code point.
-    #[must_use]
     pub fn content_type(&self) -> ContentType {
         match self {
             Self::Application(_) => ContentType::Application,

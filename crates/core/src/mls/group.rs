@@ -146,19 +146,11 @@ impl Group {
     }
 
     /// The public state.
-    #[must_use]
     pub fn public(&self) -> &PublicGroup {
         &self.public
     }
 
-    /// Lets go of the secrets, to fold on without them.
-    #[must_use]
-    pub fn into_public(self) -> PublicGroup {
-        self.public
-    }
-
     /// Our leaf.
-    #[must_use]
     pub fn own_leaf(&self) -> LeafIndex {
         self.keys.leaf_index()
     }
@@ -247,13 +239,11 @@ impl Group {
     }
 
     /// `epoch_authenticator` (§8.7).
-    #[must_use]
     pub fn epoch_authenticator(&self) -> &Secret {
         &self.secrets.authenticator
     }
 
     /// `resumption_psk` (§8.6).
-    #[must_use]
     pub fn resumption_psk(&self) -> &Secret {
         &self.secrets.resumption
     }

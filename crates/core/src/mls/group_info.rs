@@ -55,7 +55,6 @@ codec_struct!(GroupInfo { context, extensions, confirmation_tag, signer, signatu
 
 impl GroupInfo {
     /// `GroupInfoTBS`.
-    #[must_use]
     pub fn to_be_signed(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         self.context.encode(&mut out);

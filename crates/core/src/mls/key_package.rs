@@ -86,7 +86,6 @@ impl KeyPackage {
     }
 
     /// `KeyPackageTBS`.
-    #[must_use]
     pub fn to_be_signed(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         self.version.encode(&mut out);
@@ -107,7 +106,6 @@ impl KeyPackage {
     }
 
     /// The package's signature as a member of a batch.
-    #[must_use]
     pub fn signed(&self) -> Signed<'_> {
         Signed {
             key: &self.leaf_node.signature_key,
@@ -118,7 +116,6 @@ impl KeyPackage {
     }
 
     /// `KeyPackageRef` (§5.2).
-    #[must_use]
     pub fn reference(&self) -> Digest {
         kdf::ref_hash("MLS 1.0 KeyPackage Reference", &self.to_bytes())
     }

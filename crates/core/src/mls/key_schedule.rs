@@ -56,7 +56,6 @@ impl JoinerSecret {
     }
 
     /// Mixes the pre-shared keys in.
-    #[must_use]
     pub fn member(&self, psk: &Secret) -> MemberSecret {
         MemberSecret(kdf::extract(self.0.expose(), psk.expose()))
     }
@@ -180,7 +179,6 @@ impl EpochSecrets {
     }
 
     /// The confirmation tag of the epoch.
-    #[must_use]
     pub fn confirmation_tag(&self, context: &GroupContext) -> Digest {
         kdf::mac(&self.confirmation, &[&context.confirmed_transcript_hash])
     }

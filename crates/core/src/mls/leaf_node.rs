@@ -31,7 +31,6 @@ codec_struct!(Capabilities { versions, cipher_suites, extensions, proposals, cre
 
 impl Capabilities {
     /// MLS 1.0 on `suite` with basic credentials and these extensions.
-    #[must_use]
     pub fn basic(suite: Suite, extensions: Vec<ExtensionType>) -> Self {
         Self {
             versions: vec![PROTOCOL_VERSION],
@@ -131,7 +130,6 @@ impl LeafNode {
     }
 
     /// `LeafNodeTBS`; the place counts only for leaves that were made in a group.
-    #[must_use]
     pub fn to_be_signed(&self, group_id: &[u8], index: LeafIndex) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         self.encryption_key.encode(&mut out);
@@ -151,7 +149,6 @@ impl LeafNode {
     }
 
     /// The parent hash that a leaf from its owner's commit carries (§7.9).
-    #[must_use]
     pub fn parent_hash(&self) -> Option<&[u8]> {
         match &self.source {
             LeafNodeSource::Commit { parent_hash } => Some(parent_hash),
@@ -174,7 +171,6 @@ impl LeafNode {
     }
 
     /// The leaf's signature as a member of a batch.
-    #[must_use]
     pub fn signed(&self, group_id: &[u8], index: LeafIndex) -> Signed<'_> {
         Signed {
             key: &self.signature_key,

@@ -82,7 +82,6 @@ codec_struct!(ReInit { group_id, version, cipher_suite, extensions });
 
 impl Proposal {
     /// The type's code point.
-    #[must_use]
     pub fn proposal_type(&self) -> ProposalType {
         match self {
             Self::Add(_) => ProposalType::ADD,

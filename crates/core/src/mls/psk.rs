@@ -85,7 +85,6 @@ pub fn gather(
 }
 
 /// Knows no pre-shared key.
-#[must_use]
 pub fn none(_: &PskSource) -> Option<Secret> {
     None
 }

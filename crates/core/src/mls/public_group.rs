@@ -94,43 +94,36 @@ impl PublicGroup {
     }
 
     /// The group's cipher suite.
-    #[must_use]
     pub fn suite(&self) -> Suite {
         self.suite
     }
 
     /// The group's id.
-    #[must_use]
     pub fn group_id(&self) -> &[u8] {
         &self.context.group_id
     }
 
     /// The number of commits so far.
-    #[must_use]
     pub fn epoch(&self) -> u64 {
         self.context.epoch
     }
 
     /// What all members agree on.
-    #[must_use]
     pub fn context(&self) -> &GroupContext {
         &self.context
     }
 
     /// The group context's extensions.
-    #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.context.extensions
     }
 
     /// The ratchet tree.
-    #[must_use]
     pub fn tree(&self) -> &RatchetTree {
         &self.tree
     }
 
     /// A member's leaf.
-    #[must_use]
     pub fn leaf(&self, index: LeafIndex) -> Option<&LeafNode> {
         self.tree.leaf(index)
     }
@@ -142,20 +135,17 @@ impl PublicGroup {
 
     /// The confirmation tag of the commit that started the epoch; a group without secrets takes it
     /// on trust.
-    #[must_use]
     pub fn confirmation_tag(&self) -> &Digest {
         &self.confirmation_tag
     }
 
     /// The hash of all commits so far, which tells any two histories apart (§8.2).
-    #[must_use]
     pub fn interim_transcript_hash(&self) -> &Digest {
         &self.interim_transcript_hash
     }
 
     /// The GroupInfo of this epoch with these extensions, signer and signature, to be signed or
     /// verified.
-    #[must_use]
     pub fn group_info(
         &self,
         extensions: Extensions,
@@ -195,13 +185,11 @@ pub struct Founding {
 
 impl Founding {
     /// The context of epoch 0.
-    #[must_use]
     pub fn context(&self) -> &GroupContext {
         &self.context
     }
 
     /// Completes the group.
-    #[must_use]
     pub fn confirm(self, confirmation_tag: Digest) -> PublicGroup {
         PublicGroup::new(self.suite, self.tree, self.context, confirmation_tag)
     }

@@ -108,7 +108,6 @@ pub struct Step {
 
 impl Step {
     /// Whose key it is.
-    #[must_use]
     pub fn leaf(&self) -> LeafIndex {
         self.leaf
     }
@@ -124,14 +123,12 @@ pub struct SecretTree {
 
 impl SecretTree {
     /// The tree that grows from an epoch's encryption secret.
-    #[must_use]
     pub fn new(size: TreeSize, encryption_secret: Secret) -> Self {
         let nodes = BTreeMap::from([(size.root(), encryption_secret)]);
         Self { size, nodes, ratchets: BTreeMap::new() }
     }
 
     /// A tree from its saved pieces.
-    #[must_use]
     pub fn from_parts(
         size: TreeSize,
         nodes: BTreeMap<NodeIndex, Secret>,
@@ -177,13 +174,11 @@ impl SecretTree {
     }
 
     /// The secret of a node that has not been used yet.
-    #[must_use]
     pub fn node(&self, node: NodeIndex) -> Option<&Secret> {
         self.nodes.get(&node)
     }
 
     /// The ratchets of a sender who has been heard in this epoch.
-    #[must_use]
     pub fn ratchets(&self, leaf: LeafIndex) -> Option<&SenderRatchets> {
         self.ratchets.get(&leaf)
     }

@@ -5,7 +5,6 @@ use super::framing::{FramedContent, WireFormat};
 use crate::crypto::Digest;
 
 /// The confirmed transcript hash after a commit, from the interim one before it.
-#[must_use]
 pub fn confirmed(
     interim_before: &[u8],
     wire_format: WireFormat,
@@ -20,7 +19,6 @@ pub fn confirmed(
 }
 
 /// The interim transcript hash of an epoch, from its confirmed one and its confirmation tag.
-#[must_use]
 pub fn interim(confirmed: &[u8], confirmation_tag: &Digest) -> Digest {
     Digest::of(&[confirmed, &confirmation_tag.to_bytes()])
 }

@@ -46,7 +46,6 @@ pub struct RatchetTree {
 
 impl RatchetTree {
     /// A tree of one leaf (§11).
-    #[must_use]
     pub fn new(leaf: LeafNode) -> Self {
         let mut tally = Tally::default();
         tally.add_leaf(&leaf);
@@ -108,19 +107,16 @@ impl RatchetTree {
     }
 
     /// How many leaves the tree has, blank ones counted.
-    #[must_use]
     pub fn size(&self) -> TreeSize {
         self.size
     }
 
     /// The leaf at this index, unless it is blank or no such leaf exists.
-    #[must_use]
     pub fn leaf(&self, index: LeafIndex) -> Option<&LeafNode> {
         self.leaves.get(index.get() as usize)?.as_deref()
     }
 
     /// The parent at this index, unless it is blank or no such parent exists.
-    #[must_use]
     pub fn parent(&self, index: NodeIndex) -> Option<&ParentNode> {
         match index.level() {
             0 => None,
@@ -136,25 +132,21 @@ impl RatchetTree {
     }
 
     /// The tree hash of a node (§7.8).
-    #[must_use]
     pub fn hash(&self, index: NodeIndex) -> Option<&Digest> {
         self.hashes.get(index.get() as usize)
     }
 
     /// The tree hash of the root, which the group context carries (§7.8).
-    #[must_use]
     pub fn root_hash(&self) -> Digest {
         self.hash(self.size.root()).copied().unwrap_or_default()
     }
 
     /// This tree as it stands.
-    #[must_use]
     pub fn view(&self) -> TreeView<'_> {
         TreeView::of(self)
     }
 
     /// Starts a diff.
-    #[must_use]
     pub fn diff(&self) -> TreeDiff<'_> {
         TreeDiff::new(self)
     }

@@ -194,14 +194,6 @@ impl TreeSize {
     pub const fn doubled(self) -> Option<Self> {
         if self.levels + 1 < u32::BITS { Some(Self { levels: self.levels + 1 }) } else { None }
     }
-
-    /// Half as many leaves; none for a tree of one leaf.
-    pub const fn halved(self) -> Option<Self> {
-        match self.levels {
-            0 => None,
-            levels => Some(Self { levels: levels - 1 }),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,6 @@ pub struct TreeKeys {
 
 impl TreeKeys {
     /// The keys of a member that knows no parent's: a creator, or a joiner added without a path.
-    #[must_use]
     pub fn new(leaf_index: LeafIndex, leaf: HpkePrivateKey) -> Self {
         Self { leaf_index, leaf, parents: BTreeMap::new() }
     }
@@ -61,7 +60,6 @@ impl TreeKeys {
     }
 
     /// Puts saved keys together again.
-    #[must_use]
     pub fn from_parts(
         leaf_index: LeafIndex,
         leaf: HpkePrivateKey,
@@ -71,19 +69,16 @@ impl TreeKeys {
     }
 
     /// Whose keys they are.
-    #[must_use]
     pub fn leaf_index(&self) -> LeafIndex {
         self.leaf_index
     }
 
     /// The leaf's key.
-    #[must_use]
     pub fn leaf(&self) -> &HpkePrivateKey {
         &self.leaf
     }
 
     /// The parents' keys.
-    #[must_use]
     pub fn parents(&self) -> &BTreeMap<NodeIndex, HpkePrivateKey> {
         &self.parents
     }
@@ -99,7 +94,6 @@ impl TreeKeys {
 
     /// The keys that are still good after a commit without a path: those of nodes that were not
     /// blanked.
-    #[must_use]
     pub fn without_path(&self, view: TreeView<'_>) -> Self {
         let mut keys = self.clone();
         keys.parents
@@ -209,13 +203,11 @@ impl FreshPath {
     }
 
     /// The private key for our new leaf.
-    #[must_use]
     pub fn leaf(&self) -> &HpkePrivateKey {
         &self.leaf
     }
 
     /// The public keys of the path, from the bottom up.
-    #[must_use]
     pub fn public_keys(&self) -> Vec<HpkePublicKey> {
         self.nodes.iter().map(|node| node.key.public()).collect()
     }
@@ -249,20 +241,17 @@ impl FreshPath {
     }
 
     /// The path secret that a member added by the same commit needs (§12.4.3.1).
-    #[must_use]
     pub fn secret_for(&self, joiner: LeafIndex) -> Option<&Secret> {
         let common = self.sender.common_ancestor(joiner);
         self.nodes.iter().find(|node| node.step.parent == common).map(|node| &node.path_secret)
     }
 
     /// The commit secret of the new epoch.
-    #[must_use]
     pub fn commit_secret(&self) -> &Secret {
         &self.commit_secret
     }
 
     /// Our keys in the new epoch.
-    #[must_use]
     pub fn into_keys(self) -> TreeKeys {
         let parents = self.nodes.into_iter().map(|node| (node.step.parent, node.key)).collect();
         TreeKeys { leaf_index: self.sender, leaf: self.leaf, parents }

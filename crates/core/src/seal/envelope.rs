@@ -58,19 +58,16 @@ impl Seed {
     }
 
     /// The seed with these bytes.
-    #[must_use]
     pub fn from_key(key: Key32) -> Self {
         Self(key)
     }
 
     /// The secret bytes.
-    #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
 
     /// Names and keys of this seed's log.
-    #[must_use]
     pub fn log_keys(&self) -> LogKeys {
         let access_token = derive(self.expose(), Label::LogAccess, &[]);
         let log = LogId::from_bytes(Sha256::digest(access_token.expose()).into());
@@ -79,14 +76,12 @@ impl Seed {
     }
 
     /// The id of the conversation whose first log has this seed.
-    #[must_use]
     pub fn conversation_id(&self) -> ConversationId {
         let id = derive(self.expose(), Label::Conversation, &[]);
         ConversationId::from_bytes(*id.expose())
     }
 
     /// The public value by which members recognise this seed as that of the group's next log.
-    #[must_use]
     pub fn next_check(&self, group_id: &[u8]) -> [u8; 32] {
         *derive(self.expose(), Label::NextLogCheck, &[group_id]).expose()
     }
@@ -155,7 +150,6 @@ impl EnvelopeKey {
 }
 
 /// The id of an entry: the SHA-256 of its sealed bytes.
-#[must_use]
 pub fn entry_id(sealed: &[u8]) -> EntryId {
     EntryId::from_bytes(Sha256::digest(sealed).into())
 }

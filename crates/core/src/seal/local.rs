@@ -17,7 +17,6 @@ pub struct StoreKey {
 
 impl StoreKey {
     /// Derives the keys of names and values from the app's store key.
-    #[must_use]
     pub fn new(key: &Key32) -> Self {
         Self {
             names: derive(key.expose(), Label::StoreName, &[]),
@@ -26,14 +25,12 @@ impl StoreKey {
     }
 
     /// Takes over the app's 32 random bytes; the app erases its copy.
-    #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self::new(&Key32::from_bytes(bytes))
     }
 
     /// The name under which `id` stands in `table`: a pseudorandom function of both, so that the
     /// file shows no ids.
-    #[must_use]
     pub fn name(&self, table: u8, id: &[u8]) -> [u8; 16] {
         let name = derive(self.names.expose(), Label::StoreName, &[&[table], id]);
         name.expose().first_chunk().copied().unwrap_or_default()

@@ -3,14 +3,13 @@
 use core::fmt;
 
 use rand_core::CryptoRng;
-use sha2::{Digest as _, Sha256};
 
 use super::SealError;
 use super::envelope::Seed;
 use crate::crypto::hpke::{HpkeCiphertext, HpkePrivateKey, HpkePublicKey, open_base, seal_base};
 use crate::crypto::{Digest, Secret};
 use crate::derive::Key32;
-use crate::id::{EntryId, NoticeId};
+use crate::id::EntryId;
 use crate::mls::codec::{Encode, Malformed, Reader};
 
 const VERSION: u8 = 1;
@@ -126,12 +125,6 @@ impl fmt::Debug for Notice {
     }
 }
 
-/// The id of a notice: the SHA-256 of its bytes.
-#[must_use]
-pub fn notice_id(sealed: &[u8]) -> NoticeId {
-    NoticeId::from_bytes(Sha256::digest(sealed).into())
-}
-
 fn malformed(_: Malformed) -> SealError {
     SealError::Malformed
 }
@@ -160,7 +153,6 @@ mod tests {
         assert_eq!(sealed().len(), 154);
         assert_eq!(Notice::package(&sealed()), Ok(Digest([9; 32])));
         assert_eq!(Notice::open(&sealed(), &init_key(1)), Ok(notice()));
-        assert_eq!(notice_id(&sealed()).as_bytes(), &*Sha256::digest(sealed()));
     }
 
     #[test]

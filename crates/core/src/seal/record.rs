@@ -142,25 +142,21 @@ impl StorageKey {
     }
 
     /// The key with these secret bytes.
-    #[must_use]
     pub fn from_key(key: Key32) -> Self {
         Self(key)
     }
 
     /// The secret bytes.
-    #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
 
     /// The seed of the account log.
-    #[must_use]
     pub fn account_log_seed(&self) -> Seed {
         Seed::from_key(derive(self.expose(), Label::AccountLog, &[]))
     }
 
     /// The key of the account log's records.
-    #[must_use]
     pub fn record_key(&self) -> RecordKey {
         RecordKey(derive(self.expose(), Label::AccountRecordKey, &[]))
     }

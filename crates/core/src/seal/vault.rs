@@ -67,7 +67,6 @@ struct Body {
 
 impl SlotKey {
     /// The key of the password slot, from the export key that OPAQUE yields.
-    #[must_use]
     pub fn password(export_key: &[u8]) -> Self {
         let kind = PASSWORD_SLOT;
         Self { kind, key: derive(export_key, Label::VaultSlot, &[&kind.to_be_bytes()]) }

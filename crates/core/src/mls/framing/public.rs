@@ -14,7 +14,6 @@ const LABEL: &str = "FramedContentTBS";
 
 impl FramedContent {
     /// `FramedContentTBS`; the context counts for members and those who join by commit.
-    #[must_use]
     pub fn to_be_signed(&self, wire_format: WireFormat, context: &GroupContext) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         PROTOCOL_VERSION.encode(&mut out);
@@ -28,7 +27,6 @@ impl FramedContent {
     }
 
     /// Signs the content for a wire format.
-    #[must_use]
     pub fn sign(
         &self,
         wire_format: WireFormat,
@@ -107,7 +105,6 @@ impl PublicMessage {
     }
 
     /// The content with what authenticates it, without the wrapper.
-    #[must_use]
     pub fn authenticated(&self) -> AuthenticatedContent {
         AuthenticatedContent {
             wire_format: WireFormat::PublicMessage,
@@ -126,7 +123,6 @@ impl PublicMessage {
 
 impl AuthenticatedContent {
     /// The signature as a member of a batch.
-    #[must_use]
     pub fn signed<'a>(&'a self, context: &GroupContext, key: &'a SignaturePublicKey) -> Signed<'a> {
         Signed {
             key,
@@ -149,7 +145,6 @@ impl AuthenticatedContent {
     }
 
     /// `ProposalRef` (§5.2) of a message that carries a proposal.
-    #[must_use]
     pub fn proposal_reference(&self) -> Digest {
         kdf::ref_hash("MLS 1.0 Proposal Reference", &self.to_bytes())
     }

@@ -172,13 +172,11 @@ impl PendingCommit {
     }
 
     /// The commit as an encoded MLSMessage; these bytes and no others are what to send.
-    #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.message
     }
 
     /// The public side.
-    #[must_use]
     pub fn public(&self) -> &StagedPublic {
         &self.public
     }
@@ -200,7 +198,6 @@ impl PendingCommit {
     }
 
     /// Our GroupInfo of the new epoch, signed.
-    #[must_use]
     pub fn group_info(&self, extensions: Extensions, signer: &SignatureKey) -> GroupInfo {
         let mut info = self.public.group_info(extensions, Vec::new());
         info.sign(signer);
@@ -235,7 +232,6 @@ impl PendingCommit {
     }
 
     /// Everything that [`PendingCommit::load`] needs, secrets included.
-    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         pack(&SavedCommit {
             message: self.message.clone(),

@@ -30,7 +30,6 @@ pub struct Unfinished {
 
 impl StagedCommit {
     /// The public side.
-    #[must_use]
     pub fn public(&self) -> &StagedPublic {
         &self.public
     }

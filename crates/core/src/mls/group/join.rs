@@ -64,7 +64,6 @@ impl OpenedWelcome {
     }
 
     /// The GroupInfo; its signature has not been verified yet.
-    #[must_use]
     pub fn group_info(&self) -> &GroupInfo {
         &self.info
     }

@@ -224,90 +224,71 @@ impl VerifiedCommit {
     }
 
     /// Who committed.
-    #[must_use]
     pub fn sender(&self) -> CommitSender {
         self.effect.sender
     }
 
     /// The committer's leaf after the commit.
-    #[must_use]
     pub fn author(&self) -> LeafIndex {
         self.effect.author
     }
 
     /// The epoch that the commit ends.
-    #[must_use]
     pub fn epoch(&self) -> u64 {
         self.content.content.epoch
     }
 
     /// The signed content.
-    #[must_use]
     pub fn content(&self) -> &AuthenticatedContent {
         &self.content
     }
 
     /// The application's bytes that the commit carries.
-    #[must_use]
     pub fn authenticated_data(&self) -> &[u8] {
         &self.content.content.authenticated_data
     }
 
     /// All proposals.
-    #[must_use]
     pub fn proposals(&self) -> &ProposalList {
         &self.effect.proposals
     }
 
     /// The key packages of those who come.
-    #[must_use]
     pub fn adds(&self) -> &[KeyPackage] {
         &self.effect.proposals.adds
     }
 
     /// The leaves of those who come, in the order of [`Self::adds`].
-    #[must_use]
     pub fn added(&self) -> &[LeafIndex] {
         &self.effect.added
     }
 
     /// The leaves of those who go, in the tree before the commit.
-    #[must_use]
     pub fn removes(&self) -> &[LeafIndex] {
         &self.effect.proposals.removes
     }
 
     /// The group context's extensions, if the commit replaces them.
-    #[must_use]
     pub fn extensions(&self) -> Option<&Extensions> {
         self.effect.proposals.extensions.as_ref()
     }
 
     /// The KEM output of an external commit.
-    #[must_use]
     pub fn external_init(&self) -> Option<&[u8]> {
         self.effect.proposals.external_init.as_deref()
     }
 
     /// The path.
-    #[must_use]
     pub fn path(&self) -> Option<&UpdatePath> {
         path_of(&self.content)
     }
 
     /// The committer's new leaf, if the commit has a path.
-    #[must_use]
     pub fn path_leaf(&self) -> Option<&LeafNode> {
         self.path().map(|path| &path.leaf_node)
     }
 
-    /// The leaves that the commit touches, with what each will be.
-    pub fn changed_leaves(&self) -> impl Iterator<Item = (LeafIndex, Option<&LeafNode>)> {
-        self.changes.leaves()
-    }
-
     /// The members as they will be; `group` is the one that verified the commit.
-    #[must_use]
     pub fn members_after<'a>(&'a self, group: &'a PublicGroup) -> TreeView<'a> {
         self.changes.over(&group.tree)
     }
@@ -315,19 +296,16 @@ impl VerifiedCommit {
 
 impl Unconfirmed {
     /// The commit.
-    #[must_use]
     pub fn commit(&self) -> &VerifiedCommit {
         &self.commit
     }
 
     /// The context of the epoch that the commit starts.
-    #[must_use]
     pub fn context(&self) -> &GroupContext {
         &self.context
     }
 
     /// Completes the public side.
-    #[must_use]
     pub fn confirm(self, confirmation_tag: Digest) -> StagedPublic {
         let Self { mut commit, context, previous_transcript_hash } = self;
         commit.content.auth.confirmation_tag = Some(confirmation_tag);
@@ -345,19 +323,16 @@ impl Unconfirmed {
 
 impl StagedPublic {
     /// The commit.
-    #[must_use]
     pub fn commit(&self) -> &VerifiedCommit {
         &self.commit
     }
 
     /// The context of the epoch that the commit starts.
-    #[must_use]
     pub fn context(&self) -> &GroupContext {
         &self.context
     }
 
     /// The provisional context, to which the path secrets are sealed (§12.4.1).
-    #[must_use]
     pub fn provisional_context(&self) -> GroupContext {
         GroupContext {
             confirmed_transcript_hash: self.previous_transcript_hash.clone(),
@@ -366,25 +341,21 @@ impl StagedPublic {
     }
 
     /// The confirmation tag that the commit carries.
-    #[must_use]
     pub fn confirmation_tag(&self) -> &Digest {
         &self.confirmation_tag
     }
 
     /// The hash of all commits, this one included.
-    #[must_use]
     pub fn interim_transcript_hash(&self) -> &Digest {
         &self.interim_transcript_hash
     }
 
     /// The tree of the epoch that the commit starts; `group` is the one that staged it.
-    #[must_use]
     pub fn tree<'a>(&'a self, group: &'a PublicGroup) -> TreeView<'a> {
         self.commit.changes.over(&group.tree)
     }
 
     /// The committer's GroupInfo of the new epoch with these extensions and that signature.
-    #[must_use]
     pub fn group_info(&self, extensions: Extensions, signature: Vec<u8>) -> GroupInfo {
         GroupInfo {
             context: self.context.clone(),

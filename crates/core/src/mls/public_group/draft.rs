@@ -65,7 +65,6 @@ impl PublicGroup {
 
 impl<'a> Draft<'a> {
     /// Our leaf after the commit.
-    #[must_use]
     pub fn author(&self) -> LeafIndex {
         self.effect.author
     }

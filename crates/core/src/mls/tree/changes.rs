@@ -35,14 +35,8 @@ impl TreeChanges {
     }
 
     /// The tree as it will be after the merge; `tree` is the one that the diff was started on.
-    #[must_use]
     pub fn over<'a>(&'a self, tree: &'a RatchetTree) -> TreeView<'a> {
         TreeView::changed(tree, self)
-    }
-
-    /// The leaves that the changes touch, with what each will be.
-    pub fn leaves(&self) -> impl Iterator<Item = (LeafIndex, Option<&LeafNode>)> {
-        self.leaves.iter().map(|(index, leaf)| (*index, leaf.as_deref()))
     }
 
     /// How many nodes were hashed again.

@@ -33,7 +33,6 @@ impl<'a> TreeDiff<'a> {
     }
 
     /// The tree as changed so far.
-    #[must_use]
     pub fn view(&self) -> TreeView<'_> {
         self.changes.over(self.tree)
     }
@@ -120,7 +119,6 @@ impl<'a> TreeDiff<'a> {
     }
 
     /// Ends the diff with all hashes computed.
-    #[must_use]
     pub fn into_changes(mut self) -> TreeChanges {
         self.root_hash();
         self.changes

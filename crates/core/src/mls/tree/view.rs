@@ -23,13 +23,11 @@ impl<'a> TreeView<'a> {
     }
 
     /// How many leaves the tree has, blank ones counted.
-    #[must_use]
     pub fn size(self) -> TreeSize {
         self.changes.map_or(self.tree.size, |changes| changes.size)
     }
 
     /// The leaf at this index, unless it is blank or no such leaf exists.
-    #[must_use]
     pub fn leaf(self, index: LeafIndex) -> Option<&'a LeafNode> {
         let Some(changes) = self.changes else {
             return self.tree.leaf(index);
@@ -42,7 +40,6 @@ impl<'a> TreeView<'a> {
     }
 
     /// The parent at this index, unless it is blank or no such parent exists.
-    #[must_use]
     pub fn parent(self, index: NodeIndex) -> Option<&'a ParentNode> {
         let Some(changes) = self.changes else {
             return self.tree.parent(index);
@@ -60,13 +57,11 @@ impl<'a> TreeView<'a> {
     }
 
     /// How many leaves are not blank.
-    #[must_use]
     pub fn members(self) -> u32 {
         u32::try_from(self.count(&Item::Member)).unwrap_or(0)
     }
 
     /// The encryption key of a node that is not blank.
-    #[must_use]
     pub fn encryption_key(self, index: NodeIndex) -> Option<&'a HpkePublicKey> {
         match index.leaf() {
             Some(leaf) => self.leaf(leaf).map(|leaf| &leaf.encryption_key),
@@ -76,7 +71,6 @@ impl<'a> TreeView<'a> {
 
     /// The resolution of a node (§4.1.1): the fewest nodes that together cover all of its leaves
     /// that are not blank.
-    #[must_use]
     pub fn resolution(self, index: NodeIndex) -> Vec<NodeIndex> {
         let mut found = Vec::new();
         self.resolve(index, &mut found);
@@ -85,7 +79,6 @@ impl<'a> TreeView<'a> {
 
     /// The direct path of a leaf without the nodes whose copath child has an empty resolution
     /// (§4.1.2).
-    #[must_use]
     pub fn filtered_direct_path(self, leaf: LeafIndex) -> Vec<Step> {
         leaf.direct_path(self.size()).filter(|step| !self.is_blank_below(step.copath)).collect()
     }

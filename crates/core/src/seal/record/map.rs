@@ -18,7 +18,6 @@ type Subject = (u32, Vec<u8>);
 
 impl AccountMap {
     /// The map before the first record.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -35,7 +34,6 @@ impl AccountMap {
     }
 
     /// Where a conversation goes on.
-    #[must_use]
     pub fn conversation(&self, id: ConversationId) -> Option<&ConversationRecord> {
         match self.0.get(&(KIND_CONVERSATION, id.as_bytes().to_vec())) {
             Some(AccountLogRecord::Conversation(record)) => Some(record),
@@ -44,7 +42,6 @@ impl AccountMap {
     }
 
     /// What is known about another account.
-    #[must_use]
     pub fn contact(&self, account: AccountId) -> Option<&ContactRecord> {
         match self.0.get(&(KIND_CONTACT, account.as_bytes().to_vec())) {
             Some(AccountLogRecord::Contact(record)) => Some(record),
@@ -53,7 +50,6 @@ impl AccountMap {
     }
 
     /// The whole map as bytes, for a sealed state or the local store.
-    #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let records: Vec<_> = self.0.values().map(AccountLogRecord::encode).collect();
         Zeroizing::new(encoding::encode(VERSION, &records))

@@ -78,7 +78,7 @@ fn process((signer, mut group): Member, message: &PublicMessage) -> Result<Membe
         Err(unfinished) => {
             assert_eq!(image(&group), before);
             let leaf = group.own_leaf();
-            let mut public = group.into_public();
+            let mut public = group.public().clone();
             public.merge(unfinished.staged).unwrap();
             Err(LockedOut { signer, leaf, public })
         }
