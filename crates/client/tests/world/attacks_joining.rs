@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use corncrake::{Chat, Client, ConversationId, Role, Standing};
+use corncrake::{Chat, Client, Connection, ConversationId, Role, Standing};
 use corncrake_core::{conversation::Change, seal::envelope::Seed};
 use corncrake_wire::{
     ErrorCode, OpenRequest,
@@ -239,12 +239,15 @@ fn c5_log_in_on_an_account_with_ten_dead_devices() {
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
     let chat = ann.start_chat(&["bob"]);
     world.settle();
+    let mut dead = Vec::new();
     for _ in 0..9 {
         let device = world.log_in("ann");
         world.settle();
         device.lose();
+        dead.push(device);
     }
     ann.lose();
+    dead.push(ann);
     let last = world.log_in("ann");
     world.settle();
     assert_eq!(last.info(chat).unwrap().standing, Standing::Member);
@@ -252,6 +255,12 @@ fn c5_log_in_on_an_account_with_ten_dead_devices() {
     world.settle();
     assert!(texts(&bob, chat).contains(&"I am back".to_owned()));
     world.agree(chat, Mood::Honest);
+    // Should the dead rise, one of them learns that it had to go.
+    dead.iter().for_each(Device::start);
+    world.pass(600_000);
+    let connection = async move |client: Client| client.connection().await;
+    let stand = dead.iter().map(|device| device.call("connection", connection).unwrap());
+    assert_eq!(stand.filter(|&stands| stands == Connection::SignedOut).count(), 1);
 }
 
 #[test]
