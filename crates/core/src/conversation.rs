@@ -16,6 +16,7 @@ use rand_core::CryptoRng;
 use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Secret, Suite};
 use crate::derive::Key32;
+use crate::error::ensure;
 use crate::id::{AccountId, ConversationId, LogId};
 use crate::mls;
 use crate::mls::group::Group;
@@ -139,9 +140,7 @@ impl Conversation {
         log: LogId,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, State), Error> {
-        if !context.is_well_formed() {
-            return Err(Error::TooLong);
-        }
+        ensure(context.is_well_formed(), Error::TooLong)?;
         let suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
         let extensions = state::group_extensions(&context);
         let group_id = id.as_bytes().to_vec();
@@ -174,9 +173,7 @@ impl Conversation {
     /// [`Error::BadState`] or [`Error::Mls`] if the state can't be one of a conversation.
     pub fn fold(state: &State, log: LogId, position: u64) -> Result<Self, Error> {
         let tail = state::tail_of(&state.info).ok_or(Error::BadState)?;
-        if state.conversation().is_none() {
-            return Err(Error::BadState);
-        }
+        ensure(state.conversation().is_some(), Error::BadState)?;
         let public = PublicGroup::from_info(&state.info, state.tree.clone())?;
         let context = state::read_extensions(public.extensions()).map_err(|_| Error::BadState)?;
         let roster = Roster::verify(public.leaves(), &context).map_err(|_| Error::BadState)?;

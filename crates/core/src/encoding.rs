@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::error::errors;
+use crate::error::{ensure, errors};
 
 errors! {
     /// Bytes that are not a value in our encoding.
@@ -44,13 +44,9 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<T, EncodingError> {
     let (first, body) = bytes.split_first().ok_or(EncodingError::Malformed)?;
-    if *first != version {
-        return Err(EncodingError::UnsupportedVersion);
-    }
+    ensure(*first == version, EncodingError::UnsupportedVersion)?;
     let value: T = postcard::from_bytes(body).map_err(|_| EncodingError::Malformed)?;
-    if *Zeroizing::new(encode(version, &value)) != bytes {
-        return Err(EncodingError::Malformed);
-    }
+    ensure(*Zeroizing::new(encode(version, &value)) == bytes, EncodingError::Malformed)?;
     Ok(value)
 }
 

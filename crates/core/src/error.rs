@@ -1,3 +1,8 @@
+/// `Ok` where something holds, else the error: one line for each rule that is checked.
+pub(crate) fn ensure<E>(holds: bool, otherwise: E) -> Result<(), E> {
+    if holds { Ok(()) } else { Err(otherwise) }
+}
+
 /// Defines an error: an enum whose variants each have a stable code for programs and a text for
 /// people, or pass on those of another error.
 macro_rules! errors {

@@ -5,6 +5,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ensure;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader};
 
 /// The text is not the hexadecimal form of an id.
@@ -105,9 +106,7 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {
-    if text.len() != 2 * N {
-        return Err(InvalidId);
-    }
+    ensure(text.len() == 2 * N, InvalidId)?;
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
         for digit in pair {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::derive::Key32;
 use crate::encoding::EncodingError;
-use crate::error::errors;
+use crate::error::{ensure, errors};
 
 pub mod envelope;
 pub mod local;
@@ -79,9 +79,7 @@ fn open(
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (first, rest) = sealed.split_first().ok_or(SealError::Malformed)?;
-    if *first != version {
-        return Err(SealError::UnsupportedVersion);
-    }
+    ensure(*first == version, SealError::UnsupportedVersion)?;
     let (nonce, rest) = rest.split_first_chunk::<NONCE_LENGTH>().ok_or(SealError::Malformed)?;
     let (body, tag) = rest.split_last_chunk::<TAG_LENGTH>().ok_or(SealError::Malformed)?;
     let mut plaintext = Zeroizing::new(body.to_vec());

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::context::{AssistantPolicy, ContextExtension, Permissions, Role};
 use super::join::Claimed;
 use super::{Conversation, Error, Me};
+use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 
 /// What a commit shall change; everything that goes together goes into one commit.
@@ -104,9 +105,7 @@ impl Conversation {
         }
         for (account, role) in &change.roles {
             let is_added = change.add.iter().any(|device| device.account() == *account);
-            if !self.roster.has_account(*account) && !is_added {
-                return Err(Error::UnknownMember);
-            }
+            ensure(self.roster.has_account(*account) || is_added, Error::UnknownMember)?;
             match role {
                 Role::Member => context.roles.remove(account),
                 role => context.roles.insert(*account, *role),
@@ -139,11 +138,11 @@ impl Conversation {
         let leaves: BTreeSet<_> = others.chain(own).map(|device| device.sender.leaf).collect();
         let key = me.device_key.public();
         let own_leaf = self.roster.leaf_of_key(key.as_bytes());
-        if change.remove.contains(&me.account)
-            || own_leaf.is_some_and(|leaf| leaves.contains(&leaf))
-        {
-            return Err(Error::NotAllowed);
-        }
+        ensure(
+            !change.remove.contains(&me.account)
+                && own_leaf.is_none_or(|leaf| !leaves.contains(&leaf)),
+            Error::NotAllowed,
+        )?;
         Ok(leaves)
     }
 }

@@ -9,6 +9,7 @@ use super::state::info_extensions;
 use super::{Conversation, Error, Me, Outcome, Standing};
 use crate::crypto::Suite;
 use crate::crypto::hpke::HpkePrivateKey;
+use crate::error::ensure;
 use crate::id::{AccountId, DeviceId, InboxId};
 use crate::mls::codec::{Decode, Encode, codec_struct};
 use crate::mls::credential::Credential;
@@ -149,9 +150,7 @@ impl Claimed {
 /// [`Error::BadPackage`] if it is of another account, out of its lifetime, malformed, or does not
 /// support our rules.
 pub fn check_claimed(bytes: &[u8], account: AccountId, now: u64) -> Result<Claimed, Error> {
-    if bytes.len() > MAX_PACKAGE {
-        return Err(Error::BadPackage);
-    }
+    ensure(bytes.len() <= MAX_PACKAGE, Error::BadPackage)?;
     let package = KeyPackage::decode_exact(bytes).map_err(|_| Error::BadPackage)?;
     let leaf = &package.leaf_node;
     let inbox: Option<Inbox> = package.extensions.parsed(ExtensionType(INBOX))?;
@@ -169,9 +168,7 @@ pub fn check_claimed(bytes: &[u8], account: AccountId, now: u64) -> Result<Claim
     let fits = device.sender.account == account
         && in_time
         && supported.iter().all(|extension| leaf.capabilities.has_extension(*extension));
-    if !fits {
-        return Err(Error::BadPackage);
-    }
+    ensure(fits, Error::BadPackage)?;
     Ok(Claimed { package, device, inbox })
 }
 
@@ -233,9 +230,7 @@ impl Conversation {
             LeafIndex::new(self.facts.author.leaf),
             tail.signature.clone(),
         );
-        if folded.to_bytes() != opened.group_info().to_bytes() {
-            return Err(Error::WelcomeMismatch);
-        }
+        ensure(folded.to_bytes() == opened.group_info().to_bytes(), Error::WelcomeMismatch)?;
         let group = opened.join(PublicGroup::clone(public))?;
         let inbox: Option<Inbox> = package.extensions.parsed(ExtensionType(INBOX))?;
         self.standing = Standing::Member(Box::new(group));

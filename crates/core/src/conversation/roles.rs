@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::context::{ContextExtension, Kind, Role};
 use super::reading::SkipReason;
 use super::roster::{Device, Roster, Turn};
+use crate::error::ensure;
 use crate::id::AccountId;
 
 /// One commit as the rules see it.
@@ -37,9 +38,7 @@ pub(super) enum Way {
 impl Act<'_> {
     /// Whether the committer may do all of this.
     pub(super) fn check(&self) -> Result<(), SkipReason> {
-        if self.before.leaving.contains(&self.own()) {
-            return Err(SkipReason::NotAllowed);
-        }
+        ensure(!self.before.leaving.contains(&self.own()), SkipReason::NotAllowed)?;
         if self.way == Way::External {
             return self.check_external();
         }
@@ -68,11 +67,10 @@ impl Act<'_> {
     fn check_external(&self) -> Result<(), SkipReason> {
         let mut removed = self.removed();
         let known = self.roster.has_account(self.own());
-        if known && removed.all(|device| device.sender.account == self.own()) {
-            Ok(())
-        } else {
-            Err(SkipReason::NotAllowed)
-        }
+        ensure(
+            known && removed.all(|device| device.sender.account == self.own()),
+            SkipReason::NotAllowed,
+        )
     }
 
     /// In a direct conversation nothing but `revoked` changes, and each side adds and removes only
@@ -81,22 +79,20 @@ impl Act<'_> {
         let others: BTreeSet<_> = self.added().filter(|account| *account != self.own()).collect();
         let adds = others.is_empty() || (self.way == Way::Founder && others.len() == 1);
         let removes = self.removed().all(|device| device.sender.account == self.own());
-        if adds && removes && self.before.same_but_revoked_and_rules(self.after) {
-            Ok(())
-        } else {
-            Err(SkipReason::NotAllowed)
-        }
+        ensure(
+            adds && removes && self.before.same_but_revoked_and_rules(self.after),
+            SkipReason::NotAllowed,
+        )
     }
 
     /// Who may not add others may still add his own devices.
     fn check_adds(&self) -> Result<(), SkipReason> {
         let mut added = self.added();
-        if self.role() >= self.before.permissions.add || added.all(|account| account == self.own())
-        {
-            Ok(())
-        } else {
-            Err(SkipReason::NotAllowed)
-        }
+        ensure(
+            self.role() >= self.before.permissions.add
+                || added.all(|account| account == self.own()),
+            SkipReason::NotAllowed,
+        )
     }
 
     /// Others go with all their leaves, their role and their place on `leaving`: by whoever may
@@ -106,16 +102,14 @@ impl Act<'_> {
             let role = self.role();
             let outranks =
                 role >= self.before.permissions.remove && role >= self.before.role(account);
-            if !outranks && !self.before.leaving.contains(&account) {
-                return Err(SkipReason::NotAllowed);
-            }
+            ensure(outranks || self.before.leaving.contains(&account), SkipReason::NotAllowed)?;
             let leaves_stay = self.turn.staying(self.roster, account).next().is_some();
-            if leaves_stay
-                || self.after.roles.contains_key(&account)
-                || self.after.leaving.contains(&account)
-            {
-                return Err(SkipReason::IncompleteRemoval);
-            }
+            ensure(
+                !leaves_stay
+                    && !self.after.roles.contains_key(&account)
+                    && !self.after.leaving.contains(&account),
+                SkipReason::IncompleteRemoval,
+            )?;
         }
         Ok(())
     }
@@ -128,7 +122,7 @@ impl Act<'_> {
         if self.after.leaving.contains(&self.own()) {
             expected.insert(self.own());
         }
-        if expected == self.after.leaving { Ok(()) } else { Err(SkipReason::NotAllowed) }
+        ensure(expected == self.after.leaving, SkipReason::NotAllowed)
     }
 
     /// `revoked` only grows, by keys of own devices that go with this commit.
@@ -140,41 +134,31 @@ impl Act<'_> {
             self.turn.removed.contains(&leaf)
                 && device.is_some_and(|device| device.sender.account == self.own())
         };
-        if kept && new.all(|key| self.roster.leaf_of_key(key).is_some_and(own)) {
-            Ok(())
-        } else {
-            Err(SkipReason::NotAllowed)
-        }
+        ensure(
+            kept && new.all(|key| self.roster.leaf_of_key(key).is_some_and(own)),
+            SkipReason::NotAllowed,
+        )
     }
 
     /// Owners change roles and permissions; title, picture and assistant policy are changed by whom
     /// the permissions name, admins at least, and the policy never by an assistant.
     fn check_context(&self) -> Result<(), SkipReason> {
         let (before, after, role) = (self.before, self.after, self.role());
-        if before.kind != after.kind || before.rules != after.rules {
-            return Err(SkipReason::NotAllowed);
-        }
+        ensure(before.kind == after.kind && before.rules == after.rules, SkipReason::NotAllowed)?;
         let removed = self.removed_accounts();
         let mut roles = before.roles.clone();
         roles.retain(|account, _| !removed.contains(account));
         let governs = roles != after.roles || before.permissions != after.permissions;
-        if governs && role < Role::Owner {
-            return Err(SkipReason::NotAllowed);
-        }
+        ensure(!governs || role >= Role::Owner, SkipReason::NotAllowed)?;
         let policy = before.assistant != after.assistant;
         let changes = policy || before.title != after.title || before.picture != after.picture;
-        if changes && role < before.permissions.change.max(Role::Admin) {
-            return Err(SkipReason::NotAllowed);
-        }
-        if policy && self.committer.assistant {
-            return Err(SkipReason::NotAllowed);
-        }
+        ensure(
+            !changes || role >= before.permissions.change.max(Role::Admin),
+            SkipReason::NotAllowed,
+        )?;
+        ensure(!policy || !self.committer.assistant, SkipReason::NotAllowed)?;
         let mut named = after.roles.keys().chain(&after.leaving);
-        if named.all(|account| self.turn.keeps(self.roster, *account)) {
-            Ok(())
-        } else {
-            Err(SkipReason::Context)
-        }
+        ensure(named.all(|account| self.turn.keeps(self.roster, *account)), SkipReason::Context)
     }
 
     /// Accounts of leaves that enter, the committer's own leaf aside.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::context::{AssistantPolicy, ContextExtension, DeviceKey, Kind};
 use super::reading::{Sender, SkipReason};
+use crate::error::ensure;
 use crate::id::AccountId;
 use crate::identity::{Certificate, DeviceClass, MAX_DEVICES};
 use crate::mls::credential::Credential;
@@ -31,9 +32,7 @@ impl Device {
         leaf: &LeafNode,
         certificate: &Certificate,
     ) -> Result<Self, SkipReason> {
-        if *certificate.device_key() != leaf.signature_key {
-            return Err(SkipReason::Certificate);
-        }
+        ensure(*certificate.device_key() == leaf.signature_key, SkipReason::Certificate)?;
         Ok(Self {
             sender: Sender {
                 account: certificate.account(),
@@ -184,37 +183,30 @@ impl Turn {
         let mut keys = BTreeSet::new();
         let mut entering = BTreeMap::<AccountId, (usize, [u8; 32])>::new();
         for device in &self.entering {
-            if after.revoked.contains(&device.key) {
-                return Err(SkipReason::Revoked);
-            }
+            ensure(!after.revoked.contains(&device.key), SkipReason::Revoked)?;
             let standing = roster.leaf_of_key(&device.key);
             let stays = standing.is_some_and(|leaf| !self.removed.contains(&leaf));
-            if stays || !keys.insert(device.key) {
-                return Err(SkipReason::DeviceTwice);
-            }
+            ensure(!stays && keys.insert(device.key), SkipReason::DeviceTwice)?;
             let account = device.sender.account;
             let (count, identity) = entering.entry(account).or_insert((0, device.identity));
             *count += 1;
-            if *identity != device.identity {
-                return Err(SkipReason::Identity);
-            }
+            ensure(*identity == device.identity, SkipReason::Identity)?;
         }
         for (account, (count, identity)) in entering {
-            if count + self.staying(roster, account).count() > MAX_DEVICES {
-                return Err(SkipReason::TooMany);
-            }
+            ensure(
+                count + self.staying(roster, account).count() <= MAX_DEVICES,
+                SkipReason::TooMany,
+            )?;
             // Leaves that go count too, so that a commit can't swap an account's identity.
-            if roster.devices(account).any(|device| device.identity != identity) {
-                return Err(SkipReason::Identity);
-            }
+            ensure(
+                roster.devices(account).all(|device| device.identity == identity),
+                SkipReason::Identity,
+            )?;
         }
         let going = self.removed.iter().filter_map(|leaf| roster.device(*leaf));
         let going = going.filter(|device| device.assistant).count();
         let coming = self.entering.iter().filter(|device| device.assistant).count();
         let admitted = after.kind == Kind::Direct || after.assistant == AssistantPolicy::ALL;
-        if roster.assistants + coming > going && !admitted {
-            return Err(SkipReason::Assistant);
-        }
-        Ok(())
+        ensure(roster.assistants + coming <= going || admitted, SkipReason::Assistant)
     }
 }

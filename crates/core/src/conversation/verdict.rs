@@ -11,6 +11,7 @@ use super::reading::{Sender, SkipReason};
 use super::roles::{Act, Way};
 use super::roster::{Device, Roster, Turn};
 use super::state::{info_extensions, read_extensions};
+use crate::error::ensure;
 use crate::mls;
 use crate::mls::codec::{Decode, Encode};
 use crate::mls::commit::Commit;
@@ -75,9 +76,7 @@ pub(super) fn judge(
     };
     let info = staged.group_info(info_extensions(&entry.tail), entry.tail.signature.clone());
     let verified = key.is_some_and(|key| info.verify(key).is_ok());
-    if !verified {
-        return Err(SkipReason::GroupInfo);
-    }
+    ensure(verified, SkipReason::GroupInfo)?;
 
     let removed = changes.removes.iter().filter_map(|leaf| roster.device(leaf.get()));
     let removed: Vec<_> = removed.collect();
@@ -117,9 +116,7 @@ impl<'a> Changes<'a> {
                 _ => return Err(SkipReason::ForbiddenProposal),
             }
         }
-        if changes.adds.len() > MAX_ADDS {
-            return Err(SkipReason::TooMany);
-        }
+        ensure(changes.adds.len() <= MAX_ADDS, SkipReason::TooMany)?;
         Ok(changes)
     }
 
@@ -188,8 +185,6 @@ fn says_the_same(new: &LeafNode, old: &LeafNode) -> bool {
 
 /// Checks a leaf that enters the tree.
 fn enter(index: LeafIndex, leaf: &LeafNode) -> Result<Device, SkipReason> {
-    if leaf.to_bytes().len() > MAX_PACKAGE {
-        return Err(SkipReason::TooMany);
-    }
+    ensure(leaf.to_bytes().len() <= MAX_PACKAGE, SkipReason::TooMany)?;
     Device::verify(index, leaf)
 }

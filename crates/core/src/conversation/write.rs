@@ -12,6 +12,7 @@ use super::state::{group_extensions, info_extensions};
 use super::verdict::judge;
 use super::{Conversation, Error, Me, Standing, State, successor_seed};
 use crate::crypto::Secret;
+use crate::error::ensure;
 use crate::identity::MAX_DEVICES;
 use crate::mls::codec::Encode;
 use crate::mls::framing::MlsMessage;
@@ -51,9 +52,7 @@ impl Conversation {
         let Standing::Member(group) = &mut self.standing else {
             return Err(Error::NotMember);
         };
-        if self.facts.needs_path || self.facts.tail_true != Some(true) {
-            return Err(Error::NeedsPath);
-        }
+        ensure(!self.facts.needs_path && self.facts.tail_true == Some(true), Error::NeedsPath)?;
         let said = self.view.say(self.facts.log, self.cursor.position);
         let message = group.encrypt(content, &said, me.device_key, rng)?;
         Ok(Entry::Message(message).encode())
@@ -70,9 +69,7 @@ impl Conversation {
         me: &Me<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<OwnCommit, Error> {
-        if change.leave && self.context.leaving.contains(&me.account) {
-            return Err(Error::AlreadySo);
-        }
+        ensure(!change.leave || !self.context.leaving.contains(&me.account), Error::AlreadySo)?;
         self.may_write(me)?;
         let Standing::Member(group) = &self.standing else {
             return Err(Error::NotMember);
@@ -85,9 +82,7 @@ impl Conversation {
         };
         let added: Vec<_> = change.add.into_iter().filter(|device| !standing(device)).collect();
         let same = context == self.context && removes.is_empty() && added.is_empty();
-        if same && !change.fresh_path {
-            return Err(Error::AlreadySo);
-        }
+        ensure(!same || change.fresh_path, Error::AlreadySo)?;
         let own = self.public().leaf(group.own_leaf());
         let own = own.ok_or(Error::NotMember)?;
         let plan = CommitPlan {
@@ -111,9 +106,7 @@ impl Conversation {
     pub fn rejoin(&self, me: &Me<'_>, rng: &mut impl CryptoRng) -> Result<OwnCommit, Error> {
         self.may_write(me)?;
         let key = *me.device_key.public().as_bytes();
-        if self.context.revoked.contains(&key) {
-            return Err(Error::Revoked);
-        }
+        ensure(!self.context.revoked.contains(&key), Error::Revoked)?;
         let mut devices = self.roster.devices(me.account).map(|device| device.sender.leaf);
         let first = devices.next().ok_or(Error::NotAdmitted)?;
         let full = devices.count() + 1 >= MAX_DEVICES;
@@ -188,13 +181,8 @@ impl Conversation {
     }
 
     fn may_write(&self, me: &Me<'_>) -> Result<(), Error> {
-        if self.facts.closed {
-            return Err(Error::Closed);
-        }
-        if self.context.leaving.contains(&me.account) {
-            return Err(Error::NotAdmitted);
-        }
-        Ok(())
+        ensure(!self.facts.closed, Error::Closed)?;
+        ensure(!self.context.leaving.contains(&me.account), Error::NotAdmitted)
     }
 
     /// Announces the new epoch's keys, signs its GroupInfo, and refuses what the verdict would.

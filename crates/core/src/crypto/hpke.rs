@@ -8,6 +8,7 @@ use rand_core::CryptoRng;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::{CryptoError, Secret, aead, kdf};
+use crate::error::ensure;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes};
 
 const KEM_SUITE: &[u8] = b"KEM\x00\x20";
@@ -390,9 +391,7 @@ fn shared_secret(
     receiver: &PublicKey,
 ) -> Result<Secret, CryptoError> {
     let point = ours.secret.diffie_hellman(theirs);
-    if !point.was_contributory() {
-        return Err(CryptoError::InvalidKey);
-    }
+    ensure(point.was_contributory(), CryptoError::InvalidKey)?;
     let kem_context = [kem_output.as_bytes().as_slice(), receiver.as_bytes()].concat();
     let prk = labeled_extract(KEM_SUITE, &[], b"eae_prk", point.as_bytes());
     labeled_expand(KEM_SUITE, &prk, b"shared_secret", &kem_context, 32)

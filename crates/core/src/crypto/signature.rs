@@ -19,6 +19,7 @@ use sha2::{Digest, Sha512};
 
 use super::kdf::put_label;
 use super::{CryptoError, Secret};
+use crate::error::ensure;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader, put_bytes};
 
 const SIGNATURE_LEN: usize = 64;
@@ -245,7 +246,7 @@ fn batch_holds(batch: &[Signed<'_>]) -> bool {
 }
 
 fn is_torsion(point: EdwardsPoint) -> Result<(), CryptoError> {
-    if point.mul_by_cofactor().is_identity() { Ok(()) } else { Err(CryptoError::InvalidSignature) }
+    ensure(point.mul_by_cofactor().is_identity(), CryptoError::InvalidSignature)
 }
 
 fn sign_content(label: &str, content: &[u8]) -> Vec<u8> {

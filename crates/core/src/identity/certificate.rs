@@ -3,6 +3,7 @@ use core::fmt;
 use super::chain::{KeyChain, UnverifiedChain};
 use super::{IdentityError, IdentityKey, SIGNATURE_LENGTH, device_id};
 use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 use crate::mls::codec::{Encode, Reader, put_bytes};
 
@@ -83,9 +84,7 @@ impl Certificate {
         list_version: u64,
         class: &DeviceClass,
     ) -> Result<Vec<u8>, IdentityError> {
-        if identity.public() != chain.current_key() {
-            return Err(IdentityError::NotCurrentKey);
-        }
+        ensure(identity.public() == chain.current_key(), IdentityError::NotCurrentKey)?;
         let mut out = vec![VERSION];
         chain.encode(&mut out);
         device_key.as_bytes().encode(&mut out);
@@ -103,9 +102,7 @@ impl Certificate {
     pub fn parse(bytes: &[u8]) -> Result<UnverifiedCertificate<'_>, IdentityError> {
         let mut reader = Reader::new(bytes);
         let [version] = reader.array()?;
-        if version != VERSION {
-            return Err(IdentityError::UnsupportedVersion);
-        }
+        ensure(version == VERSION, IdentityError::UnsupportedVersion)?;
         let chain = UnverifiedChain::read(&mut reader)?;
         let device_key = SignaturePublicKey::from_bytes(reader.array()?);
         let list_version = u64::from_be_bytes(reader.array()?);
@@ -240,10 +237,10 @@ impl DeviceClass {
 impl AssistantInfo {
     fn check_length(&self) -> Result<(), IdentityError> {
         let Self { operator, model_class, policy } = self;
-        if operator.len() + model_class.len() + policy.len() > MAX_ASSISTANT_INFO {
-            return Err(IdentityError::TooLarge);
-        }
-        Ok(())
+        ensure(
+            operator.len() + model_class.len() + policy.len() <= MAX_ASSISTANT_INFO,
+            IdentityError::TooLarge,
+        )
     }
 }
 

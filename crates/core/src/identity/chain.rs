@@ -1,5 +1,6 @@
 use super::{IdentityError, IdentityKey, MAX_KEYS, SIGNATURE_LENGTH, account_id};
 use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::error::ensure;
 use crate::id::AccountId;
 use crate::mls::codec::{Decode, Encode, Reader, codec_struct};
 
@@ -51,12 +52,8 @@ impl KeyChain {
     /// # Errors
     /// [`IdentityError::NotCurrentKey`] or [`IdentityError::ChainTooLong`].
     pub fn extend(&self, current: &IdentityKey, next: &IdentityKey) -> Result<Self, IdentityError> {
-        if current.public() != self.current_key() {
-            return Err(IdentityError::NotCurrentKey);
-        }
-        if self.links.len() + 2 > MAX_KEYS {
-            return Err(IdentityError::ChainTooLong);
-        }
+        ensure(current.public() == self.current_key(), IdentityError::NotCurrentKey)?;
+        ensure(self.links.len() + 2 <= MAX_KEYS, IdentityError::ChainTooLong)?;
         let content = link_content(&self.first, &current.public(), &next.public());
         let signature = current.sign(LABEL, &content);
         let signature = signature.try_into().map_err(|_| IdentityError::InvalidSignature)?;
@@ -110,9 +107,7 @@ impl UnverifiedChain {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, IdentityError> {
         let first = SignaturePublicKey::from_bytes(reader.array()?);
         let links = Vec::<Link>::decode(reader)?;
-        if links.len() + 1 > MAX_KEYS {
-            return Err(IdentityError::ChainTooLong);
-        }
+        ensure(links.len() < MAX_KEYS, IdentityError::ChainTooLong)?;
         let later = links.iter().map(|link| SignaturePublicKey::from_bytes(link.key));
         let keys = core::iter::once(first.clone()).chain(later).collect();
         Ok(Self { keys, chain: KeyChain { first, links } })

@@ -5,6 +5,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::IdentityError;
 use crate::derive::{Key32, Label, derive};
+use crate::error::ensure;
 use crate::id::AccountId;
 use crate::seal::envelope::Seed;
 
@@ -57,9 +58,7 @@ pub fn contact_agreement(
     n: u64,
 ) -> Result<Seed, IdentityError> {
     let shared = ours.0.diffie_hellman(&PublicKey::from(theirs.0));
-    if !shared.was_contributory() {
-        return Err(IdentityError::InvalidKey);
-    }
+    ensure(shared.was_contributory(), IdentityError::InvalidKey)?;
     let lower = our_account.min(their_account);
     let higher = our_account.max(their_account);
     let context: [&[u8]; 3] = [lower.as_bytes(), higher.as_bytes(), &n.to_be_bytes()];

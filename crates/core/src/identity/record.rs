@@ -4,6 +4,7 @@ use super::{
     IdentityError, IdentityKey, MAX_DEVICES, MAX_RECORD, SIGNATURE_LENGTH, Username, device_id,
 };
 use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 use crate::mls::codec::{Decode, Encode, Reader, put_bytes};
 
@@ -66,9 +67,7 @@ impl AccountRecord {
     /// [`verify`](Self::verify) would refuse.
     pub fn issue(&self, identity: &IdentityKey) -> Result<Vec<u8>, IdentityError> {
         let Self { chain, username, contact_key, list_version, devices } = self;
-        if identity.public() != chain.current_key() {
-            return Err(IdentityError::NotCurrentKey);
-        }
+        ensure(identity.public() == chain.current_key(), IdentityError::NotCurrentKey)?;
         check_devices(devices)?;
         let mut out = vec![VERSION];
         chain.account_id().as_bytes().encode(&mut out);
@@ -88,14 +87,10 @@ impl AccountRecord {
     /// # Errors
     /// [`IdentityError`] of whatever is wrong.
     pub fn verify(bytes: &[u8]) -> Result<VerifiedRecord, IdentityError> {
-        if bytes.len() > MAX_RECORD {
-            return Err(IdentityError::TooLarge);
-        }
+        ensure(bytes.len() <= MAX_RECORD, IdentityError::TooLarge)?;
         let mut reader = Reader::new(bytes);
         let [version] = reader.array()?;
-        if version != VERSION {
-            return Err(IdentityError::UnsupportedVersion);
-        }
+        ensure(version == VERSION, IdentityError::UnsupportedVersion)?;
         let account = AccountId::from_bytes(reader.array()?);
         let chain = UnverifiedChain::read(&mut reader)?;
         let username = read_username(&mut reader)?;
@@ -104,9 +99,7 @@ impl AccountRecord {
         let devices = read_devices(&mut reader)?;
         let signature = reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
-        if account != chain.account_id() {
-            return Err(IdentityError::WrongId);
-        }
+        ensure(account == chain.account_id(), IdentityError::WrongId)?;
         let mut signed = chain.signed();
         signed.push(Signed {
             key: chain.current_key(),
@@ -174,9 +167,7 @@ fn read_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceEntry>, IdentityErr
         let device = DeviceId::from_bytes(list.array()?);
         let key = SignaturePublicKey::from_bytes(list.array()?);
         let entry = DeviceEntry { key, since: u64::decode(&mut list)? };
-        if entry.device() != device {
-            return Err(IdentityError::WrongId);
-        }
+        ensure(entry.device() == device, IdentityError::WrongId)?;
         devices.push(entry);
     }
     check_devices(&devices)?;
@@ -184,11 +175,9 @@ fn read_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceEntry>, IdentityErr
 }
 
 fn check_devices(devices: &[DeviceEntry]) -> Result<(), IdentityError> {
-    if devices.len() > MAX_DEVICES {
-        return Err(IdentityError::TooManyDevices);
-    }
+    ensure(devices.len() <= MAX_DEVICES, IdentityError::TooManyDevices)?;
     let mut keys: Vec<_> = devices.iter().map(|entry| entry.key.as_bytes()).collect();
     keys.sort_unstable();
     keys.dedup();
-    if keys.len() == devices.len() { Ok(()) } else { Err(IdentityError::DuplicateDevice) }
+    ensure(keys.len() == devices.len(), IdentityError::DuplicateDevice)
 }

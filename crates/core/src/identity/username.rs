@@ -2,6 +2,8 @@ use core::fmt;
 
 use super::IdentityError;
 
+use crate::error::ensure;
+
 /// A username: 3 to 32 of a–z, 0–9, `_`, `.` and `-`, in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);
@@ -14,9 +16,10 @@ impl Username {
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let folded = text.to_ascii_lowercase();
         let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-');
-        if !(3..=32).contains(&folded.len()) || !folded.chars().all(allowed) {
-            return Err(IdentityError::BadUsername);
-        }
+        ensure(
+            (3..=32).contains(&folded.len()) && folded.chars().all(allowed),
+            IdentityError::BadUsername,
+        )?;
         Ok(Self(folded))
     }
 

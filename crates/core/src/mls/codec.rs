@@ -6,6 +6,8 @@
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::error::ensure;
+
 /// The largest length that a vector header can carry.
 const MAX_LEN: usize = (1 << 30) - 1;
 
@@ -135,9 +137,7 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(Malformed),
         };
-        if len < shortest {
-            return Err(Malformed);
-        }
+        ensure(len >= shortest, Malformed)?;
         usize::try_from(len).map_err(|_| Malformed)
     }
 
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
     /// [`Malformed`] if something else stands there.
     pub fn expect(&mut self, constant: &impl Encode) -> Result<(), Malformed> {
         let expected = constant.to_bytes();
-        if self.take(expected.len())? == expected { Ok(()) } else { Err(Malformed) }
+        ensure(self.take(expected.len())? == expected, Malformed)
     }
 
     /// Ends the reading.
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed`] if bytes are left.
     pub fn finish(self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+        ensure(self.rest.is_empty(), Malformed)
     }
 }
 
@@ -321,9 +321,7 @@ impl<T: Encode> Encode for BTreeSet<T> {
 impl<T: Decode + Ord> Decode for BTreeSet<T> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let items = Vec::<T>::decode(reader)?;
-        if !items.is_sorted_by(|a, b| a < b) {
-            return Err(Malformed);
-        }
+        ensure(items.is_sorted_by(|a, b| a < b), Malformed)?;
         Ok(items.into_iter().collect())
     }
 }
@@ -338,9 +336,7 @@ impl<K: Encode, V: Encode> Encode for BTreeMap<K, V> {
 impl<K: Decode + Ord, V: Decode> Decode for BTreeMap<K, V> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let entries = Vec::<(K, V)>::decode(reader)?;
-        if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
-            return Err(Malformed);
-        }
+        ensure(entries.is_sorted_by(|(a, _), (b, _)| a < b), Malformed)?;
         Ok(entries.into_iter().collect())
     }
 }

@@ -5,6 +5,7 @@ use super::credential::{Credential, CredentialType};
 use super::proposal::ProposalType;
 use crate::crypto::hpke::HpkePublicKey;
 use crate::crypto::signature::SignaturePublicKey;
+use crate::error::ensure;
 
 /// The code point of an extension (§17.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,9 +62,7 @@ impl Extensions {
     pub fn new(list: Vec<Extension>) -> Result<Self, Malformed> {
         let mut types: Vec<_> = list.iter().map(|extension| extension.extension_type).collect();
         types.sort_unstable();
-        if types.iter().zip(types.iter().skip(1)).any(|(a, b)| a == b) {
-            return Err(Malformed);
-        }
+        ensure(types.iter().zip(types.iter().skip(1)).all(|(a, b)| a != b), Malformed)?;
         Ok(Self(list))
     }
 

@@ -31,6 +31,7 @@ use super::{Error, PartId};
 use crate::crypto::hpke::{HpkePrivateKey, HpkePublicKey};
 use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Secret, Suite};
+use crate::error::ensure;
 
 mod commit;
 mod finish;
@@ -135,9 +136,7 @@ impl Group {
         extensions: Extensions,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
-        if !leaf_key.matches(&leaf.encryption_key) {
-            return Err(Error::InvalidPlan);
-        }
+        ensure(leaf_key.matches(&leaf.encryption_key), Error::InvalidPlan)?;
         let founding = PublicGroup::create(suite, group_id, leaf, extensions)?;
         let epoch = NewEpoch::derive(&Secret::random(suite.hash_len(), rng))?;
         let tag = epoch.secrets.confirmation_tag(founding.context());
@@ -193,9 +192,7 @@ impl Group {
     /// [`Error::WrongGroup`], [`Error::WrongEpoch`], [`Error::OwnMessage`], [`Error::CopiedState`],
     /// [`Error::Unsupported`] for handshake messages, else [`Error::Decryption`].
     pub fn decrypt(&mut self, message: &PrivateMessage) -> Result<Received, Error> {
-        if message.content_type != ContentType::Application {
-            return Err(Error::Unsupported);
-        }
+        ensure(message.content_type == ContentType::Application, Error::Unsupported)?;
         let (opened, step) = self.open(message)?;
         let Content::Application(content) = opened.content.content else {
             return Err(Error::Internal);
@@ -214,9 +211,7 @@ impl Group {
         &mut self,
         message: &PrivateMessage,
     ) -> Result<AuthenticatedContent, Error> {
-        if message.content_type == ContentType::Application {
-            return Err(Error::Unsupported);
-        }
+        ensure(message.content_type != ContentType::Application, Error::Unsupported)?;
         let (opened, step) = self.open(message)?;
         self.advance(step);
         Ok(opened)
@@ -270,12 +265,8 @@ impl Group {
 
     /// Opens and verifies a message without moving a ratchet.
     fn open(&self, message: &PrivateMessage) -> Result<(AuthenticatedContent, Step), Error> {
-        if message.group_id != self.public.group_id() {
-            return Err(Error::WrongGroup);
-        }
-        if message.epoch != self.public.epoch() {
-            return Err(Error::WrongEpoch);
-        }
+        ensure(message.group_id == self.public.group_id(), Error::WrongGroup)?;
+        ensure(message.epoch == self.public.epoch(), Error::WrongEpoch)?;
         let sender_data = message.sender_data(&self.secrets.sender_data)?;
         let leaf = sender_data.leaf_index;
         let sender = self.public.leaf(leaf).ok_or(Error::Decryption)?;
@@ -290,9 +281,7 @@ impl Group {
         opened
             .verify_signature(self.public.context(), &sender.signature_key)
             .map_err(|_| Error::Decryption)?;
-        if is_own {
-            return Err(Error::CopiedState);
-        }
+        ensure(!is_own, Error::CopiedState)?;
         Ok((opened, step))
     }
 }

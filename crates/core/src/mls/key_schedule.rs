@@ -35,6 +35,7 @@ use super::codec::codec_struct;
 use super::group_info::GroupContext;
 use crate::crypto::hpke::{self, HpkePrivateKey, HpkePublicKey};
 use crate::crypto::{Digest, Secret, aead, kdf};
+use crate::error::ensure;
 
 const HASH_LEN: usize = 32;
 const EXTERNAL_INIT: &[u8] = b"MLS 1.0 external init secret";
@@ -193,11 +194,10 @@ impl EpochSecrets {
         tag: &Digest,
     ) -> Result<(), Error> {
         let input = context.confirmed_transcript_hash.as_slice();
-        if kdf::mac_matches(&self.confirmation, &[input], tag.as_bytes()) {
-            Ok(())
-        } else {
-            Err(Error::InvalidConfirmationTag)
-        }
+        ensure(
+            kdf::mac_matches(&self.confirmation, &[input], tag.as_bytes()),
+            Error::InvalidConfirmationTag,
+        )
     }
 }
 

@@ -19,6 +19,7 @@ use super::tree_math::LeafIndex;
 use super::{Error, transcript, validation};
 use crate::crypto::signature::{Signed, verify_batch};
 use crate::crypto::{Digest, Suite};
+use crate::error::ensure;
 
 mod commit;
 mod draft;
@@ -52,9 +53,10 @@ impl PublicGroup {
     pub fn from_info(info: &GroupInfo, tree: RatchetTree) -> Result<Self, Error> {
         let suite = Suite::try_from_id(info.context.cipher_suite).ok_or(Error::Unsupported)?;
         let group_id = &info.context.group_id;
-        if tree.root_hash() != info.context.tree_hash || !tree.parents_are_valid() {
-            return Err(Error::InvalidTree);
-        }
+        ensure(
+            tree.root_hash() == info.context.tree_hash && tree.parents_are_valid(),
+            Error::InvalidTree,
+        )?;
         let signer = tree.leaf(info.signer).ok_or(Error::InvalidGroupInfo)?;
         info.verify(&signer.signature_key)?;
         let mut signatures = Vec::new();

@@ -12,6 +12,7 @@ use super::Error;
 use super::codec::codec_struct;
 use super::tree_math::{LeafIndex, NodeIndex, TreeSize};
 use crate::crypto::{Secret, aead, kdf};
+use crate::error::ensure;
 
 const HASH_LEN: usize = 32;
 
@@ -206,9 +207,7 @@ impl SecretTree {
         let ratchet = ratchets.of(kind);
         if let Some(generation) = generation {
             let ahead = generation.checked_sub(ratchet.generation).ok_or(Error::Decryption)?;
-            if ahead > MAX_FORWARD {
-                return Err(Error::Decryption);
-            }
+            ensure(ahead <= MAX_FORWARD, Error::Decryption)?;
             for _ in 0..ahead {
                 ratchet.step()?;
             }
@@ -223,9 +222,7 @@ impl SecretTree {
         &self,
         leaf: LeafIndex,
     ) -> Result<(SenderRatchets, Option<NodeIndex>, Vec<(NodeIndex, Secret)>), Error> {
-        if !self.size.holds(leaf) {
-            return Err(Error::InvalidSender);
-        }
+        ensure(self.size.holds(leaf), Error::InvalidSender)?;
         let target = leaf.node();
         let path = leaf.direct_path(self.size).map(|step| step.parent);
         let (start, secret) = core::iter::once(target)

@@ -11,6 +11,7 @@ use super::codec::{Decode, Encode, Malformed, Reader, put_vector};
 use super::leaf_node::LeafNode;
 use super::tree_math::{LeafIndex, NodeIndex, TreeSize};
 use crate::crypto::Digest;
+use crate::error::ensure;
 
 mod changes;
 mod diff;
@@ -70,9 +71,7 @@ impl RatchetTree {
         let last = nodes.len().checked_sub(1).and_then(|last| u32::try_from(last).ok());
         let last = NodeIndex::new(last.ok_or(Malformed)?).leaf().ok_or(Malformed)?;
         let size = TreeSize::holding(last).ok_or(Malformed)?;
-        if nodes.last().is_none_or(Option::is_none) {
-            return Err(Malformed);
-        }
+        ensure(nodes.last().is_some_and(Option::is_some), Malformed)?;
         let width = size.leaves() as usize;
         let mut tree = Self {
             size,
@@ -97,9 +96,7 @@ impl RatchetTree {
                 _ => return Err(Malformed),
             }
         }
-        if tree.tally.has_duplicate_key() {
-            return Err(Malformed);
-        }
+        ensure(!tree.tally.has_duplicate_key(), Malformed)?;
         tree.leaves.resize_with(width, || None);
         tree.parents.resize_with(width - 1, || None);
         tree.hash_all();

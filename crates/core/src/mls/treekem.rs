@@ -18,6 +18,7 @@ use crate::crypto::hpke::{
     HpkePrivateKey, HpkePublicKey, decrypt_with_label, encrypt_all_with_label,
 };
 use crate::crypto::{CryptoError, Secret, kdf};
+use crate::error::ensure;
 
 const LABEL: &str = "UpdatePathNode";
 
@@ -150,9 +151,10 @@ impl TreeKeys {
     ) -> Result<Secret, CryptoError> {
         for node in nodes {
             let key = HpkePrivateKey::derive(&node_secret(&path_secret)?)?;
-            if !view.encryption_key(node).is_some_and(|public| key.matches(public)) {
-                return Err(CryptoError::InvalidKey);
-            }
+            ensure(
+                view.encryption_key(node).is_some_and(|public| key.matches(public)),
+                CryptoError::InvalidKey,
+            )?;
             self.parents.insert(node, key);
             path_secret = next(&path_secret)?;
         }

@@ -9,6 +9,7 @@ use super::leaf_node::{LeafNode, LeafNodeSource};
 use super::tree::{Capability, TreeView};
 use super::{Error, PROTOCOL_VERSION};
 use crate::crypto::Suite;
+use crate::error::ensure;
 
 /// Checks a leaf by itself (§§7.2, 7.3), signature and source aside.
 ///
@@ -24,7 +25,7 @@ pub fn check_leaf(leaf: &LeafNode, suite: Suite) -> Result<(), Error> {
         && capabilities.cipher_suites.contains(&suite.id())
         && capabilities.credentials.contains(&leaf.credential.credential_type())
         && lists_all(leaf, &leaf.extensions);
-    if is_compatible && !lists_default { Ok(()) } else { Err(Error::InvalidLeafNode) }
+    ensure(is_compatible && !lists_default, Error::InvalidLeafNode)
 }
 
 /// Checks a key package by itself (§10.1), signatures and lifetime aside.
@@ -39,7 +40,7 @@ pub fn check_key_package(package: &KeyPackage, suite: Suite) -> Result<(), Error
         && package.init_key != package.leaf_node.encryption_key
         && matches!(package.leaf_node.source, LeafNodeSource::KeyPackage(_))
         && lists_all(&package.leaf_node, &package.extensions);
-    if is_valid { Ok(()) } else { Err(Error::InvalidKeyPackage) }
+    ensure(is_valid, Error::InvalidKeyPackage)
 }
 
 /// Checks what leaves must have in common (§§7.3, 11.1, 13.4): no key twice, and support of every
@@ -48,9 +49,7 @@ pub fn check_key_package(package: &KeyPackage, suite: Suite) -> Result<(), Error
 /// # Errors
 /// [`Error::Malformed`], [`Error::InvalidLeafNode`] or [`Error::MissingCapability`].
 pub(super) fn check_members(view: TreeView<'_>, context: &Extensions) -> Result<(), Error> {
-    if view.has_duplicate_key() {
-        return Err(Error::InvalidLeafNode);
-    }
+    ensure(!view.has_duplicate_key(), Error::InvalidLeafNode)?;
     let required: RequiredCapabilities =
         context.parsed(ExtensionType::REQUIRED_CAPABILITIES)?.unwrap_or_default();
     context.parsed::<Vec<ExternalSender>>(ExtensionType::EXTERNAL_SENDERS)?;
@@ -61,7 +60,7 @@ pub(super) fn check_members(view: TreeView<'_>, context: &Extensions) -> Result<
         && extensions.map(|kind| Capability::Extension(*kind)).all(|kind| view.all_support(kind))
         && proposals.map(|kind| Capability::Proposal(*kind)).all(|kind| view.all_support(kind))
         && required.credentials.iter().all(|kind| view.all_support(Capability::Credential(*kind)));
-    if is_supported { Ok(()) } else { Err(Error::MissingCapability) }
+    ensure(is_supported, Error::MissingCapability)
 }
 
 fn lists_all(leaf: &LeafNode, extensions: &Extensions) -> bool {

@@ -11,6 +11,7 @@ use super::key_schedule::MemberSecret;
 use super::psk::PreSharedKeyId;
 use crate::crypto::hpke::{self, HpkeCiphertext, HpkePrivateKey};
 use crate::crypto::{Digest, Secret, aead};
+use crate::error::ensure;
 
 const LABEL: &str = "Welcome";
 
@@ -68,9 +69,7 @@ impl Welcome {
         let reference = package.reference();
         let ours = self.secrets.iter().find(|secrets| secrets.new_member == reference);
         let sealed = &ours.ok_or(Error::NotForUs)?.encrypted_group_secrets;
-        if package.cipher_suite != self.cipher_suite {
-            return Err(Error::Unsupported);
-        }
+        ensure(package.cipher_suite == self.cipher_suite, Error::Unsupported)?;
         let secrets = hpke::decrypt_with_label(init, LABEL, &self.encrypted_group_info, sealed)?;
         Ok(GroupSecrets::decode_exact(secrets.expose())?)
     }

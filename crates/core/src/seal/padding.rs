@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 
 use super::SealError;
 
+use crate::error::ensure;
+
 const PREFIX: usize = 4;
 
 /// Puts the length of `inner` in four bytes before it, and zeros behind it.
@@ -31,9 +33,10 @@ pub fn unpad(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (length, rest) = padded.split_first_chunk::<PREFIX>().ok_or(SealError::Malformed)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| SealError::Malformed)?;
     let (inner, zeros) = rest.split_at_checked(length).ok_or(SealError::Malformed)?;
-    if padded.len() != padded_length(PREFIX + length) || zeros.iter().any(|byte| *byte != 0) {
-        return Err(SealError::Malformed);
-    }
+    ensure(
+        padded.len() == padded_length(PREFIX + length) && zeros.iter().all(|byte| *byte == 0),
+        SealError::Malformed,
+    )?;
     Ok(Zeroizing::new(inner.to_vec()))
 }
 

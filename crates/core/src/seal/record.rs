@@ -13,6 +13,7 @@ use super::envelope::Seed;
 use super::{SealError, open, seal};
 use crate::derive::{Key32, Label, derive};
 use crate::encoding::{self, EncodingError};
+use crate::error::ensure;
 use crate::id::{AccountId, ConversationId, DeviceId, LogId};
 
 mod map;
@@ -183,9 +184,7 @@ impl RecordKey {
     /// # Errors
     /// [`SealError`] if it was sealed for another log or purpose, changed, or is malformed.
     pub fn open_record(&self, log: LogId, sealed: &[u8]) -> Result<AccountLogRecord, SealError> {
-        if sealed.len() > MAX_RECORD {
-            return Err(SealError::TooLarge);
-        }
+        ensure(sealed.len() <= MAX_RECORD, SealError::TooLarge)?;
         let plain = open(VERSION, &self.0, &[log.as_bytes(), &[RECORD]], sealed)?;
         Ok(AccountLogRecord::decode(encoding::decode(VERSION, &plain)?)?)
     }
@@ -209,9 +208,7 @@ impl RecordKey {
     /// # Errors
     /// [`SealError`] if it was sealed for another log or purpose, changed, or is malformed.
     pub fn open_map(&self, log: LogId, sealed: &[u8]) -> Result<AccountMap, SealError> {
-        if sealed.len() > MAX_MAP {
-            return Err(SealError::TooLarge);
-        }
+        ensure(sealed.len() <= MAX_MAP, SealError::TooLarge)?;
         let plain = open(VERSION, &self.0, &[log.as_bytes(), &[MAP]], sealed)?;
         Ok(AccountMap::decode(&plain)?)
     }

@@ -10,6 +10,7 @@ use super::record::StorageKey;
 use super::{SealError, open, padding, seal};
 use crate::derive::{Key32, Label, derive};
 use crate::encoding;
+use crate::error::ensure;
 use crate::id::AccountId;
 use crate::identity::{ContactKey, IdentityKey, KeyChain};
 use crate::mls::codec::Encode;
@@ -85,9 +86,7 @@ impl Vault {
         keys: &[SlotKey],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
-        if keys.len() > MAX_SLOTS {
-            return Err(SealError::TooLarge);
-        }
+        ensure(keys.len() <= MAX_SLOTS, SealError::TooLarge)?;
         let Self { identity, chain, storage_key, contact_key } = self;
         let seed = identity.expose_seed();
         let body = Body {
@@ -120,13 +119,9 @@ impl Vault {
         version: u64,
         slot: &SlotKey,
     ) -> Result<Self, SealError> {
-        if sealed.len() > MAX_VAULT {
-            return Err(SealError::TooLarge);
-        }
+        ensure(sealed.len() <= MAX_VAULT, SealError::TooLarge)?;
         let Encoded { slots, body } = encoding::decode(VERSION, sealed)?;
-        if slots.len() > MAX_SLOTS {
-            return Err(SealError::Malformed);
-        }
+        ensure(slots.len() <= MAX_SLOTS, SealError::Malformed)?;
         let place = Place::new(account, version, slot.kind);
         let own = slots.iter().filter(|other| other.kind == slot.kind);
         let vault_key = own
@@ -155,9 +150,10 @@ impl Vault {
         let malformed = |_| SealError::Malformed;
         let identity = IdentityKey::try_from_seed(body.identity.expose()).map_err(malformed)?;
         let chain = KeyChain::verify(&body.chain).map_err(malformed)?;
-        if chain.current_key() != identity.public() || chain.account_id() != account {
-            return Err(SealError::Malformed);
-        }
+        ensure(
+            chain.current_key() == identity.public() && chain.account_id() == account,
+            SealError::Malformed,
+        )?;
         let storage_key = StorageKey::from_key(body.storage.clone());
         Ok(Self { identity, chain, storage_key, contact_key: ContactKey::from_key(&body.contact) })
     }

@@ -8,6 +8,7 @@ use super::{
     WireFormat,
 };
 use crate::crypto::{Secret, aead, kdf};
+use crate::error::ensure;
 use crate::mls::Error;
 use crate::mls::codec::{Decode, Encode, Reader, codec_struct};
 use crate::mls::secret_tree::MessageKey;
@@ -101,9 +102,7 @@ impl PrivateMessage {
             Content::decode_body(self.content_type, &mut reader).map_err(|_| Error::Decryption)?;
         let auth = FramedContentAuthData::decode(self.content_type, &mut reader)
             .map_err(|_| Error::Decryption)?;
-        if reader.rest().iter().any(|padding| *padding != 0) {
-            return Err(Error::Decryption);
-        }
+        ensure(reader.rest().iter().all(|padding| *padding == 0), Error::Decryption)?;
         Ok(AuthenticatedContent {
             wire_format: WireFormat::PrivateMessage,
             content: FramedContent {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::crypto::signature::{SignatureKey, SignaturePublicKey, Signed};
 use crate::crypto::{Digest, Secret, kdf};
+use crate::error::ensure;
 use crate::mls::codec::Encode;
 use crate::mls::group_info::GroupContext;
 use crate::mls::{Error, PROTOCOL_VERSION};
@@ -62,9 +63,7 @@ impl PublicMessage {
         membership_key: &Secret,
         context: &GroupContext,
     ) -> Result<Self, Error> {
-        if content.content.content_type() == ContentType::Application {
-            return Err(Error::Unsupported);
-        }
+        ensure(content.content.content_type() != ContentType::Application, Error::Unsupported)?;
         let mut message = Self { content, auth, membership_tag: None };
         if matches!(message.content.sender, Sender::Member(_)) {
             let tag = kdf::mac(membership_key, &[&message.to_be_tagged(context)]);
@@ -101,7 +100,7 @@ impl PublicMessage {
             (Sender::Member(_), None) | (_, Some(_)) => false,
             (_, None) => true,
         };
-        if fits { Ok(()) } else { Err(Error::InvalidMembershipTag) }
+        ensure(fits, Error::InvalidMembershipTag)
     }
 
     /// The content with what authenticates it, without the wrapper.

@@ -7,6 +7,7 @@ use super::save::{SavedKeys, pack, unpack};
 use crate::crypto::Secret;
 use crate::crypto::hpke::HpkePublicKey;
 use crate::crypto::signature::SignatureKey;
+use crate::error::ensure;
 use crate::mls::Error;
 use crate::mls::codec::{Decode, Encode, codec_struct};
 use crate::mls::extension::Extensions;
@@ -79,9 +80,7 @@ impl Group {
         rng: &mut impl CryptoRng,
     ) -> Result<PendingCommit, Error> {
         let own = self.public.leaf(self.own_leaf()).ok_or(Error::Internal)?;
-        if own.signature_key != signer.public() {
-            return Err(Error::InvalidPlan);
-        }
+        ensure(own.signature_key == signer.public(), Error::InvalidPlan)?;
         let extensions = plan.extensions.into_iter().map(Proposal::GroupContextExtensions);
         let removes = plan.removes.into_iter().map(Proposal::Remove);
         let adds = plan.adds.into_iter().map(|package| Proposal::Add(Box::new(package)));
@@ -210,9 +209,7 @@ impl PendingCommit {
     /// [`Error::InvalidGroupInfo`] if `info` is of another epoch, [`Error::InvalidKey`] if an init
     /// key is none.
     pub fn welcome(&self, info: &GroupInfo, rng: &mut impl CryptoRng) -> Result<Welcome, Error> {
-        if info.context != *self.public.context() {
-            return Err(Error::InvalidGroupInfo);
-        }
+        ensure(info.context == *self.public.context(), Error::InvalidGroupInfo)?;
         let joiner_secret = &self.joiner.0;
         let secrets = self.public.commit().adds().iter().zip(&self.path_secrets);
         let secrets = secrets.map(|(package, path_secret)| {
@@ -262,9 +259,7 @@ impl PendingCommit {
         let epoch = member.epoch(&public.context().to_bytes())?;
         epoch.secrets.verify_confirmation_tag(public.context(), public.confirmation_tag())?;
         let keys = saved.keys.load()?;
-        if !keys.belong_to(public.tree(group)) {
-            return Err(Error::CorruptState);
-        }
+        ensure(keys.belong_to(public.tree(group)), Error::CorruptState)?;
         Ok(Self {
             message: saved.message,
             public,

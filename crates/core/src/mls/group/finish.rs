@@ -3,6 +3,7 @@
 use super::Group;
 use crate::crypto::Secret;
 use crate::crypto::hpke::HpkePublicKey;
+use crate::error::ensure;
 use crate::mls::Error;
 use crate::mls::codec::Encode;
 use crate::mls::framing::PublicMessage;
@@ -119,9 +120,7 @@ impl Group {
         psks: &dyn Fn(&PskSource) -> Option<Secret>,
     ) -> Result<(TreeKeys, NewEpoch), Error> {
         let commit = staged.commit();
-        if commit.removes().contains(&self.own_leaf()) {
-            return Err(Error::Removed);
-        }
+        ensure(!commit.removes().contains(&self.own_leaf()), Error::Removed)?;
         let view = staged.tree(&self.public);
         let (keys, commit_secret) = match commit.path() {
             Some(path) => {
@@ -131,9 +130,7 @@ impl Group {
             None => (self.keys.without_path(view), Secret::zeros(self.public.suite().hash_len())),
         };
         let leaf = view.leaf(self.own_leaf()).ok_or(Error::Removed)?;
-        if !keys.leaf().matches(&leaf.encryption_key) {
-            return Err(Error::InvalidKey);
-        }
+        ensure(keys.leaf().matches(&leaf.encryption_key), Error::InvalidKey)?;
         let init = match commit.external_init() {
             Some(kem_output) => open_external_init(&self.secrets.external_key()?, kem_output)?,
             None => self.secrets.init.clone(),

@@ -7,6 +7,7 @@ use super::commit::{PathSecrets, PendingCommit};
 use crate::crypto::hpke::{HpkePrivateKey, HpkePublicKey};
 use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Secret, Suite};
+use crate::error::ensure;
 use crate::mls::Error;
 use crate::mls::codec::Encode;
 use crate::mls::framing::WireFormat;
@@ -49,11 +50,11 @@ impl OpenedWelcome {
         let psk_secret = psk::gather(&secrets.psks, psks)?;
         let member = JoinerSecret(secrets.joiner_secret).member(&psk_secret);
         let info = welcome.open_info(&member)?;
-        if Suite::try_from_id(info.context.cipher_suite).is_none()
-            || info.context.cipher_suite != package.cipher_suite
-        {
-            return Err(Error::Unsupported);
-        }
+        ensure(
+            Suite::try_from_id(info.context.cipher_suite).is_some()
+                && info.context.cipher_suite == package.cipher_suite,
+            Error::Unsupported,
+        )?;
         Ok(Self {
             info,
             member,
@@ -76,17 +77,16 @@ impl OpenedWelcome {
     /// [`Error::InvalidConfirmationTag`].
     pub fn join(self, public: PublicGroup) -> Result<Group, Error> {
         let Self { info, member, path_secret, leaf, leaf_key } = self;
-        if info.context != *public.context() || info.confirmation_tag != *public.confirmation_tag()
-        {
-            return Err(Error::InvalidGroupInfo);
-        }
+        ensure(
+            info.context == *public.context()
+                && info.confirmation_tag == *public.confirmation_tag(),
+            Error::InvalidGroupInfo,
+        )?;
         let signer = public.leaf(info.signer).ok_or(Error::InvalidGroupInfo)?;
         info.verify(&signer.signature_key)?;
         let own = public.leaves().find(|(_, candidate)| **candidate == leaf);
         let (own, _) = own.ok_or(Error::InvalidGroupInfo)?;
-        if !leaf_key.matches(&leaf.encryption_key) {
-            return Err(Error::InvalidKey);
-        }
+        ensure(leaf_key.matches(&leaf.encryption_key), Error::InvalidKey)?;
         let epoch = member.epoch(&info.context.to_bytes())?;
         epoch.secrets.verify_confirmation_tag(&info.context, &info.confirmation_tag)?;
         let keys = match path_secret {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Group;
 use crate::crypto::hpke::HpkePrivateKey;
 use crate::crypto::{CryptoError, Secret};
+use crate::error::ensure;
 use crate::mls::codec::{self, Decode, Encode, Malformed, codec_struct};
 use crate::mls::key_schedule::EpochSecrets;
 use crate::mls::public_group::PublicGroup;
@@ -102,9 +103,7 @@ impl Group {
         let SavedEpoch { keys, secrets } = epoch.ok_or(Error::CorruptState)?;
         let keys = keys.load()?;
         secrets.verify_confirmation_tag(public.context(), public.confirmation_tag())?;
-        if !keys.belong_to(public.tree().view()) {
-            return Err(Error::CorruptState);
-        }
+        ensure(keys.belong_to(public.tree().view()), Error::CorruptState)?;
         let secret_tree = SecretTree::from_parts(public.tree().size(), nodes, ratchets);
         Ok(Self { public, keys, secrets, secret_tree, dirty: Default::default() })
     }

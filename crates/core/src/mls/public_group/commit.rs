@@ -14,6 +14,7 @@ use super::effect::{CommitSender, Effect};
 use super::proposals::{ProposalCache, ProposalList};
 use super::{PublicGroup, check_signatures};
 use crate::crypto::Digest;
+use crate::error::ensure;
 
 /// A commit whose signatures, proposals and keys are valid; its parent hashes come next.
 ///
@@ -68,9 +69,7 @@ impl PublicGroup {
         let Content::Commit(commit) = &content.content.content else {
             return Err(Error::Unsupported);
         };
-        if content.auth.confirmation_tag.is_none() {
-            return Err(Error::InvalidCommit);
-        }
+        ensure(content.auth.confirmation_tag.is_some(), Error::InvalidCommit)?;
         let path_leaf = commit.path.as_ref().map(|path| &path.leaf_node);
         let (sender, key) = match content.content.sender {
             Sender::Member(index) => (CommitSender::Member(index), self.leaf(index)),
@@ -79,9 +78,7 @@ impl PublicGroup {
         };
         let key = &key.ok_or(Error::InvalidSender)?.signature_key;
         let proposals = ProposalList::collect(self, sender, &commit.proposals, cache)?;
-        if proposals.needs_path && commit.path.is_none() {
-            return Err(Error::InvalidCommit);
-        }
+        ensure(!proposals.needs_path || commit.path.is_some(), Error::InvalidCommit)?;
         let (effect, mut diff) = Effect::apply(self, sender, proposals)?;
         let mut signatures = vec![content.signed(&self.context, key)];
         effect.check_proposed_leaves(self, &mut signatures)?;
@@ -109,9 +106,10 @@ impl PublicGroup {
         if let Some(path) = path_of(&commit.content) {
             let keys: Vec<_> = path.nodes.iter().map(|node| node.encryption_key.clone()).collect();
             let expected = diff.set_path(commit.effect.author, &keys);
-            if expected.as_deref() != path.leaf_node.parent_hash() || expected.is_none() {
-                return Err(Error::InvalidTree);
-            }
+            ensure(
+                expected.as_deref() == path.leaf_node.parent_hash() && expected.is_some(),
+                Error::InvalidTree,
+            )?;
         }
         commit.changes = diff.pause();
         self.frame(commit).map(|unconfirmed| unconfirmed.confirm(tag))
@@ -135,13 +133,8 @@ impl PublicGroup {
 
     /// Checks group and epoch of a message.
     pub(super) fn check_place(&self, content: &FramedContent) -> Result<(), Error> {
-        if content.group_id != self.context.group_id {
-            return Err(Error::WrongGroup);
-        }
-        if content.epoch != self.context.epoch {
-            return Err(Error::WrongEpoch);
-        }
-        Ok(())
+        ensure(content.group_id == self.context.group_id, Error::WrongGroup)?;
+        ensure(content.epoch == self.context.epoch, Error::WrongEpoch)
     }
 
     /// The commit's proposals and path are in its tree; hashes and transcript follow.
@@ -189,26 +182,21 @@ impl PublicGroup {
             return Err(Error::InvalidLeafNode);
         }
         let steps = view.filtered_direct_path(effect.author);
-        if steps.len() != path.nodes.len() {
-            return Err(Error::InvalidCommit);
-        }
+        ensure(steps.len() == path.nodes.len(), Error::InvalidCommit)?;
         let mut keys = BTreeSet::from([&leaf.encryption_key]);
         for (step, node) in steps.into_iter().zip(&path.nodes) {
             node.encryption_key.check()?;
             let recipients = treekem::recipients(view, step, &effect.added).count();
-            if !keys.insert(&node.encryption_key) || recipients != node.encrypted_path_secret.len()
-            {
-                return Err(Error::InvalidCommit);
-            }
+            ensure(
+                keys.insert(&node.encryption_key) && recipients == node.encrypted_path_secret.len(),
+                Error::InvalidCommit,
+            )?;
         }
-        if keys.into_iter().any(|key| view.has_encryption_key(key)) {
-            return Err(Error::InvalidCommit);
-        }
-        Ok(())
+        ensure(!keys.into_iter().any(|key| view.has_encryption_key(key)), Error::InvalidCommit)
     }
 
     fn check_base(&self, commit: &VerifiedCommit) -> Result<(), Error> {
-        if commit.base == self.interim_transcript_hash { Ok(()) } else { Err(Error::WrongEpoch) }
+        ensure(commit.base == self.interim_transcript_hash, Error::WrongEpoch)
     }
 }
 

@@ -17,6 +17,7 @@ use super::effect::{CommitSender, Effect};
 use super::proposals::{ProposalCache, ProposalList};
 use super::{PublicGroup, check_signatures};
 use crate::crypto::signature::SignatureKey;
+use crate::error::ensure;
 
 /// A commit of our own in the making (RFC 9420 §12.4.1).
 ///
@@ -76,9 +77,7 @@ impl<'a> Draft<'a> {
     /// [`Error::InvalidLeafNode`] if the members would not fit together.
     pub fn without_path(self) -> Result<DraftedCommit<'a>, Error> {
         let Self { group, proposals, effect, diff } = self;
-        if effect.proposals.needs_path {
-            return Err(Error::InvalidPlan);
-        }
+        ensure(!effect.proposals.needs_path, Error::InvalidPlan)?;
         check_members(diff.view(), &effect.extensions)?;
         let commit = Commit { proposals, path: None };
         Ok(DraftedCommit { group, commit, effect, changes: diff.pause() })

@@ -7,6 +7,7 @@ use super::super::validation::check_leaf;
 use super::PublicGroup;
 use super::proposals::ProposalList;
 use crate::crypto::signature::Signed;
+use crate::error::ensure;
 
 /// Who commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +67,11 @@ impl Effect {
         for (index, leaf) in &self.proposals.updates {
             check_leaf(leaf, group.suite)?;
             let replaced = group.leaf(*index).ok_or(Error::InvalidProposalList)?;
-            if !matches!(leaf.source, LeafNodeSource::Update)
-                || leaf.encryption_key == replaced.encryption_key
-            {
-                return Err(Error::InvalidLeafNode);
-            }
+            ensure(
+                matches!(leaf.source, LeafNodeSource::Update)
+                    && leaf.encryption_key != replaced.encryption_key,
+                Error::InvalidLeafNode,
+            )?;
             signatures.push(leaf.signed(group.group_id(), *index));
         }
         for package in &self.proposals.adds {

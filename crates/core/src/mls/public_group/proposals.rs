@@ -14,6 +14,7 @@ use super::PublicGroup;
 use super::effect::CommitSender;
 use crate::crypto::Digest;
 use crate::crypto::hpke::HpkePublicKey;
+use crate::error::ensure;
 
 /// Proposals of this epoch that came in messages of their own, by reference.
 ///
@@ -119,9 +120,7 @@ impl ProposalList {
         }
         let updated = self.updates.iter().map(|(index, _)| *index);
         for index in updated.chain(self.removes.iter().copied()) {
-            if !seen.insert(index) || group.leaf(index).is_none() {
-                return Err(Error::InvalidProposalList);
-            }
+            ensure(seen.insert(index) && group.leaf(index).is_some(), Error::InvalidProposalList)?;
         }
         Ok(())
     }
@@ -135,10 +134,10 @@ impl ProposalList {
             usage_fits && id.nonce.len() == group.suite.hash_len()
         };
         let distinct: BTreeSet<_> = self.psks.iter().map(Encode::to_bytes).collect();
-        if distinct.len() != self.psks.len() || !self.psks.iter().all(is_valid) {
-            return Err(Error::InvalidProposalList);
-        }
-        Ok(())
+        ensure(
+            distinct.len() == self.psks.len() && self.psks.iter().all(is_valid),
+            Error::InvalidProposalList,
+        )
     }
 
     /// What may stand beside what, by kind of commit.
@@ -158,9 +157,7 @@ impl ProposalList {
                     && !self.by_reference
             }
         };
-        if !is_valid {
-            return Err(Error::InvalidProposalList);
-        }
+        ensure(is_valid, Error::InvalidProposalList)?;
         if let Some(kem_output) = &self.external_init {
             // An encapsulated key that nobody can open would lock every member out.
             HpkePublicKey::from_bytes(kem_output.clone()).check()?;

@@ -4,6 +4,7 @@ use super::super::tree::RatchetTree;
 use super::super::{Error, PartId, transcript};
 use super::PublicGroup;
 use crate::crypto::{Digest, Suite};
+use crate::error::ensure;
 
 /// The part that holds context and confirmation tag.
 const CONTEXT: PartId = PartId { kind: 0x01, index: 0 };
@@ -61,9 +62,7 @@ impl PublicGroup {
         let (context, confirmation_tag) = unpack::<(GroupContext, Digest)>(VERSION, context)?;
         let suite = Suite::try_from_id(context.cipher_suite).ok_or(Error::Unsupported)?;
         let tree = RatchetTree::from_pages(pages)?;
-        if tree.root_hash() != context.tree_hash {
-            return Err(Error::CorruptState);
-        }
+        ensure(tree.root_hash() == context.tree_hash, Error::CorruptState)?;
         let confirmed = &context.confirmed_transcript_hash;
         let interim_transcript_hash = transcript::interim(confirmed, &confirmation_tag);
         Ok(Self {

@@ -5,6 +5,8 @@ use super::super::tree_math::NodeIndex;
 use super::RatchetTree;
 use super::node::{self, Node};
 
+use crate::error::ensure;
+
 /// Levels of the tree that a page holds: a page is a subtree of this height, so a path of N leaves
 /// runs through log N / 3 pages of 7 nodes.
 const LEVELS: u32 = 3;
@@ -55,9 +57,7 @@ impl RatchetTree {
         let mut found = BTreeMap::new();
         for (page, bytes) in pages {
             let page = NodeIndex::new(page);
-            if page_of(page) != page || page.get() >= MAX_NODES {
-                return Err(Malformed);
-            }
+            ensure(page_of(page) == page && page.get() < MAX_NODES, Malformed)?;
             let mut reader = Reader::new(&bytes);
             reader.expect(&VERSION)?;
             for index in nodes_of(page) {

@@ -7,6 +7,7 @@ use super::{
     VERSION,
 };
 use crate::encoding::{self, EncodingError};
+use crate::error::ensure;
 use crate::id::{AccountId, ConversationId};
 
 /// What the records of an account log add up to: for each subject its newest record.
@@ -64,9 +65,10 @@ impl AccountMap {
         let mut map = BTreeMap::new();
         for encoded in records {
             let subject = (encoded.kind, encoded.key.clone());
-            if map.last_key_value().is_some_and(|(last, _)| *last >= subject) {
-                return Err(EncodingError::Malformed);
-            }
+            ensure(
+                map.last_key_value().is_none_or(|(last, _)| *last < subject),
+                EncodingError::Malformed,
+            )?;
             map.insert(subject, AccountLogRecord::decode(encoded)?);
         }
         Ok(Self(map))
