@@ -24,6 +24,7 @@ mod claims;
 mod directory;
 mod flow;
 mod inbox;
+mod jobs;
 mod letters;
 mod load;
 mod log;
@@ -156,7 +157,7 @@ impl AccountState {
         self.packages.hurry_after_failure();
         self.inbox.hurry();
         self.letters.hurry();
-        self.directory.hurry();
+        self.directory.jobs.hurry();
         self.claims.hurry();
         self.log.hurry();
         if let Some(flow) = &mut self.flow {
@@ -278,7 +279,7 @@ impl State {
         let always = [
             account.sessions.wake_at(),
             account.letters.wake_at(),
-            account.directory.wake_at(),
+            account.directory.jobs.wake_at(),
             account.claims.wake_at(),
             account.log.wake_at(),
         ];
@@ -293,7 +294,7 @@ impl State {
                 && (self.is_signed_in()
                     && (!account.inbox.is_read || account.packages.is_lacking())
                     || account.letters.is_owed()
-                    || account.directory.is_busy()
+                    || account.directory.jobs.is_busy()
                     || account.claims.is_busy()
                     || account.log.is_owed())
     }

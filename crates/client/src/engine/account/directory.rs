@@ -10,21 +10,17 @@ use corncrake_core::{
     },
 };
 use corncrake_wire::{
-    ErrorCode, OpenReply,
+    OpenReply,
     open::{By as WireBy, LookUp, SignedRecord},
 };
 
-use super::{AccountThen, Retry, session::reply_of, wire_account};
+use super::{AccountThen, jobs::Jobs, session::reply_of, wire_account};
 use crate::{
     engine::{GatherThen, Reply, State, Step, Then, tables::Table},
     error::{Error, Refusal},
     event::Device,
-    host::Timestamp,
     transport::TransportError,
 };
-
-/// How often a look-up is tried before its caller hears that the server is out of reach.
-const TRIES: u32 = 3;
 
 /// How somebody is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +58,7 @@ pub(super) enum LookUpThen {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     contacts: BTreeMap<AccountId, Contact>,
-    jobs: BTreeMap<u64, Job>,
-    next_job: u64,
-}
-
-/// Several look-ups for one purpose, one after the other.
-#[derive(Debug)]
-struct Job {
-    wanted: Vec<By>,
-    found: Vec<AccountId>,
-    then: LookUpThen,
-    retry: Retry,
+    pub(super) jobs: Jobs<By, AccountId, LookUpThen>,
 }
 
 impl Contact {
@@ -109,18 +95,6 @@ impl Directory {
     pub(super) fn named(&self, name: &str) -> Option<&Contact> {
         self.contacts.values().find(|contact| contact.username == name)
     }
-
-    pub(super) fn is_busy(&self) -> bool {
-        !self.jobs.is_empty()
-    }
-
-    pub(super) fn hurry(&mut self) {
-        self.jobs.values_mut().for_each(|job| job.retry.hurry());
-    }
-
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.jobs.values().filter_map(|job| job.retry.wake_at()).min()
-    }
 }
 
 impl State {
@@ -135,19 +109,13 @@ impl State {
     }
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
-        let directory = &mut self.account.directory;
-        let job = Job { wanted, found: Vec::new(), then, retry: Retry::default() };
-        directory.jobs.insert(directory.next_job, job);
-        directory.next_job += 1;
+        self.account.directory.jobs.begin(wanted, then);
         self.work_look_ups(step);
     }
 
     /// Asks for what is due.
     pub(super) fn work_look_ups(&mut self, step: &mut Step<'_>) {
-        let jobs = self.account.directory.jobs.iter();
-        let due: Vec<u64> =
-            jobs.filter(|(_, job)| job.retry.is_due(step.now)).map(|(number, _)| *number).collect();
-        for number in due {
+        for number in self.account.directory.jobs.due(step.now) {
             self.look_up_next(number, step);
         }
     }
@@ -158,36 +126,21 @@ impl State {
         result: Result<OpenReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        let Some(job) = self.account.directory.jobs.get_mut(&number) else {
+        let Some(by) = self.account.directory.jobs.question(number) else {
             return;
         };
-        let Some(by) = job.wanted.get(job.found.len()).cloned() else {
-            return;
-        };
-        let found = match reply_of::<LookUp>(result) {
-            Ok(record) => self.accept_record(&by, &record, step).map(|record| record.account()),
-            Err(error) => {
-                job.retry.failed(&error, step.now, step.rng);
-                match error {
-                    TransportError::Refused(refusal)
-                        if refusal.code == ErrorCode::UnknownAccount =>
-                    {
-                        Err(Refusal::UnknownAccount.into())
-                    }
-                    TransportError::Unreachable if job.retry.tries() < TRIES => return,
-                    error => Err(Error::from(error)),
+        let error = match reply_of::<LookUp>(result) {
+            Ok(record) => match self.accept_record(&by, &record, step) {
+                Ok(record) => {
+                    self.account.directory.jobs.answered(number, [record.account()]);
+                    return self.look_up_next(number, step);
                 }
-            }
+                Err(error) => Some(error),
+            },
+            Err(error) => self.account.directory.jobs.failed(number, error, step),
         };
-        match found {
-            Ok(account) => {
-                if let Some(job) = self.account.directory.jobs.get_mut(&number) {
-                    job.found.push(account);
-                    job.retry = Retry::default();
-                }
-                self.look_up_next(number, step);
-            }
-            Err(error) => self.end_look_up(number, Some(error), step),
+        if error.is_some() {
+            self.end_look_up(number, error, step);
         }
     }
 
@@ -228,13 +181,10 @@ impl State {
     }
 
     fn look_up_next(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(job) = self.account.directory.jobs.get_mut(&number) else {
-            return;
-        };
-        let by = match job.wanted.get(job.found.len()) {
+        let by = match self.account.directory.jobs.ask(number) {
             None => return self.end_look_up(number, None, step),
-            Some(By::Id(account)) => WireBy::Id(wire_account(*account)),
-            Some(By::Name(name)) => match Username::parse(name) {
+            Some(By::Id(account)) => WireBy::Id(wire_account(account)),
+            Some(By::Name(name)) => match Username::parse(&name) {
                 Ok(name) => WireBy::Name(name.as_str().to_owned()),
                 Err(_) => {
                     let error = Refusal::UnknownAccount.into();
@@ -242,18 +192,17 @@ impl State {
                 }
             },
         };
-        job.retry.begin();
         let request = LookUp { by, admission: Vec::new() };
         self.ask_open(Then::Account(AccountThen::LookedUp(number)), request, step);
     }
 
     fn end_look_up(&mut self, number: u64, error: Option<Error>, step: &mut Step<'_>) {
-        let Some(job) = self.account.directory.jobs.remove(&number) else {
+        let Some((then, found)) = self.account.directory.jobs.end(number) else {
             return;
         };
-        match job.then {
+        match then {
             LookUpThen::Chats(then) => {
-                let result = error.map_or(Ok(job.found), Err);
+                let result = error.map_or(Ok(found), Err);
                 self.chats_gathered(then, result, step);
             }
             LookUpThen::Enter(number) => self.peer_looked_up(number, error, step),

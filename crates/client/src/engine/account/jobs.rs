@@ -1,0 +1,108 @@
+//! Jobs on the open plane: several questions for one purpose, asked one after the other.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corncrake_wire::ErrorCode;
+
+use super::Retry;
+use crate::{
+    engine::Step,
+    error::{Error, Refusal},
+    host::Timestamp,
+    transport::TransportError,
+};
+
+/// How often a question is asked before who waits hears that the server is out of reach.
+const TRIES: u32 = 3;
+
+/// Jobs under way, with questions `Q`, what was found so far `F`, and what it is for `T`.
+#[derive(Debug)]
+pub(super) struct Jobs<Q, F, T> {
+    jobs: BTreeMap<u64, Job<Q, F, T>>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Job<Q, F, T> {
+    /// Questions without an answer; the first one is being asked.
+    wanted: VecDeque<Q>,
+    found: Vec<F>,
+    then: T,
+    retry: Retry,
+}
+
+impl<Q, F, T> Default for Jobs<Q, F, T> {
+    fn default() -> Self {
+        Self { jobs: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<Q: Clone, F, T> Jobs<Q, F, T> {
+    pub(super) fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.jobs.values_mut().for_each(|job| job.retry.hurry());
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.jobs.values().filter_map(|job| job.retry.wake_at()).min()
+    }
+
+    pub(super) fn begin(&mut self, wanted: Vec<Q>, then: T) {
+        let wanted = wanted.into();
+        let job = Job { wanted, found: Vec::new(), then, retry: Retry::default() };
+        self.jobs.insert(self.next, job);
+        self.next += 1;
+    }
+
+    /// The jobs that want to ask something now.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<u64> {
+        let due = self.jobs.iter().filter(|(_, job)| job.retry.is_due(now));
+        due.map(|(number, _)| *number).collect()
+    }
+
+    /// The question of a job that has no answer yet.
+    pub(super) fn question(&self, number: u64) -> Option<Q> {
+        self.jobs.get(&number)?.wanted.front().cloned()
+    }
+
+    /// The same, and it leaves now.
+    pub(super) fn ask(&mut self, number: u64) -> Option<Q> {
+        self.jobs.get_mut(&number)?.retry.begin();
+        self.question(number)
+    }
+
+    pub(super) fn answered(&mut self, number: u64, found: impl IntoIterator<Item = F>) {
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.wanted.pop_front();
+            job.found.extend(found);
+            job.retry = Retry::default();
+        }
+    }
+
+    /// A question came to nothing: why the job ends, unless it is asked again.
+    pub(super) fn failed(
+        &mut self,
+        number: u64,
+        error: TransportError,
+        step: &mut Step<'_>,
+    ) -> Option<Error> {
+        let retry = &mut self.jobs.get_mut(&number)?.retry;
+        retry.failed(&error, step.now, step.rng);
+        match error {
+            TransportError::Unreachable if retry.tries() < TRIES => None,
+            TransportError::Refused(refusal) if refusal.code == ErrorCode::UnknownAccount => {
+                Some(Refusal::UnknownAccount.into())
+            }
+            error => Some(error.into()),
+        }
+    }
+
+    /// Ends a job: what it was for, and what it found.
+    pub(super) fn end(&mut self, number: u64) -> Option<(T, Vec<F>)> {
+        let job = self.jobs.remove(&number)?;
+        Some((job.then, job.found))
+    }
+}
