@@ -16,7 +16,7 @@ use corncrake_wire::{LogId, log};
 use super::{
     Chat, Place, closed,
     duties::{COPY_WAIT, Duty},
-    rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish, failure},
+    rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish},
 };
 use crate::{
     engine::{State, Step, tables::Table},
@@ -191,7 +191,7 @@ impl State {
             chat.session.tries = 0;
         }
         if let Some(intent) = entry.intent {
-            self.intent_done(chat, intent, step);
+            self.end_intent(chat, intent, Ok(()), step);
         }
         self.flight_shrank(chat, step);
     }
@@ -203,7 +203,7 @@ impl State {
         chat.drop_flight(step);
         chat.put_off(step);
         for intent in intents {
-            self.intent_failed(chat, intent, Refusal::NotAllowed, step);
+            self.end_intent(chat, intent, Err(Refusal::NotAllowed), step);
         }
     }
 
@@ -216,31 +216,13 @@ impl State {
         }
     }
 
-    /// Takes an intent whose effect stands in the log out of the outbox.
-    fn intent_done(&mut self, chat: &mut Chat, number: u64, step: &mut Step<'_>) {
-        let Some(at) = chat.intents.iter().position(|(intent, _)| *intent == number) else {
-            return;
-        };
-        step.delete(Table::Intents, chat.row.id.as_bytes(), number);
-        let sender = self.account.me().map(|me| me.account);
-        if let (Some((_, Intent::Send { id, text, .. })), Some(sender)) =
-            (chat.intents.remove(at), sender)
-        {
-            chat.remember(sender, id);
-            let what = ItemKind::Message { id, sender, text, delivery: Delivery::Sent };
-            self.tell_item(chat, what, step);
-        }
-        if let Some(reply) = chat.session.replies.remove(&number) {
-            step.answer(reply, Ok(()));
-        }
-    }
-
-    /// Takes an intent that can come to nothing any more out of the outbox.
-    pub(super) fn intent_failed(
+    /// Takes an intent out of the outbox: its effect stands in the log, or it can come to nothing
+    /// any more.
+    pub(super) fn end_intent(
         &mut self,
         chat: &mut Chat,
         number: u64,
-        why: Refusal,
+        outcome: Result<(), Refusal>,
         step: &mut Step<'_>,
     ) {
         let Some(at) = chat.intents.iter().position(|(intent, _)| *intent == number) else {
@@ -251,18 +233,22 @@ impl State {
         if let (Some((_, Intent::Send { id, text, .. })), Some(sender)) =
             (chat.intents.remove(at), sender)
         {
-            let delivery = Delivery::Failed(failure(why));
+            let delivery = match outcome {
+                Ok(()) => Delivery::Sent,
+                Err(why) => Delivery::Failed(why.code().to_owned()),
+            };
+            chat.remember(sender, id);
             self.tell_item(chat, ItemKind::Message { id, sender, text, delivery }, step);
         }
         if let Some(reply) = chat.session.replies.remove(&number) {
-            step.answer(reply, Err(Error::Refused(why)));
+            step.answer(reply, outcome.map_err(Error::Refused));
         }
     }
 
     pub(super) fn all_intents_failed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let numbers: Vec<u64> = chat.intents.iter().map(|(number, _)| *number).collect();
         for number in numbers {
-            self.intent_failed(chat, number, Refusal::NotAMember, step);
+            self.end_intent(chat, number, Err(Refusal::NotAMember), step);
         }
     }
 
@@ -339,7 +325,7 @@ impl State {
             _ if left => {
                 let leaves = chat.intents.iter().find(|(_, i)| *i == Intent::Change(Wish::Leave));
                 if let Some(number) = leaves.map(|(number, _)| *number) {
-                    self.intent_done(chat, number, step);
+                    self.end_intent(chat, number, Ok(()), step);
                 }
                 self.all_intents_failed(chat, step);
                 chat.forget(Phase::Left, step);
@@ -396,7 +382,7 @@ impl State {
         self.owe_letters(chat, (position, entry), flight.letters, step);
         let intents: Vec<u64> = flight.entries.iter().filter_map(|entry| entry.intent).collect();
         for intent in intents {
-            self.intent_done(chat, intent, step);
+            self.end_intent(chat, intent, Ok(()), step);
         }
     }
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
-    error::Refusal,
     event::{ChatKind, Role},
     host::Timestamp,
 };
@@ -254,9 +253,4 @@ pub(crate) struct ClosedLog {
     pub(crate) look_at: Timestamp,
     /// What a knock is judged by.
     pub(crate) handed_over: Vec<u8>,
-}
-
-/// Why an intent came to nothing.
-pub(crate) fn failure(refusal: Refusal) -> String {
-    refusal.code().to_owned()
 }

@@ -97,7 +97,7 @@ impl State {
                     }
                     match self.seal_change(chat, number, &wish, step) {
                         Ok(()) => break,
-                        Err(refusal) => self.intent_failed(chat, number, refusal, step),
+                        Err(refusal) => self.end_intent(chat, number, Err(refusal), step),
                     }
                 }
             }
@@ -256,7 +256,7 @@ impl State {
                 step.delete(Table::Flights, chat.row.id.as_bytes(), 0);
                 for entry in flight.into_iter().flat_map(|flight| flight.entries) {
                     if let Some(intent) = entry.intent {
-                        self.intent_failed(chat, intent, Refusal::MessageTooLong, step);
+                        self.end_intent(chat, intent, Err(Refusal::MessageTooLong), step);
                     }
                 }
                 chat.put_off(step);
