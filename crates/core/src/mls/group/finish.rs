@@ -2,7 +2,6 @@
 
 use super::Group;
 use crate::crypto::Secret;
-use crate::crypto::hpke::HpkePublicKey;
 use crate::error::ensure;
 use crate::mls::Error;
 use crate::mls::codec::Encode;
@@ -29,28 +28,7 @@ pub struct Unfinished {
     pub error: Error,
 }
 
-impl StagedCommit {
-    /// The public side.
-    pub fn public(&self) -> &StagedPublic {
-        &self.public
-    }
-
-    /// `MLS-Exporter` of the epoch that the commit starts.
-    ///
-    /// # Errors
-    /// [`Error::Exhausted`] for more than 8,160 bytes.
-    pub fn export(&self, label: &str, context: &[u8], len: usize) -> Result<Secret, Error> {
-        self.epoch.secrets.export(label, context, len)
-    }
-
-    /// The external key of the epoch that the commit starts.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] only.
-    pub fn external_pub(&self) -> Result<HpkePublicKey, Error> {
-        Ok(self.epoch.secrets.external_key()?.public())
-    }
-}
+impl StagedCommit {}
 
 impl Group {
     /// Derives the secrets of the epoch that a commit starts, and checks its membership tag, our

@@ -5,7 +5,7 @@ use super::super::extension::Extensions;
 use super::super::framing::{AuthenticatedContent, Content, FramedContent, PublicMessage, Sender};
 use super::super::group_info::{GroupContext, GroupInfo};
 use super::super::key_package::KeyPackage;
-use super::super::leaf_node::{LeafNode, LeafNodeSource};
+use super::super::leaf_node::LeafNodeSource;
 use super::super::tree::{TreeChanges, TreeDiff, TreeView};
 use super::super::tree_math::LeafIndex;
 use super::super::validation::{check_leaf, check_members};
@@ -221,19 +221,9 @@ impl VerifiedCommit {
         self.effect.author
     }
 
-    /// The epoch that the commit ends.
-    pub fn epoch(&self) -> u64 {
-        self.content.content.epoch
-    }
-
     /// The signed content.
     pub fn content(&self) -> &AuthenticatedContent {
         &self.content
-    }
-
-    /// The application's bytes that the commit carries.
-    pub fn authenticated_data(&self) -> &[u8] {
-        &self.content.content.authenticated_data
     }
 
     /// All proposals.
@@ -256,11 +246,6 @@ impl VerifiedCommit {
         &self.effect.proposals.removes
     }
 
-    /// The group context's extensions, if the commit replaces them.
-    pub fn extensions(&self) -> Option<&Extensions> {
-        self.effect.proposals.extensions.as_ref()
-    }
-
     /// The KEM output of an external commit.
     pub fn external_init(&self) -> Option<&[u8]> {
         self.effect.proposals.external_init.as_deref()
@@ -269,11 +254,6 @@ impl VerifiedCommit {
     /// The path.
     pub fn path(&self) -> Option<&UpdatePath> {
         path_of(&self.content)
-    }
-
-    /// The committer's new leaf, if the commit has a path.
-    pub fn path_leaf(&self) -> Option<&LeafNode> {
-        self.path().map(|path| &path.leaf_node)
     }
 
     /// The members as they will be; `group` is the one that verified the commit.
