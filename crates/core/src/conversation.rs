@@ -13,13 +13,16 @@
 
 use rand_core::CryptoRng;
 
+use crate::crypto::hpke::HpkePublicKey;
 use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Secret, Suite};
 use crate::derive::Key32;
 use crate::error::ensure;
 use crate::id::{AccountId, ConversationId, LogId};
 use crate::mls;
+use crate::mls::extension::Extensions;
 use crate::mls::group::Group;
+use crate::mls::group_info::GroupInfo;
 use crate::mls::public_group::PublicGroup;
 use crate::seal::envelope::Seed;
 
@@ -117,14 +120,28 @@ pub struct Anchor {
     pub transcript: [u8; 32],
 }
 
-/// What a conversation derives from an epoch's exporter.
-fn successor_seed(
-    group_id: &[u8],
-    export: impl FnOnce(&str, &[u8], usize) -> Result<Secret, mls::Error>,
-) -> Result<Seed, mls::Error> {
-    let secret = export("corncrake next log", group_id, 32)?;
-    let bytes = secret.expose_array::<32>().ok_or(mls::Error::Internal)?;
+/// What an epoch's exporter gives under this label, in 32 bytes, leads to the next log.
+const NEXT_LOG: &str = "corncrake next log";
+
+fn successor_seed(exported: &Secret) -> Result<Seed, mls::Error> {
+    let bytes = exported.expose_array::<32>().ok_or(mls::Error::Internal)?;
     Ok(Seed::from_key(Key32::from_bytes(*bytes)))
+}
+
+/// What the author of an epoch announces of it, and its signed GroupInfo, which `info` makes.
+fn announce(
+    id: ConversationId,
+    exported: &Secret,
+    external_pub: HpkePublicKey,
+    me: &Me<'_>,
+    info: impl FnOnce(Extensions) -> GroupInfo,
+) -> Result<(Tail, GroupInfo), mls::Error> {
+    let next = successor_seed(exported)?.next_check(id.as_bytes());
+    let mut tail = Tail { external_pub, next, signature: Vec::new() };
+    let mut info = info(state::info_extensions(&tail));
+    info.sign(me.device_key);
+    tail.signature.clone_from(&info.signature);
+    Ok((tail, info))
 }
 
 impl Conversation {
@@ -146,18 +163,11 @@ impl Conversation {
         let group_id = id.as_bytes().to_vec();
         let (leaf, leaf_key) = join::new_leaf(me, suite, rng);
         let group = Group::create(suite, group_id, leaf, leaf_key, extensions, rng)?;
-        let seed =
-            successor_seed(id.as_bytes(), |label, context, len| group.export(label, context, len))?;
-        let mut tail = Tail {
-            external_pub: group.external_pub()?,
-            next: seed.next_check(id.as_bytes()),
-            signature: Vec::new(),
-        };
         let public = group.public();
-        let mut info =
-            public.group_info(state::info_extensions(&tail), group.own_leaf(), Vec::new());
-        info.sign(me.device_key);
-        tail.signature.clone_from(&info.signature);
+        let exported = group.export(NEXT_LOG, id.as_bytes(), 32)?;
+        let (_, info) = announce(id, &exported, group.external_pub()?, me, |extensions| {
+            public.group_info(extensions, group.own_leaf(), Vec::new())
+        })?;
         let state = State { info, tree: public.tree().clone() };
         let mut founded = Self::fold(&state, log, 0)?;
         founded.standing = Standing::Member(Box::new(group));

@@ -12,77 +12,55 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// Stands before every label, so that no other protocol's derivation meets ours.
 const PREFIX: &str = "corncrake v1 ";
 
-/// The table of labels: what a derived key or a labelled hash is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Label {
-    /// Seed → the token that opens a log to its readers and writers.
-    LogAccess,
-    /// Seed → the key of a log's envelopes.
-    Envelope,
-    /// First seed of a conversation → its id.
-    Conversation,
-    /// Seed of the next log → the public check that announces it.
-    NextLogCheck,
-    /// Storage key → the seed of the account log.
-    AccountLog,
-    /// Storage key → the key of the account log's records.
-    AccountRecordKey,
-    /// Agreement of two contact keys → the seed of their 1:1 chat.
-    Direct,
-    /// Store key → the names of stored values.
-    StoreName,
-    /// Store key → the key of stored values.
-    StoreValue,
-    /// A slot's secret → the key that seals the vault key in that slot.
-    VaultSlot,
-    /// Hash: first identity key → account id.
-    AccountId,
-    /// Hash: device key → device id.
-    DeviceId,
-    /// Hash: two accounts and their identity keys → safety number.
-    SafetyNumber,
-    /// Hash: log id and entry ids → what a sender had read.
-    View,
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// The table of labels: what a derived key or a labelled hash is for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Label {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Label {
+            /// Every label, for tests that walk the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The label's text, without the common prefix.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
 }
 
-impl Label {
-    /// Every label, for tests that walk the table.
-    pub const ALL: [Self; 14] = [
-        Self::LogAccess,
-        Self::Envelope,
-        Self::Conversation,
-        Self::NextLogCheck,
-        Self::AccountLog,
-        Self::AccountRecordKey,
-        Self::Direct,
-        Self::StoreName,
-        Self::StoreValue,
-        Self::VaultSlot,
-        Self::AccountId,
-        Self::DeviceId,
-        Self::SafetyNumber,
-        Self::View,
-    ];
-
-    /// The label's text, without the common prefix.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LogAccess => "log access",
-            Self::Envelope => "envelope",
-            Self::Conversation => "conversation",
-            Self::NextLogCheck => "next log check",
-            Self::AccountLog => "account log",
-            Self::AccountRecordKey => "account log records",
-            Self::Direct => "direct",
-            Self::StoreName => "store name",
-            Self::StoreValue => "store value",
-            Self::VaultSlot => "vault slot",
-            Self::AccountId => "account id",
-            Self::DeviceId => "device id",
-            Self::SafetyNumber => "safety number",
-            Self::View => "view",
-        }
-    }
+labels! {
+    /// Seed → the token that opens a log to its readers and writers.
+    LogAccess "log access",
+    /// Seed → the key of a log's envelopes.
+    Envelope "envelope",
+    /// First seed of a conversation → its id.
+    Conversation "conversation",
+    /// Seed of the next log → the public check that announces it.
+    NextLogCheck "next log check",
+    /// Storage key → the seed of the account log.
+    AccountLog "account log",
+    /// Storage key → the key of the account log's records.
+    AccountRecordKey "account log records",
+    /// Agreement of two contact keys → the seed of their 1:1 chat.
+    Direct "direct",
+    /// Store key → the names of stored values.
+    StoreName "store name",
+    /// Store key → the key of stored values.
+    StoreValue "store value",
+    /// A slot's secret → the key that seals the vault key in that slot.
+    VaultSlot "vault slot",
+    /// Hash: first identity key → account id.
+    AccountId "account id",
+    /// Hash: device key → device id.
+    DeviceId "device id",
+    /// Hash: two accounts and their identity keys → safety number.
+    SafetyNumber "safety number",
+    /// Hash: log id and entry ids → what a sender had read.
+    View "view",
 }
 
 /// Derives 32 bytes for `label` from `secret`: HKDF-SHA256 without salt, the info being the
@@ -189,7 +167,7 @@ mod tests {
     #[test]
     fn derived_keys_and_hashes_are_frozen() {
         let mut lines = String::new();
-        for label in Label::ALL {
+        for &label in Label::ALL {
             for context in [&[][..], &[b"".as_slice()], &[b"a".as_slice(), b"bc"]] {
                 let key = hex::encode(derive(&[7; 32], label, context).expose());
                 let hash = hex::encode(labelled_hash(label, context));
@@ -218,7 +196,7 @@ mod tests {
 
     #[test]
     fn labels_differ() {
-        let mut texts = Label::ALL.map(Label::as_str).to_vec();
+        let mut texts: Vec<_> = Label::ALL.iter().map(|label| label.as_str()).collect();
         texts.sort_unstable();
         texts.dedup();
         assert_eq!(texts.len(), Label::ALL.len());

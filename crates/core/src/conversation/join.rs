@@ -70,7 +70,7 @@ pub fn new_key_package(
     let extension = Extension::new(ExtensionType(INBOX), &inbox);
     let extensions = Extensions::new(vec![extension]).unwrap_or_default();
     let suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
-    let content = content(me, suite, lifetime, extensions);
+    let content = KeyPackageContent { leaf: leaf_content(me, suite), lifetime, extensions };
     let (package, keys) = KeyPackage::generate(suite, content, me.device_key, rng);
     NewKeyPackage { bytes: package.to_bytes(), keys }
 }
@@ -81,19 +81,11 @@ pub(super) fn new_leaf(
     suite: Suite,
     rng: &mut impl CryptoRng,
 ) -> (LeafNode, HpkePrivateKey) {
-    let always = Lifetime { not_before: 0, not_after: u64::MAX };
-    let content = content(me, suite, always, Extensions::default());
+    let lifetime = Lifetime { not_before: 0, not_after: u64::MAX };
+    let extensions = Extensions::default();
+    let content = KeyPackageContent { leaf: leaf_content(me, suite), lifetime, extensions };
     let (package, keys) = KeyPackage::generate(suite, content, me.device_key, rng);
     (package.leaf_node, keys.leaf)
-}
-
-fn content(
-    me: &Me<'_>,
-    suite: Suite,
-    lifetime: Lifetime,
-    extensions: Extensions,
-) -> KeyPackageContent {
-    KeyPackageContent { leaf: leaf_content(me, suite), lifetime, extensions }
 }
 
 /// What this device's leaves say.

@@ -3,7 +3,7 @@
 use super::context::{ContextExtension, Role};
 use super::reading::Sender;
 use super::roster::Device;
-use super::{Anchor, Conversation, Me, Standing};
+use super::{Anchor, Conversation, Me, NEXT_LOG, Standing, successor_seed};
 use crate::id::{AccountId, LogId};
 use crate::seal::envelope::Seed;
 
@@ -103,12 +103,6 @@ impl Conversation {
         self.facts.closed
     }
 
-    /// Whether the group is in epoch 0, before the commit that adds everybody.
-    #[must_use]
-    pub fn is_founding(&self) -> bool {
-        self.epoch() == 0
-    }
-
     /// Whether somebody has to hand over, as far as this reader saw.
     #[must_use]
     pub fn handover_due(&self) -> bool {
@@ -162,9 +156,8 @@ impl Conversation {
         let Standing::Member(group) = &self.standing else {
             return None;
         };
-        let id = self.id();
-        let export = |label: &str, context: &[u8], len| group.export(label, context, len);
-        super::successor_seed(id.as_bytes(), export).ok()
+        let exported = group.export(NEXT_LOG, self.id().as_bytes(), 32).ok()?;
+        successor_seed(&exported).ok()
     }
 
     /// Whether `seed` fits what the newest commit announced.

@@ -6,7 +6,7 @@ use super::handover::Handover;
 use super::knock::ClosedLog;
 use super::reading::{Cause, CommitReport, Outcome, OwnEntry, Reading, SkipReason};
 use super::verdict::{Judged, judge};
-use super::{Conversation, Standing, successor_seed};
+use super::{Conversation, Standing};
 use crate::id::EntryId;
 use crate::mls;
 use crate::mls::codec::Decode;
@@ -294,11 +294,9 @@ impl Conversation {
         let Standing::Member(group) = &self.standing else {
             return Outcome::Outside;
         };
-        let id = group.public().group_id();
-        let export = |label: &str, context: &[u8], len| group.export(label, context, len);
-        let next = successor_seed(id, export).map(|seed| seed.next_check(id));
+        let next = self.successor_seed().map(|seed| seed.next_check(self.id().as_bytes()));
         let tail_true =
-            next == Ok(tail.next) && group.external_pub().as_ref() == Ok(&tail.external_pub);
+            next == Some(tail.next) && group.external_pub().as_ref() == Ok(&tail.external_pub);
         Outcome::Finished { tail_true }
     }
 }

@@ -38,7 +38,7 @@ pub(super) enum Way {
 impl Act<'_> {
     /// Whether the committer may do all of this.
     pub(super) fn check(&self) -> Result<(), SkipReason> {
-        ensure(!self.before.leaving.contains(&self.own()), SkipReason::NotAllowed)?;
+        allow(!self.before.leaving.contains(&self.own()))?;
         if self.way == Way::External {
             return self.check_external();
         }
@@ -67,10 +67,7 @@ impl Act<'_> {
     fn check_external(&self) -> Result<(), SkipReason> {
         let mut removed = self.removed();
         let known = self.roster.has_account(self.own());
-        ensure(
-            known && removed.all(|device| device.sender.account == self.own()),
-            SkipReason::NotAllowed,
-        )
+        allow(known && removed.all(|device| device.sender.account == self.own()))
     }
 
     /// In a direct conversation nothing but `revoked` changes, and each side adds and removes only
@@ -79,19 +76,15 @@ impl Act<'_> {
         let others: BTreeSet<_> = self.added().filter(|account| *account != self.own()).collect();
         let adds = others.is_empty() || (self.way == Way::Founder && others.len() == 1);
         let removes = self.removed().all(|device| device.sender.account == self.own());
-        ensure(
-            adds && removes && self.before.same_but_revoked_and_rules(self.after),
-            SkipReason::NotAllowed,
-        )
+        allow(adds && removes && self.before.same_but_revoked_and_rules(self.after))
     }
 
     /// Who may not add others may still add his own devices.
     fn check_adds(&self) -> Result<(), SkipReason> {
         let mut added = self.added();
-        ensure(
+        allow(
             self.role() >= self.before.permissions.add
                 || added.all(|account| account == self.own()),
-            SkipReason::NotAllowed,
         )
     }
 
@@ -102,7 +95,7 @@ impl Act<'_> {
             let role = self.role();
             let outranks =
                 role >= self.before.permissions.remove && role >= self.before.role(account);
-            ensure(outranks || self.before.leaving.contains(&account), SkipReason::NotAllowed)?;
+            allow(outranks || self.before.leaving.contains(&account))?;
             let leaves_stay = self.turn.staying(self.roster, account).next().is_some();
             ensure(
                 !leaves_stay
@@ -122,7 +115,7 @@ impl Act<'_> {
         if self.after.leaving.contains(&self.own()) {
             expected.insert(self.own());
         }
-        ensure(expected == self.after.leaving, SkipReason::NotAllowed)
+        allow(expected == self.after.leaving)
     }
 
     /// `revoked` only grows, by keys of own devices that go with this commit.
@@ -134,29 +127,23 @@ impl Act<'_> {
             self.turn.removed.contains(&leaf)
                 && device.is_some_and(|device| device.sender.account == self.own())
         };
-        ensure(
-            kept && new.all(|key| self.roster.leaf_of_key(key).is_some_and(own)),
-            SkipReason::NotAllowed,
-        )
+        allow(kept && new.all(|key| self.roster.leaf_of_key(key).is_some_and(own)))
     }
 
     /// Owners change roles and permissions; title, picture and assistant policy are changed by whom
     /// the permissions name, admins at least, and the policy never by an assistant.
     fn check_context(&self) -> Result<(), SkipReason> {
         let (before, after, role) = (self.before, self.after, self.role());
-        ensure(before.kind == after.kind && before.rules == after.rules, SkipReason::NotAllowed)?;
+        allow(before.kind == after.kind && before.rules == after.rules)?;
         let removed = self.removed_accounts();
         let mut roles = before.roles.clone();
         roles.retain(|account, _| !removed.contains(account));
         let governs = roles != after.roles || before.permissions != after.permissions;
-        ensure(!governs || role >= Role::Owner, SkipReason::NotAllowed)?;
+        allow(!governs || role >= Role::Owner)?;
         let policy = before.assistant != after.assistant;
         let changes = policy || before.title != after.title || before.picture != after.picture;
-        ensure(
-            !changes || role >= before.permissions.change.max(Role::Admin),
-            SkipReason::NotAllowed,
-        )?;
-        ensure(!policy || !self.committer.assistant, SkipReason::NotAllowed)?;
+        allow(!changes || role >= before.permissions.change.max(Role::Admin))?;
+        allow(!policy || !self.committer.assistant)?;
         let mut named = after.roles.keys().chain(&after.leaving);
         ensure(named.all(|account| self.turn.keeps(self.roster, *account)), SkipReason::Context)
     }
@@ -180,4 +167,8 @@ impl Act<'_> {
         let accounts = self.removed().map(|device| device.sender.account);
         accounts.filter(|account| *account != self.own()).collect()
     }
+}
+
+fn allow(holds: bool) -> Result<(), SkipReason> {
+    ensure(holds, SkipReason::NotAllowed)
 }

@@ -10,7 +10,7 @@ use super::join::{self, Claimed};
 use super::knock::{Knock, KnockKey};
 use super::state::{group_extensions, info_extensions};
 use super::verdict::judge;
-use super::{Conversation, Error, Me, Standing, State, successor_seed};
+use super::{Conversation, Error, Me, NEXT_LOG, Standing, State, announce};
 use crate::crypto::Secret;
 use crate::error::ensure;
 use crate::identity::MAX_DEVICES;
@@ -194,16 +194,10 @@ impl Conversation {
         rng: &mut impl CryptoRng,
     ) -> Result<OwnCommit, Error> {
         let id = self.id();
-        let export = |label: &str, context: &[u8], len| pending.export(label, context, len);
-        let seed = successor_seed(id.as_bytes(), export)?;
-        let mut tail = Tail {
-            external_pub: pending.external_pub()?,
-            next: seed.next_check(id.as_bytes()),
-            signature: Vec::new(),
-        };
-        let mut info = pending.public().group_info(info_extensions(&tail), Vec::new());
-        info.sign(me.device_key);
-        tail.signature.clone_from(&info.signature);
+        let exported = pending.export(NEXT_LOG, id.as_bytes(), 32)?;
+        let (tail, info) = announce(id, &exported, pending.external_pub()?, me, |extensions| {
+            pending.public().group_info(extensions, Vec::new())
+        })?;
         let entry = CommitEntry { message: pending.message().to_vec(), tail };
         judge(self.public(), &self.roster, &self.context, &entry)?;
         let welcome = if added.is_empty() {

@@ -156,11 +156,6 @@ impl Certificate {
         self.chain.current_key()
     }
 
-    /// The account's keys up to the one that signed.
-    pub fn chain(&self) -> &KeyChain {
-        &self.chain
-    }
-
     /// The version of the account's device list with which the device came.
     pub fn list_version(&self) -> u64 {
         self.list_version

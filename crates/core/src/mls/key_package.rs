@@ -101,8 +101,7 @@ impl KeyPackage {
     /// # Errors
     /// [`Error::InvalidSignature`] or [`Error::InvalidKey`].
     pub fn verify(&self) -> Result<(), Error> {
-        let key = &self.leaf_node.signature_key;
-        Ok(key.verify_with_label(LABEL, &self.to_be_signed(), &self.signature)?)
+        Ok(self.signed().verify()?)
     }
 
     /// The package's signature as a member of a batch.

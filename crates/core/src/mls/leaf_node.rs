@@ -166,8 +166,7 @@ impl LeafNode {
     /// # Errors
     /// [`Error::InvalidSignature`] or [`Error::InvalidKey`].
     pub fn verify(&self, group_id: &[u8], index: LeafIndex) -> Result<(), Error> {
-        let content = self.to_be_signed(group_id, index);
-        Ok(self.signature_key.verify_with_label(LABEL, &content, &self.signature)?)
+        Ok(self.signed(group_id, index).verify()?)
     }
 
     /// The leaf's signature as a member of a batch.

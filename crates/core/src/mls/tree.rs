@@ -49,7 +49,7 @@ impl RatchetTree {
     /// A tree of one leaf (§11).
     pub fn new(leaf: LeafNode) -> Self {
         let mut tally = Tally::default();
-        tally.add_leaf(&leaf);
+        tally.count_leaf(&leaf, 1);
         let leaves = vec![Some(Box::new(leaf))];
         let mut tree = Self {
             size: TreeSize::ONE,
@@ -85,12 +85,12 @@ impl RatchetTree {
             match (index % 2, node) {
                 (0, None) => tree.leaves.push(None),
                 (0, Some(Node::Leaf(leaf))) => {
-                    tree.tally.add_leaf(&leaf);
+                    tree.tally.count_leaf(&leaf, 1);
                     tree.leaves.push(Some(leaf));
                 }
                 (1, None) => tree.parents.push(None),
                 (1, Some(Node::Parent(parent))) => {
-                    tree.tally.add_parent(&parent);
+                    tree.tally.count_parent(&parent, 1);
                     tree.parents.push(Some(Box::new(parent)));
                 }
                 _ => return Err(Malformed),

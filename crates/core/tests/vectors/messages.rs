@@ -131,13 +131,13 @@ impl Protection {
 
     fn check_public(&self, message: &PublicMessage, expected: &Content) {
         message.verify_membership_tag(&self.membership_key, &self.context).unwrap();
-        message.verify_signature(&self.context, &self.public).unwrap();
+        message.authenticated().verify_signature(&self.context, &self.public).unwrap();
         assert_eq!(&message.content.content, expected);
         let mut forged = message.clone();
         forged.content.authenticated_data.push(1);
         let refused = forged.verify_membership_tag(&self.membership_key, &self.context);
         assert_eq!(refused, Err(Error::InvalidMembershipTag));
-        let refused = forged.verify_signature(&self.context, &self.public);
+        let refused = forged.authenticated().verify_signature(&self.context, &self.public);
         assert_eq!(refused, Err(Error::InvalidSignature));
     }
 

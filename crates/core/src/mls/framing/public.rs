@@ -36,20 +36,6 @@ impl FramedContent {
     ) -> Vec<u8> {
         key.sign_with_label(LABEL, &self.to_be_signed(wire_format, context))
     }
-
-    /// Verifies a signature of the content for a wire format.
-    ///
-    /// # Errors
-    /// [`Error::InvalidSignature`] or [`Error::InvalidKey`].
-    pub fn verify(
-        &self,
-        wire_format: WireFormat,
-        context: &GroupContext,
-        key: &SignaturePublicKey,
-        signature: &[u8],
-    ) -> Result<(), Error> {
-        Ok(key.verify_with_label(LABEL, &self.to_be_signed(wire_format, context), signature)?)
-    }
 }
 
 impl PublicMessage {
@@ -70,18 +56,6 @@ impl PublicMessage {
             message.membership_tag = Some(tag);
         }
         Ok(message)
-    }
-
-    /// Verifies the signature with the sender's key.
-    ///
-    /// # Errors
-    /// [`Error::InvalidSignature`] or [`Error::InvalidKey`].
-    pub fn verify_signature(
-        &self,
-        context: &GroupContext,
-        key: &SignaturePublicKey,
-    ) -> Result<(), Error> {
-        self.content.verify(WireFormat::PublicMessage, context, key, &self.auth.signature)
     }
 
     /// Checks the membership tag, if the sender is a member.
@@ -140,7 +114,7 @@ impl AuthenticatedContent {
         context: &GroupContext,
         key: &SignaturePublicKey,
     ) -> Result<(), Error> {
-        self.content.verify(self.wire_format, context, key, &self.auth.signature)
+        Ok(self.signed(context, key).verify()?)
     }
 
     /// `ProposalRef` (§5.2) of a message that carries a proposal.

@@ -39,9 +39,7 @@ pub struct Unconfirmed {
 /// A commit whose public side is complete: it can be inspected, then merged or dropped.
 #[derive(Clone, Debug)]
 pub struct StagedPublic {
-    commit: VerifiedCommit,
-    context: GroupContext,
-    previous_transcript_hash: Vec<u8>,
+    next: Unconfirmed,
     confirmation_tag: Digest,
     interim_transcript_hash: Digest,
 }
@@ -120,11 +118,10 @@ impl PublicGroup {
     /// # Errors
     /// [`Error::WrongEpoch`] if the commit was staged on another state.
     pub fn merge(&mut self, staged: StagedPublic) -> Result<(), Error> {
-        self.check_base(&staged.commit)?;
-        let StagedPublic { commit, context, confirmation_tag, interim_transcript_hash, .. } =
-            staged;
-        self.tree.merge(commit.changes);
-        self.context = context;
+        let StagedPublic { next, confirmation_tag, interim_transcript_hash } = staged;
+        self.check_base(&next.commit)?;
+        self.tree.merge(next.commit.changes);
+        self.context = next.context;
         self.confirmation_tag = confirmation_tag;
         self.interim_transcript_hash = interim_transcript_hash;
         self.context_is_saved = false;
@@ -274,37 +271,30 @@ impl Unconfirmed {
     }
 
     /// Completes the public side.
-    pub fn confirm(self, confirmation_tag: Digest) -> StagedPublic {
-        let Self { mut commit, context, previous_transcript_hash } = self;
-        commit.content.auth.confirmation_tag = Some(confirmation_tag);
-        let confirmed = &context.confirmed_transcript_hash;
+    pub fn confirm(mut self, confirmation_tag: Digest) -> StagedPublic {
+        self.commit.content.auth.confirmation_tag = Some(confirmation_tag);
+        let confirmed = &self.context.confirmed_transcript_hash;
         let interim_transcript_hash = transcript::interim(confirmed, &confirmation_tag);
-        StagedPublic {
-            commit,
-            context,
-            previous_transcript_hash,
-            confirmation_tag,
-            interim_transcript_hash,
-        }
+        StagedPublic { next: self, confirmation_tag, interim_transcript_hash }
     }
 }
 
 impl StagedPublic {
     /// The commit.
     pub fn commit(&self) -> &VerifiedCommit {
-        &self.commit
+        &self.next.commit
     }
 
     /// The context of the epoch that the commit starts.
     pub fn context(&self) -> &GroupContext {
-        &self.context
+        &self.next.context
     }
 
     /// The provisional context, to which the path secrets are sealed (§12.4.1).
     pub fn provisional_context(&self) -> GroupContext {
         GroupContext {
-            confirmed_transcript_hash: self.previous_transcript_hash.clone(),
-            ..self.context.clone()
+            confirmed_transcript_hash: self.next.previous_transcript_hash.clone(),
+            ..self.next.context.clone()
         }
     }
 
@@ -320,16 +310,16 @@ impl StagedPublic {
 
     /// The tree of the epoch that the commit starts; `group` is the one that staged it.
     pub fn tree<'a>(&'a self, group: &'a PublicGroup) -> TreeView<'a> {
-        self.commit.changes.over(&group.tree)
+        self.next.commit.changes.over(&group.tree)
     }
 
     /// The committer's GroupInfo of the new epoch with these extensions and that signature.
     pub fn group_info(&self, extensions: Extensions, signature: Vec<u8>) -> GroupInfo {
         GroupInfo {
-            context: self.context.clone(),
+            context: self.next.context.clone(),
             extensions,
             confirmation_tag: self.confirmation_tag,
-            signer: self.commit.effect.author,
+            signer: self.next.commit.effect.author,
             signature,
         }
     }

@@ -104,10 +104,10 @@ impl<'a> TreeDiff<'a> {
         self.touch(index);
         let mut tally = core::mem::take(&mut self.changes.tally);
         if let Some(old) = self.view().leaf(index) {
-            tally.drop_leaf(old);
+            tally.count_leaf(old, -1);
         }
         if let Some(new) = &leaf {
-            tally.add_leaf(new);
+            tally.count_leaf(new, 1);
         }
         self.changes.tally = tally;
         self.changes.leaves.insert(index, leaf.map(Box::new));
@@ -127,10 +127,10 @@ impl<'a> TreeDiff<'a> {
     fn set_parent(&mut self, index: NodeIndex, parent: Option<ParentNode>) {
         let mut tally = core::mem::take(&mut self.changes.tally);
         if let Some(old) = self.view().parent(index) {
-            tally.drop_parent(old);
+            tally.count_parent(old, -1);
         }
         if let Some(new) = &parent {
-            tally.add_parent(new);
+            tally.count_parent(new, 1);
         }
         self.changes.tally = tally;
         self.changes.parents.insert(index, parent.map(Box::new));

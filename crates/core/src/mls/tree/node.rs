@@ -72,21 +72,6 @@ pub(super) fn node_hash(node: Option<&ParentNode>, left: &Digest, right: &Digest
     Digest::of(&[&input])
 }
 
-/// The tree hash of a parent of which some unmerged leaves are taken off the list.
-pub(super) fn node_hash_without(
-    node: Option<&ParentNode>,
-    gone: &[LeafIndex],
-    left: &Digest,
-    right: &Digest,
-) -> Digest {
-    let node = node.map(|node| {
-        let mut node = node.clone();
-        node.unmerged_leaves.retain(|leaf| gone.binary_search(leaf).is_err());
-        node
-    });
-    node_hash(node.as_ref(), left, right)
-}
-
 /// The parent hash of a node whose sibling below has that original tree hash (§7.9).
 pub(super) fn parent_hash(node: &ParentNode, original_sibling_tree_hash: &Digest) -> Digest {
     let mut input = Vec::with_capacity(128);

@@ -40,20 +40,9 @@ impl Tally {
         self.0.get(item).copied().unwrap_or(0)
     }
 
-    pub(super) fn add_leaf(&mut self, leaf: &LeafNode) {
-        self.tally_leaf(leaf, 1);
-    }
-
-    pub(super) fn drop_leaf(&mut self, leaf: &LeafNode) {
-        self.tally_leaf(leaf, -1);
-    }
-
-    pub(super) fn add_parent(&mut self, parent: &ParentNode) {
-        self.change(Item::EncryptionKey(parent.encryption_key.clone()), 1);
-    }
-
-    pub(super) fn drop_parent(&mut self, parent: &ParentNode) {
-        self.change(Item::EncryptionKey(parent.encryption_key.clone()), -1);
+    /// Counts a parent that comes (1) or goes (-1).
+    pub(super) fn count_parent(&mut self, parent: &ParentNode, by: i64) {
+        self.change(Item::EncryptionKey(parent.encryption_key.clone()), by);
     }
 
     /// Adds a diff's tally to its tree's.
@@ -86,7 +75,8 @@ impl Tally {
         })
     }
 
-    fn tally_leaf(&mut self, leaf: &LeafNode, by: i64) {
+    /// Counts a leaf that comes (1) or goes (-1).
+    pub(super) fn count_leaf(&mut self, leaf: &LeafNode, by: i64) {
         self.change(Item::Member, by);
         self.change(Item::EncryptionKey(leaf.encryption_key.clone()), by);
         self.change(Item::SignatureKey(*leaf.signature_key.as_bytes()), by);

@@ -81,12 +81,14 @@ impl RatchetTree {
             return self.hash(index).copied().unwrap_or_default();
         }
         match (index.left(), index.right()) {
-            (Some(left), Some(right)) => node::node_hash_without(
-                self.parent(index),
-                gone,
-                &self.hash_without(left, gone),
-                &self.hash_without(right, gone),
-            ),
+            (Some(left), Some(right)) => {
+                let mut parent = self.parent(index).cloned();
+                if let Some(parent) = &mut parent {
+                    parent.unmerged_leaves.retain(|leaf| gone.binary_search(leaf).is_err());
+                }
+                let (left, right) = (self.hash_without(left, gone), self.hash_without(right, gone));
+                node::node_hash(parent.as_ref(), &left, &right)
+            }
             _ => node::leaf_hash(index.leaf().unwrap_or_default(), None),
         }
     }
