@@ -4,10 +4,7 @@ use std::cell::Cell;
 
 use corncrake::{Chat, Client, Connection, ConversationId, Role, Standing};
 use corncrake_core::{conversation::Change, seal::envelope::Seed};
-use corncrake_wire::{
-    ErrorCode, OpenRequest,
-    log::{EntryKind, NewEntry},
-};
+use corncrake_wire::{ErrorCode, OpenRequest};
 
 use crate::{attacks_groups::Meadow, check::Mood, device::Device, flows::texts, world::World};
 
@@ -340,18 +337,9 @@ fn c7_an_old_message_sealed_again() {
     ann.say(meadow.chat, "once");
     meadow.world.settle();
     meadow.seat.read(&meadow.mal);
-    let keys = meadow.seat.seed.log_keys();
-    let log = meadow.seat.log();
-    let newest = meadow.world.server().borrow().logs[&log].page(0, usize::MAX).pop().unwrap();
-    let kind = crate::mal::core_kind(newest.kind);
-    let inner = keys.envelope.open(keys.log, kind, &newest.bytes).unwrap();
     bob.restart();
-    for _ in 0..2 {
-        let rng = meadow.mal.chance.rng();
-        let again = keys.envelope.seal(keys.log, kind, &inner, rng).unwrap();
-        let entry = NewEntry::new(again);
-        meadow.seat.append_sealed(&meadow.mal, EntryKind::Message, entry, None);
-    }
+    meadow.seat.repeat(&mut meadow.mal);
+    meadow.seat.repeat(&mut meadow.mal);
     meadow.world.settle();
     ann.restart();
     ann.say(meadow.chat, "twice");

@@ -2,7 +2,10 @@
 //! whatever he does alone, the honest end in one group.
 
 use corncrake::{Chat, Standing};
-use corncrake_core::conversation::{Change, Entry};
+use corncrake_core::{
+    conversation::{Change, Entry},
+    seal::envelope::Seed,
+};
 use corncrake_wire::log::NewEntry;
 
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     check::Mood,
     craft::{Craft, Spoil},
     device::Device,
-    mal::wire_kind,
+    mal::{Seat, wire_kind},
     network::Faults,
     seeds::{first_failure, number},
 };
@@ -60,6 +63,7 @@ fn attacked_walk(seed: u64) -> String {
         assert!(fine, "{label} ends as {standing:?}");
     }
     meadow.world.agree(meadow.chat, Mood::Attacked);
+    assert!(honest.iter().all(|device| device.chats().len() == 1), "a chat that Mal made up");
     meadow.world.trace()
 }
 
@@ -96,7 +100,7 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
         seat.rejoin(mal);
         return;
     }
-    match chance.below(12) {
+    match chance.below(14) {
         0..7 => {
             let bad = bad_commit(chance);
             meadow.strike(bad);
@@ -128,7 +132,12 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
             seat.append_with(mal, &commit.inner, None, Some(&[1, 2, 3]), None);
             seat.read(mal);
         }
-        10 if seat.conversation.tail_is_true() == Some(true) => seat.say(mal, "one of you"),
+        10 => {
+            let seed = Seed::random(mal.chance.rng());
+            Seat::found_direct(mal, seed, chance.pick(&["ann", "bob", "cem"]));
+        }
+        11 => seat.repeat(mal),
+        12 if seat.conversation.tail_is_true() == Some(true) => seat.say(mal, "one of you"),
         _ => {
             let kind = if chance.hit(500) { 1 } else { 2 };
             let inner = [kind].into_iter().chain(chance.bytes::<40>()).collect::<Vec<u8>>();

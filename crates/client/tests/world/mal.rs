@@ -469,6 +469,16 @@ impl Seat {
         positions[0]
     }
 
+    /// Seals the newest entry of the log again, and appends it.
+    pub(crate) fn repeat(&self, mal: &mut Mal) {
+        let keys = self.seed.log_keys();
+        let newest = mal.server.borrow().logs[&self.log()].page(0, usize::MAX).pop().unwrap();
+        let kind = core_kind(newest.kind);
+        let inner = keys.envelope.open(keys.log, kind, &newest.bytes).unwrap();
+        let again = keys.envelope.seal(keys.log, kind, &inner, mal.chance.rng()).unwrap();
+        self.append_sealed(mal, newest.kind, NewEntry::new(again), None);
+    }
+
     /// Says something, as an honest member does.
     pub(crate) fn say(&mut self, mal: &mut Mal, text: &str) {
         self.read(mal);

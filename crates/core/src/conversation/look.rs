@@ -25,7 +25,7 @@ pub struct MemberInfo {
 pub enum Duty {
     /// Confirms the newest commit and closes the log.
     HandOver,
-    /// Removes the accounts on `leaving`, lays a state, sends a Welcome's notice again.
+    /// Removes the accounts on `leaving`, lays a state.
     CleanUp,
 }
 
