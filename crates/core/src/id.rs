@@ -54,9 +54,7 @@ macro_rules! ids {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!(stringify!($name), "("))?;
-                write_hex(f, self.0.get(..4).unwrap_or_default())?;
-                f.write_str("..)")
+                write_short(f, stringify!($name), &self.0)
             }
         }
 
@@ -103,6 +101,13 @@ ids! {
 
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+/// What `Debug` shows of public bytes: the first four.
+pub(crate) fn write_short(f: &mut fmt::Formatter<'_>, name: &str, bytes: &[u8]) -> fmt::Result {
+    write!(f, "{name}(")?;
+    write_hex(f, bytes.get(..4).unwrap_or(bytes))?;
+    f.write_str("..)")
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {

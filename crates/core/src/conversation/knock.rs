@@ -62,6 +62,8 @@ pub struct KnockKey {
     knock: [u8; 32],
 }
 
+codec_struct!(KnockKey { private, knock });
+
 impl Knock {
     /// Makes a knock at a closed log: the entry's inner bytes and the key to its answers.
     pub fn make(
@@ -146,9 +148,8 @@ impl KnockKey {
 
     /// The key as bytes for the store; secret.
     pub fn expose(&self) -> Secret {
-        let (private, knock) = (self.private.expose(), self.knock);
         let mut out = Vec::with_capacity(72);
-        (private, knock).encode(&mut out);
+        self.encode(&mut out);
         Secret::from(out)
     }
 
@@ -157,9 +158,7 @@ impl KnockKey {
     /// # Errors
     /// [`Malformed`] bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (private, knock) = <(Secret, _)>::decode_exact(bytes)?;
-        let private = HpkePrivateKey::try_from_bytes(private.expose()).map_err(|_| Malformed)?;
-        Ok(Self { private, knock })
+        Self::decode_exact(bytes)
     }
 }
 

@@ -9,7 +9,10 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::{CryptoError, Secret, aead, kdf};
 use crate::error::ensure;
-use crate::mls::codec::{Decode, Encode, Malformed, Reader, codec_struct, put_bytes};
+use crate::id::write_short;
+use crate::mls::codec::{
+    Decode, Encode, Malformed, Reader, codec_newtype, codec_struct, put_bytes,
+};
 
 const KEM_SUITE: &[u8] = b"KEM\x00\x20";
 const HPKE_SUITE: &[u8] = b"HPKE\x00\x20\x00\x01\x00\x03";
@@ -87,25 +90,11 @@ impl HpkePublicKey {
 
 impl fmt::Debug for HpkePublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HpkePublicKey(")?;
-        for byte in self.0.iter().take(4) {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str("..)")
+        write_short(f, "HpkePublicKey", &self.0)
     }
 }
 
-impl Encode for HpkePublicKey {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_bytes(out, &self.0);
-    }
-}
-
-impl Decode for HpkePublicKey {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        reader.bytes().map(|bytes| Self(bytes.to_vec()))
-    }
-}
+codec_newtype!(HpkePublicKey);
 
 /// An HPKE private key with its public key beside it.
 #[derive(Clone)]
@@ -183,6 +172,19 @@ fn derive_secret_key(secret: &Secret) -> Result<StaticSecret, CryptoError> {
     let prk = labeled_extract(KEM_SUITE, &[], b"dkp_prk", secret.expose());
     let bytes = labeled_expand(KEM_SUITE, &prk, b"sk", &[], KEY_LEN)?;
     bytes.expose_array().copied().map(StaticSecret::from).ok_or(CryptoError::InvalidKey)
+}
+
+/// As it is stored, where secrets belong.
+impl Encode for HpkePrivateKey {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.secret.as_bytes());
+    }
+}
+
+impl Decode for HpkePrivateKey {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Self::try_from_bytes(reader.bytes()?).map_err(|_| Malformed)
+    }
 }
 
 impl fmt::Debug for HpkePrivateKey {

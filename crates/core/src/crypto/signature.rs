@@ -20,6 +20,7 @@ use sha2::{Digest, Sha512};
 use super::kdf::put_label;
 use super::{CryptoError, Secret};
 use crate::error::ensure;
+use crate::id::write_short;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader, put_bytes};
 
 const SIGNATURE_LEN: usize = 64;
@@ -125,11 +126,7 @@ impl Eq for SignaturePublicKey {}
 
 impl fmt::Debug for SignaturePublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SignaturePublicKey(")?;
-        for byte in self.bytes.iter().take(4) {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str("..)")
+        write_short(f, "SignaturePublicKey", &self.bytes)
     }
 }
 

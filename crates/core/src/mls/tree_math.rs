@@ -13,7 +13,7 @@ use super::codec::codec_newtype;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LeafIndex(u32);
 
-codec_newtype!(LeafIndex);
+codec_newtype!(LeafIndex, NodeIndex);
 
 impl LeafIndex {
     /// The leaf at this position, counted from 0.

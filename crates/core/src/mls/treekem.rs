@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use rand_core::CryptoRng;
 
+use super::codec::codec_struct;
 use super::commit::UpdatePathNode;
 use super::tree::TreeView;
 use super::tree_math::{LeafIndex, NodeIndex, Step};
@@ -32,6 +33,8 @@ pub struct TreeKeys {
     leaf: HpkePrivateKey,
     parents: BTreeMap<NodeIndex, HpkePrivateKey>,
 }
+
+codec_struct!(TreeKeys { leaf_index, leaf, parents });
 
 impl TreeKeys {
     /// The keys of a member that knows no parent's: a creator, or a joiner added without a path.

@@ -1,7 +1,5 @@
 //! Notices: small letters in a device's inbox that say where its Welcome lies.
 
-use core::fmt;
-
 use rand_core::CryptoRng;
 
 use super::SealError;
@@ -35,7 +33,7 @@ const KEM_OUTPUT_LENGTH: usize = 32;
 ///     opaque entry[32];
 /// } Notice;
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The seed of the log.
     pub seed: Seed,
@@ -111,17 +109,6 @@ impl Notice {
         let entry = EntryId::from_bytes(reader.array()?);
         reader.finish()?;
         Ok(Self { seed, position, entry })
-    }
-}
-
-impl fmt::Debug for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, position, entry } = self;
-        f.debug_struct("Notice")
-            .field("seed", seed)
-            .field("position", position)
-            .field("entry", entry)
-            .finish()
     }
 }
 

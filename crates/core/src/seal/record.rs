@@ -113,27 +113,7 @@ pub struct UnknownRecord {
 struct Encoded {
     kind: u32,
     key: Vec<u8>,
-    #[serde(with = "erased")]
     value: Zeroizing<Vec<u8>>,
-}
-
-/// Bytes that are erased when dropped, in a serialised struct.
-mod erased {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(super) fn serialize<S: Serializer>(
-        bytes: &Zeroizing<Vec<u8>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        bytes.as_slice().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Zeroizing<Vec<u8>>, D::Error> {
-        Vec::deserialize(deserializer).map(Zeroizing::new)
-    }
 }
 
 impl StorageKey {

@@ -3,7 +3,7 @@
 use rand_core::CryptoRng;
 
 use super::Group;
-use super::save::{SavedKeys, pack, unpack};
+use super::save::{pack, unpack};
 use crate::crypto::Secret;
 use crate::crypto::hpke::HpkePublicKey;
 use crate::crypto::signature::SignatureKey;
@@ -234,7 +234,7 @@ impl PendingCommit {
             message: self.message.clone(),
             joiner: self.joiner.0.clone(),
             member: self.member.0.clone(),
-            keys: SavedKeys::of(&self.keys),
+            keys: self.keys.clone(),
             path_secrets: self.path_secrets.clone(),
         })
     }
@@ -258,7 +258,7 @@ impl PendingCommit {
         let member = MemberSecret(saved.member);
         let epoch = member.epoch(&public.context().to_bytes())?;
         epoch.secrets.verify_confirmation_tag(public.context(), public.confirmation_tag())?;
-        let keys = saved.keys.load()?;
+        let keys = saved.keys;
         ensure(keys.belong_to(public.tree(group)), Error::CorruptState)?;
         Ok(Self {
             message: saved.message,
@@ -277,7 +277,7 @@ struct SavedCommit {
     message: Vec<u8>,
     joiner: Secret,
     member: Secret,
-    keys: SavedKeys,
+    keys: TreeKeys,
     path_secrets: Vec<Option<Secret>>,
 }
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Group;
-use crate::crypto::hpke::HpkePrivateKey;
-use crate::crypto::{CryptoError, Secret};
+use crate::crypto::Secret;
 use crate::error::ensure;
-use crate::mls::codec::{self, Decode, Encode, Malformed, codec_struct};
+use crate::mls::codec::{self, Decode, Encode, Malformed};
 use crate::mls::key_schedule::EpochSecrets;
 use crate::mls::public_group::PublicGroup;
 use crate::mls::secret_tree::{SecretTree, SenderRatchets, Step};
@@ -22,47 +21,6 @@ const EPOCH: PartId = PartId { kind: 0x10, index: 0 };
 const SECRET_NODE: u8 = 0x11;
 /// A sender's ratchets; the index is its leaf.
 const RATCHETS: u8 = 0x12;
-
-/// Private keys of the ratchet tree as they are saved.
-#[derive(Debug)]
-pub(super) struct SavedKeys {
-    leaf_index: LeafIndex,
-    leaf: Secret,
-    parents: Vec<SavedKey>,
-}
-
-codec_struct!(SavedKeys { leaf_index, leaf, parents });
-
-#[derive(Debug)]
-struct SavedKey {
-    node: u32,
-    key: Secret,
-}
-
-codec_struct!(SavedKey { node, key });
-
-impl SavedKeys {
-    pub(super) fn of(keys: &TreeKeys) -> Self {
-        let parents = keys.parents().iter();
-        Self {
-            leaf_index: keys.leaf_index(),
-            leaf: keys.leaf().expose(),
-            parents: parents
-                .map(|(node, key)| SavedKey { node: node.get(), key: key.expose() })
-                .collect(),
-        }
-    }
-
-    pub(super) fn load(self) -> Result<TreeKeys, CryptoError> {
-        let parents = self.parents.iter().map(|saved| {
-            let key = HpkePrivateKey::try_from_bytes(saved.key.expose())?;
-            Ok((NodeIndex::new(saved.node), key))
-        });
-        let parents = parents.collect::<Result<_, CryptoError>>()?;
-        let leaf = HpkePrivateKey::try_from_bytes(self.leaf.expose())?;
-        Ok(TreeKeys::from_parts(self.leaf_index, leaf, parents))
-    }
-}
 
 impl Group {
     /// The parts that changed since the last call, each with its new bytes, or `None` if it is to
@@ -95,13 +53,12 @@ impl Group {
                 RATCHETS => {
                     ratchets.insert(LeafIndex::new(id.index), unpack::<SenderRatchets>(&bytes)?);
                 }
-                _ if id == EPOCH => epoch = Some(unpack::<SavedEpoch>(&bytes)?),
+                _ if id == EPOCH => epoch = Some(unpack::<(TreeKeys, EpochSecrets)>(&bytes)?),
                 _ => public.push((id, bytes)),
             }
         }
         let public = PublicGroup::load(public)?;
-        let SavedEpoch { keys, secrets } = epoch.ok_or(Error::CorruptState)?;
-        let keys = keys.load()?;
+        let (keys, secrets) = epoch.ok_or(Error::CorruptState)?;
         secrets.verify_confirmation_tag(public.context(), public.confirmation_tag())?;
         ensure(keys.belong_to(public.tree().view()), Error::CorruptState)?;
         let secret_tree = SecretTree::from_parts(public.tree().size(), nodes, ratchets);
@@ -135,21 +92,10 @@ impl Group {
         match id.kind {
             SECRET_NODE => self.secret_tree.node(NodeIndex::new(id.index)).map(pack),
             RATCHETS => self.secret_tree.ratchets(LeafIndex::new(id.index)).map(pack),
-            _ => {
-                let keys = SavedKeys::of(&self.keys);
-                Some(pack(&SavedEpoch { keys, secrets: self.secrets.clone() }))
-            }
+            _ => Some(pack(&(&self.keys, &self.secrets))),
         }
     }
 }
-
-#[derive(Debug)]
-struct SavedEpoch {
-    keys: SavedKeys,
-    secrets: EpochSecrets,
-}
-
-codec_struct!(SavedEpoch { keys, secrets });
 
 /// Encodes a part behind its version.
 pub(super) fn pack(value: &impl Encode) -> Vec<u8> {
