@@ -21,6 +21,7 @@ use super::framing::{
     AuthenticatedContent, Content, ContentType, FramedContent, FramedContentAuthData, MlsMessage,
     PrivateMessage, Sender, WireFormat,
 };
+use super::group_info::GroupContext;
 use super::key_schedule::{EpochSecrets, NewEpoch};
 use super::leaf_node::LeafNode;
 use super::public_group::PublicGroup;
@@ -137,11 +138,10 @@ impl Group {
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
         ensure(leaf_key.matches(&leaf.encryption_key), Error::InvalidPlan)?;
-        let founding = PublicGroup::create(suite, group_id, leaf, extensions)?;
         let epoch = NewEpoch::derive(&Secret::random(suite.hash_len(), rng))?;
-        let tag = epoch.secrets.confirmation_tag(founding.context());
-        let keys = TreeKeys::new(LeafIndex::default(), leaf_key);
-        Ok(Self::new(founding.confirm(tag), keys, epoch))
+        let confirm = |context: &GroupContext| epoch.secrets.confirmation_tag(context);
+        let public = PublicGroup::create(suite, group_id, leaf, extensions, confirm)?;
+        Ok(Self::new(public, TreeKeys::new(LeafIndex::default(), leaf_key), epoch))
     }
 
     /// The public state.

@@ -69,7 +69,7 @@ impl PublicGroup {
         Ok(Self::new(suite, tree, info.context.clone(), info.confirmation_tag))
     }
 
-    /// Founds a group of one member (§11).
+    /// Founds a group of one member (§11); `confirm` gives the confirmation tag of epoch 0.
     ///
     /// # Errors
     /// What is wrong with the leaf, or [`Error::MissingCapability`] if it does not support the
@@ -79,10 +79,11 @@ impl PublicGroup {
         group_id: Vec<u8>,
         leaf: LeafNode,
         extensions: Extensions,
-    ) -> Result<Founding, Error> {
+        confirm: impl FnOnce(&GroupContext) -> Digest,
+    ) -> Result<Self, Error> {
         validation::check_leaf(&leaf, suite)?;
         leaf.verify(&group_id, LeafIndex::new(0))?;
-        let tree = RatchetTree::new(leaf);
+        let tree = RatchetTree::new(leaf)?;
         validation::check_members(tree.view(), &extensions)?;
         let context = GroupContext {
             cipher_suite: suite.id(),
@@ -92,7 +93,8 @@ impl PublicGroup {
             confirmed_transcript_hash: Vec::new(),
             extensions,
         };
-        Ok(Founding { suite, tree, context })
+        let confirmation_tag = confirm(&context);
+        Ok(Self::new(suite, tree, context, confirmation_tag))
     }
 
     /// The group's cipher suite.
@@ -174,26 +176,6 @@ impl PublicGroup {
         let interim_transcript_hash = transcript::interim(confirmed, &confirmation_tag);
         let context_is_saved = false;
         Self { suite, tree, context, confirmation_tag, interim_transcript_hash, context_is_saved }
-    }
-}
-
-/// A group before its first confirmation tag, which takes secrets to compute.
-#[derive(Debug)]
-pub struct Founding {
-    suite: Suite,
-    tree: RatchetTree,
-    context: GroupContext,
-}
-
-impl Founding {
-    /// The context of epoch 0.
-    pub fn context(&self) -> &GroupContext {
-        &self.context
-    }
-
-    /// Completes the group.
-    pub fn confirm(self, confirmation_tag: Digest) -> PublicGroup {
-        PublicGroup::new(self.suite, self.tree, self.context, confirmation_tag)
     }
 }
 

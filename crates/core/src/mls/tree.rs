@@ -47,21 +47,11 @@ pub struct RatchetTree {
 
 impl RatchetTree {
     /// A tree of one leaf (§11).
-    pub fn new(leaf: LeafNode) -> Self {
-        let mut tally = Tally::default();
-        tally.count_leaf(&leaf, 1);
-        let leaves = vec![Some(Box::new(leaf))];
-        let mut tree = Self {
-            size: TreeSize::ONE,
-            leaves,
-            parents: Vec::new(),
-            hashes: Vec::new(),
-            tally,
-            dirty_pages: BTreeSet::new(),
-        };
-        tree.hash_all();
-        tree.dirty_pages.insert(pages::page_of(LeafIndex::new(0).node()));
-        tree
+    ///
+    /// # Errors
+    /// None for a single leaf.
+    pub fn new(leaf: LeafNode) -> Result<Self, Malformed> {
+        Self::from_nodes(vec![Some(Node::Leaf(Box::new(leaf)))])
     }
 
     /// Builds a tree of a `ratchet_tree` vector's entries (§12.4.3.3).

@@ -98,13 +98,13 @@ impl Vault {
         let body = padding::pad(&Zeroizing::new(encoding::encode(VERSION, &body)))?;
         let vault_key = Key32::random(rng);
         let slots = keys.iter().map(|slot| {
-            let place = Place::new(account, version, slot.kind);
-            let sealed = seal(VERSION, &slot.key, &place.parts(), vault_key.expose(), rng);
+            let place = place_of(account, version, slot.kind);
+            let sealed = seal(VERSION, &slot.key, &[&place], vault_key.expose(), rng);
             Slot { kind: slot.kind, sealed }
         });
         let slots = slots.collect();
-        let place = Place::new(account, version, BODY);
-        let body = seal(VERSION, &vault_key, &place.parts(), &body, rng);
+        let place = place_of(account, version, BODY);
+        let body = seal(VERSION, &vault_key, &[&place], &body, rng);
         Ok(encoding::encode(VERSION, &Encoded { slots, body }))
     }
 
@@ -122,14 +122,14 @@ impl Vault {
         ensure(sealed.len() <= MAX_VAULT, SealError::TooLarge)?;
         let Encoded { slots, body } = encoding::decode(VERSION, sealed)?;
         ensure(slots.len() <= MAX_SLOTS, SealError::Malformed)?;
-        let place = Place::new(account, version, slot.kind);
+        let place = place_of(account, version, slot.kind);
         let own = slots.iter().filter(|other| other.kind == slot.kind);
         let vault_key = own
-            .filter_map(|found| open(VERSION, &slot.key, &place.parts(), &found.sealed).ok())
+            .filter_map(|found| open(VERSION, &slot.key, &[&place], &found.sealed).ok())
             .find_map(|key| Some(Key32::from_bytes(key.as_slice().try_into().ok()?)))
             .ok_or(SealError::Refused)?;
-        let place = Place::new(account, version, BODY);
-        let body = padding::unpad(&open(VERSION, &vault_key, &place.parts(), &body)?)?;
+        let place = place_of(account, version, BODY);
+        let body = padding::unpad(&open(VERSION, &vault_key, &[&place], &body)?)?;
         Self::from_body(&encoding::decode(VERSION, &body)?, account)
     }
 
@@ -167,20 +167,8 @@ impl fmt::Debug for Vault {
 }
 
 /// Where something in a vault belongs: account, version of the vault, slot or body.
-struct Place {
-    account: AccountId,
-    version: [u8; 8],
-    what: [u8; 4],
-}
-
-impl Place {
-    fn new(account: AccountId, version: u64, what: u32) -> Self {
-        Self { account, version: version.to_be_bytes(), what: what.to_be_bytes() }
-    }
-
-    fn parts(&self) -> [&[u8]; 3] {
-        [self.account.as_bytes(), &self.version, &self.what]
-    }
+fn place_of(account: AccountId, version: u64, what: u32) -> Vec<u8> {
+    [account.as_bytes().as_slice(), &version.to_be_bytes(), &what.to_be_bytes()].concat()
 }
 
 #[cfg(test)]

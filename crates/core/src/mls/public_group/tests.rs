@@ -165,9 +165,9 @@ impl Members {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let Joiner { signer, package, keys } = joiner(&mut rng);
         let own = LeafIndex::new(0);
-        let founding =
-            PublicGroup::create(SUITE, b"group".to_vec(), package.leaf_node, Extensions::default());
-        let group = founding.unwrap().confirm(Digest::default());
+        let (id, none) = (b"group".to_vec(), Extensions::default());
+        let group = PublicGroup::create(SUITE, id, package.leaf_node, none, |_| Digest::default());
+        let group = group.unwrap();
         let member = Member::new(signer, TreeKeys::new(own, keys.leaf), group);
         Self { rng, list: BTreeMap::from([(own, member)]) }
     }
