@@ -134,7 +134,8 @@ fn strike(meadow: &mut Meadow, chance: &mut Chance) {
         }
         10 => {
             let seed = Seed::random(mal.chance.rng());
-            Seat::found_direct(mal, seed, chance.pick(&["ann", "bob", "cem"]));
+            let with = ["ann", "bob", "cem"];
+            Seat::found_direct(mal, seed, chance.pick::<&str>(&with));
         }
         11 => seat.repeat(mal),
         12 if seat.conversation.tail_is_true() == Some(true) => seat.say(mal, "one of you"),
