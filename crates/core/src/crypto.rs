@@ -2,10 +2,9 @@
 //!
 //! There is one [`Suite`] enum and plain functions; a new suite is a new variant with its lengths.
 
-use core::fmt;
-
 use sha2::Digest as _;
 
+use crate::error::errors;
 use crate::mls::codec::{Decode, Encode, Malformed, Reader, put_bytes};
 
 pub mod aead;
@@ -47,32 +46,19 @@ impl Suite {
     }
 }
 
-/// Why a primitive refused its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CryptoError {
-    /// A key of the wrong length, or one that is no valid group element.
-    InvalidKey,
-    /// A signature that does not verify.
-    InvalidSignature,
-    /// A ciphertext that does not open; deliberately without a reason.
-    Decryption,
-    /// More output or input than the primitive can handle.
-    Length,
-}
-
-impl fmt::Display for CryptoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InvalidKey => "invalid key",
-            Self::InvalidSignature => "invalid signature",
-            Self::Decryption => "decryption failed",
-            Self::Length => "length out of range",
-        })
+errors! {
+    /// Why a primitive refused its input.
+    pub enum CryptoError {
+        /// A key of the wrong length, or one that is no valid group element.
+        InvalidKey => "crypto_invalid_key", "invalid key";
+        /// A signature that does not verify.
+        InvalidSignature => "crypto_invalid_signature", "invalid signature";
+        /// A ciphertext that does not open; deliberately without a reason.
+        Decryption => "crypto_decryption_failed", "decryption failed";
+        /// More output or input than the primitive can handle.
+        Length => "crypto_length", "length out of range";
     }
 }
-
-impl core::error::Error for CryptoError {}
 
 /// A SHA-256 hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

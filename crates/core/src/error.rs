@@ -50,6 +50,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::conversation::{self, Cause, SkipReason};
+    use crate::crypto::CryptoError;
     use crate::encoding::EncodingError;
     use crate::identity::IdentityError;
     use crate::mls;
@@ -65,6 +66,7 @@ mod tests {
             IdentityError::CODES,
             SealError::CODES,
             EncodingError::CODES,
+            CryptoError::CODES,
         ] {
             assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
             let is_plain = |code: &str| code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));

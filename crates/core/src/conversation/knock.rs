@@ -121,9 +121,7 @@ impl Answer {
         let answer = Self { knock: hash, sealed };
         Ok(Entry::Answer(answer).encode())
     }
-}
 
-impl Answer {
     /// The hash of the knock that this answers.
     pub fn knock(&self) -> [u8; 32] {
         self.knock

@@ -82,14 +82,13 @@ impl Conversation {
     /// # Errors
     /// [`mls::Error::CorruptState`] if parts are missing or strange.
     pub fn load(parts: impl IntoIterator<Item = (PartId, Vec<u8>)>) -> Result<Self, Error> {
-        let mut own = BTreeMap::new();
+        let (mut facts, mut cursor) = (None, None);
         let mut marks = BTreeMap::new();
         let mut group = Vec::new();
         for (part, bytes) in parts {
             match part {
-                FACTS | CURSOR => {
-                    own.insert(part, bytes);
-                }
+                FACTS => facts = Some(unpack::<(bool, Facts)>(VERSION, &bytes)?),
+                CURSOR => cursor = Some(unpack::<(Cursor, Head)>(VERSION, &bytes)?),
                 PartId { kind: MARK, index } => {
                     marks.insert(index, Mark::decode_exact(&bytes)?);
                 }
@@ -97,10 +96,8 @@ impl Conversation {
             }
         }
         let corrupt = Error::Mls(mls::Error::CorruptState);
-        let facts = own.remove(&FACTS).ok_or(corrupt)?;
-        let cursor = own.remove(&CURSOR).ok_or(corrupt)?;
-        let (is_member, facts) = unpack::<(bool, Facts)>(VERSION, &facts)?;
-        let (cursor, head) = unpack::<(Cursor, Head)>(VERSION, &cursor)?;
+        let (is_member, facts) = facts.ok_or(corrupt)?;
+        let (cursor, head) = cursor.ok_or(corrupt)?;
         let secrets = group.iter().map(|(part, _)| *part);
         let secrets = secrets.filter(|part| !PublicGroup::holds_part(*part)).collect();
         let standing = if is_member {

@@ -18,7 +18,7 @@ use crate::mls::commit::Commit;
 use crate::mls::framing::{self, Content, MlsMessage, PublicMessage};
 use crate::mls::leaf_node::LeafNode;
 use crate::mls::proposal::{Proposal, ProposalOrRef};
-use crate::mls::public_group::{PublicGroup, StagedPublic};
+use crate::mls::public_group::{PublicGroup, StagedPublic, VerifiedCommit};
 use crate::mls::tree_math::LeafIndex;
 
 /// Most clients that one commit may add.
@@ -59,14 +59,14 @@ pub(super) fn judge(
     let Content::Commit(commit) = &message.content.content else {
         return Err(SkipReason::Malformed);
     };
-    let changes = Changes::read(commit)?;
+    check_proposals(commit)?;
     entry.tail.external_pub.check().map_err(|_| SkipReason::GroupInfo)?;
 
     let staged = public.stage(public.verify_commit(&message)?)?;
     let context = read_extensions(&staged.context().extensions)?;
     let path_leaf = commit.path.as_ref().map(|path| &path.leaf_node);
     let (committer, way) = committer(public, roster, &message, &staged, path_leaf)?;
-    let turn = changes.turn(&staged, &committer, path_leaf.is_some(), way)?;
+    let turn = turn(staged.commit(), &committer, way)?;
     turn.check(roster, &context)?;
     Act { before, after: &context, roster, turn: &turn, committer: &committer, way }.check()?;
 
@@ -78,7 +78,7 @@ pub(super) fn judge(
     let verified = key.is_some_and(|key| info.verify(key).is_ok());
     ensure(verified, SkipReason::GroupInfo)?;
 
-    let removed = changes.removes.iter().filter_map(|leaf| roster.device(leaf.get()));
+    let removed = staged.commit().removes().iter().filter_map(|leaf| roster.device(leaf.get()));
     let removed: Vec<_> = removed.collect();
     let author = committer.sender;
     Ok(Judged {
@@ -95,54 +95,37 @@ pub(super) fn judge(
     })
 }
 
-/// The proposals of a commit, all of them inline and of the kinds that conversations use.
-struct Changes<'a> {
-    adds: Vec<&'a LeafNode>,
-    removes: Vec<LeafIndex>,
+/// All proposals are inline and of the kinds that conversations use, and not too many are adds.
+fn check_proposals(commit: &Commit) -> Result<(), SkipReason> {
+    let mut adds = 0;
+    for proposal in &commit.proposals {
+        match proposal {
+            ProposalOrRef::Proposal(Proposal::Add(_)) => adds += 1,
+            ProposalOrRef::Proposal(
+                Proposal::Remove(_)
+                | Proposal::GroupContextExtensions(_)
+                | Proposal::ExternalInit { .. },
+            ) => {}
+            _ => return Err(SkipReason::ForbiddenProposal),
+        }
+    }
+    ensure(adds <= MAX_ADDS, SkipReason::TooMany)
 }
 
-impl<'a> Changes<'a> {
-    fn read(commit: &'a Commit) -> Result<Self, SkipReason> {
-        let mut changes = Self { adds: Vec::new(), removes: Vec::new() };
-        for proposal in &commit.proposals {
-            match proposal {
-                ProposalOrRef::Proposal(Proposal::Add(package)) => {
-                    changes.adds.push(&package.leaf_node);
-                }
-                ProposalOrRef::Proposal(Proposal::Remove(leaf)) => changes.removes.push(*leaf),
-                ProposalOrRef::Proposal(
-                    Proposal::GroupContextExtensions(_) | Proposal::ExternalInit { .. },
-                ) => {}
-                _ => return Err(SkipReason::ForbiddenProposal),
-            }
-        }
-        ensure(changes.adds.len() <= MAX_ADDS, SkipReason::TooMany)?;
-        Ok(changes)
+/// What a commit does to the roster; a leaf with a path goes and enters anew.
+fn turn(commit: &VerifiedCommit, committer: &Device, way: Way) -> Result<Turn, SkipReason> {
+    let removed = commit.removes().iter().map(|leaf| leaf.get());
+    let mut turn = Turn { removed: removed.collect(), entering: Vec::new() };
+    for (index, package) in commit.added().iter().zip(commit.adds()) {
+        turn.entering.push(enter(*index, &package.leaf_node)?);
     }
-
-    /// What the commit does to the roster; a leaf with a path goes and enters anew.
-    fn turn(
-        &self,
-        staged: &StagedPublic,
-        committer: &Device,
-        has_path: bool,
-        way: Way,
-    ) -> Result<Turn, SkipReason> {
-        let mut turn = Turn {
-            removed: self.removes.iter().map(|leaf| leaf.get()).collect(),
-            entering: Vec::new(),
-        };
-        for (index, leaf) in staged.commit().added().iter().zip(&self.adds) {
-            turn.entering.push(enter(*index, leaf)?);
+    if commit.path().is_some() {
+        if way != Way::External {
+            turn.removed.insert(committer.sender.leaf);
         }
-        if has_path {
-            if way != Way::External {
-                turn.removed.insert(committer.sender.leaf);
-            }
-            turn.entering.push(committer.clone());
-        }
-        Ok(turn)
+        turn.entering.push(committer.clone());
     }
+    Ok(turn)
 }
 
 /// The committer as he stands in the tree after the commit. A member's new leaf keeps account and

@@ -155,19 +155,15 @@ impl RatchetTree {
         self.size = size;
         for (index, leaf) in leaves {
             self.dirty_pages.insert(pages::page_of(index.node()));
-            if let Some(place) = self.leaves.get_mut(index.get() as usize) {
-                *place = leaf;
-            }
+            put(&mut self.leaves, index.get() as usize, leaf);
         }
         for (index, parent) in parents {
             self.dirty_pages.insert(pages::page_of(index));
-            if let Some(place) = self.parents.get_mut(index.get() as usize / 2) {
-                *place = parent;
-            }
+            put(&mut self.parents, index.get() as usize / 2, parent);
         }
         for (index, hash) in hashes {
-            if let (Some(place), Some(hash)) = (self.hashes.get_mut(index.get() as usize), hash) {
-                *place = hash;
+            if let Some(hash) = hash {
+                put(&mut self.hashes, index.get() as usize, hash);
             }
         }
         self.tally.apply(tally);
@@ -176,28 +172,26 @@ impl RatchetTree {
     /// Computes every tree hash from the leaves up.
     fn hash_all(&mut self) {
         self.hashes = vec![Digest::default(); self.size.nodes() as usize];
-        for (index, leaf) in (0..).map(LeafIndex::new).zip(&self.leaves) {
-            if let Some(place) = self.hashes.get_mut(index.node().get() as usize) {
-                *place = node::leaf_hash(index, leaf.as_deref());
-            }
-        }
-        for level in 1..=self.size.levels() {
-            let step = 1_usize << (level + 1);
-            let first = (1_usize << level) - 1;
-            for at in (first..self.hashes.len()).step_by(step) {
-                let below = step / 4;
-                let (Some(left), Some(right)) =
-                    (self.hashes.get(at - below), self.hashes.get(at + below))
-                else {
-                    continue;
+        for level in 0..=self.size.levels() {
+            for at in ((1 << level) - 1..self.size.nodes()).step_by(2 << level) {
+                let index = NodeIndex::new(at);
+                let below = |child: Option<NodeIndex>| child.and_then(|child| self.hash(child));
+                let hash = match (below(index.left()), below(index.right())) {
+                    (Some(left), Some(right)) => node::node_hash(self.parent(index), left, right),
+                    _ => {
+                        let leaf = index.leaf().unwrap_or_default();
+                        node::leaf_hash(leaf, self.leaf(leaf))
+                    }
                 };
-                let parent = self.parents.get(at / 2).and_then(Option::as_deref);
-                let hash = node::node_hash(parent, left, right);
-                if let Some(place) = self.hashes.get_mut(at) {
-                    *place = hash;
-                }
+                put(&mut self.hashes, at as usize, hash);
             }
         }
+    }
+}
+
+fn put<T>(list: &mut [T], at: usize, value: T) {
+    if let Some(place) = list.get_mut(at) {
+        *place = value;
     }
 }
 

@@ -3,6 +3,7 @@
 use rand_core::CryptoRng;
 
 use super::Group;
+use super::finish::StagedCommit;
 use super::save::{pack, unpack};
 use crate::crypto::Secret;
 use crate::crypto::hpke::HpkePublicKey;
@@ -14,7 +15,7 @@ use crate::mls::extension::Extensions;
 use crate::mls::framing::{AuthenticatedContent, MlsMessage, PublicMessage, WireFormat};
 use crate::mls::group_info::GroupInfo;
 use crate::mls::key_package::KeyPackage;
-use crate::mls::key_schedule::{JoinerSecret, MemberSecret, NewEpoch};
+use crate::mls::key_schedule::{JoinerSecret, MemberSecret};
 use crate::mls::leaf_node::{LeafContent, LeafNode};
 use crate::mls::proposal::Proposal;
 use crate::mls::psk::psk_secret;
@@ -58,11 +59,9 @@ pub struct CommitPlan {
 #[derive(Clone, Debug)]
 pub struct PendingCommit {
     message: Vec<u8>,
-    public: StagedPublic,
+    staged: StagedCommit,
     joiner: JoinerSecret,
     member: MemberSecret,
-    epoch: NewEpoch,
-    keys: TreeKeys,
     /// One for each added leaf; none without a path.
     path_secrets: Vec<Option<Secret>>,
 }
@@ -121,9 +120,7 @@ impl Group {
     /// # Errors
     /// [`Error::WrongEpoch`] if the group has moved on since the commit was made.
     pub fn merge_pending(&mut self, pending: PendingCommit) -> Result<(), Error> {
-        self.public.merge(pending.public)?;
-        self.enter(pending.keys, pending.epoch);
-        Ok(())
+        self.merge(pending.staged)
     }
 }
 
@@ -167,7 +164,8 @@ impl PendingCommit {
         };
         let message = MlsMessage::Public(Box::new(message)).to_bytes();
         let PathSecrets { for_added, keys, .. } = path;
-        Ok(Self { message, public, joiner, member, epoch, keys, path_secrets: for_added })
+        let staged = StagedCommit { public, keys, epoch };
+        Ok(Self { message, staged, joiner, member, path_secrets: for_added })
     }
 
     /// The commit as an encoded MLSMessage; these bytes and no others are what to send.
@@ -177,7 +175,7 @@ impl PendingCommit {
 
     /// The public side.
     pub fn public(&self) -> &StagedPublic {
-        &self.public
+        &self.staged.public
     }
 
     /// `MLS-Exporter` of the epoch that the commit starts.
@@ -185,7 +183,7 @@ impl PendingCommit {
     /// # Errors
     /// [`Error::Exhausted`] for more than 8,160 bytes.
     pub fn export(&self, label: &str, context: &[u8], len: usize) -> Result<Secret, Error> {
-        self.epoch.secrets.export(label, context, len)
+        self.staged.epoch.secrets.export(label, context, len)
     }
 
     /// The external key of the epoch that the commit starts.
@@ -193,12 +191,12 @@ impl PendingCommit {
     /// # Errors
     /// [`Error::Internal`] only.
     pub fn external_pub(&self) -> Result<HpkePublicKey, Error> {
-        Ok(self.epoch.secrets.external_key()?.public())
+        Ok(self.staged.epoch.secrets.external_key()?.public())
     }
 
     /// Our GroupInfo of the new epoch, signed.
     pub fn group_info(&self, extensions: Extensions, signer: &SignatureKey) -> GroupInfo {
-        let mut info = self.public.group_info(extensions, Vec::new());
+        let mut info = self.staged.public.group_info(extensions, Vec::new());
         info.sign(signer);
         info
     }
@@ -209,9 +207,9 @@ impl PendingCommit {
     /// [`Error::InvalidGroupInfo`] if `info` is of another epoch, [`Error::InvalidKey`] if an init
     /// key is none.
     pub fn welcome(&self, info: &GroupInfo, rng: &mut impl CryptoRng) -> Result<Welcome, Error> {
-        ensure(info.context == *self.public.context(), Error::InvalidGroupInfo)?;
+        ensure(info.context == *self.staged.public.context(), Error::InvalidGroupInfo)?;
         let joiner_secret = &self.joiner.0;
-        let secrets = self.public.commit().adds().iter().zip(&self.path_secrets);
+        let secrets = self.staged.public.commit().adds().iter().zip(&self.path_secrets);
         let secrets = secrets.map(|(package, path_secret)| {
             let (joiner_secret, path_secret) = (joiner_secret.clone(), path_secret.clone());
             (package, GroupSecrets { joiner_secret, path_secret, psks: Vec::new() })
@@ -224,8 +222,8 @@ impl PendingCommit {
     /// # Errors
     /// [`Error::WrongEpoch`] if it is another one.
     pub fn into_group(self, mut public: PublicGroup) -> Result<Group, Error> {
-        public.merge(self.public)?;
-        Ok(Group::new(public, self.keys, self.epoch))
+        public.merge(self.staged.public)?;
+        Ok(Group::new(public, self.staged.keys, self.staged.epoch))
     }
 
     /// Everything that [`PendingCommit::load`] needs, secrets included.
@@ -234,7 +232,7 @@ impl PendingCommit {
             message: self.message.clone(),
             joiner: self.joiner.0.clone(),
             member: self.member.0.clone(),
-            keys: self.keys.clone(),
+            keys: self.staged.keys.clone(),
             path_secrets: self.path_secrets.clone(),
         })
     }
@@ -262,11 +260,9 @@ impl PendingCommit {
         ensure(keys.belong_to(public.tree(group)), Error::CorruptState)?;
         Ok(Self {
             message: saved.message,
-            public,
+            staged: StagedCommit { public, keys, epoch },
             joiner: JoinerSecret(saved.joiner),
             member,
-            epoch,
-            keys,
             path_secrets: saved.path_secrets,
         })
     }

@@ -14,9 +14,9 @@ use crate::mls::treekem::TreeKeys;
 /// A commit that can be merged: public side and secrets of the epoch that it starts.
 #[derive(Clone, Debug)]
 pub struct StagedCommit {
-    public: StagedPublic,
-    keys: TreeKeys,
-    epoch: NewEpoch,
+    pub(super) public: StagedPublic,
+    pub(super) keys: TreeKeys,
+    pub(super) epoch: NewEpoch,
 }
 
 /// A commit that counts but that we cannot finish, handed back to fold on without secrets.
@@ -27,8 +27,6 @@ pub struct Unfinished {
     /// Why not.
     pub error: Error,
 }
-
-impl StagedCommit {}
 
 impl Group {
     /// Derives the secrets of the epoch that a commit starts, and checks its membership tag, our

@@ -81,35 +81,21 @@ impl ProposalList {
 
     fn push(&mut self, sender: Sender, proposal: &Proposal) -> Result<(), Error> {
         self.needs_path |= proposal.proposal_type().requires_path();
-        let is_second = match proposal {
-            Proposal::Add(package) => {
-                self.adds.push(KeyPackage::clone(package));
-                false
-            }
+        match proposal {
+            Proposal::Add(package) => self.adds.push(KeyPackage::clone(package)),
             Proposal::Update(leaf) => {
                 let Sender::Member(index) = sender else {
                     return Err(Error::InvalidProposalList);
                 };
                 self.updates.push((index, LeafNode::clone(leaf)));
-                false
             }
-            Proposal::Remove(index) => {
-                self.removes.push(*index);
-                false
-            }
-            Proposal::PreSharedKey(id) => {
-                self.psks.push(id.clone());
-                false
-            }
-            Proposal::ReInit(reinit) => self.reinit.replace(reinit.clone()).is_some(),
-            Proposal::ExternalInit { kem_output } => {
-                self.external_init.replace(kem_output.clone()).is_some()
-            }
-            Proposal::GroupContextExtensions(extensions) => {
-                self.extensions.replace(extensions.clone()).is_some()
-            }
-        };
-        if is_second { Err(Error::InvalidProposalList) } else { Ok(()) }
+            Proposal::Remove(index) => self.removes.push(*index),
+            Proposal::PreSharedKey(id) => self.psks.push(id.clone()),
+            Proposal::ReInit(reinit) => put_once(&mut self.reinit, reinit)?,
+            Proposal::ExternalInit { kem_output } => put_once(&mut self.external_init, kem_output)?,
+            Proposal::GroupContextExtensions(new) => put_once(&mut self.extensions, new)?,
+        }
+        Ok(())
     }
 
     /// Updates and removals name members, each at most once, and not the committer.
@@ -164,6 +150,11 @@ impl ProposalList {
         }
         Ok(())
     }
+}
+
+/// Of some proposals a commit has one at most.
+fn put_once<T: Clone>(place: &mut Option<T>, value: &T) -> Result<(), Error> {
+    ensure(place.replace(value.clone()).is_none(), Error::InvalidProposalList)
 }
 
 impl PublicGroup {
