@@ -15,7 +15,7 @@ use super::{
     account::{AccountThen, SlowDone, SlowWork},
     chats::{
         ChatThen,
-        enter::{EnterThen, FoldWork},
+        enter::{EnterThen, fold::FoldWork},
     },
     state::EventQueue,
     tables::{self, Table},
