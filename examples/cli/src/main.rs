@@ -3,7 +3,6 @@
 use std::{
     io::{Write, stderr, stdout},
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::Parser;
@@ -26,9 +25,6 @@ use home::Home;
 use options::{Command, Group, Options};
 use reach::Reach;
 use show::Answer;
-
-/// How long a command waits to have read what is new.
-const CATCH_UP: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -76,7 +72,7 @@ async fn run(options: Options) -> Result<Exit, Failure> {
         command => ask_of(command),
     };
     let client = open(&home, options.server).await?;
-    if ask.reads() && reach::catch_up(&client, CATCH_UP).await? != Reach::Head {
+    if ask.reads() && reach::catch_up(&client, reach::CATCH_UP).await? != Reach::Head {
         drop(writeln!(stderr(), "corncrake: not online: this is what this device has"));
     }
     let answer = ask.carry_out(&client).await;
@@ -125,7 +121,7 @@ async fn enter(
         password::Kind::Known => Client::log_in(&server, store, name, &password).await?,
     };
     home.remember_server(&server)?;
-    let reach = reach::catch_up(&client, CATCH_UP).await?;
+    let reach = reach::catch_up(&client, reach::CATCH_UP).await?;
     let me = client.account().await?;
     client.close().await?;
     let key = home.key_path();

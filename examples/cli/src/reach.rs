@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 
+/// How long a command waits to have read everything before it goes on.
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long a connection may be down before a command goes on without it.
 const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
@@ -82,6 +84,9 @@ async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> 
 
 /// The chat that `name` names; the chat of two with a username is started if there is none.
 pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<Chat, Failure> {
+    if name.starts_with('#') {
+        return find(client, name).await;
+    }
     match find_among(&client.chats().await?, name)? {
         Some(id) => Ok(client.chat(id).await?),
         None => Ok(client.start_chat(&[name]).await?),
@@ -90,10 +95,13 @@ pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<Chat, F
 
 /// The chat that `name` names.
 pub(crate) async fn find(client: &Client, name: &str) -> Result<Chat, Failure> {
-    match find_among(&client.chats().await?, name)? {
-        Some(id) => Ok(client.chat(id).await?),
-        None => Err(unknown(name)),
+    let mut found = find_among(&client.chats().await?, name)?;
+    if found.is_none() {
+        // Somebody may have let this device in since it read last.
+        catch_up(client, CATCH_UP).await?;
+        found = find_among(&client.chats().await?, name)?;
     }
+    Ok(client.chat(found.ok_or_else(|| unknown(name))?).await?)
 }
 
 fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, Failure> {
@@ -103,7 +111,7 @@ fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, 
                 && chat.title == title
                 && !matches!(chat.standing, Standing::Left)
         });
-        return only(groups, name)?.map(Some).ok_or_else(|| unknown(name));
+        return only(groups, name);
     }
     let lower = name.to_ascii_lowercase();
     let direct = chats
@@ -171,7 +179,7 @@ mod tests {
         assert_eq!(found("02020202"), Ok(Some(chats[1].id)));
         assert_eq!(found("0202020"), Ok(None));
         assert_eq!(found("carol"), Ok(None));
-        assert_eq!(found("#carol"), Err("unknown_chat".to_owned()));
+        assert_eq!(found("#carol"), Ok(None));
         assert_eq!(found("#twice"), Err("ambiguous_chat".to_owned()));
     }
 }

@@ -1,23 +1,16 @@
-//! What a client reads when it starts and what later, and how long that takes.
-
-use std::time::{Duration, Instant};
+//! What a client reads when it starts, and what later.
 
 use futures_util::FutureExt;
 
 use corncrake::{
     Client,
-    store::{Batch, SqliteStore, Store, Table},
+    store::{Batch, Store, Table},
 };
 
 use crate::{check::Mood, device::Device, world::World};
 
 /// The table with the groups' secrets and trees.
 const PARTS: Table = Table(8);
-
-/// Chats that the client has.
-const CHATS: usize = 500;
-/// The tables of a store are numbered below this.
-const TABLES: u8 = 32;
 
 /// Takes the groups out of a device's store. An engine that reads one afterwards fails.
 fn take_groups(device: &Device, fence: u64) {
@@ -68,43 +61,4 @@ fn groups_that_were_not_used_for_long_are_left_to_the_store() {
     bob.say(first, "hello again");
     world.pass(60_000);
     assert!(ann.told().complaints.iter().any(|complaint| complaint.contains("store")));
-}
-
-#[test]
-#[ignore = "measures: run alone with --ignored --nocapture"]
-fn a_client_with_500_chats_starts() {
-    let world = World::new(1);
-    let ann = world.sign_up("ann");
-    world.sign_up("bob");
-    for number in 0..CHATS {
-        let chat = ann.create_group(&format!("meadow {number}"), &["bob"]);
-        for line in 0..5 {
-            ann.say(chat, &format!("line {line}"));
-        }
-    }
-    world.settle();
-    let memory = ann.backup();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let sqlite = SqliteStore::open(&path, memory.key().clone()).await.unwrap();
-        let fence = sqlite.open_fence().await.unwrap();
-        for table in 0..TABLES {
-            let puts = memory.scan(Table(table)).await.unwrap();
-            sqlite.commit(Batch { puts, ..Batch::default() }, fence).await.unwrap();
-        }
-        sqlite.close().await.unwrap();
-        for _ in 0..3 {
-            let begin = Instant::now();
-            let store = SqliteStore::open(&path, memory.key().clone()).await.unwrap();
-            let client = Client::open("http://127.0.0.1:9", store).await.unwrap();
-            let started = begin.elapsed();
-            assert_eq!(client.chats().await.unwrap().len(), CHATS);
-            eprintln!("started in {started:?}, listed after {:?}", begin.elapsed());
-            client.close().await.unwrap();
-            // Its thread still has the file open for a moment.
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    });
 }
