@@ -120,7 +120,7 @@ fn is_alone_with_mal(ann: &Device, chat: ConversationId) {
 }
 
 #[test]
-fn c9_a_welcome_into_a_chat_that_only_calls_itself_direct() {
+fn a_welcome_into_a_chat_that_only_calls_itself_direct() {
     for seed in 0..4 {
         let world = World::new(seed);
         let ann = world.sign_up("ann");
@@ -154,7 +154,7 @@ fn c9_a_welcome_into_a_chat_that_only_calls_itself_direct() {
 }
 
 #[test]
-fn c9_a_true_welcome_while_the_directory_is_out_of_reach() {
+fn a_true_welcome_while_the_directory_is_out_of_reach() {
     for seed in 0..4 {
         let world = World::new(seed);
         let (ann, mut mal) = (world.sign_up("ann"), Mal::sign_up(&world, "mal"));
