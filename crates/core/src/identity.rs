@@ -24,7 +24,7 @@ mod record;
 mod safety_number;
 mod username;
 
-pub use certificate::{AssistantInfo, Certificate, DeviceClass, UnverifiedCertificate};
+pub use certificate::{AssistantInfo, Certificate, DeviceClass};
 pub use chain::KeyChain;
 pub use contact::{ContactKey, ContactPublicKey, contact_agreement};
 pub use record::{AccountRecord, DeviceEntry, VerifiedRecord};

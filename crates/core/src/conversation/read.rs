@@ -1,6 +1,5 @@
 //! Reading a log: each entry in its turn, the same verdict for every reader.
 
-use super::context::ContextExtension;
 use super::entry::{Entry, EntryKind, Tail};
 use super::handover::Handover;
 use super::knock::ClosedLog;
@@ -178,7 +177,8 @@ impl Conversation {
             self.enter_epoch(judged.staged, &judged.message, pending, &gone, &judged.tail);
 
         self.view.turn(log, item.position, item.id);
-        let old = self.replace_context(judged.context);
+        let changed = self.context != judged.context;
+        let old = changed.then(|| core::mem::replace(&mut self.context, judged.context));
         self.roster.apply(judged.turn);
         self.facts.counted = item.position;
         self.facts.author = judged.author;
@@ -203,13 +203,6 @@ impl Conversation {
             handover_due: self.facts.handover_due,
             view_alarm,
         }
-    }
-
-    fn replace_context(&mut self, context: ContextExtension) -> Option<ContextExtension> {
-        if self.context == context {
-            return None;
-        }
-        Some(core::mem::replace(&mut self.context, context))
     }
 
     fn enter_epoch(

@@ -81,11 +81,11 @@ impl Roster {
         turn.check(&roster, context)?;
         roster.apply(turn);
         let known = |account| roster.by_account.contains_key(account);
-        if context.roles.keys().all(known) && context.leaving.iter().all(known) {
-            Ok(roster)
-        } else {
-            Err(SkipReason::Context)
-        }
+        ensure(
+            context.roles.keys().all(known) && context.leaving.iter().all(known),
+            SkipReason::Context,
+        )?;
+        Ok(roster)
     }
 
     pub(super) fn device(&self, leaf: u32) -> Option<&Device> {

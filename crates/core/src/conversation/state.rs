@@ -4,6 +4,7 @@
 use super::context::{CONTEXT, ContextExtension, RULES, RULES_BASE};
 use super::entry::Tail;
 use super::reading::SkipReason;
+use crate::error::ensure;
 use crate::id::ConversationId;
 use crate::mls::codec::{Decode, Encode, Malformed, codec_struct};
 use crate::mls::credential::CredentialType;
@@ -77,11 +78,9 @@ pub(super) fn group_extensions(context: &ContextExtension) -> Extensions {
 pub(super) fn read_extensions(extensions: &Extensions) -> Result<ContextExtension, SkipReason> {
     let context = extensions.parsed::<ContextExtension>(ExtensionType(CONTEXT));
     let context = context.ok().flatten().ok_or(SkipReason::Context)?;
-    if context.rules == RULES && group_extensions(&context) == *extensions {
-        Ok(context)
-    } else {
-        Err(SkipReason::Context)
-    }
+    let is_ours = context.rules == RULES && group_extensions(&context) == *extensions;
+    ensure(is_ours, SkipReason::Context)?;
+    Ok(context)
 }
 
 /// The extensions of a GroupInfo: `external_pub` and `next`, nothing else.

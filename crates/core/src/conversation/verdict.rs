@@ -151,11 +151,11 @@ fn committer(
         Some(leaf) if says_the_same(leaf, old_leaf) => old.clone(),
         Some(leaf) => enter(index, leaf)?,
     };
-    if device.key == old.key && device.sender.account == old.sender.account {
-        Ok((device, way))
-    } else {
-        Err(SkipReason::Identity)
-    }
+    ensure(
+        device.key == old.key && device.sender.account == old.sender.account,
+        SkipReason::Identity,
+    )?;
+    Ok((device, way))
 }
 
 /// Whether a new leaf says what the old one said, so that nothing of it is to be verified again.

@@ -2,7 +2,7 @@ use core::fmt;
 
 use super::chain::{KeyChain, UnverifiedChain};
 use super::{IdentityError, IdentityKey, SIGNATURE_LENGTH, device_id};
-use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::crypto::signature::{SignaturePublicKey, verify_batch};
 use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 use crate::mls::codec::{Encode, Reader, put_bytes};
@@ -62,13 +62,12 @@ pub struct AssistantInfo {
 
 /// A certificate as received, before its signatures are verified.
 #[derive(Clone, Debug)]
-pub struct UnverifiedCertificate<'a> {
+pub(super) struct Unverified<'a> {
     chain: UnverifiedChain,
     device_key: SignaturePublicKey,
     list_version: u64,
     class: DeviceClass,
-    content: &'a [u8],
-    signature: &'a [u8],
+    bytes: &'a [u8],
 }
 
 impl Certificate {
@@ -95,11 +94,7 @@ impl Certificate {
         Ok(out)
     }
 
-    /// Reads a certificate without verifying it.
-    ///
-    /// # Errors
-    /// [`IdentityError`] of form; an unknown version or class has a code of its own.
-    pub fn parse(bytes: &[u8]) -> Result<UnverifiedCertificate<'_>, IdentityError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Unverified<'_>, IdentityError> {
         let mut reader = Reader::new(bytes);
         let [version] = reader.array()?;
         ensure(version == VERSION, IdentityError::UnsupportedVersion)?;
@@ -107,10 +102,9 @@ impl Certificate {
         let device_key = SignaturePublicKey::from_bytes(reader.array()?);
         let list_version = u64::from_be_bytes(reader.array()?);
         let class = DeviceClass::read(&mut reader)?;
-        let signature = reader.take(SIGNATURE_LENGTH)?;
+        reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
-        let content = bytes.get(..bytes.len() - SIGNATURE_LENGTH).unwrap_or_default();
-        Ok(UnverifiedCertificate { chain, device_key, list_version, class, content, signature })
+        Ok(Unverified { chain, device_key, list_version, class, bytes })
     }
 
     /// Reads and verifies a certificate.
@@ -118,7 +112,7 @@ impl Certificate {
     /// # Errors
     /// [`IdentityError`] of form or signature.
     pub fn parse_and_verify(bytes: &[u8]) -> Result<Self, IdentityError> {
-        Self::parse(bytes)?.verify()
+        Self::verify_all([bytes])?.pop().ok_or(IdentityError::Malformed)
     }
 
     /// Reads and verifies the certificates of many leaves at once, in their order.
@@ -130,10 +124,11 @@ impl Certificate {
     ) -> Result<Vec<Self>, IdentityError> {
         let parsed: Result<Vec<_>, _> = certificates.into_iter().map(Self::parse).collect();
         let parsed = parsed?;
-        let signed: Vec<_> = parsed.iter().flat_map(UnverifiedCertificate::signed).collect();
-        verify_batch(&signed).map_err(|(_, error)| error)?;
+        let signed = parsed.iter().flat_map(|it| it.chain.signed_with(LABEL, it.bytes));
+        let signed: Vec<_> = signed.collect();
+        verify_batch(&signed)?;
         drop(signed);
-        Ok(parsed.into_iter().map(UnverifiedCertificate::into_verified).collect())
+        Ok(parsed.into_iter().map(Unverified::into_verified).collect())
     }
 
     /// The account that the device belongs to.
@@ -167,30 +162,9 @@ impl Certificate {
     }
 }
 
-impl UnverifiedCertificate<'_> {
-    /// Its signatures, for a batch with others.
-    pub fn signed(&self) -> Vec<Signed<'_>> {
-        let mut signed = self.chain.signed();
-        signed.push(Signed {
-            key: self.chain.current_key(),
-            label: LABEL,
-            content: self.content.to_vec(),
-            signature: self.signature,
-        });
-        signed
-    }
-
-    /// Verifies the signatures.
-    ///
-    /// # Errors
-    /// [`IdentityError::InvalidSignature`] or [`IdentityError::InvalidKey`].
-    pub fn verify(self) -> Result<Certificate, IdentityError> {
-        verify_batch(&self.signed()).map_err(|(_, error)| error)?;
-        Ok(self.into_verified())
-    }
-
+impl Unverified<'_> {
     fn into_verified(self) -> Certificate {
-        let Self { chain, device_key, list_version, class, content: _, signature: _ } = self;
+        let Self { chain, device_key, list_version, class, bytes: _ } = self;
         Certificate { chain: chain.into_verified(), device_key, list_version, class }
     }
 }

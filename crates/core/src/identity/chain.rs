@@ -91,7 +91,7 @@ impl KeyChain {
         let mut reader = Reader::new(bytes);
         let unverified = UnverifiedChain::read(&mut reader)?;
         reader.finish()?;
-        verify_batch(&unverified.signed()).map_err(|(_, error)| error)?;
+        verify_batch(&unverified.signed())?;
         Ok(unverified.into_verified())
     }
 }
@@ -114,7 +114,7 @@ impl UnverifiedChain {
     }
 
     /// The signatures of the links, for a batch.
-    pub(super) fn signed(&self) -> Vec<Signed<'_>> {
+    fn signed(&self) -> Vec<Signed<'_>> {
         let mut signed = Vec::with_capacity(self.chain.links.len());
         for (pair, link) in self.keys.windows(2).zip(&self.chain.links) {
             let [key, next] = pair else { continue };
@@ -124,13 +124,21 @@ impl UnverifiedChain {
         signed
     }
 
-    pub(super) fn account_id(&self) -> AccountId {
-        self.chain.account_id()
+    /// These, and the newest key's signature, which stands at the end of what it signs.
+    pub(super) fn signed_with<'a>(
+        &'a self,
+        label: &'static str,
+        bytes: &'a [u8],
+    ) -> Vec<Signed<'a>> {
+        let (content, signature) = bytes.split_at(bytes.len().saturating_sub(SIGNATURE_LENGTH));
+        let (key, content) = (self.keys.last().unwrap_or(&self.chain.first), content.to_vec());
+        let mut signed = self.signed();
+        signed.push(Signed { key, label, content, signature });
+        signed
     }
 
-    /// The newest key, parsed once and kept.
-    pub(super) fn current_key(&self) -> &SignaturePublicKey {
-        self.keys.last().unwrap_or(&self.chain.first)
+    pub(super) fn account_id(&self) -> AccountId {
+        self.chain.account_id()
     }
 
     /// To be called once the signatures have been verified.

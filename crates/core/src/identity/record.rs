@@ -3,7 +3,7 @@ use super::contact::ContactPublicKey;
 use super::{
     IdentityError, IdentityKey, MAX_DEVICES, MAX_RECORD, SIGNATURE_LENGTH, Username, device_id,
 };
-use crate::crypto::signature::{SignaturePublicKey, Signed, verify_batch};
+use crate::crypto::signature::{SignaturePublicKey, verify_batch};
 use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 use crate::mls::codec::{Decode, Encode, Reader, put_bytes};
@@ -97,18 +97,10 @@ impl AccountRecord {
         let contact_key = ContactPublicKey(reader.array()?);
         let list_version = u64::from_be_bytes(reader.array()?);
         let devices = read_devices(&mut reader)?;
-        let signature = reader.take(SIGNATURE_LENGTH)?;
+        reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
         ensure(account == chain.account_id(), IdentityError::WrongId)?;
-        let mut signed = chain.signed();
-        signed.push(Signed {
-            key: chain.current_key(),
-            label: LABEL,
-            content: bytes.get(..bytes.len() - SIGNATURE_LENGTH).unwrap_or_default().to_vec(),
-            signature,
-        });
-        verify_batch(&signed).map_err(|(_, error)| error)?;
-        drop(signed);
+        verify_batch(&chain.signed_with(LABEL, bytes))?;
         let chain = chain.into_verified();
         Ok(VerifiedRecord(Self { chain, username, contact_key, list_version, devices }))
     }

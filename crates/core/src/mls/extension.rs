@@ -1,6 +1,8 @@
 //! Extensions (RFC 9420 §13.4) and the ones that MLS itself defines.
 
-use super::codec::{Decode, Encode, Malformed, Reader, codec_newtype, codec_struct};
+use std::collections::BTreeSet;
+
+use super::codec::{Decode, Encode, Malformed, codec_newtype, codec_struct};
 use super::credential::{Credential, CredentialType};
 use super::proposal::ProposalType;
 use crate::crypto::hpke::HpkePublicKey;
@@ -52,7 +54,9 @@ impl Extension {
 
 /// A list of extensions that holds each type at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extensions(Vec<Extension>);
+pub struct Extensions {
+    list: Vec<Extension>,
+}
 
 impl Extensions {
     /// Makes a list.
@@ -60,15 +64,20 @@ impl Extensions {
     /// # Errors
     /// [`Malformed`] if a type stands there twice.
     pub fn new(list: Vec<Extension>) -> Result<Self, Malformed> {
-        let mut types: Vec<_> = list.iter().map(|extension| extension.extension_type).collect();
-        types.sort_unstable();
-        ensure(types.iter().zip(types.iter().skip(1)).all(|(a, b)| a != b), Malformed)?;
-        Ok(Self(list))
+        let extensions = Self { list };
+        ensure(extensions.is_distinct(), Malformed)?;
+        Ok(extensions)
+    }
+
+    fn is_distinct(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.list.iter().all(|extension| seen.insert(extension.extension_type))
     }
 
     /// The content of the extension of this type.
     pub fn get(&self, extension_type: ExtensionType) -> Option<&[u8]> {
-        let extension = self.0.iter().find(|extension| extension.extension_type == extension_type);
+        let extension =
+            self.list.iter().find(|extension| extension.extension_type == extension_type);
         extension.map(|extension| extension.data.as_slice())
     }
 
@@ -82,21 +91,11 @@ impl Extensions {
 
     /// The extensions in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Extension> {
-        self.0.iter()
+        self.list.iter()
     }
 }
 
-impl Encode for Extensions {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.0.encode(out);
-    }
-}
-
-impl Decode for Extensions {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Self::new(Vec::decode(reader)?)
-    }
-}
+codec_struct!(Extensions { list } if Extensions::is_distinct);
 
 /// What every member must support (§11.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

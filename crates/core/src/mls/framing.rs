@@ -12,6 +12,7 @@ use super::proposal::Proposal;
 use super::tree_math::LeafIndex;
 use super::welcome::Welcome;
 use crate::crypto::Digest;
+use crate::error::ensure;
 
 /// The wrapper that a signature is made for (§17.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,11 +298,8 @@ impl Decode for MlsMessage {
             4 => Decode::decode(reader).map(Self::GroupInfo),
             5 => {
                 let package: Box<KeyPackage> = Decode::decode(reader)?;
-                if package.version == PROTOCOL_VERSION {
-                    Ok(Self::KeyPackage(package))
-                } else {
-                    Err(Malformed)
-                }
+                ensure(package.version == PROTOCOL_VERSION, Malformed)?;
+                Ok(Self::KeyPackage(package))
             }
             _ => Err(Malformed),
         }

@@ -17,7 +17,7 @@ use super::leaf_node::LeafNode;
 use super::tree::RatchetTree;
 use super::tree_math::LeafIndex;
 use super::{Error, transcript, validation};
-use crate::crypto::signature::{Signed, verify_batch};
+use crate::crypto::signature::verify_batch;
 use crate::crypto::{Digest, Suite};
 use crate::error::ensure;
 
@@ -64,7 +64,7 @@ impl PublicGroup {
             validation::check_leaf(leaf, suite)?;
             signatures.push(leaf.signed(group_id, index));
         }
-        check_signatures(&signatures)?;
+        verify_batch(&signatures)?;
         validation::check_members(tree.view(), &info.context.extensions)?;
         Ok(Self::new(suite, tree, info.context.clone(), info.confirmation_tag))
     }
@@ -177,9 +177,4 @@ impl PublicGroup {
         let context_is_saved = false;
         Self { suite, tree, context, confirmation_tag, interim_transcript_hash, context_is_saved }
     }
-}
-
-/// Verifies signatures in one batch.
-fn check_signatures(signatures: &[Signed<'_>]) -> Result<(), Error> {
-    verify_batch(signatures).map_err(|(_, error)| error.into())
 }

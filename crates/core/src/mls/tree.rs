@@ -169,6 +169,17 @@ impl RatchetTree {
         self.tally.apply(tally);
     }
 
+    /// Writes `optional<Node>`; whether there is one.
+    fn put_node(&self, index: NodeIndex, out: &mut Vec<u8>) -> bool {
+        let leaf = index.leaf().and_then(|leaf| self.leaf(leaf));
+        let parent = self.parent(index);
+        match leaf {
+            Some(leaf) => Some((node::LEAF, leaf)).encode(out),
+            None => parent.map(|parent| (node::PARENT, parent)).encode(out),
+        }
+        leaf.is_some() || parent.is_some()
+    }
+
     /// Computes every tree hash from the leaves up.
     fn hash_all(&mut self) {
         self.hashes = vec![Digest::default(); self.size.nodes() as usize];
@@ -206,13 +217,10 @@ impl Eq for RatchetTree {}
 
 impl Encode for RatchetTree {
     fn encode(&self, out: &mut Vec<u8>) {
-        let last = self.leaves().next_back().map_or(0, |(index, _)| index.get() as usize);
+        let last = self.leaves().next_back().map_or_else(LeafIndex::default, |(index, _)| index);
         put_vector(out, |out| {
-            for (index, leaf) in self.leaves.iter().take(last + 1).enumerate() {
-                node::put_leaf(leaf.as_deref(), out);
-                if index < last {
-                    node::put_parent(self.parents.get(index).and_then(Option::as_deref), out);
-                }
+            for index in (0..=last.node().get()).map(NodeIndex::new) {
+                self.put_node(index, out);
             }
         });
     }

@@ -4,13 +4,13 @@ use rand_core::CryptoRng;
 
 use super::Group;
 use super::finish::StagedCommit;
-use super::save::{pack, unpack};
+use super::save::VERSION;
 use crate::crypto::Secret;
 use crate::crypto::hpke::HpkePublicKey;
 use crate::crypto::signature::SignatureKey;
 use crate::error::ensure;
 use crate::mls::Error;
-use crate::mls::codec::{Decode, Encode, codec_struct};
+use crate::mls::codec::{Decode, Encode, codec_struct, pack, unpack};
 use crate::mls::extension::Extensions;
 use crate::mls::framing::{AuthenticatedContent, MlsMessage, PublicMessage, WireFormat};
 use crate::mls::group_info::GroupInfo;
@@ -228,13 +228,14 @@ impl PendingCommit {
 
     /// Everything that [`PendingCommit::load`] needs, secrets included.
     pub fn to_bytes(&self) -> Vec<u8> {
-        pack(&SavedCommit {
+        let saved = SavedCommit {
             message: self.message.clone(),
             joiner: self.joiner.0.clone(),
             member: self.member.0.clone(),
             keys: self.staged.keys.clone(),
             path_secrets: self.path_secrets.clone(),
-        })
+        };
+        pack(VERSION, &saved)
     }
 
     /// Takes up a saved commit; `public` is the state that it was made on.
@@ -242,7 +243,7 @@ impl PendingCommit {
     /// # Errors
     /// [`Error::CorruptState`] if the bytes are strange or belong to another state.
     pub fn load(public: &PublicGroup, bytes: &[u8]) -> Result<Self, Error> {
-        unpack(bytes)
+        unpack(VERSION, bytes)
             .map_err(Error::from)
             .and_then(|saved| Self::load_saved(public, saved))
             .map_err(|_| Error::CorruptState)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Group;
 use crate::crypto::Secret;
 use crate::error::ensure;
-use crate::mls::codec::{self, Decode, Encode, Malformed};
+use crate::mls::codec::{pack, unpack};
 use crate::mls::key_schedule::EpochSecrets;
 use crate::mls::public_group::PublicGroup;
 use crate::mls::secret_tree::{SecretTree, SenderRatchets, Step};
@@ -13,7 +13,7 @@ use crate::mls::tree_math::{LeafIndex, NodeIndex};
 use crate::mls::treekem::TreeKeys;
 use crate::mls::{Error, PartId};
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// Our private keys and the epoch's secrets.
 const EPOCH: PartId = PartId { kind: 0x10, index: 0 };
@@ -48,12 +48,17 @@ impl Group {
         for (id, bytes) in parts {
             match id.kind {
                 SECRET_NODE => {
-                    nodes.insert(NodeIndex::new(id.index), unpack::<Secret>(&bytes)?);
+                    nodes.insert(NodeIndex::new(id.index), unpack::<Secret>(VERSION, &bytes)?);
                 }
                 RATCHETS => {
-                    ratchets.insert(LeafIndex::new(id.index), unpack::<SenderRatchets>(&bytes)?);
+                    ratchets.insert(
+                        LeafIndex::new(id.index),
+                        unpack::<SenderRatchets>(VERSION, &bytes)?,
+                    );
                 }
-                _ if id == EPOCH => epoch = Some(unpack::<(TreeKeys, EpochSecrets)>(&bytes)?),
+                _ if id == EPOCH => {
+                    epoch = Some(unpack::<(TreeKeys, EpochSecrets)>(VERSION, &bytes)?)
+                }
                 _ => public.push((id, bytes)),
             }
         }
@@ -90,19 +95,13 @@ impl Group {
 
     fn part(&self, id: PartId) -> Option<Vec<u8>> {
         match id.kind {
-            SECRET_NODE => self.secret_tree.node(NodeIndex::new(id.index)).map(pack),
-            RATCHETS => self.secret_tree.ratchets(LeafIndex::new(id.index)).map(pack),
-            _ => Some(pack(&(&self.keys, &self.secrets))),
+            SECRET_NODE => {
+                self.secret_tree.node(NodeIndex::new(id.index)).map(|it| pack(VERSION, it))
+            }
+            RATCHETS => {
+                self.secret_tree.ratchets(LeafIndex::new(id.index)).map(|it| pack(VERSION, it))
+            }
+            _ => Some(pack(VERSION, &(&self.keys, &self.secrets))),
         }
     }
-}
-
-/// Encodes a part behind its version.
-pub(super) fn pack(value: &impl Encode) -> Vec<u8> {
-    codec::pack(VERSION, value)
-}
-
-/// Decodes a part behind its version.
-pub(super) fn unpack<T: Decode>(bytes: &[u8]) -> Result<T, Malformed> {
-    codec::unpack(VERSION, bytes)
 }

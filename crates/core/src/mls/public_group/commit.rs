@@ -10,10 +10,11 @@ use super::super::tree::{TreeChanges, TreeDiff, TreeView};
 use super::super::tree_math::LeafIndex;
 use super::super::validation::{check_leaf, check_members};
 use super::super::{Error, transcript, treekem};
+use super::PublicGroup;
 use super::effect::{CommitSender, Effect};
 use super::proposals::{ProposalCache, ProposalList};
-use super::{PublicGroup, check_signatures};
 use crate::crypto::Digest;
+use crate::crypto::signature::verify_batch;
 use crate::error::ensure;
 
 /// A commit whose signatures, proposals and keys are valid; its parent hashes come next.
@@ -86,7 +87,7 @@ impl PublicGroup {
             diff.set_leaf(effect.author, Some(path.leaf_node.clone()));
         }
         check_members(diff.view(), &effect.extensions)?;
-        check_signatures(&signatures)?;
+        verify_batch(&signatures)?;
         let changes = diff.pause();
         Ok(VerifiedCommit { base: self.interim_transcript_hash, content, effect, changes })
     }

@@ -12,11 +12,11 @@ use super::super::tree::{TreeChanges, TreeDiff};
 use super::super::tree_math::LeafIndex;
 use super::super::treekem::FreshPath;
 use super::super::validation::{check_leaf, check_members};
+use super::PublicGroup;
 use super::commit::{Unconfirmed, VerifiedCommit};
 use super::effect::{CommitSender, Effect};
 use super::proposals::{ProposalCache, ProposalList};
-use super::{PublicGroup, check_signatures};
-use crate::crypto::signature::SignatureKey;
+use crate::crypto::signature::{SignatureKey, verify_batch};
 use crate::error::ensure;
 
 /// A commit of our own in the making (RFC 9420 §12.4.1).
@@ -59,7 +59,7 @@ impl PublicGroup {
         let (effect, diff) = Effect::apply(self, sender, list)?;
         let mut signatures = Vec::new();
         effect.check_proposed_leaves(self, &mut signatures)?;
-        check_signatures(&signatures)?;
+        verify_batch(&signatures)?;
         Ok(Draft { group: self, proposals, effect, diff })
     }
 }

@@ -40,18 +40,8 @@ pub(super) enum Node {
 
 codec_enum!(Node: u8 { 1 => Leaf(leaf), 2 => Parent(parent) });
 
-const LEAF: u8 = 1;
-const PARENT: u8 = 2;
-
-/// Writes `optional<Node>` of a leaf.
-pub(super) fn put_leaf(node: Option<&LeafNode>, out: &mut Vec<u8>) {
-    node.map(|node| (LEAF, node)).encode(out);
-}
-
-/// Writes `optional<Node>` of a parent.
-pub(super) fn put_parent(node: Option<&ParentNode>, out: &mut Vec<u8>) {
-    node.map(|node| (PARENT, node)).encode(out);
-}
+pub(super) const LEAF: u8 = 1;
+pub(super) const PARENT: u8 = 2;
 
 /// The tree hash of a leaf (§7.8).
 pub(super) fn leaf_hash(index: LeafIndex, node: Option<&LeafNode>) -> Digest {

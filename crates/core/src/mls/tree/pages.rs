@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::super::codec::{Decode, Malformed, Reader};
 use super::super::tree_math::NodeIndex;
 use super::RatchetTree;
-use super::node::{self, Node};
+use super::node::Node;
 
 use crate::error::ensure;
 
@@ -75,15 +75,7 @@ impl RatchetTree {
         let mut bytes = vec![VERSION];
         let mut any = false;
         for index in nodes_of(page) {
-            if let Some(leaf) = index.leaf() {
-                let leaf = self.leaf(leaf);
-                any |= leaf.is_some();
-                node::put_leaf(leaf, &mut bytes);
-            } else {
-                let parent = self.parent(index);
-                any |= parent.is_some();
-                node::put_parent(parent, &mut bytes);
-            }
+            any |= self.put_node(index, &mut bytes);
         }
         any.then_some(bytes)
     }
