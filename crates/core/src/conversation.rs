@@ -241,7 +241,7 @@ impl Conversation {
     pub fn continue_in(&mut self, next_log: LogId) {
         self.facts.enter(next_log);
         self.cursor = Cursor { position: 0, newest_commit: 0 };
-        self.view.enter(next_log);
+        self.view.mark(next_log, 0);
         self.unsaved.facts = true;
     }
 

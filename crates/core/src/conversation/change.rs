@@ -138,11 +138,8 @@ impl Conversation {
         let leaves: BTreeSet<_> = others.chain(own).map(|device| device.sender.leaf).collect();
         let key = me.device_key.public();
         let own_leaf = self.roster.leaf_of_key(key.as_bytes());
-        ensure(
-            !change.remove.contains(&me.account)
-                && own_leaf.is_none_or(|leaf| !leaves.contains(&leaf)),
-            Error::NotAllowed,
-        )?;
+        ensure(!change.remove.contains(&me.account), Error::NotAllowed)?;
+        ensure(own_leaf.is_none_or(|leaf| !leaves.contains(&leaf)), Error::NotAllowed)?;
         Ok(leaves)
     }
 }

@@ -257,9 +257,7 @@ impl Conversation {
             }
         }
     }
-}
 
-impl Conversation {
     /// Gives up the own leaf's secrets, as one does whose store turns out to be a copy: from now on
     /// this device folds, and comes back by [`rejoin`](Self::rejoin).
     pub fn step_out(&mut self) {

@@ -81,11 +81,8 @@ impl Act<'_> {
 
     /// Who may not add others may still add his own devices.
     fn check_adds(&self) -> Result<(), SkipReason> {
-        let mut added = self.added();
-        allow(
-            self.role() >= self.before.permissions.add
-                || added.all(|account| account == self.own()),
-        )
+        let may_add_others = self.role() >= self.before.permissions.add;
+        allow(may_add_others || self.added().all(|account| account == self.own()))
     }
 
     /// Others go with all their leaves, their role and their place on `leaving`: by whoever may
@@ -97,12 +94,9 @@ impl Act<'_> {
                 role >= self.before.permissions.remove && role >= self.before.role(account);
             allow(outranks || self.before.leaving.contains(&account))?;
             let leaves_stay = self.turn.staying(self.roster, account).next().is_some();
-            ensure(
-                !leaves_stay
-                    && !self.after.roles.contains_key(&account)
-                    && !self.after.leaving.contains(&account),
-                SkipReason::IncompleteRemoval,
-            )?;
+            ensure(!leaves_stay, SkipReason::IncompleteRemoval)?;
+            ensure(!self.after.roles.contains_key(&account), SkipReason::IncompleteRemoval)?;
+            ensure(!self.after.leaving.contains(&account), SkipReason::IncompleteRemoval)?;
         }
         Ok(())
     }

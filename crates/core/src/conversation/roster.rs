@@ -81,10 +81,8 @@ impl Roster {
         turn.check(&roster, context)?;
         roster.apply(turn);
         let known = |account| roster.by_account.contains_key(account);
-        ensure(
-            context.roles.keys().all(known) && context.leaving.iter().all(known),
-            SkipReason::Context,
-        )?;
+        ensure(context.roles.keys().all(known), SkipReason::Context)?;
+        ensure(context.leaving.iter().all(known), SkipReason::Context)?;
         Ok(roster)
     }
 
@@ -193,15 +191,11 @@ impl Turn {
             ensure(*identity == device.identity, SkipReason::Identity)?;
         }
         for (account, (count, identity)) in entering {
-            ensure(
-                count + self.staying(roster, account).count() <= MAX_DEVICES,
-                SkipReason::TooMany,
-            )?;
+            let count = count + self.staying(roster, account).count();
+            ensure(count <= MAX_DEVICES, SkipReason::TooMany)?;
             // Leaves that go count too, so that a commit can't swap an account's identity.
-            ensure(
-                roster.devices(account).all(|device| device.identity == identity),
-                SkipReason::Identity,
-            )?;
+            let same = roster.devices(account).all(|device| device.identity == identity);
+            ensure(same, SkipReason::Identity)?;
         }
         let going = self.removed.iter().filter_map(|leaf| roster.device(*leaf));
         let going = going.filter(|device| device.assistant).count();

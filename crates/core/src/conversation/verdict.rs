@@ -151,10 +151,8 @@ fn committer(
         Some(leaf) if says_the_same(leaf, old_leaf) => old.clone(),
         Some(leaf) => enter(index, leaf)?,
     };
-    ensure(
-        device.key == old.key && device.sender.account == old.sender.account,
-        SkipReason::Identity,
-    )?;
+    ensure(device.key == old.key, SkipReason::Identity)?;
+    ensure(device.sender.account == old.sender.account, SkipReason::Identity)?;
     Ok((device, way))
 }
 

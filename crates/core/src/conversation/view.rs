@@ -99,12 +99,8 @@ impl View {
         self.mark(log, position);
     }
 
-    /// Goes on at the head of the next log.
-    pub(super) fn enter(&mut self, log: LogId) {
-        self.mark(log, 0);
-    }
-
-    fn mark(&mut self, log: LogId, position: u64) {
+    /// Notes the running hash at a place that has been reached, such as the head of the next log.
+    pub(super) fn mark(&mut self, log: LogId, position: u64) {
         let Some(hash) = self.previous else { return };
         if self.marks.len() >= MARKS {
             self.forget_oldest();

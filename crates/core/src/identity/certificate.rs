@@ -206,10 +206,8 @@ impl DeviceClass {
 impl AssistantInfo {
     fn check_length(&self) -> Result<(), IdentityError> {
         let Self { operator, model_class, policy } = self;
-        ensure(
-            operator.len() + model_class.len() + policy.len() <= MAX_ASSISTANT_INFO,
-            IdentityError::TooLarge,
-        )
+        let length = operator.len() + model_class.len() + policy.len();
+        ensure(length <= MAX_ASSISTANT_INFO, IdentityError::TooLarge)
     }
 }
 

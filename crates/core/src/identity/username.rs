@@ -16,10 +16,8 @@ impl Username {
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let folded = text.to_ascii_lowercase();
         let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-');
-        ensure(
-            (3..=32).contains(&folded.len()) && folded.chars().all(allowed),
-            IdentityError::BadUsername,
-        )?;
+        ensure((3..=32).contains(&folded.len()), IdentityError::BadUsername)?;
+        ensure(folded.chars().all(allowed), IdentityError::BadUsername)?;
         Ok(Self(folded))
     }
 

@@ -194,10 +194,8 @@ impl EpochSecrets {
         tag: &Digest,
     ) -> Result<(), Error> {
         let input = context.confirmed_transcript_hash.as_slice();
-        ensure(
-            kdf::mac_matches(&self.confirmation, &[input], tag.as_bytes()),
-            Error::InvalidConfirmationTag,
-        )
+        let matches = kdf::mac_matches(&self.confirmation, &[input], tag.as_bytes());
+        ensure(matches, Error::InvalidConfirmationTag)
     }
 }
 

@@ -53,10 +53,8 @@ impl PublicGroup {
     pub fn from_info(info: &GroupInfo, tree: RatchetTree) -> Result<Self, Error> {
         let suite = Suite::try_from_id(info.context.cipher_suite).ok_or(Error::Unsupported)?;
         let group_id = &info.context.group_id;
-        ensure(
-            tree.root_hash() == info.context.tree_hash && tree.parents_are_valid(),
-            Error::InvalidTree,
-        )?;
+        ensure(tree.root_hash() == info.context.tree_hash, Error::InvalidTree)?;
+        ensure(tree.parents_are_valid(), Error::InvalidTree)?;
         let signer = tree.leaf(info.signer).ok_or(Error::InvalidGroupInfo)?;
         info.verify(&signer.signature_key)?;
         let mut signatures = Vec::new();

@@ -154,10 +154,8 @@ impl TreeKeys {
     ) -> Result<Secret, CryptoError> {
         for node in nodes {
             let key = HpkePrivateKey::derive(&node_secret(&path_secret)?)?;
-            ensure(
-                view.encryption_key(node).is_some_and(|public| key.matches(public)),
-                CryptoError::InvalidKey,
-            )?;
+            let belongs = view.encryption_key(node).is_some_and(|public| key.matches(public));
+            ensure(belongs, CryptoError::InvalidKey)?;
             self.parents.insert(node, key);
             path_secret = next(&path_secret)?;
         }

@@ -33,10 +33,8 @@ pub fn unpad(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (length, rest) = padded.split_first_chunk::<PREFIX>().ok_or(SealError::Malformed)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| SealError::Malformed)?;
     let (inner, zeros) = rest.split_at_checked(length).ok_or(SealError::Malformed)?;
-    ensure(
-        padded.len() == padded_length(PREFIX + length) && zeros.iter().all(|byte| *byte == 0),
-        SealError::Malformed,
-    )?;
+    ensure(padded.len() == padded_length(PREFIX + length), SealError::Malformed)?;
+    ensure(zeros.iter().all(|byte| *byte == 0), SealError::Malformed)?;
     Ok(Zeroizing::new(inner.to_vec()))
 }
 

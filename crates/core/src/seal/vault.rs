@@ -150,10 +150,8 @@ impl Vault {
         let malformed = |_| SealError::Malformed;
         let identity = IdentityKey::try_from_seed(body.identity.expose()).map_err(malformed)?;
         let chain = KeyChain::verify(&body.chain).map_err(malformed)?;
-        ensure(
-            chain.current_key() == identity.public() && chain.account_id() == account,
-            SealError::Malformed,
-        )?;
+        ensure(chain.current_key() == identity.public(), SealError::Malformed)?;
+        ensure(chain.account_id() == account, SealError::Malformed)?;
         let storage_key = StorageKey::from_key(body.storage.clone());
         Ok(Self { identity, chain, storage_key, contact_key: ContactKey::from_key(&body.contact) })
     }

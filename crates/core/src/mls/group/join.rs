@@ -50,11 +50,8 @@ impl OpenedWelcome {
         let psk_secret = psk::gather(&secrets.psks, psks)?;
         let member = JoinerSecret(secrets.joiner_secret).member(&psk_secret);
         let info = welcome.open_info(&member)?;
-        ensure(
-            Suite::try_from_id(info.context.cipher_suite).is_some()
-                && info.context.cipher_suite == package.cipher_suite,
-            Error::Unsupported,
-        )?;
+        ensure(Suite::try_from_id(info.context.cipher_suite).is_some(), Error::Unsupported)?;
+        ensure(info.context.cipher_suite == package.cipher_suite, Error::Unsupported)?;
         Ok(Self {
             info,
             member,
@@ -77,11 +74,8 @@ impl OpenedWelcome {
     /// [`Error::InvalidConfirmationTag`].
     pub fn join(self, public: PublicGroup) -> Result<Group, Error> {
         let Self { info, member, path_secret, leaf, leaf_key } = self;
-        ensure(
-            info.context == *public.context()
-                && info.confirmation_tag == *public.confirmation_tag(),
-            Error::InvalidGroupInfo,
-        )?;
+        ensure(info.context == *public.context(), Error::InvalidGroupInfo)?;
+        ensure(info.confirmation_tag == *public.confirmation_tag(), Error::InvalidGroupInfo)?;
         let signer = public.leaf(info.signer).ok_or(Error::InvalidGroupInfo)?;
         info.verify(&signer.signature_key)?;
         let own = public.leaves().find(|(_, candidate)| **candidate == leaf);

@@ -105,10 +105,8 @@ impl PublicGroup {
         if let Some(path) = path_of(&commit.content) {
             let keys: Vec<_> = path.nodes.iter().map(|node| node.encryption_key.clone()).collect();
             let expected = diff.set_path(commit.effect.author, &keys);
-            ensure(
-                expected.as_deref() == path.leaf_node.parent_hash() && expected.is_some(),
-                Error::InvalidTree,
-            )?;
+            ensure(expected.as_deref() == path.leaf_node.parent_hash(), Error::InvalidTree)?;
+            ensure(expected.is_some(), Error::InvalidTree)?;
         }
         commit.changes = diff.pause();
         self.frame(commit).map(|unconfirmed| unconfirmed.confirm(tag))
@@ -185,10 +183,8 @@ impl PublicGroup {
         for (step, node) in steps.into_iter().zip(&path.nodes) {
             node.encryption_key.check()?;
             let recipients = treekem::recipients(view, step, &effect.added).count();
-            ensure(
-                keys.insert(&node.encryption_key) && recipients == node.encrypted_path_secret.len(),
-                Error::InvalidCommit,
-            )?;
+            ensure(keys.insert(&node.encryption_key), Error::InvalidCommit)?;
+            ensure(recipients == node.encrypted_path_secret.len(), Error::InvalidCommit)?;
         }
         ensure(!keys.into_iter().any(|key| view.has_encryption_key(key)), Error::InvalidCommit)
     }

@@ -67,11 +67,8 @@ impl Effect {
         for (index, leaf) in &self.proposals.updates {
             check_leaf(leaf, group.suite)?;
             let replaced = group.leaf(*index).ok_or(Error::InvalidProposalList)?;
-            ensure(
-                matches!(leaf.source, LeafNodeSource::Update)
-                    && leaf.encryption_key != replaced.encryption_key,
-                Error::InvalidLeafNode,
-            )?;
+            ensure(matches!(leaf.source, LeafNodeSource::Update), Error::InvalidLeafNode)?;
+            ensure(leaf.encryption_key != replaced.encryption_key, Error::InvalidLeafNode)?;
             signatures.push(leaf.signed(group.group_id(), *index));
         }
         for package in &self.proposals.adds {

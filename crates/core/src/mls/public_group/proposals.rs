@@ -120,10 +120,8 @@ impl ProposalList {
             usage_fits && id.nonce.len() == group.suite.hash_len()
         };
         let distinct: BTreeSet<_> = self.psks.iter().map(Encode::to_bytes).collect();
-        ensure(
-            distinct.len() == self.psks.len() && self.psks.iter().all(is_valid),
-            Error::InvalidProposalList,
-        )
+        ensure(distinct.len() == self.psks.len(), Error::InvalidProposalList)?;
+        ensure(self.psks.iter().all(is_valid), Error::InvalidProposalList)
     }
 
     /// What may stand beside what, by kind of commit.

@@ -65,10 +65,8 @@ impl AccountMap {
         let mut map = BTreeMap::new();
         for encoded in records {
             let subject = (encoded.kind, encoded.key.clone());
-            ensure(
-                map.last_key_value().is_none_or(|(last, _)| *last < subject),
-                EncodingError::Malformed,
-            )?;
+            let ascends = map.last_key_value().is_none_or(|(last, _)| *last < subject);
+            ensure(ascends, EncodingError::Malformed)?;
             map.insert(subject, AccountLogRecord::decode(encoded)?);
         }
         Ok(Self(map))
