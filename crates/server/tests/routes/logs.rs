@@ -179,7 +179,6 @@ async fn welcome_state_and_opening_state_lie_beside() {
     assert_eq!(api.call(&states).await, Err(problem(ErrorCode::LogNotFound)));
 }
 
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[tokio::test]
 async fn what_does_not_fit_is_refused_and_not_stored() {
     let api = Api::start().await;

@@ -38,7 +38,6 @@ async fn each_column_has_its_line_in_security_md() {
     assert_eq!(lines, columns);
 }
 
-#[expect(clippy::too_many_lines, reason = "two lists of what to look for")]
 #[tokio::test]
 async fn no_table_joins_an_account_to_a_log() {
     let api = Api::start().await;
