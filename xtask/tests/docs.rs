@@ -30,6 +30,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 fn is_code(word: &str) -> bool {
     !word.is_empty()
+        && !word.ends_with('_')
         && word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
 }
 
@@ -38,7 +39,8 @@ fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('"').skip(1).step_by(2).filter(|word| is_code(word)).map(str::to_owned)
 }
 
-/// What the functions named `code`, the server's table of codes and the command line give.
+/// What the functions named `code`, the tables of errors, the server's table of codes and the
+/// command line give.
 fn codes_of_the_code() -> BTreeSet<String> {
     let mut codes = BTreeSet::new();
     for path in
@@ -47,6 +49,10 @@ fn codes_of_the_code() -> BTreeSet<String> {
         let text = fs::read_to_string(path).unwrap();
         for function in text.split("fn code(").skip(1) {
             codes.extend(quoted(function.split("\n    }\n").next().unwrap()));
+        }
+        for table in text.split("\nerrors! {").skip(1) {
+            let rows = table.split("\n}\n").next().unwrap().split("=> ").skip(1);
+            codes.extend(rows.filter_map(|row| quoted(row).next()));
         }
     }
     let wire = read("crates/wire/src/error.rs");

@@ -42,9 +42,9 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// The stable code of this state.
+    /// The stable name of this state.
     #[must_use]
-    pub const fn code(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Offline => "offline",
             Self::Connecting => "connecting",

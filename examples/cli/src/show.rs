@@ -250,7 +250,7 @@ pub(crate) fn event_json(event: &Event, names: &Names) -> Value {
     let what = match &event.what {
         EventKind::Ready => json!({"event": "ready"}),
         EventKind::Connection(state) => {
-            json!({"event": "connection", "connection": state.code()})
+            json!({"event": "connection", "connection": state.as_str()})
         }
         EventKind::ChatAdded(chat) => json!({"event": "chat_added", "chat": chat.to_string()}),
         EventKind::ChatChanged(chat) => json!({"event": "chat_changed", "chat": chat.to_string()}),
@@ -276,7 +276,7 @@ pub(crate) fn event_line(event: &Event, title: Option<&str>, names: &Names) -> O
         EventKind::Connection(Connection::SignedOut) => Some(
             "* the server no longer knows this device: log in with a new home folder".to_owned(),
         ),
-        EventKind::Connection(state) => Some(format!("* {}", state.code())),
+        EventKind::Connection(state) => Some(format!("* {}", state.as_str())),
         EventKind::ChatAdded(_) => Some(format!("[{}] * new", chat())),
         EventKind::Item { item, .. } => Some(format!("[{}] {}", chat(), item_line(item, names))),
         _ => None,
