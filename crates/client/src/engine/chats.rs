@@ -247,13 +247,18 @@ impl Chat {
         if let Some(group) = self.group.take() {
             self.row.title = group.title;
         }
+        self.unload();
+        for table in [Table::Parts, Table::Own, Table::Heard, Table::Groups] {
+            step.delete_all(table, &id);
+        }
+    }
+
+    /// Takes out of memory what is known of the group and its epoch.
+    fn unload(&mut self) {
         self.conversation = None;
         self.own.clear();
         self.heard.clear();
         self.session.group_epoch = None;
-        for table in [Table::Parts, Table::Own, Table::Heard, Table::Groups] {
-            step.delete_all(table, &id);
-        }
     }
 
     /// Drops the conversation's state: this device is out.
@@ -281,12 +286,10 @@ impl Chat {
 
     /// Forgets what was sent in an epoch that is over.
     pub(crate) fn forget_sent(&mut self, step: &mut Step<'_>) {
-        let id = self.row.id.as_bytes();
-        for row in core::mem::take(&mut self.own).into_values() {
-            step.delete(Table::Own, id, row);
-        }
-        for row in core::mem::take(&mut self.heard).into_keys() {
-            step.delete(Table::Heard, id, row);
+        self.own.clear();
+        self.heard.clear();
+        for table in [Table::Own, Table::Heard] {
+            step.delete_all(table, self.row.id.as_bytes());
         }
     }
 

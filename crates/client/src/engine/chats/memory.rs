@@ -76,16 +76,14 @@ impl Chats {
     pub(crate) fn let_rest(&mut self, most: usize) {
         let mut loaded: Vec<&mut Chat> =
             self.all.values_mut().filter(|chat| chat.is_loaded).collect();
-        let Some(surplus) = loaded.len().checked_sub(most) else {
+        let surplus = loaded.len().saturating_sub(most);
+        if surplus == 0 {
             return;
-        };
+        }
         loaded.sort_by_key(|chat| chat.session.used);
         for chat in loaded.into_iter().filter(|chat| chat.rests()).take(surplus) {
-            chat.conversation = None;
-            chat.own.clear();
-            chat.heard.clear();
+            chat.unload();
             chat.recent.clear();
-            chat.session.group_epoch = None;
             chat.is_loaded = false;
         }
     }
