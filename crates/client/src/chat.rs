@@ -106,6 +106,17 @@ impl Chat {
         self.client.ask_chat(self.id, |reply| ChatCommand::RevokeDevice { device, reply }).await
     }
 
+    /// Waits until the chat is in its log and nothing that was asked for in it before is still on
+    /// its way: after [`Client::create_group`](crate::Client::create_group), until the people named
+    /// are invited. Whoever stops waiting has asked for it all the same; it is stored, and happens
+    /// when the server is reached.
+    ///
+    /// # Errors
+    /// `not_a_member` if this device was removed or left meanwhile, `unknown_chat`.
+    pub async fn settled(&self) -> Result<(), Error> {
+        self.client.ask_chat(self.id, ChatCommand::Settled).await
+    }
+
     /// Hides the chat and erases its history on this device. Starting it again or a new message
     /// brings it back, without the history.
     ///

@@ -66,4 +66,6 @@ pub(crate) enum ChatCommand {
     RevokeDevice { device: corncrake_core::id::DeviceId, reply: Reply<()> },
     /// Hides the chat and erases it here.
     Hide(Reply<()>),
+    /// Answers when nothing that was asked for in this chat is under way any more.
+    Settled(Reply<()>),
 }

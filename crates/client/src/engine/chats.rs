@@ -62,6 +62,8 @@ pub(crate) struct Chats {
     /// Folds under way.
     pub(crate) entering: BTreeMap<u64, Enter>,
     pub(crate) next_enter: u64,
+    /// Who waits until nothing is under way in one chat.
+    pub(crate) settling: Vec<(ConversationId, Reply<()>)>,
     /// Counts the inputs.
     pub(crate) inputs: u64,
 }

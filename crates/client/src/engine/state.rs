@@ -100,6 +100,7 @@ impl State {
         }
         self.tell(step);
         self.answer_settled(step);
+        self.answer_settled_chats(step);
     }
 
     /// When the engine wants to be woken at the latest.

@@ -27,6 +27,7 @@ mod device;
 mod duels;
 mod executor;
 mod flows;
+mod groups;
 mod host;
 mod link;
 mod mal;

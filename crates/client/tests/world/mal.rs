@@ -153,6 +153,18 @@ impl Mal {
         self.server.borrow_mut().handle_account(self.now, None, request).unwrap()
     }
 
+    /// Leaves at the server, in place of the packages of both, one of each whose keys are the same:
+    /// either is good, both together make a tree that nobody may build.
+    pub(crate) fn share_keys_with(&mut self, other: &mut Self) {
+        other.chance = self.chance.clone();
+        for mal in [self, other] {
+            let package = mal.new_package(false);
+            let certificate = Certificate::parse_and_verify(&mal.certificate).unwrap();
+            let device = (*certificate.device().as_bytes()).into();
+            mal.server.borrow_mut().devices.get_mut(&device).unwrap().packages = vec![package];
+        }
+    }
+
     fn new_package(&mut self, last_resort: bool) -> NewPackage {
         let usage = if last_resort { Use::LastResort } else { Use::Once };
         let lifetime = Lifetime { not_before: 0, not_after: u64::MAX };

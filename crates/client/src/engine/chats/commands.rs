@@ -60,8 +60,23 @@ impl State {
             ChatCommand::RevokeDevice { device, reply } => {
                 self.wish(id, Wish::Revoke(device), reply, step);
             }
+            ChatCommand::Settled(reply) => self.chats.settling.push((id, reply)),
             ChatCommand::Hide(reply) => {
                 self.with_chat(id, step, |state, chat, step| state.hide(chat, reply, step));
+            }
+        }
+    }
+
+    /// Answers those who wait for what is under way in one chat.
+    pub(crate) fn answer_settled_chats(&mut self, step: &mut Step<'_>) {
+        for (id, reply) in core::mem::take(&mut self.chats.settling) {
+            match self.chats.all.get(&id) {
+                None => step.answer(reply, Err(Refusal::UnknownChat.into())),
+                Some(chat) if matches!(chat.row.phase, Phase::Removed | Phase::Left) => {
+                    step.answer(reply, Err(Refusal::NotAMember.into()));
+                }
+                Some(chat) if chat.is_settled() => step.answer(reply, Ok(())),
+                Some(_) => self.chats.settling.push((id, reply)),
             }
         }
     }
@@ -186,6 +201,7 @@ impl ChatCommand {
             | Self::SetRole { reply, .. }
             | Self::RevokeDevice { reply, .. }
             | Self::Leave(reply)
+            | Self::Settled(reply)
             | Self::Hide(reply) => step.answer(reply, Err(error)),
         }
     }

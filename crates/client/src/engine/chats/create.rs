@@ -1,7 +1,7 @@
 //! New chats, and people for chats that exist.
 
 use corncrake_core::{
-    conversation::{Change, ContextExtension, Conversation},
+    conversation::{Change, ContextExtension, Conversation, MAX_ADDS, OwnCommit},
     id::{AccountId, ConversationId, EntryId},
     identity::contact_agreement,
     seal::envelope::{Seed, entry_id},
@@ -12,7 +12,7 @@ use super::{
     Chat,
     read::kind_of,
     rows::{ChatRow, Flight, Goal, Intent, Opening, Phase, Purpose, Wish},
-    write::claimed,
+    write::{claimed, refusal_of},
 };
 use crate::{
     engine::{
@@ -33,6 +33,12 @@ pub(super) const LAST_DIRECT: u64 = 8;
 
 /// The longest title, in bytes.
 pub(super) const TITLE: usize = 128;
+
+/// A conversation that was made and is nobody's yet.
+struct Founding {
+    conversation: Conversation,
+    commit: OwnCommit,
+}
 
 /// What looked-up people are for.
 #[derive(Debug)]
@@ -122,6 +128,9 @@ impl State {
             GatherThen::Group { title, starter } => {
                 let mut claim = others.clone();
                 claim.push(me);
+                if self.too_many(&claim) {
+                    return step.answer(starter, Err(Refusal::TooManyMembers.into()));
+                }
                 self.claim(claim, ClaimThen::Group { title, accounts: others, starter }, step);
             }
             GatherThen::Add { chat, reply } => self.add_gathered(chat, others, reply, step),
@@ -171,7 +180,21 @@ impl State {
         if new.is_empty() {
             return step.answer(reply, Err(Refusal::AlreadySo.into()));
         }
+        if self.too_many(&new) {
+            return step.answer(reply, Err(Refusal::TooManyMembers.into()));
+        }
         self.claim(new.clone(), ClaimThen::Add { chat: id, accounts: new, reply }, step);
+    }
+
+    /// Whether the devices that these accounts' records name are more than one commit may add. A
+    /// claim uses packages up, so this is known before.
+    fn too_many(&self, accounts: &[AccountId]) -> bool {
+        let me = self.account.me().map(|me| me.account);
+        let devices = |account: &AccountId| {
+            let devices = self.account.contact(account).map_or(1, |contact| contact.devices.len());
+            devices - usize::from(Some(*account) == me && devices > 0)
+        };
+        accounts.iter().map(devices).sum::<usize>() > MAX_ADDS
     }
 
     /// The key packages that were claimed.
@@ -189,45 +212,68 @@ impl State {
             let missing = |account: &&AccountId| packages.iter().all(|p| p.account != **account);
             accounts.iter().any(|account| missing(&account))
         };
-        match then {
+        let unclaimed = match &then {
             ClaimThen::Direct(id) => {
-                let Some(chat) = self.chats.all.get(&id) else {
-                    return;
-                };
-                if !matches!(chat.row.phase, Phase::Entering(_)) {
-                    // An invitation was quicker.
-                    return;
-                }
-                let peer = chat.row.peer;
-                if without(peer.as_slice()) {
-                    let then = ClaimThen::Direct(id);
-                    return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
-                }
-                self.with_chat(id, step, |state, chat, step| {
-                    state.found(chat, ContextExtension::direct(), packages, step);
-                });
+                let peer = self.chats.all.get(id).and_then(|chat| chat.row.peer);
+                without(peer.as_slice())
             }
-            ClaimThen::Group { title, accounts, starter } => {
-                if without(&accounts) {
-                    return step.answer(starter, Err(Refusal::NoKeyPackage.into()));
-                }
-                let Some(me) = self.account.me().map(|me| me.account) else {
-                    return;
-                };
-                let seed = Seed::random(step.rng);
-                let id = seed.conversation_id();
-                let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
-                chat.session.starter = Some(starter);
-                self.found(&mut chat, ContextExtension::group(me, title), packages, step);
-                self.chats.all.insert(id, chat);
+            ClaimThen::Group { accounts, .. } | ClaimThen::Add { accounts, .. } => {
+                without(accounts)
             }
-            ClaimThen::Add { chat, accounts, reply } => {
-                if without(&accounts) {
-                    return step.answer(reply, Err(Refusal::NoKeyPackage.into()));
+        };
+        if unclaimed {
+            return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
+        }
+        match then {
+            ClaimThen::Direct(id) => self.found_direct(id, &packages, step),
+            ClaimThen::Group { title, starter, .. } => {
+                match self.make_group(title, &packages, step) {
+                    Ok((mut chat, founding)) => {
+                        chat.session.starter = Some(starter);
+                        self.found(&mut chat, founding, step);
+                        self.chats.all.insert(chat.row.id, chat);
+                    }
+                    Err(refusal) => step.answer(starter, Err(refusal.into())),
                 }
+            }
+            ClaimThen::Add { chat, reply, .. } => {
                 let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
                 self.wish(chat, wish, reply, step);
             }
+        }
+    }
+
+    fn make_group(
+        &self,
+        title: String,
+        packages: &[ClaimedPackage],
+        step: &mut Step<'_>,
+    ) -> Result<(Chat, Founding), Refusal> {
+        let me = self.account.me().ok_or(Refusal::NoAccount)?.account;
+        let seed = Seed::random(step.rng);
+        let id = seed.conversation_id();
+        let chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
+        let context = ContextExtension::group(me, title);
+        let founding = self.make_founding(&chat, context, packages, step)?;
+        Ok((chat, founding))
+    }
+
+    fn found_direct(
+        &mut self,
+        id: ConversationId,
+        packages: &[ClaimedPackage],
+        step: &mut Step<'_>,
+    ) {
+        // Unless an invitation was quicker.
+        let enters = |chat: &&Chat| matches!(chat.row.phase, Phase::Entering(_));
+        let Some(chat) = self.chats.all.get(&id).filter(enters) else {
+            return;
+        };
+        match self.make_founding(chat, ContextExtension::direct(), packages, step) {
+            Ok(founding) => {
+                self.with_chat(id, step, |state, chat, step| state.found(chat, founding, step));
+            }
+            Err(refusal) => self.claim_failed(ClaimThen::Direct(id), refusal.into(), step),
         }
     }
 
@@ -242,16 +288,17 @@ impl State {
                 let Some(mut chat) = self.chats.all.remove(&id) else {
                     return;
                 };
-                match chat.session.starter.take() {
-                    Some(starter) => step.answer(starter, Err(error)),
-                    None => {
-                        // Nobody waits: this chat is owed, and tried again.
-                        let goal = Goal::Direct { n: chat.row.n };
-                        let seed = chat.row.seed.clone();
-                        self.chats.all.insert(id, chat);
-                        self.enter_later(id, seed, goal, step);
-                    }
+                let starter = chat.session.starter.take();
+                if starter.is_none() || !chat.intents.is_empty() {
+                    // Something waits to be said there: this chat is owed, and tried again.
+                    let goal = Goal::Direct { n: chat.row.n };
+                    let seed = chat.row.seed.clone();
+                    self.chats.all.insert(id, chat);
+                    self.enter_later(id, seed, goal, step);
+                } else {
+                    step.delete(Table::Chats, id.as_bytes(), 0);
                 }
+                fail(starter, error, step);
             }
             ClaimThen::Group { starter, .. } => step.answer(starter, Err(error)),
             ClaimThen::Add { reply, .. } => step.answer(reply, Err(error)),
@@ -364,36 +411,42 @@ impl State {
         });
     }
 
-    /// Founds a conversation: epoch 0 as the opening state, and the commit that adds everybody.
-    fn found(
-        &mut self,
-        chat: &mut Chat,
+    /// Makes epoch 0 of a conversation and the commit that adds everybody. Nothing of it is kept
+    /// yet, so that a refusal leaves no chat behind.
+    fn make_founding(
+        &self,
+        chat: &Chat,
         context: ContextExtension,
-        packages: Vec<ClaimedPackage>,
+        packages: &[ClaimedPackage],
         step: &mut Step<'_>,
-    ) {
-        let Some(me) = self.account.me() else { return };
-        let founded =
-            Conversation::found(&me.seat(), chat.row.id, context, chat.keys.log, step.rng);
-        let Ok((conversation, _)) = founded else {
-            return;
-        };
-        let others: Vec<AccountId> = chat.row.peer.into_iter().collect();
-        chat.conversation = Some(conversation);
+    ) -> Result<Founding, Refusal> {
+        let me = self.account.me().ok_or(Refusal::NoAccount)?.seat();
+        let packages: Vec<_> = packages.iter().map(|p| (p.account, p.bytes.clone())).collect();
+        let add = claimed(&packages, step.now)?;
+        let (conversation, _) =
+            Conversation::found(&me, chat.row.id, context, chat.keys.log, step.rng)
+                .map_err(refusal_of)?;
+        let change = Change { add, fresh_path: true, ..Change::default() };
+        let commit = conversation.commit(change, &me, step.rng).map_err(refusal_of);
+        // A founder may do everything, so it is somebody's key package that is not allowed.
+        let commit = commit.map_err(|refusal| match refusal {
+            Refusal::TooManyMembers => refusal,
+            _ => Refusal::NoKeyPackage,
+        })?;
+        Ok(Founding { conversation, commit })
+    }
+
+    /// Founds a conversation: the founding becomes the chat's, and its commit takes off.
+    fn found(&mut self, chat: &mut Chat, founding: Founding, step: &mut Step<'_>) {
+        chat.conversation = Some(founding.conversation);
         chat.row.phase = Phase::Inside;
         chat.row.opening = Opening::True;
         chat.session.head = Some(0);
-        let packages: Vec<_> = packages.into_iter().map(|p| (p.account, p.bytes)).collect();
-        let founded = claimed(&packages, step.now).and_then(|add| {
-            let change = Change { add, fresh_path: true, ..Change::default() };
-            self.commit(chat, Purpose::Found, change, None, step)
-        });
-        if let Err(refusal) = founded {
-            return fail(chat.session.starter.take(), refusal.into(), step);
-        }
+        chat.take_off_commit(Purpose::Found, founding.commit, None, step);
         self.watch(chat, step);
         chat.save(step);
-        self.learn(chat.row.id, &others, step);
+        let peer: Vec<AccountId> = chat.row.peer.into_iter().collect();
+        self.learn(chat.row.id, &peer, step);
         step.event(EventKind::ChatAdded(chat.row.id));
         self.started(chat, step);
         self.advance(chat, step);
@@ -450,6 +503,13 @@ impl Chat {
     pub(super) fn is_founding(&self) -> bool {
         let founds = |flight: &Flight| flight.purpose == Purpose::Found;
         self.row.cursor == 0 && self.flight.as_ref().is_some_and(founds)
+    }
+
+    /// Whether the chat is in its log, and nothing that was asked for in it is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.intents.is_empty()
+            && !self.is_founding()
+            && !matches!(self.row.phase, Phase::Entering(_))
     }
 
     /// Stores an intent at the end of the outbox.

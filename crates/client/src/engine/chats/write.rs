@@ -428,7 +428,7 @@ pub(super) fn claimed(
 }
 
 /// What a refused change means to who asked for it.
-fn refusal_of(error: ConversationError) -> Refusal {
+pub(super) fn refusal_of(error: ConversationError) -> Refusal {
     match error {
         ConversationError::NotAllowed => Refusal::NotAllowed,
         ConversationError::AlreadySo => Refusal::AlreadySo,
