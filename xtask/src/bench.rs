@@ -8,6 +8,11 @@ use crate::{
     command::{cargo, watch},
 };
 
+mod chat;
+mod figures;
+
+pub use chat::run as chat;
+
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Group operations; then the same ones by us and by other implementations, in turn.

@@ -1,6 +1,6 @@
 //! `cargo xtask`: every automation of the project, in Rust, without other tools.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::{Result, bench, check, demo, tidy, world};
@@ -26,6 +26,10 @@ enum Task {
     Bench {
         /// What to measure.
         what: What,
+        /// For `chat`: a folder with other programs to be measured, such as those of an earlier
+        /// version.
+        #[arg(long)]
+        programs: Option<PathBuf>,
     },
     /// Walks the client's World with mixed faults and crashes, seed by seed.
     World {
@@ -46,14 +50,17 @@ enum What {
     Core,
     /// Appends per second and catch-up of the real server.
     Server,
+    /// What people wait for, with the real server and clients, beside the least that a hop costs.
+    Chat,
 }
 
 fn run(task: &Task) -> Result<()> {
     match task {
         Task::Demo { check } => demo::run(*check),
         Task::Test => check::run(),
-        Task::Bench { what: What::Core } => bench::core(),
-        Task::Bench { what: What::Server } => bench::server(),
+        Task::Bench { what: What::Core, .. } => bench::core(),
+        Task::Bench { what: What::Server, .. } => bench::server(),
+        Task::Bench { what: What::Chat, programs } => bench::chat(programs.as_deref()),
         Task::World { seeds, start } => world::run(*seeds, *start),
         Task::Tidy => tidy::run(),
     }

@@ -30,8 +30,28 @@ impl Programs {
     /// # Errors
     /// They do not compile.
     pub fn build() -> Result<Self> {
-        let arguments = ["build", "--bins", "--message-format=json-render-diagnostics"];
-        let mut command = cargo(&arguments);
+        Self::build_with(&[])
+    }
+
+    /// Builds them as they are released.
+    ///
+    /// # Errors
+    /// They do not compile.
+    pub fn build_release() -> Result<Self> {
+        Self::build_with(&["--release"])
+    }
+
+    /// The programs that lie in `folder`.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        let [server, client, embed] =
+            ["corncrake-server", "corncrake", "corncrake-embed"].map(|name| folder.join(name));
+        Self { server, client, embed }
+    }
+
+    fn build_with(arguments: &[&str]) -> Result<Self> {
+        let mut command = cargo(&["build", "--bins", "--message-format=json-render-diagnostics"]);
+        command.args(arguments);
         for package in ["corncrake-server", "corncrake-cli", "corncrake-embed"] {
             command.args(["-p", package]);
         }
@@ -130,13 +150,30 @@ impl Server {
         listen: &str,
         origin: Option<&str>,
     ) -> Result<Self> {
+        Self::start_logging(programs, folder, (listen, origin), "debug")
+    }
+
+    /// Starts a server as an operator would, whose log tells little.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_quietly(programs: &Programs, folder: &Path, listen: &str) -> Result<Self> {
+        Self::start_logging(programs, folder, (listen, None), "warn")
+    }
+
+    fn start_logging(
+        programs: &Programs,
+        folder: &Path,
+        (listen, origin): (&str, Option<&str>),
+        level: &str,
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let log = File::options().create(true).append(true).open(Self::log_of(folder))?;
         let mut command = Command::new(&programs.server);
         command
             .args(["--no-rate-limits", "--listen", listen, "--data"])
             .arg(folder)
-            .env("RUST_LOG", "debug")
+            .env("RUST_LOG", level)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
@@ -163,6 +200,12 @@ impl Server {
     #[must_use]
     pub fn log_of(folder: &Path) -> PathBuf {
         folder.join("server.log")
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Host and port.

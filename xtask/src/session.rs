@@ -22,7 +22,8 @@ pub struct Session {
     name: String,
     child: Child,
     input: Option<ChildStdin>,
-    lines: Receiver<Value>,
+    /// With the moment at which each was read.
+    lines: Receiver<(Instant, Value)>,
     asked: u64,
     events: Vec<Value>,
 }
@@ -45,7 +46,7 @@ impl Session {
                 let Ok(value) = serde_json::from_str(&line) else {
                     continue;
                 };
-                if sender.send(value).is_err() {
+                if sender.send((Instant::now(), value)).is_err() {
                     return;
                 }
             }
@@ -82,7 +83,7 @@ impl Session {
         let start = Instant::now();
         while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
             let mut line = match self.lines.recv_timeout(left) {
-                Ok(line) => line,
+                Ok((_, line)) => line,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(format!("the session of {} has ended", self.name).into());
@@ -154,8 +155,37 @@ impl Session {
 
     /// The events that have come so far, which are forgotten here.
     pub fn take_events(&mut self) -> Vec<Value> {
-        self.events.extend(self.lines.try_iter().filter(|line| line.get("event").is_some()));
+        let lines = self.lines.try_iter().map(|(_, line)| line);
+        self.events.extend(lines.filter(|line| line.get("event").is_some()));
         std::mem::take(&mut self.events)
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for an event that tells of this text, and says when it came. Answers that come
+    /// meanwhile are lost.
+    ///
+    /// # Errors
+    /// The session has ended, or nothing came within `patience`.
+    pub fn hear(&mut self, text: &str, patience: Duration) -> Result<Instant> {
+        let start = Instant::now();
+        while let Some(left) = patience.checked_sub(start.elapsed()) {
+            match self.lines.recv_timeout(left) {
+                Ok((at, line)) if line.pointer("/item/text") == Some(&json!(text)) => {
+                    return Ok(at);
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("the session of {} has ended", self.name).into());
+                }
+            }
+        }
+        Err(format!("{} does not hear \"{text}\"", self.name).into())
     }
 
     /// Ends it without a warning, as a power cut would; what it had still said before.
@@ -165,7 +195,7 @@ impl Session {
     pub fn kill(mut self) -> Result<Vec<Value>> {
         self.child.kill()?;
         self.child.wait()?;
-        Ok(self.lines.iter().collect())
+        Ok(self.lines.iter().map(|(_, line)| line).collect())
     }
 
     /// Ends it by ending its input.
