@@ -30,6 +30,7 @@ use crate::{Error, Origin, State, extract::check_plane, serve::Ticket};
 
 mod account;
 mod open;
+mod subscription;
 
 /// How often a connection looks at its silence.
 const TICK: Duration = Duration::from_secs(5);

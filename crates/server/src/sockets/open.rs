@@ -14,12 +14,15 @@ use corncrake_wire::{
     ClientFrame, ErrorCode, LogId, Refusal, ServerFrame,
     frames::About,
     limits,
-    log::{Append, AppendReply, LogEntry, ReadReply},
+    log::{Append, AppendReply, ReadReply},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::interval};
 
-use super::{Connection, Heard, Over, STOPPING, TICK};
+use super::{
+    Connection, Heard, Over, STOPPING, TICK,
+    subscription::{Pushed, Subscription},
+};
 use crate::{
     Error, Origin, State,
     logs::{self, Follower, Push},
@@ -59,21 +62,6 @@ enum Done {
     Page(u32, u64, Result<Option<ReadReply>, Error>),
 }
 
-/// A log that the connection follows.
-struct Subscription {
-    /// Tells subscriptions of one name apart.
-    serial: u64,
-    log: LogId,
-    /// The newest position that was sent.
-    sent: u64,
-    /// The newest position that is known of.
-    head: u64,
-    /// Whether a page is waited for.
-    reading: bool,
-    /// Whether anything was sent.
-    greeted: bool,
-}
-
 struct Open {
     state: Arc<State>,
     origin: Origin,
@@ -82,8 +70,8 @@ struct Open {
     subscriptions: HashMap<u32, Subscription>,
     serial: u64,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Subscriptions that want a page.
-    wanting: VecDeque<u32>,
+    /// Subscriptions that want a page, with their serial numbers.
+    wanting: VecDeque<(u32, u64)>,
     pages: usize,
     pushes: mpsc::Sender<Push>,
     missed: Arc<Mutex<Vec<u32>>>,
@@ -211,16 +199,9 @@ impl Open {
 
     fn subscribe(&mut self, id: u32, log: LogId, after: u64) {
         self.serial += 1;
-        let subscription = Subscription {
-            serial: self.serial,
-            log,
-            sent: after,
-            head: 0,
-            reading: true,
-            greeted: false,
-        };
+        let subscription = Subscription::new(self.serial, log, after);
         self.subscriptions.insert(id, subscription);
-        self.wanting.push_back(id);
+        self.wanting.push_back((id, self.serial));
         // First follow, then read: what comes in between is known of at least.
         self.state.live.follow(
             log,
@@ -242,12 +223,14 @@ impl Open {
     /// Starts reading pages for subscriptions that want one.
     fn read_pages(&mut self) {
         while self.pages < PAGES
-            && let Some(id) = self.wanting.pop_front()
+            && let Some((id, serial)) = self.wanting.pop_front()
         {
-            let Some(subscription) = self.subscriptions.get(&id) else {
+            let subscription = self.subscriptions.get_mut(&id).filter(|s| s.serial == serial);
+            let Some(subscription) = subscription else {
                 continue;
             };
-            let (log, after, serial) = (subscription.log, subscription.sent, subscription.serial);
+            let log = subscription.log;
+            let after = subscription.begin_page();
             let state = Arc::clone(&self.state);
             let page = async move {
                 let limit = limits::PAGE_ENTRIES;
@@ -263,13 +246,10 @@ impl Open {
     fn look_for_missed(&mut self) {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         for id in missed.drain(..) {
-            if let Some(subscription) = self.subscriptions.get_mut(&id) {
-                // Whatever was lost, there is something after what was sent.
-                subscription.head = subscription.head.max(subscription.sent + 1);
-                if !subscription.reading {
-                    subscription.reading = true;
-                    self.wanting.push_back(id);
-                }
+            if let Some(subscription) = self.subscriptions.get_mut(&id)
+                && subscription.push_was_lost()
+            {
+                self.wanting.push_back((id, subscription.serial));
             }
         }
     }
@@ -299,22 +279,16 @@ impl Open {
         let Some(subscription) = subscription else {
             return Ok(());
         };
-        let ReadReply { entries, head } =
-            page.unwrap_or(ReadReply { entries: Vec::new(), head: 0 });
-        let complete = entries.is_empty();
-        subscription.sent = entries.last().map_or(subscription.sent, |entry| entry.position);
-        subscription.head = subscription.head.max(head);
-        // A subscription may stand past the head, when the log is shorter than its owner thinks.
-        if subscription.head > subscription.sent && !complete {
-            self.wanting.push_back(id);
-        } else {
-            subscription.reading = false;
+        let (page, again) = subscription.page_came(page);
+        if again {
+            self.wanting.push_back((id, serial));
         }
-        if entries.is_empty() && subscription.greeted {
-            return Ok(());
+        match page {
+            Some(ReadReply { entries, head }) => {
+                self.connection.feed(&ServerFrame::Entries { id, entries, head }).await
+            }
+            None => Ok(()),
         }
-        subscription.greeted = true;
-        self.connection.feed(&ServerFrame::Entries { id, entries, head }).await
     }
 
     async fn pass_on(&mut self, push: Push) -> Result<(), Over> {
@@ -322,18 +296,15 @@ impl Open {
         let Some(subscription) = self.subscriptions.get_mut(&id) else {
             return Ok(());
         };
-        subscription.head = subscription.head.max(head);
-        if subscription.reading || head <= subscription.sent {
-            return Ok(());
+        match subscription.push_came(&entries, head) {
+            Pushed::Nothing => Ok(()),
+            Pushed::Entries(entries) => {
+                self.connection.feed(&ServerFrame::Entries { id, entries, head }).await
+            }
+            Pushed::Page => {
+                self.wanting.push_back((id, subscription.serial));
+                Ok(())
+            }
         }
-        let fresh: Vec<LogEntry> =
-            entries.iter().filter(|entry| entry.position > subscription.sent).cloned().collect();
-        if fresh.first().is_none_or(|entry| entry.position != subscription.sent + 1) {
-            subscription.reading = true;
-            self.wanting.push_back(id);
-            return Ok(());
-        }
-        subscription.sent = fresh.last().map_or(subscription.sent, |entry| entry.position);
-        self.connection.feed(&ServerFrame::Entries { id, entries: fresh, head }).await
     }
 }
