@@ -104,10 +104,15 @@ pub(crate) struct Chat {
 pub(crate) struct Session {
     /// The newest position of the current log as far as the server told since it was watched.
     pub(crate) head: Option<u64>,
-    /// Whether an append is with the server.
-    pub(crate) asked: bool,
-    /// No append before this moment.
+    /// Counts the appends that were sent.
+    pub(crate) appends: u64,
+    /// The append that is with the server, by that count.
+    pub(crate) asked: Option<u64>,
+    /// No append before this moment, because one has failed; ends when one has landed.
     pub(crate) not_before: Option<Timestamp>,
+    /// A reply told of entries that are still to come: if they don't by this moment, the log is
+    /// asked anew. It holds nothing up, and ends when the log has been read that far.
+    pub(crate) show_by: Option<Timestamp>,
     /// How often in a row an append led to nothing, or a rejoin was needed.
     pub(crate) tries: u32,
     /// How often in a row this device has knocked.
@@ -139,8 +144,8 @@ pub(crate) struct Session {
 /// What to do with the answer to a chat's request.
 #[derive(Debug)]
 pub(crate) enum ChatThen {
-    /// The append of the flight.
-    Appended,
+    /// An append of a flight: its number, and the position after which it was to be placed.
+    Appended { number: u64, after: u64 },
     /// The opening state of the current log.
     Opening(LogId),
     /// A Welcome for a fold that is in memory.
@@ -211,6 +216,7 @@ impl Chat {
         self.session.knocked = 0;
         self.session.duties.clear();
         self.session.not_before = None;
+        self.session.show_by = None;
     }
 
     /// Writes the row, and what changed in the conversation's state.
@@ -299,7 +305,7 @@ impl Chat {
         if self.flight.take().is_some() {
             step.delete(Table::Flights, self.row.id.as_bytes(), 0);
         }
-        self.session.asked = false;
+        self.session.asked = None;
     }
 }
 
@@ -339,10 +345,12 @@ impl State {
     pub(crate) fn chats_connected(&mut self, step: &mut Step<'_>) {
         for id in self.chat_ids() {
             self.with_chat(id, step, |state, chat, step| {
-                chat.session.asked = false;
+                chat.session.head = None;
+                chat.session.asked = None;
                 chat.session.opening_asked = false;
                 chat.session.welcome_asked = false;
                 chat.session.not_before = None;
+                chat.session.show_by = None;
                 state.watch(chat, step);
                 state.watch_closed(chat, step);
             });
@@ -431,12 +439,12 @@ impl State {
     ) {
         self.with_chat(id, step, |state, chat, step| {
             match then {
-                ChatThen::Appended => {
+                ChatThen::Appended { number, after } => {
                     let reply = result.map(|reply| match reply {
                         OpenReply::Append(reply) => Some(reply),
                         _ => None::<AppendReply>,
                     });
-                    state.appended(chat, reply, step);
+                    state.appended(chat, (number, after), reply, step);
                 }
                 ChatThen::Opening(log) => state.opening_came(chat, log, result, step),
                 ChatThen::Welcome(log) => state.welcome_came(chat, log, result, step),

@@ -87,6 +87,9 @@ impl State {
         }
         if chat.log() == log {
             chat.session.head = Some(head.max(chat.row.cursor));
+            if chat.caught_up() {
+                chat.session.show_by = None;
+            }
             self.settle_flight(chat, step);
         }
         if chat.row.cursor != before || chat.log() != log {
@@ -189,6 +192,7 @@ impl State {
         // A knock that stands in the log is not an answered one.
         if chat.row.phase != Phase::Waiting {
             chat.session.tries = 0;
+            chat.session.not_before = None;
         }
         if let Some(intent) = entry.intent {
             self.end_intent(chat, intent, Ok(()), step);
@@ -369,6 +373,7 @@ impl State {
         };
         chat.drop_flight(step);
         chat.session.tries = 0;
+        chat.session.not_before = None;
         if flight.state.is_some() || position == 1 {
             chat.row.opening = Opening::True;
         }

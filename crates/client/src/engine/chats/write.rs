@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::{
-        Change, Claimed, Error as ConversationError, OwnCommit, STATE_EVERY, SkipReason,
-        check_claimed,
+        Change, Claimed, Conversation, Error as ConversationError, OwnCommit, STATE_EVERY,
+        SkipReason, check_claimed,
     },
     id::AccountId,
     mls::codec::Encode,
@@ -33,7 +33,7 @@ use crate::{
 
 /// The largest number of messages in one append.
 const BATCH: usize = 64;
-/// How long a stored append may take to show up in the log before the log is asked for anew.
+/// How long what a reply told of may take to come before the log is asked for anew.
 const SHOW_UP: Duration = Duration::from_secs(5);
 /// How long adds wait for a due handover.
 const ADDS_WAIT: Duration = Duration::from_secs(3600);
@@ -60,9 +60,17 @@ impl State {
         self.answer_knocks(chat, step);
     }
 
-    /// Subscribes anew when the log has been silent for long.
+    /// Subscribes anew when the log has been silent for long, or doesn't show what it should.
     fn look_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let every = Duration::from_millis(LOOK_AGAIN);
+        match chat.session.show_by {
+            Some(by) if by > step.now => chat.wake_by(by),
+            Some(_) => {
+                chat.session.show_by = None;
+                chat.session.watched = None;
+            }
+            None => {}
+        }
         match chat.session.watched {
             Some(watched) if watched.after(every) > step.now => {
                 chat.wake_by(watched.after(every));
@@ -177,7 +185,7 @@ impl State {
     pub(super) fn send_flight(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let may_act = chat.may_act(step);
         let Some(flight) = &chat.flight else { return };
-        if chat.session.asked || !may_act || !chat.caught_up() {
+        if chat.session.asked.is_some() || !may_act || !chat.caught_up() {
             return;
         }
         let Some(conversation) = &chat.conversation else {
@@ -190,44 +198,49 @@ impl State {
             first.state.clone_from(&flight.state);
         }
         let opening = if chat.session.head == Some(0) { chat.sealed_opening(step) } else { None };
+        let after = conversation.newest_commit();
         let append = Append {
             token: chat.token(),
             kind: flight.kind(),
-            after: conversation.newest_commit(),
+            after,
             entries,
             opening,
             admission: Vec::new(),
         };
-        chat.session.asked = true;
-        self.ask_open(Then::Chat(chat.row.id, ChatThen::Appended), append, step);
+        let number = chat.session.appends;
+        chat.session.appends += 1;
+        chat.session.asked = Some(number);
+        self.ask_open(Then::Chat(chat.row.id, ChatThen::Appended { number, after }), append, step);
     }
 
     /// A hint of what became of the flight.
     pub(super) fn appended(
         &mut self,
         chat: &mut Chat,
+        (number, after): (u64, u64),
         reply: Result<Option<AppendReply>, TransportError>,
         step: &mut Step<'_>,
     ) {
-        chat.session.asked = false;
-        if chat.flight.is_none() {
+        if chat.session.asked != Some(number) {
+            // The log was faster: that flight has landed, or was dropped.
             return;
         }
+        chat.session.asked = None;
         match reply {
             Ok(Some(AppendReply::Stored { head, .. })) => {
-                // Every entry must be read back. If the log does not show it soon, ask again.
-                chat.session.head = Some(chat.session.head.unwrap_or(0).max(head));
-                chat.session.not_before = Some(step.now.after(SHOW_UP));
-                chat.session.watched = chat.session.watched.map(|watched| {
-                    watched.min(step.now.before(Duration::from_millis(LOOK_AGAIN)).after(SHOW_UP))
-                });
+                // Every entry must be read back.
+                if !chat.is_to_show(head, step) {
+                    chat.put_off(step);
+                    self.watch(chat, step);
+                }
             }
             Ok(Some(AppendReply::Conflict { head, .. })) => {
-                chat.session.head = Some(chat.session.head.unwrap_or(0).max(head));
-                if chat.caught_up() {
+                // By commits that have been read since and don't count: it goes out again at once.
+                let newest = chat.conversation.as_ref().map(Conversation::newest_commit);
+                if !chat.is_to_show(head, step) && newest == Some(after) {
                     chat.put_off(step);
+                    self.watch(chat, step);
                 }
-                self.watch(chat, step);
             }
             Err(TransportError::Refused(refusal)) => {
                 self.append_refused(chat, refusal, step);
@@ -262,8 +275,9 @@ impl State {
                 chat.put_off(step);
             }
             ErrorCode::PartlyKnown => {
-                // What stands in the log will be read; the rest is sealed anew.
-                chat.session.not_before = Some(step.now.after(SHOW_UP));
+                // What stands in the log is read before the rest goes out again.
+                chat.session.head = None;
+                chat.put_off(step);
                 self.watch(chat, step);
             }
             _ => {
@@ -299,6 +313,17 @@ impl Chat {
             }
             _ => true,
         }
+    }
+
+    /// Whether the log has entries up to this head that have not been read yet; they are waited
+    /// for.
+    fn is_to_show(&mut self, head: u64, step: &Step<'_>) -> bool {
+        self.session.head = Some(self.session.head.unwrap_or(0).max(head));
+        if self.caught_up() {
+            return false;
+        }
+        self.session.show_by = Some(step.now.after(SHOW_UP));
+        true
     }
 
     /// Waits before the next append: a second at first, doubled up to a minute, with jitter.
@@ -365,7 +390,7 @@ impl Chat {
     fn take_off(&mut self, flight: Flight, step: &mut Step<'_>) {
         step.put(Table::Flights, self.row.id.as_bytes(), 0, &(self.row.id, &flight));
         self.flight = Some(flight);
-        self.session.asked = false;
+        self.session.asked = None;
         self.save(step);
     }
 
