@@ -6,7 +6,7 @@ use crate::{
     client::Client,
     command::ChatCommand,
     error::Error,
-    event::{ChatInfo, Item, Role},
+    event::{Adding, ChatInfo, Item, Role},
 };
 
 /// A handle to a chat of a [`Client`].
@@ -54,11 +54,12 @@ impl Chat {
         self.client.ask_chat(self.id, |reply| ChatCommand::History { before, limit, reply }).await
     }
 
-    /// Adds people to a group; answers when the commit stands in the log.
+    /// Adds people to a group; answers when the commit is in the log, or when it has to wait until
+    /// another member's device has confirmed a removal. [`ChatInfo::adding`] names those who wait.
     ///
     /// # Errors
     /// `unknown_account`, `already_so`, `not_allowed`, `no_key_package`, `not_in_direct_chat`.
-    pub async fn add(&self, names: &[&str]) -> Result<(), Error> {
+    pub async fn add(&self, names: &[&str]) -> Result<Adding, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         self.client.ask_chat(self.id, |reply| ChatCommand::Add { names, reply }).await
     }

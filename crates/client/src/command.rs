@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     engine::Reply,
-    event::{Account, ChatInfo, Connection, Device, Event, Item, Role},
+    event::{Account, Adding, ChatInfo, Connection, Device, Event, Item, Role},
 };
 
 /// A call on a handle, with the place where its answer goes.
@@ -53,7 +53,7 @@ pub(crate) enum ChatCommand {
     /// A page of the timeline: items with numbers below `before`, at most `limit`, in order.
     History { before: Option<u64>, limit: u32, reply: Reply<Vec<Item>> },
     /// Adds people.
-    Add { names: Vec<String>, reply: Reply<()> },
+    Add { names: Vec<String>, reply: Reply<Adding> },
     /// Removes people.
     Remove { names: Vec<String>, reply: Reply<()> },
     /// Leaves for good.

@@ -82,6 +82,16 @@ pub enum Standing {
     Left,
 }
 
+/// What became of the wish to add people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adding {
+    /// They are in the group.
+    Done,
+    /// They are added as soon as another member's device has confirmed the removal before, after an
+    /// hour at the latest. Nothing more has to be done, and nothing else waits for it.
+    Waits,
+}
+
 /// A person in a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -108,6 +118,8 @@ pub struct ChatInfo {
     pub title: String,
     /// Who is in it.
     pub members: Vec<Member>,
+    /// Those whom this device is about to add.
+    pub adding: Vec<AccountId>,
     /// How this device stands to it.
     pub standing: Standing,
     /// Whether it was hidden here.

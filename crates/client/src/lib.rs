@@ -19,8 +19,8 @@ pub use corncrake_core::identity::SafetyNumber;
 pub use corncrake_core::seal::local::StoreKey;
 pub use error::{Error, Refusal};
 pub use event::{
-    Account, ChatInfo, ChatKind, Connection, Delivery, Device, Event, EventKind, Item, ItemKind,
-    Member, Role, Standing,
+    Account, Adding, ChatInfo, ChatKind, Connection, Delivery, Device, Event, EventKind, Item,
+    ItemKind, Member, Role, Standing,
 };
 pub use host::Timestamp;
 #[cfg(not(target_arch = "wasm32"))]

@@ -157,6 +157,7 @@ mod tests {
             kind,
             title: title.to_owned(),
             members: Vec::new(),
+            adding: Vec::new(),
             standing: Standing::Member,
             hidden: false,
             confirmed: true,

@@ -33,6 +33,7 @@ mod timeline;
 mod write;
 
 use self::{
+    commands::Waiter,
     duties::Duty,
     enter::Enter,
     rows::{ChatRow, ClosedLog, Flight, GroupRow, Intent, Phase},
@@ -124,7 +125,7 @@ pub(crate) struct Session {
     /// When the log was last watched.
     pub(crate) watched: Option<Timestamp>,
     /// Who waits for an intent.
-    pub(crate) replies: BTreeMap<u64, Reply<()>>,
+    pub(crate) replies: BTreeMap<u64, Waiter>,
     /// Knocks at closed logs that nobody has answered yet.
     pub(crate) knocks: BTreeMap<[u8; 32], (u64, Box<Knock>)>,
     /// An invitation that may bring this device in without an external commit.
@@ -386,12 +387,12 @@ impl State {
     }
 
     /// Whether something is still owed that this device can bring about.
-    pub(crate) fn chats_owe(&self) -> bool {
+    pub(crate) fn chats_owe(&self, now: Timestamp) -> bool {
         let stays_out = |chat: &Chat| !chat.is_member() && chat.row.stays_out_until.is_some();
         let owes = |chat: &Chat| match chat.row.phase {
             Phase::Inside if stays_out(chat) => false,
             Phase::Inside => {
-                !chat.intents.is_empty()
+                chat.next_to_do(now).is_some()
                     || chat.flight.is_some()
                     || !chat.caught_up()
                     || !chat.is_member()

@@ -214,7 +214,7 @@ impl State {
     }
 
     fn answer_settled(&mut self, step: &mut Step<'_>) {
-        if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe() {
+        if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe(step.now) {
             for reply in core::mem::take(&mut self.settling) {
                 step.answer(reply, Ok(()));
             }

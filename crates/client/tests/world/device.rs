@@ -400,13 +400,15 @@ impl Device {
 
     pub(crate) fn add(&self, chat: ConversationId, name: &str) -> Result<(), Error> {
         let names = name.to_owned();
-        self.call_in(chat, format!("add {name}"), async move |chat: Chat| chat.add(&[&names]).await)
+        self.call_in(chat, format!("add {name}"), async move |chat: Chat| {
+            chat.add(&[&names]).await.map(drop)
+        })
     }
 
     pub(crate) fn begin_add(&self, chat: ConversationId, name: &str) -> Pending<()> {
         let names = name.to_owned();
         self.begin_in(chat, format!("add {name}"), async move |chat: Chat| {
-            chat.add(&[&names]).await
+            chat.add(&[&names]).await.map(drop)
         })
     }
 

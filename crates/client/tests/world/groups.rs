@@ -1,8 +1,8 @@
 //! What groups promise to those who make, change and leave them.
 
-use corncrake::{Chat, Standing};
+use corncrake::{Adding, Chat, Client, Delivery, Item, ItemKind, Standing};
 
-use crate::{mal::Mal, world::World};
+use crate::{device::Device, mal::Mal, world::World};
 
 #[test]
 fn audit_house_1_a_founding_that_is_refused_leaves_no_chat_behind() {
@@ -66,4 +66,58 @@ fn audit_prog_h8_a_group_is_settled_when_its_people_are_invited() {
     ann.wait(&waiting, "settled").unwrap();
     world.settle();
     assert_eq!(crate::flows::texts(&bob, chat), ["later"]);
+}
+
+#[test]
+fn audit_prog_h3_an_add_that_waits_holds_up_nothing_and_says_so() {
+    let world = World::new(4);
+    let [ann, bob, cem, dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &["bob", "cem"]);
+    world.settle();
+    // C12: everybody else is offline after a removal.
+    bob.crash();
+    cem.crash();
+    ann.remove(chat, "cem").unwrap();
+    let add = async move |chat: Chat| chat.add(&["dee"]).await;
+    assert_eq!(ann.call_in(chat, "add dee", add).unwrap(), Adding::Waits);
+    let began = world.executor().now();
+    ann.say(chat, "she will be here soon");
+    ann.rename(chat, "the meadow").unwrap();
+    ann.say(chat, "a new title");
+    let settled = async move |chat: Chat| chat.settled().await;
+    ann.call_in(chat, "settled", settled).unwrap();
+    ann.call("settle", async move |client: Client| client.settle().await).unwrap();
+    assert!(world.executor().now() - began < 10_000);
+    let sent =
+        |item: &Item| matches!(item.what, ItemKind::Message { delivery: Delivery::Sent, .. });
+    assert_eq!(ann.history(chat).iter().filter(|item| sent(item)).count(), 2);
+    let dees = dee.call("account", async move |client: Client| client.account().await);
+    assert_eq!(ann.info(chat).unwrap().adding, [dees.unwrap().id]);
+    ann.restart();
+    assert_eq!(ann.info(chat).unwrap().adding.len(), 1);
+    bob.start();
+    world.settle();
+    let info = ann.info(chat).unwrap();
+    assert!(info.adding.is_empty());
+    assert_eq!(info.members.len(), 3);
+    assert_eq!(crate::flows::texts(&bob, chat), ["she will be here soon", "a new title"]);
+    assert_eq!(dee.info(chat).unwrap().standing, Standing::Member);
+}
+
+#[test]
+fn audit_prog_h3_a_removal_overtakes_an_add_that_waits() {
+    let world = World::new(5);
+    let [ann, bob, cem, dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &["bob", "cem", "dee"]);
+    world.sign_up("eve");
+    world.settle();
+    [&bob, &cem, &dee].into_iter().for_each(Device::crash);
+    ann.remove(chat, "cem").unwrap();
+    ann.add(chat, "eve").unwrap();
+    ann.remove(chat, "dee").unwrap();
+    // Nobody comes: after an hour the add goes on by itself.
+    world.pass(3_700_000);
+    assert_eq!(ann.info(chat).unwrap().members.len(), 3);
+    let names: Vec<_> = ann.info(chat).unwrap().members.into_iter().map(|m| m.name).collect();
+    assert!(names.contains(&Some("eve".to_owned())));
 }

@@ -13,9 +13,31 @@ use super::{
 use crate::{
     command::ChatCommand,
     engine::{Reply, State, Step, state::NO_ACCOUNT, tables::Table},
-    error::Refusal,
-    event::{ChatKind, EventKind},
+    error::{Error, Refusal},
+    event::{Adding, ChatKind, EventKind},
 };
+
+/// Who waits for a change of a group.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Changed(Reply<()>),
+    Added(Reply<Adding>),
+}
+
+impl Waiter {
+    pub(super) fn answer(self, result: Result<(), Error>, step: &mut Step<'_>) {
+        match self {
+            Self::Changed(reply) => step.answer(reply, result),
+            Self::Added(reply) => step.answer(reply, result.map(|()| Adding::Done)),
+        }
+    }
+}
+
+impl From<Reply<()>> for Waiter {
+    fn from(reply: Reply<()>) -> Self {
+        Self::Changed(reply)
+    }
+}
 
 impl State {
     pub(crate) fn chat_command(
@@ -75,7 +97,7 @@ impl State {
                 Some(chat) if matches!(chat.row.phase, Phase::Removed | Phase::Left) => {
                     step.answer(reply, Err(Refusal::NotAMember.into()));
                 }
-                Some(chat) if chat.is_settled() => step.answer(reply, Ok(())),
+                Some(chat) if chat.is_settled(step.now) => step.answer(reply, Ok(())),
                 Some(_) => self.chats.settling.push((id, reply)),
             }
         }
@@ -195,8 +217,8 @@ impl ChatCommand {
             Self::Info(reply) => step.answer(reply, Err(error)),
             Self::SendText { reply, .. } => step.answer(reply, Err(error)),
             Self::History { reply, .. } => step.answer(reply, Err(error)),
-            Self::Add { reply, .. }
-            | Self::Remove { reply, .. }
+            Self::Add { reply, .. } => step.answer(reply, Err(error)),
+            Self::Remove { reply, .. }
             | Self::Rename { reply, .. }
             | Self::SetRole { reply, .. }
             | Self::RevokeDevice { reply, .. }

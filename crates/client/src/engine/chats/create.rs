@@ -10,6 +10,7 @@ use corncrake_wire::log::LogEntry;
 
 use super::{
     Chat,
+    commands::Waiter,
     read::kind_of,
     rows::{ChatRow, Flight, Goal, Intent, Opening, Phase, Purpose, Wish},
     write::{claimed, refusal_of},
@@ -22,7 +23,8 @@ use crate::{
         tables::Table,
     },
     error::{Error, Refusal},
-    event::{ChatKind, EventKind, Role},
+    event::{Adding, ChatKind, EventKind, Role},
+    host::Timestamp,
 };
 
 /// Who waits in `start_chat` or `create_group`.
@@ -50,7 +52,7 @@ pub(crate) enum GatherThen {
     },
     Add {
         chat: ConversationId,
-        reply: Reply<()>,
+        reply: Reply<Adding>,
     },
     Remove {
         chat: ConversationId,
@@ -70,7 +72,7 @@ pub(crate) enum GatherThen {
 pub(crate) enum ClaimThen {
     Direct(ConversationId),
     Group { title: String, accounts: Vec<AccountId>, starter: Starter },
-    Add { chat: ConversationId, accounts: Vec<AccountId>, reply: Reply<()> },
+    Add { chat: ConversationId, accounts: Vec<AccountId>, reply: Reply<Adding> },
 }
 
 impl State {
@@ -167,7 +169,7 @@ impl State {
         &mut self,
         id: ConversationId,
         accounts: Vec<AccountId>,
-        reply: Reply<()>,
+        reply: Reply<Adding>,
         step: &mut Step<'_>,
     ) {
         let Some(chat) = self.chats.all.get(&id) else {
@@ -238,7 +240,7 @@ impl State {
             }
             ClaimThen::Add { chat, reply, .. } => {
                 let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
-                self.wish(chat, wish, reply, step);
+                self.wish(chat, wish, Waiter::Added(reply), step);
             }
         }
     }
@@ -483,11 +485,12 @@ impl State {
         &mut self,
         id: ConversationId,
         wish: Wish,
-        reply: Reply<()>,
+        reply: impl Into<Waiter>,
         step: &mut Step<'_>,
     ) {
+        let reply = reply.into();
         if !self.chats.all.contains_key(&id) {
-            return step.answer(reply, Err(Refusal::UnknownChat.into()));
+            return reply.answer(Err(Refusal::UnknownChat.into()), step);
         }
         self.with_chat(id, step, |state, chat, step| {
             let number = chat.queue(Intent::Change(wish), step);
@@ -506,8 +509,8 @@ impl Chat {
     }
 
     /// Whether the chat is in its log, and nothing that was asked for in it is on its way.
-    pub(super) fn is_settled(&self) -> bool {
-        self.intents.is_empty()
+    pub(super) fn is_settled(&self, now: Timestamp) -> bool {
+        self.next_to_do(now).is_none()
             && !self.is_founding()
             && !matches!(self.row.phase, Phase::Entering(_))
     }
@@ -531,7 +534,8 @@ impl GatherThen {
     pub(super) fn fail(self, error: Error, step: &mut Step<'_>) {
         match self {
             Self::Direct(starter) | Self::Group { starter, .. } => step.answer(starter, Err(error)),
-            Self::Add { reply, .. } | Self::Remove { reply, .. } | Self::Role { reply, .. } => {
+            Self::Add { reply, .. } => step.answer(reply, Err(error)),
+            Self::Remove { reply, .. } | Self::Role { reply, .. } => {
                 step.answer(reply, Err(error));
             }
             // The names are asked for again when the chat is entered anew.

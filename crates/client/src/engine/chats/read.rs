@@ -245,7 +245,7 @@ impl State {
             self.tell_item(chat, ItemKind::Message { id, sender, text, delivery }, step);
         }
         if let Some(reply) = chat.session.replies.remove(&number) {
-            step.answer(reply, outcome.map_err(Error::Refused));
+            reply.answer(outcome.map_err(Error::Refused), step);
         }
     }
 

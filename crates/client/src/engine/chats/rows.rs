@@ -172,6 +172,13 @@ pub(crate) enum Intent {
     Change(Wish),
 }
 
+impl Intent {
+    /// Whether it adds people.
+    pub(crate) const fn adds(&self) -> bool {
+        matches!(self, Self::Change(Wish::Add(_)))
+    }
+}
+
 /// A change of the group that somebody wished for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Wish {

@@ -1,8 +1,10 @@
 //! What the app sees of a chat.
 
+use corncrake_core::id::AccountId;
+
 use super::{
     Chat,
-    rows::{Intent, Phase},
+    rows::{Intent, Phase, Wish},
 };
 use crate::{
     engine::{State, Step, tables::Table},
@@ -46,6 +48,7 @@ impl State {
             kind: chat.row.kind,
             title,
             members: members.map(member).collect(),
+            adding: chat.adding(),
             standing: chat.standing(),
             hidden: chat.row.hidden,
             confirmed: chat.row.unconfirmed.is_none(),
@@ -55,7 +58,7 @@ impl State {
     }
 
     /// The username that this device saw last of an account.
-    pub(crate) fn name_of(&self, account: &corncrake_core::id::AccountId) -> Option<String> {
+    pub(crate) fn name_of(&self, account: &AccountId) -> Option<String> {
         let own = self.account.me().filter(|me| me.account == *account);
         own.map(|me| me.username.clone())
             .or_else(|| self.account.contact(account).map(|contact| contact.username.clone()))
@@ -63,6 +66,18 @@ impl State {
 }
 
 impl Chat {
+    /// Those whom queued intents add.
+    fn adding(&self) -> Vec<AccountId> {
+        let adds = self.intents.iter().filter_map(|(_, intent)| match intent {
+            Intent::Change(Wish::Add(packages)) => Some(packages),
+            _ => None,
+        });
+        let mut accounts: Vec<AccountId> = adds.flatten().map(|(account, _)| *account).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+
     /// How this device stands to the chat.
     pub(crate) fn standing(&self) -> Standing {
         match self.row.phase {
@@ -83,11 +98,7 @@ impl Chat {
 
     /// Messages that are on their way, as they will stand at the end of the timeline. Their numbers
     /// are those that they will have if nobody else says anything before.
-    pub(crate) fn queued_items(
-        &self,
-        sender: corncrake_core::id::AccountId,
-        now: Timestamp,
-    ) -> Vec<Item> {
+    pub(crate) fn queued_items(&self, sender: AccountId, now: Timestamp) -> Vec<Item> {
         let sends = self.intents.iter().filter_map(|(_, intent)| match intent {
             Intent::Send { id, text, .. } => Some((*id, text.clone())),
             Intent::Change(_) => None,

@@ -22,11 +22,13 @@ use rand_core::Rng;
 
 use super::{
     Chat, ChatThen, LOOK_AGAIN,
+    commands::Waiter,
     rows::{Flight, FlightEntry, Intent, Opening, Pending, Phase, Purpose, Wish},
 };
 use crate::{
     engine::{State, Step, Then, tables::Table},
     error::Refusal,
+    event::{Adding, EventKind},
     host::Timestamp,
     transport::TransportError,
 };
@@ -88,8 +90,10 @@ impl State {
         if chat.flight.is_some() || !chat.is_member() || chat.row.phase != Phase::Inside {
             return;
         }
+        chat.mind_waiting_adds(step);
+        let now = step.now;
         loop {
-            match chat.intents.front() {
+            match chat.next_to_do(now) {
                 None => break,
                 Some((_, Intent::Send { .. })) => {
                     self.seal_messages(chat, step);
@@ -97,12 +101,6 @@ impl State {
                 }
                 Some((number, Intent::Change(wish))) => {
                     let (number, wish) = (*number, wish.clone());
-                    if let (Wish::Add(_), Some(since)) = (&wish, chat.row.handover_due)
-                        && since.after(ADDS_WAIT) > step.now
-                    {
-                        chat.wake_by(since.after(ADDS_WAIT));
-                        break;
-                    }
                     match self.seal_change(chat, number, &wish, step) {
                         Ok(()) => break,
                         Err(refusal) => self.end_intent(chat, number, Err(refusal), step),
@@ -120,7 +118,9 @@ impl State {
             return self.refresh(chat, step);
         }
         let mut entries = Vec::new();
-        for (number, intent) in chat.intents.iter().take(BATCH) {
+        let wait = adds_wait(chat.row.handover_due, step.now).is_some();
+        let to_do = chat.intents.iter().filter(|(_, intent)| !(wait && intent.adds()));
+        for (number, intent) in to_do.take(BATCH) {
             let Intent::Send { content, .. } = intent else {
                 break;
             };
@@ -303,7 +303,36 @@ impl State {
     }
 }
 
+/// Until when adds wait for a handover that is due since `since`, if they still do.
+fn adds_wait(since: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    since.map(|since| since.after(ADDS_WAIT)).filter(|until| *until > now)
+}
+
 impl Chat {
+    /// What was asked for first and can be done: adds that wait hold up nothing behind them.
+    pub(super) fn next_to_do(&self, now: Timestamp) -> Option<&(u64, Intent)> {
+        let wait = adds_wait(self.row.handover_due, now).is_some();
+        self.intents.iter().find(|(_, intent)| !(wait && intent.adds()))
+    }
+
+    /// Sets the alarm for adds that wait, and tells those who asked for them that they do.
+    fn mind_waiting_adds(&mut self, step: &mut Step<'_>) {
+        let adds = |(number, intent): &(u64, Intent)| intent.adds().then_some(*number);
+        let adds: Vec<u64> = self.intents.iter().filter_map(adds).collect();
+        let Some(until) = adds_wait(self.row.handover_due, step.now) else {
+            return;
+        };
+        if !adds.is_empty() {
+            self.wake_by(until);
+        }
+        for number in adds {
+            if let Some(Waiter::Added(reply)) = self.session.replies.remove(&number) {
+                step.answer(reply, Ok(Adding::Waits));
+                step.event(EventKind::ChatChanged(self.row.id));
+            }
+        }
+    }
+
     /// Whether nothing tells this chat to wait; sets the alarm if something does.
     fn may_act(&mut self, step: &Step<'_>) -> bool {
         match self.session.not_before {
