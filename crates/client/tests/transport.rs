@@ -9,7 +9,7 @@ use corncrake::transport::http::HttpTransport;
 use corncrake::transport::{Plane, Push, Transport, TransportError};
 use corncrake_server::{Config, Server};
 use corncrake_wire::account::{NewDevice, SignUpFinish, SignUpStart};
-use corncrake_wire::log::{Append, AppendReply, EntryKind, LogEntry, NewEntry};
+use corncrake_wire::log::{Append, AppendReply, EntryKind, LogEntry, NewEntry, Point};
 use corncrake_wire::opaque::{self, Stretch};
 use corncrake_wire::open::{Deposit, SignedRecord};
 use corncrake_wire::{
@@ -90,7 +90,7 @@ where
     C::unwrap(transport.account(None, call.into()).await.unwrap()).unwrap()
 }
 
-fn entry(kind: EntryKind, after: u64, bytes: Vec<u8>) -> Append {
+fn entry(kind: EntryKind, after: Point, bytes: Vec<u8>) -> Append {
     Append {
         token: token(),
         kind,
@@ -102,7 +102,7 @@ fn entry(kind: EntryKind, after: u64, bytes: Vec<u8>) -> Append {
 }
 
 async fn append_message(transport: &HttpTransport, number: u64) {
-    let append = entry(EntryKind::Message, 0, number.to_be_bytes().to_vec());
+    let append = entry(EntryKind::Message, Point::START, number.to_be_bytes().to_vec());
     let reply = open(transport, append).await.unwrap();
     let stored = AppendReply::Stored { positions: vec![number], head: number };
     assert_eq!(reply, stored);
@@ -183,7 +183,7 @@ async fn a_server_that_restarts_is_found_again() {
     server.stop().await;
     let push = next(&transport).await;
     assert!(matches!(push, Push::Disconnected(Plane::Open)), "{push:?}");
-    let read = entry(EntryKind::Message, 0, vec![2]);
+    let read = entry(EntryKind::Message, Point::START, vec![2]);
     assert_eq!(open(&transport, read).await, Err(TransportError::Unreachable));
     let server = start_server(&folder, Some(address)).await;
     let push = next(&transport).await;
@@ -202,13 +202,17 @@ async fn the_largest_commit_fits_through_both_ways() {
     let server = start_server(&folder, None).await;
     let transport = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
     let largest = vec![7; limits::COMMIT];
-    let stored = open(&transport, entry(EntryKind::Commit, 0, largest.clone())).await.unwrap();
+    let stored =
+        open(&transport, entry(EntryKind::Commit, Point::START, largest.clone())).await.unwrap();
     assert_eq!(stored, AppendReply::Stored { positions: vec![1], head: 1 });
     let mut reader = Reader { position: 0, connections: 0 };
     let entries = reader.read_to(&transport, 1).await;
     assert!(entries[0].bytes == largest);
-    let late = open(&transport, entry(EntryKind::Message, 0, vec![1])).await.unwrap();
-    let AppendReply::Conflict { newest_commit: 1, head: 1, missing } = late else { panic!() };
+    let late = open(&transport, entry(EntryKind::Message, Point::START, vec![1])).await.unwrap();
+    let AppendReply::Conflict { newest_commit: Point { position: 1, .. }, head: 1, missing } = late
+    else {
+        panic!()
+    };
     assert!(missing[0].bytes == largest);
     server.stop().await;
 }

@@ -18,7 +18,7 @@ use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Secret, Suite};
 use crate::derive::Key32;
 use crate::error::ensure;
-use crate::id::{AccountId, ConversationId, LogId};
+use crate::id::{AccountId, ConversationId, EntryId, LogId};
 use crate::mls;
 use crate::mls::extension::Extensions;
 use crate::mls::group::Group;
@@ -121,6 +121,9 @@ pub struct Anchor {
 }
 
 /// What an epoch's exporter gives under this label, in 32 bytes, leads to the next log.
+/// The place of a log's opening state, before its first entry.
+pub const OPENING: (u64, EntryId) = (0, EntryId::from_bytes([0; 32]));
+
 const NEXT_LOG: &str = "corncrake next log";
 
 fn successor_seed(exported: &Secret) -> Result<Seed, mls::Error> {
@@ -169,19 +172,20 @@ impl Conversation {
             public.group_info(extensions, group.own_leaf(), Vec::new())
         })?;
         let state = State { info, tree: public.tree().clone() };
-        let mut founded = Self::fold(&state, log, 0)?;
+        let mut founded = Self::fold(&state, log, OPENING)?;
         founded.standing = Standing::Member(Box::new(group));
         founded.facts.tail_true = Some(true);
         Ok((founded, state))
     }
 
-    /// Takes up a conversation at a state, which lies beside the entry at `position` of `log` or
-    /// opens it (position 0). Whether the state is true shows when the fold passes through an
+    /// Takes up a conversation at a state, which lies beside the entry `at` of `log` or opens it
+    /// ([`OPENING`]). Whether the state is true shows when the fold passes through an
     /// [`Anchor`].
     ///
     /// # Errors
     /// [`Error::BadState`] or [`Error::Mls`] if the state can't be one of a conversation.
-    pub fn fold(state: &State, log: LogId, position: u64) -> Result<Self, Error> {
+    pub fn fold(state: &State, log: LogId, at: (u64, EntryId)) -> Result<Self, Error> {
+        let (position, _) = at;
         let tail = state::tail_of(&state.info).ok_or(Error::BadState)?;
         ensure(state.conversation().is_some(), Error::BadState)?;
         let public = PublicGroup::from_info(&state.info, state.tree.clone())?;
@@ -199,7 +203,7 @@ impl Conversation {
             context,
             roster,
             facts: Facts::new(log, position, author, tail),
-            cursor: Cursor { position, newest_commit: position },
+            cursor: Cursor::at(at),
             view,
             unsaved: save::Unsaved::all(),
         })
@@ -240,7 +244,7 @@ impl Conversation {
     /// position 0.
     pub fn continue_in(&mut self, next_log: LogId) {
         self.facts.enter(next_log);
-        self.cursor = Cursor { position: 0, newest_commit: 0 };
+        self.cursor = Cursor::at(OPENING);
         self.view.mark(next_log, 0);
         self.unsaved.facts = true;
     }

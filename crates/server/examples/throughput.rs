@@ -13,7 +13,8 @@ use clap::Parser;
 use corncrake_server::{Config, Server};
 use corncrake_wire::{
     AccessToken, ClientFrame, EntryKind, OPEN_SOCKET, ServerFrame, decode, encode,
-    log::{Append, AppendReply, NewEntry},
+    frames::Subscription,
+    log::{Append, AppendReply, NewEntry, Point},
 };
 use futures_util::{SinkExt, StreamExt, future::join_all};
 use rand_chacha::ChaCha20Rng;
@@ -206,7 +207,8 @@ async fn catch_up(address: SocketAddr) -> f64 {
     }
     let begun = Instant::now();
     let token = token(LOGS);
-    say(&mut socket, &ClientFrame::Subscribe { id: 1, token, after: 0 }).await;
+    let logs = vec![Subscription { id: 1, token, after: 0, running: None }];
+    say(&mut socket, &ClientFrame::Subscribe { logs }).await;
     let mut newest = 0;
     while newest < BACKLOG {
         let ServerFrame::Entries { entries, .. } = hear(&mut socket).await else {
@@ -228,7 +230,8 @@ async fn append_all(
     opening: Option<Vec<u8>>,
 ) {
     let (kind, admission) = (EntryKind::Message, Vec::new());
-    let append = Append { token: token(log), kind, after: 0, entries, opening, admission };
+    let append =
+        Append { token: token(log), kind, after: Point::START, entries, opening, admission };
     say(socket, &ClientFrame::Append { request: 1, append }).await;
     let reply = hear(socket).await;
     let ServerFrame::AppendReply { result: Ok(AppendReply::Stored { .. }), .. } = reply else {

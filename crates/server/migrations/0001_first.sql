@@ -67,7 +67,8 @@ CREATE TABLE logs (
     num INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
     head INTEGER NOT NULL,
-    newest_commit INTEGER NOT NULL
+    newest_commit INTEGER NOT NULL,
+    newest_commit_id BLOB NOT NULL
 ) STRICT;
 
 -- Appended in order and nothing else, which makes an append cheap. `places` says where a log's

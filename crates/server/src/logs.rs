@@ -10,12 +10,14 @@ mod live;
 mod memory;
 mod plan;
 mod read;
+mod running;
 mod store;
 
 pub(crate) use append::{Appender, NewAppend, Outcome};
 pub(crate) use live::{Follower, Live, Push};
 pub(crate) use memory::Memory;
 pub(crate) use read::{beside, page, states};
+pub(crate) use running::{head_in_memory, running_at};
 
 use corncrake_wire::log::{EntryKind, Part};
 

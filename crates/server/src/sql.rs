@@ -45,10 +45,10 @@ pub(crate) fn insert_places(rows: usize) -> &'static str {
 pub(crate) fn update_logs(rows: usize) -> &'static str {
     static TEXTS: Texts = LazyLock::new(|| {
         texts(
-            "WITH new (num, head, newest_commit) AS (VALUES ",
-            "(?, ?, ?)",
-            ") UPDATE logs SET head = new.head, newest_commit = new.newest_commit \
-             FROM new WHERE logs.num = new.num",
+            "WITH new (num, head, newest_commit, newest_commit_id) AS (VALUES ",
+            "(?, ?, ?, ?)",
+            ") UPDATE logs SET head = new.head, newest_commit = new.newest_commit, \
+             newest_commit_id = new.newest_commit_id FROM new WHERE logs.num = new.num",
         )
     });
     text(&TEXTS, rows)

@@ -1,6 +1,9 @@
 //! The one append decision, used by every server there is.
 
-use crate::{ErrorCode, limits, log::EntryKind};
+use crate::{
+    ErrorCode, limits,
+    log::{EntryKind, Point},
+};
 
 /// What is to become of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +23,14 @@ pub enum Decision {
 
 /// Decides about an append of `known.len()` entries of one `kind` under `after`.
 ///
-/// `head` and `newest_commit` are the log's newest position and its newest commit's (0: none);
-/// `known` has for each entry, in order, the position at which the log holds it already.
+/// `head` is the log's newest position (0: none), `newest_commit` its newest commit; `known` has for each entry, in order, the position at which the log holds it already.
 #[must_use]
 pub fn decide(
     head: u64,
-    newest_commit: u64,
+    newest_commit: Point,
     known: &[Option<u64>],
     kind: EntryKind,
-    after: u64,
+    after: Point,
 ) -> Decision {
     let most = match kind {
         EntryKind::Commit => 1,

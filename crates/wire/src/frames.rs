@@ -6,9 +6,10 @@
 //! hangs up.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    AccessToken, Refusal, SessionToken,
+    AccessToken, LogId, Refusal, SessionToken,
     account::Notice,
     log::{Append, AppendReply, LogEntry},
 };
@@ -24,15 +25,11 @@ pub enum ClientFrame {
         /// The newest notice that the client has.
         after: u64,
     },
-    /// Open plane: all entries above `after` follow, then new ones as they come. The log need
-    /// not exist yet.
+    /// Open plane: follows logs, at most [`limits::SUBSCRIBE`](crate::limits::SUBSCRIBE) in one
+    /// frame.
     Subscribe {
-        /// The client's name for this subscription; a second one of that name replaces it.
-        id: u32,
-        /// Opens the log.
-        token: AccessToken,
-        /// The newest position that the client has.
-        after: u64,
+        /// The logs. Those that are refused are named one by one, the others are followed.
+        logs: Vec<Subscription>,
     },
     /// Open plane: no more entries of this subscription.
     Unsubscribe {
@@ -46,11 +43,46 @@ pub enum ClientFrame {
         /// The append.
         append: Append,
     },
+    /// Open plane: asks whether the client has everything. Answered with
+    /// [`ServerFrame::Heads`], behind the entries that are under way.
+    CheckHeads {
+        /// [`heads_digest`] of what the client follows.
+        digest: [u8; 32],
+    },
     /// Either plane: asks for a [`ServerFrame::Pong`] with the same number.
     Ping(u64),
     /// Either plane: answers a [`ServerFrame::Ping`].
     Pong(u64),
 }
+
+/// A log to be followed: all entries above `after` are pushed, then new ones as they come. The
+/// log need not exist yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The client's name for this subscription; a second one of that name replaces it.
+    pub id: u32,
+    /// Opens the log.
+    pub token: AccessToken,
+    /// The newest position that the client has.
+    pub after: u64,
+    /// The [`running`](crate::log::running) hash up to there, if the client knows it. If the log
+    /// has another there, or none, the answer is [`ServerFrame::Differs`].
+    pub running: Option<[u8; 32]>,
+}
+
+/// The digest of the newest positions that a client has of the logs that it follows.
+#[must_use]
+pub fn heads_digest(heads: impl IntoIterator<Item = (LogId, u64)>) -> [u8; 32] {
+    let mut heads: Vec<_> = heads.into_iter().collect();
+    heads.sort_unstable();
+    let hash = heads.iter().fold(Sha256::new_with_prefix(HEADS), |hash, (log, head)| {
+        hash.chain_update(log.as_bytes()).chain_update(head.to_be_bytes())
+    });
+    hash.finalize().into()
+}
+
+/// Begins what [`heads_digest`] hashes.
+const HEADS: &[u8] = b"corncrake v1 heads";
 
 /// From server to client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +98,19 @@ pub enum ServerFrame {
         entries: Vec<LogEntry>,
         /// The newest position of the log; 0: it doesn't exist.
         head: u64,
+    },
+    /// The log of a subscription isn't the one that the client has read up to its `after`; the
+    /// subscription has ended.
+    Differs {
+        /// The subscription.
+        id: u32,
+        /// The newest position of the log; 0: it doesn't exist.
+        head: u64,
+    },
+    /// Answers a [`ClientFrame::CheckHeads`].
+    Heads {
+        /// Nothing if the digest is true; else the newest position of each subscription's log.
+        heads: Vec<(u32, u64)>,
     },
     /// Notices, in order. The first frame after authentication comes even when there are none.
     Notices {

@@ -22,6 +22,8 @@ pub const PAGE_BYTES: usize = 1024 * 1024;
 pub const PAGE_STATES: u32 = 256;
 /// Logs that one connection follows.
 pub const SUBSCRIPTIONS: usize = 4096;
+/// Logs that one frame subscribes to.
+pub const SUBSCRIBE: usize = 1024;
 /// A key package.
 pub const KEY_PACKAGE: usize = 8 * 1024;
 /// Key packages of one device and suite, the one of last resort aside.

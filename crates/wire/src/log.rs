@@ -1,6 +1,7 @@
 //! Logs: entries, appends, reads, and what lies beside a commit.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{AccessToken, EntryId, ErrorCode, codec, limits};
 
@@ -11,6 +12,40 @@ pub enum EntryKind {
     Commit,
     /// An entry that changes nothing for others.
     Message,
+}
+
+/// A place in a log: a position, and the id of the entry there.
+///
+/// A position alone is true of another entry once a server has lost some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Point {
+    /// The position; 0 before the first entry.
+    pub position: u64,
+    /// The entry's id; zeros at position 0.
+    pub id: EntryId,
+}
+
+impl Point {
+    /// Before the first entry.
+    pub const START: Self = Self { position: 0, id: EntryId([0; 32]) };
+}
+
+impl Default for Point {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
+/// The running hash of a log before its first entry.
+pub const RUNNING_START: [u8; 32] = [0; 32];
+/// Begins what [`running`] hashes.
+const RUNNING: &[u8] = b"corncrake v1 running";
+
+/// The running hash up to an entry: it names all that a log says up to that position.
+#[must_use]
+pub fn running(previous: [u8; 32], position: u64, entry: &EntryId) -> [u8; 32] {
+    let hash = Sha256::new_with_prefix(RUNNING).chain_update(previous);
+    hash.chain_update(position.to_be_bytes()).chain_update(entry.as_bytes()).finalize().into()
 }
 
 /// An entry to be appended.
@@ -48,8 +83,8 @@ pub struct Append {
     pub token: AccessToken,
     /// The kind of all entries.
     pub kind: EntryKind,
-    /// The position of the newest commit that the sender has seen in this log; 0: none.
-    pub after: u64,
+    /// The newest entry of kind commit that the sender has seen in this log.
+    pub after: Point,
     /// One commit, or 1 to 64 messages.
     pub entries: Vec<NewEntry>,
     /// The log's opening state, in the append that may be the log's first; ignored in others.
@@ -115,8 +150,8 @@ pub enum AppendReply {
     },
     /// Nothing was appended: the sender had not seen the newest commit.
     Conflict {
-        /// The position of the newest commit; 0: none.
-        newest_commit: u64,
+        /// The newest commit.
+        newest_commit: Point,
         /// The newest position of the log; 0: the log doesn't exist.
         head: u64,
         /// The first page of what comes after the sender's `after`.
@@ -134,10 +169,20 @@ pub struct LogEntry {
     /// The sealed entry; empty when it has expired.
     #[serde(with = "codec::bytes")]
     pub bytes: Vec<u8>,
+    /// Its id, if it has expired.
+    pub expired: Option<EntryId>,
     /// Whether a Welcome lies beside it.
     pub has_welcome: bool,
     /// Whether a state lies beside it.
     pub has_state: bool,
+}
+
+impl LogEntry {
+    /// The entry's id.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.expired.unwrap_or_else(|| EntryId::of(&self.bytes))
+    }
 }
 
 /// Reads a page of a log.
@@ -211,4 +256,22 @@ pub struct States {
 pub struct StatesReply {
     /// The positions.
     pub positions: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_hash_stays_as_it_is() {
+        let first = running(RUNNING_START, 1, &EntryId([1; 32]));
+        let second = running(first, 2, &EntryId([2; 32]));
+        assert_eq!(hex(first), "b98eb179cb11c4ac3e22be078d20e1ef828d0ca01c0f0a19eedb4cbf2a7d71c4");
+        assert_eq!(hex(second), "a60506eef401d03b6d547d9e5e3f4dbffc79a2d7722b604c924af957b41c0002");
+        assert_ne!(running(first, 3, &EntryId([2; 32])), second);
+    }
+
+    fn hex(bytes: [u8; 32]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }

@@ -9,11 +9,12 @@
 use std::fmt::Write;
 
 use corncrake_wire::{
-    AccessToken, AccountId, AccountReply, AccountRequest, Call, ClientFrame, DeviceId, ErrorCode,
-    Hello, InboxId, Malformed, OpenReply, OpenRequest, Refusal, ServerFrame, SessionToken,
+    AccessToken, AccountId, AccountReply, AccountRequest, Call, ClientFrame, DeviceId, EntryId,
+    ErrorCode, Hello, InboxId, Malformed, OpenReply, OpenRequest, Refusal, ServerFrame,
+    SessionToken,
     account::*,
     decode, encode,
-    frames::{About, Limits},
+    frames::{About, Limits, Subscription},
     log::*,
     opaque,
     open::*,
@@ -30,6 +31,7 @@ fn entry(position: u64) -> LogEntry {
         position,
         kind: EntryKind::Commit,
         bytes: vec![position as u8; 3],
+        expired: (position == 2).then_some(EntryId([5; 32])),
         has_welcome: true,
         has_state: false,
     }
@@ -39,7 +41,7 @@ fn append() -> Append {
     Append {
         token: AccessToken::new([1; 32]),
         kind: EntryKind::Commit,
-        after: 300,
+        after: Point { position: 300, id: EntryId([3; 32]) },
         entries: vec![NewEntry { bytes: vec![1, 2, 3], welcome: Some(vec![4]), state: None }],
         opening: Some(vec![5, 6]),
         admission: Vec::new(),
@@ -68,7 +70,11 @@ fn open_replies() -> Vec<OpenReply> {
         ClaimedPackage { device: DeviceId([4; 32]), last_resort: true, bytes: vec![1, 2] };
     vec![
         Append::wrap(AppendReply::Stored { positions: vec![1, 2, 300], head: 301 }),
-        Append::wrap(AppendReply::Conflict { newest_commit: 3, head: 4, missing: vec![entry(4)] }),
+        Append::wrap(AppendReply::Conflict {
+            newest_commit: Point { position: 3, id: EntryId([3; 32]) },
+            head: 4,
+            missing: vec![entry(4)],
+        }),
         Read::wrap(ReadReply { entries: vec![entry(1), entry(2)], head: 2 }),
         Beside::wrap(Sealed { bytes: vec![7; 3] }),
         States::wrap(StatesReply { positions: vec![100, 50, 0] }),
@@ -158,7 +164,18 @@ fn account_replies() -> Vec<AccountReply> {
 fn client_frames() -> Vec<ClientFrame> {
     vec![
         ClientFrame::Authenticate { session: SessionToken::new([8; 32]), after: 3 },
-        ClientFrame::Subscribe { id: 5, token: AccessToken::new([1; 32]), after: 200 },
+        ClientFrame::Subscribe {
+            logs: vec![
+                Subscription {
+                    id: 5,
+                    token: AccessToken::new([1; 32]),
+                    after: 200,
+                    running: Some([4; 32]),
+                },
+                Subscription { id: 6, token: AccessToken::new([2; 32]), after: 0, running: None },
+            ],
+        },
+        ClientFrame::CheckHeads { digest: [6; 32] },
         ClientFrame::Unsubscribe { id: 5 },
         ClientFrame::Append { request: 6, append: append() },
         ClientFrame::Ping(1),
@@ -172,6 +189,8 @@ fn server_frames() -> Vec<ServerFrame> {
     vec![
         ServerFrame::Hello(Hello { version: 1, instance: [9; 16], limits: Limits::DEFAULT }),
         ServerFrame::Entries { id: 5, entries: vec![entry(1), entry(2)], head: 2 },
+        ServerFrame::Differs { id: 5, head: 2 },
+        ServerFrame::Heads { heads: vec![(5, 2), (6, 0)] },
         ServerFrame::Notices { notices: vec![Notice { position: 3, bytes: vec![1; 3] }] },
         ServerFrame::AppendReply { request: 6, result: Ok(stored) },
         ServerFrame::AppendReply { request: 6, result: Err(refusal) },

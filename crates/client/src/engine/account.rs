@@ -105,7 +105,7 @@ pub(crate) enum AccountThen {
     Deposited(u64),
     LookedUp(u64),
     Claimed(u64),
-    LogAppended(u64),
+    LogAppended(corncrake_wire::log::Point),
     LogStart(log::StartThen),
 }
 

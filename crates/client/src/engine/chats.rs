@@ -146,7 +146,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) enum ChatThen {
     /// An append of a flight: its number, and the position after which it was to be placed.
-    Appended { number: u64, after: u64 },
+    Appended { number: u64, after: log::Point },
     /// The opening state of the current log.
     Opening(LogId),
     /// A Welcome for a fold that is in memory.

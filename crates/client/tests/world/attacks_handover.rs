@@ -109,7 +109,7 @@ fn b2_he_hands_over_what_he_did_not_finish() {
         let server = meadow.world.server();
         meadow
             .world
-            .until("bob's removal stands", || server.borrow().logs[&log].newest_commit > head);
+            .until("bob's removal stands", || server.borrow().logs[&log].newest_commit != head);
         meadow.seat.read(&meadow.mal);
         let at_once = handover(&meadow.mal, &meadow.seat);
         meadow.seat.append(&mut meadow.mal, &at_once);

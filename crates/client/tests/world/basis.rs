@@ -10,7 +10,7 @@ use corncrake_core::{
 use corncrake_wire::{
     AccessToken, AccountReply, AccountRequest, ErrorCode, LogId, OpenReply, OpenRequest,
     account::{LogInFinish, LogInStart, NewDevice, SignUpFinish, SignUpStart},
-    log::{Append, AppendReply, EntryKind, LogEntry, NewEntry},
+    log::{Append, AppendReply, EntryKind, LogEntry, NewEntry, Point},
     opaque::{self, Stretch},
     open::{By, LookUp, SignedRecord},
 };
@@ -58,7 +58,7 @@ impl Reader {
     }
 }
 
-fn message(token: &AccessToken, after: u64, text: Vec<u8>) -> OpenRequest {
+fn message(token: &AccessToken, after: Point, text: Vec<u8>) -> OpenRequest {
     OpenRequest::Append(Append {
         token: token.clone(),
         kind: if text[0].is_multiple_of(7) { EntryKind::Commit } else { EntryKind::Message },
@@ -100,7 +100,7 @@ fn whatever_the_network_does_each_entry_stands_once_and_all_watchers_see_one_log
             readers.push(reader);
             let (token, failed) = (token.clone(), executor.clone());
             writers.push(executor.spawn(async move {
-                let (mut after, mut lost) = (0, 0);
+                let (mut after, mut lost) = (Point::START, 0);
                 for text in 0..20u8 {
                     loop {
                         let request = message(&token, after, vec![text + 20 * number, 1, 2, 3]);
@@ -145,8 +145,8 @@ fn a_network_that_behaves_loses_nothing_and_a_cut_one_reaches_nobody() {
     let token = AccessToken::new([9; 32]);
     let send = |text| {
         let (link, token) = (link.clone(), token.clone());
-        let task =
-            executor.spawn(async move { link.open(message(&token, 0, vec![text, 0])).await });
+        let task = executor
+            .spawn(async move { link.open(message(&token, Point::START, vec![text, 0])).await });
         executor.run_until(executor.now() + 60_000, || task.is_done());
         task.take().unwrap()
     };

@@ -28,7 +28,7 @@ use corncrake_core::{
 use corncrake_wire::{
     AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest,
     account::{NewDevice, NewPackage, SignUpFinish, SignUpStart},
-    log::{Append, AppendReply, EntryKind as WireKind, NewEntry},
+    log::{Append, AppendReply, EntryKind as WireKind, NewEntry, Point},
     opaque::{self, Stretch},
     open::{By, Claim, Deposit, LookUp, SignedRecord},
 };
@@ -296,16 +296,16 @@ impl Seat {
             }
             at -= 1;
         };
-        let place = match at {
-            0 => Beside::Opening,
+        let (place, id) = match at {
+            0 => (Beside::Opening, EntryId::from_bytes([0; 32])),
             at => {
-                let entry = &log.entries[usize::try_from(at).unwrap() - 1].1;
-                Beside::State(entry_id(&entry.bytes))
+                let id = entry_id(&log.entries[usize::try_from(at).unwrap() - 1].1.bytes);
+                (Beside::State(id), id)
             }
         };
         let state = keys.envelope.open_beside(keys.log, place, &sealed).unwrap();
         let state = State::decode(&state).unwrap();
-        let conversation = Conversation::fold(&state, keys.log, at).unwrap();
+        let conversation = Conversation::fold(&state, keys.log, (at, id)).unwrap();
         Self {
             seed,
             conversation,
@@ -463,7 +463,8 @@ impl Seat {
     ) -> u64 {
         let keys = seed.log_keys();
         let log = LogId(*keys.log.as_bytes());
-        let after = mal.server.borrow().logs.get(&log).map_or(0, |log| log.newest_commit);
+        let after =
+            mal.server.borrow().logs.get(&log).map_or(Point::START, |log| log.newest_commit);
         let append = Append {
             token: AccessToken::new(*keys.access_token.expose()),
             kind,

@@ -73,7 +73,7 @@ pub(crate) fn open(request: &OpenRequest) -> String {
                 beside.collect::<String>(),
                 ids.collect::<Vec<_>>().join(","),
                 short(append.token.log_id().as_bytes()),
-                append.after,
+                append.after.position,
                 if append.opening.is_some() { " (opening)" } else { "" },
             )
         }
@@ -115,7 +115,8 @@ pub(crate) fn open_reply(reply: &Result<OpenReply, Refusal>) -> String {
         }
         Ok(OpenReply::Append(AppendReply::Conflict { newest_commit, head, missing })) => {
             format!(
-                "conflict: newest commit {newest_commit}, head {head}, {} missing",
+                "conflict: newest commit {}, head {head}, {} missing",
+                newest_commit.position,
                 missing.len()
             )
         }

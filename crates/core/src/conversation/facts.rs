@@ -3,7 +3,7 @@
 
 use super::entry::Tail;
 use super::reading::Sender;
-use crate::id::LogId;
+use crate::id::{EntryId, LogId};
 use crate::mls::codec::codec_struct;
 
 /// How many commits a state may be old before the next committer adds one.
@@ -37,8 +37,15 @@ pub(super) struct Facts {
 pub(super) struct Cursor {
     /// The newest position read.
     pub(super) position: u64,
-    /// Position of the newest entry of kind commit, whether it counted or not.
-    pub(super) newest_commit: u64,
+    /// The newest entry of kind commit, whether it counted or not.
+    pub(super) newest_commit: (u64, EntryId),
+}
+
+impl Cursor {
+    /// Right behind a commit, or before the first entry.
+    pub(super) const fn at(commit: (u64, EntryId)) -> Self {
+        Self { position: commit.0, newest_commit: commit }
+    }
 }
 
 impl Facts {

@@ -4,7 +4,7 @@ use super::context::{ContextExtension, Role};
 use super::reading::Sender;
 use super::roster::Device;
 use super::{Anchor, Conversation, Me, NEXT_LOG, Standing, successor_seed};
-use crate::id::{AccountId, LogId};
+use crate::id::{AccountId, EntryId, LogId};
 use crate::seal::envelope::Seed;
 
 /// An account in a conversation.
@@ -83,7 +83,7 @@ impl Conversation {
     }
 
     /// The `after` of the next append: the newest entry of kind commit, whether it counted or not.
-    pub fn newest_commit(&self) -> u64 {
+    pub fn newest_commit(&self) -> (u64, EntryId) {
         self.cursor.newest_commit
     }
 

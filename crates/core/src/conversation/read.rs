@@ -39,7 +39,7 @@ impl Conversation {
         self.cursor.position = item.position;
         self.unsaved.cursor = true;
         if item.kind == EntryKind::Commit {
-            self.cursor.newest_commit = item.position;
+            self.cursor.newest_commit = (item.position, item.id);
         }
         let was_closed = self.facts.closed;
         let entry = match item.inner.map(Entry::decode) {

@@ -200,11 +200,11 @@ fn same_but_membership_tag(one: &[u8], other: &[u8]) -> bool {
 fn readers_survive_garbage() {
     let pair = pair();
     let log = pair.chat.log();
-    let fold = || Conversation::fold(&pair.opening, log, 0).unwrap();
+    let fold = || Conversation::fold(&pair.opening, log, OPENING).unwrap();
     let mut reader = fold();
     feed_garbage(20_000, &pair.opening.encode(), |input| {
         if let Ok(state) = State::decode(input) {
-            drop(Conversation::fold(&state, log, 0));
+            drop(Conversation::fold(&state, log, OPENING));
         }
     });
     let mut counted = 0;

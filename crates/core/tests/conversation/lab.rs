@@ -146,7 +146,14 @@ impl Device {
     /// Takes up a log at one of its states.
     pub(crate) fn fold_at(&mut self, log: &Log, position: u64) {
         let state = State::decode(&log.states[&position]).unwrap();
-        self.conversation = Some(Conversation::fold(&state, log.id, position).unwrap());
+        self.conversation = Some(
+            Conversation::fold(
+                &state,
+                log.id,
+                (position, corncrake_core::id::EntryId::from_bytes([1; 32])),
+            )
+            .unwrap(),
+        );
         self.store.clear();
     }
 

@@ -84,7 +84,12 @@ fn judge(name: &str, reader: &mut Device, log: &Log, inner: &[u8], expected: &st
 
     let state = reader.chat().state().encode();
     let fresh = State::decode(&state).unwrap();
-    let mut fresh = Conversation::fold(&fresh, log.id, log.head()).unwrap();
+    let mut fresh = Conversation::fold(
+        &fresh,
+        log.id,
+        (log.head(), corncrake_core::id::EntryId::from_bytes([1; 32])),
+    )
+    .unwrap();
     let verdict = verdict_of(&mut fresh, EntryKind::Commit, inner);
     assert_eq!(verdict, expected, "{name}: from the newest state");
 
@@ -113,7 +118,12 @@ fn the_corpus_keeps_its_verdicts() {
         let log: LogId = field("log").parse().unwrap();
         let position = field("position").parse().unwrap();
         let state = State::decode(&hex::decode(field("state")).unwrap()).unwrap();
-        let mut chat = Conversation::fold(&state, log, position).unwrap();
+        let mut chat = Conversation::fold(
+            &state,
+            log,
+            (position, corncrake_core::id::EntryId::from_bytes([1; 32])),
+        )
+        .unwrap();
         let entry = hex::decode(field("entry")).unwrap();
         let verdict = verdict_of(&mut chat, EntryKind::Commit, &entry);
         assert_eq!(verdict, field("verdict"), "{}", file.display());

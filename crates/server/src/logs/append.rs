@@ -7,7 +7,7 @@ use std::{
 
 use corncrake_wire::{
     EntryId, ErrorCode, LogId,
-    log::{Append, EntryKind, NewEntry},
+    log::{Append, EntryKind, NewEntry, Point},
 };
 use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
@@ -40,7 +40,7 @@ const LOGS: usize = 100_000;
 pub(crate) struct NewAppend {
     pub(super) log: LogId,
     pub(super) kind: EntryKind,
-    pub(super) after: u64,
+    pub(super) after: Point,
     pub(super) entries: Vec<NewEntry>,
     pub(super) marks: Vec<Mark>,
     pub(super) opening: Option<Vec<u8>>,
@@ -70,7 +70,7 @@ fn mark(id: &EntryId) -> Mark {
 pub(crate) enum Outcome {
     Stored { positions: Vec<u64>, head: u64 },
     Refused(ErrorCode),
-    Conflict { newest_commit: u64, head: u64 },
+    Conflict { newest_commit: Point, head: u64 },
 }
 
 /// The writer's knowledge about logs.
@@ -135,34 +135,35 @@ impl Appender {
 
         let mut logs = HashMap::<LogId, Log>::new();
         let mut rows = sqlx::query(
-            "SELECT logs.id, logs.num, logs.head, logs.newest_commit, \
+            "SELECT logs.id, logs.num, logs.head, logs.newest_commit, logs.newest_commit_id, \
              e.num, e.position, e.flags, e.bytes \
              FROM entries e JOIN logs ON logs.num = e.log WHERE e.num > ? ORDER BY e.num",
         )
         .bind(self.progress)
         .fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
-            let id = log_id(&row, 0)?;
-            let (entry, bytes): (i64, &[u8]) = (row.try_get(4)?, row.try_get(7)?);
-            let position = unsigned(row.try_get(5)?);
-            let log = match logs.entry(id) {
+            let name = log_id(&row, 0)?;
+            let (entry, bytes): (i64, &[u8]) = (row.try_get(5)?, row.try_get(8)?);
+            let position = unsigned(row.try_get(6)?);
+            let log = match logs.entry(name) {
                 Entry::Occupied(log) => log.into_mut(),
                 Entry::Vacant(log) => log.insert(log_from(&row, 1)?),
             };
             if position <= log.settled {
                 continue;
             }
-            let placed = Placed { entry, mark: mark(&EntryId::of(bytes)), length: bytes.len() };
+            let id = EntryId::of(bytes);
+            let placed = Placed { entry, mark: mark(&id), length: bytes.len() };
             if position != log.head + 1 {
                 return Err(Error::failed("an entry is missing in the database"));
             }
             log.tail.push(placed);
             log.head = position;
-            if kind_of(row.try_get(6)?) == EntryKind::Commit {
-                log.newest_commit = position;
+            if kind_of(row.try_get(7)?) == EntryKind::Commit {
+                log.newest_commit = Point { position, id };
             }
             self.waiting_bytes += bytes.len();
-            self.waiting.push_back(Waiting { log: id, position, entry, length: bytes.len() });
+            self.waiting.push_back(Waiting { log: name, position, entry, length: bytes.len() });
         }
         *self.memory.lock() = logs;
         Ok(())
@@ -262,10 +263,12 @@ impl Appender {
             }
         }
         for id in cold {
-            let row = sqlx::query("SELECT num, head, newest_commit FROM logs WHERE id = ?")
-                .bind(id.0.to_vec())
-                .fetch_optional(&mut *connection)
-                .await?;
+            let row = sqlx::query(
+                "SELECT num, head, newest_commit, newest_commit_id FROM logs WHERE id = ?",
+            )
+            .bind(id.0.to_vec())
+            .fetch_optional(&mut *connection)
+            .await?;
             let draft = match row {
                 Some(row) => Draft { log: log_from(&row, 0)?, ..Draft::default() },
                 None => Draft { is_new: true, ..Draft::default() },
@@ -339,13 +342,16 @@ fn log_id(row: &SqliteRow, column: usize) -> Result<LogId, Error> {
     LogId::try_from(row.try_get::<&[u8], _>(column)?).map_err(Error::from)
 }
 
-/// A settled log from the columns `num`, `head` and `newest_commit`.
+/// A settled log from the columns `num`, `head`, `newest_commit` and `newest_commit_id`.
 fn log_from(row: &SqliteRow, first: usize) -> Result<Log, Error> {
     let head = unsigned(row.try_get(first + 1)?);
     Ok(Log {
         num: row.try_get(first)?,
         head,
-        newest_commit: unsigned(row.try_get(first + 2)?),
+        newest_commit: Point {
+            position: unsigned(row.try_get(first + 2)?),
+            id: EntryId::try_from(row.try_get::<&[u8], _>(first + 3)?)?,
+        },
         settled: head,
         tail: Vec::new(),
     })

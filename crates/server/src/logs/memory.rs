@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use corncrake_wire::LogId;
+use corncrake_wire::{LogId, log::Point};
 
 /// The first half of an entry's id; within one log that is plenty.
 pub(super) type Mark = [u8; 16];
@@ -24,7 +24,7 @@ pub(super) struct Placed {
 pub(super) struct Log {
     pub(super) num: i64,
     pub(super) head: u64,
-    pub(super) newest_commit: u64,
+    pub(super) newest_commit: Point,
     /// Up to this position entries stand in `places`.
     pub(super) settled: u64,
     /// The entries after that.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use corncrake_wire::{
-    Decision, ErrorCode, LogId, decide,
-    log::{EntryKind, LogEntry, NewEntry, Part},
+    Decision, EntryId, ErrorCode, LogId, decide,
+    log::{EntryKind, LogEntry, NewEntry, Part, Point},
 };
 
 use super::{
@@ -141,7 +141,7 @@ impl Draft {
         let mut flags = 0;
         if kind == EntryKind::Commit {
             flags |= COMMIT;
-            log.newest_commit = position;
+            log.newest_commit = Point { position, id: EntryId::of(&bytes) };
         }
         let parts = [(Part::Welcome, WELCOME, welcome), (Part::State, STATE, state)];
         for (part, flag, bytes) in parts {

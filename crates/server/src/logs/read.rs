@@ -125,6 +125,7 @@ pub(super) fn log_entry(position: u64, flags: i64, bytes: Vec<u8>) -> LogEntry {
         position,
         kind: kind_of(flags),
         bytes,
+        expired: None,
         has_welcome: flags & WELCOME != 0,
         has_state: flags & STATE != 0,
     }

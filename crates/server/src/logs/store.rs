@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use corncrake_wire::log::Point;
 use sqlx::SqliteConnection;
 
 use super::{
@@ -32,11 +33,14 @@ impl Plan {
                 .await?;
         }
         for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.is_new && draft.added > 0) {
-            sqlx::query("INSERT INTO logs (num, id, head, newest_commit) VALUES (?, ?, 0, 0)")
-                .bind(draft.log.num)
-                .bind(id.0.to_vec())
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO logs (num, id, head, newest_commit, newest_commit_id) \
+                 VALUES (?, ?, 0, 0, zeroblob(32))",
+            )
+            .bind(draft.log.num)
+            .bind(id.0.to_vec())
+            .execute(&mut *connection)
+            .await?;
         }
         for row in mem::take(&mut self.besides) {
             sqlx::query("INSERT INTO besides (log, part, position, bytes) VALUES (?, ?, ?, ?)")
@@ -76,7 +80,9 @@ impl Plan {
         for chunk in due.chunks(sql::ROWS) {
             let mut query = sqlx::query(sql::update_logs(chunk.len()));
             for log in chunk {
-                query = query.bind(log.num).bind(signed(log.head)).bind(signed(log.newest_commit));
+                let Point { position, id } = log.newest_commit;
+                query = query.bind(log.num).bind(signed(log.head));
+                query = query.bind(signed(position)).bind(id.0.to_vec());
             }
             query.execute(&mut *connection).await?;
         }

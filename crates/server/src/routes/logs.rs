@@ -36,7 +36,7 @@ pub(crate) async fn carry_out(
     origin: Origin,
     append: Append,
 ) -> Result<AppendReply, Error> {
-    let after = append.after;
+    let after = append.after.position;
     let append = NewAppend::new(append)?;
     let log = *append.log();
     state.rates.append(log, origin)?;

@@ -2,7 +2,8 @@
 //!
 //! A subscription first reads pages until it stands at the head, then takes pushes. A push that
 //! doesn't continue where it stands, or that was lost, makes it read pages again; so nothing is
-//! left out and nothing comes twice, however slow the other side is.
+//! left out and nothing comes twice, however slow the other side is. A check of heads looks for
+//! what may have been lost all the same, and is answered when everything has been sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,7 +13,7 @@ use std::{
 
 use corncrake_wire::{
     ClientFrame, ErrorCode, LogId, Refusal, ServerFrame,
-    frames::About,
+    frames::{self, About, heads_digest},
     limits,
     log::{Append, AppendReply, ReadReply},
 };
@@ -29,6 +30,8 @@ use crate::{
     routes::carry_out,
 };
 
+/// Logs of one subscribing frame that cost as much as a request.
+const LOGS_PER_REQUEST: usize = 16;
 /// Appends and pages of one connection that are under way at most.
 const UNDER_WAY: usize = 64;
 /// Pages of one connection that are read at once.
@@ -59,7 +62,14 @@ impl From<Refusal> for End {
 /// Something that was under way and has come to its end.
 enum Done {
     Append(u32, Result<AppendReply, Error>),
-    Page(u32, u64, Result<Option<ReadReply>, Error>),
+    Page(u32, u64, Result<Found, Error>),
+}
+
+/// What was found behind a subscription's position.
+enum Found {
+    Page(Option<ReadReply>),
+    /// The log isn't the one that the other side has read; its newest position.
+    Another(u64),
 }
 
 struct Open {
@@ -73,6 +83,8 @@ struct Open {
     /// Subscriptions that want a page, with their serial numbers.
     wanting: VecDeque<(u32, u64)>,
     pages: usize,
+    /// A check of heads that has no answer yet.
+    check: Option<[u8; 32]>,
     pushes: mpsc::Sender<Push>,
     missed: Arc<Mutex<Vec<u32>>>,
 }
@@ -91,6 +103,7 @@ pub(super) async fn run(state: Arc<State>, origin: Origin, connection: Connectio
         under_way: FuturesUnordered::new(),
         wanting: VecDeque::new(),
         pages: 0,
+        check: None,
         pushes,
         missed: Arc::default(),
     };
@@ -143,6 +156,9 @@ impl Open {
             }
             self.look_for_missed();
             self.read_pages();
+            if pushed.is_empty() && self.pages == 0 {
+                self.answer_check().await?;
+            }
             self.connection.flush().await?;
         }
     }
@@ -163,17 +179,13 @@ impl Open {
                     self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
                 }
             },
-            ClientFrame::Subscribe { id, token, after } => {
-                self.unsubscribe(id);
-                let full = self.subscriptions.len() >= limits::SUBSCRIPTIONS;
-                let room = if full { Err(ErrorCode::TooManySubscriptions.into()) } else { rated };
-                match room {
-                    Ok(()) => self.subscribe(id, token.log_id(), after),
-                    Err(refusal) => {
-                        let about = About::Subscription(id);
-                        self.connection.feed(&ServerFrame::Refused { about, refusal }).await?;
-                    }
-                }
+            ClientFrame::Subscribe { logs } if logs.len() > limits::SUBSCRIBE => {
+                return Err(Refusal::from(ErrorCode::TooLarge).into());
+            }
+            ClientFrame::Subscribe { logs } => self.subscribe_all(logs, rated).await?,
+            ClientFrame::CheckHeads { digest } => {
+                rated?;
+                self.begin_check(digest);
             }
             ClientFrame::Unsubscribe { id } => {
                 rated?;
@@ -197,9 +209,35 @@ impl Open {
         self.under_way.push(done.boxed());
     }
 
-    fn subscribe(&mut self, id: u32, log: LogId, after: u64) {
+    /// Subscribes to as many logs as the rate allows; each other one is refused by itself.
+    async fn subscribe_all(
+        &mut self,
+        logs: Vec<frames::Subscription>,
+        mut rated: Result<(), Refusal>,
+    ) -> Result<(), Over> {
+        for (number, asked) in logs.into_iter().enumerate() {
+            self.unsubscribe(asked.id);
+            if number > 0 && number.is_multiple_of(LOGS_PER_REQUEST) && rated.is_ok() {
+                rated = self.state.rates.request(self.origin);
+            }
+            let full = self.subscriptions.len() >= limits::SUBSCRIPTIONS;
+            let room = if full { Err(ErrorCode::TooManySubscriptions.into()) } else { rated };
+            match room {
+                Ok(()) => self.subscribe(&asked),
+                Err(refusal) => {
+                    let about = About::Subscription(asked.id);
+                    self.connection.feed(&ServerFrame::Refused { about, refusal }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, asked: &frames::Subscription) {
+        let (id, log) = (asked.id, asked.token.log_id());
         self.serial += 1;
-        let subscription = Subscription::new(self.serial, log, after);
+        let mut subscription = Subscription::new(self.serial, log, asked.after);
+        subscription.running = asked.running;
         self.subscriptions.insert(id, subscription);
         self.wanting.push_back((id, self.serial));
         // First follow, then read: what comes in between is known of at least.
@@ -230,12 +268,10 @@ impl Open {
                 continue;
             };
             let log = subscription.log;
-            let after = subscription.begin_page();
+            let (after, running) = (subscription.begin_page(), subscription.running.take());
             let state = Arc::clone(&self.state);
             let page = async move {
-                let limit = limits::PAGE_ENTRIES;
-                let page = logs::page(&state.readers, &state.memory, &log, after, limit).await;
-                Done::Page(id, serial, page)
+                Done::Page(id, serial, look_behind(&state, &log, after, running).await)
             };
             self.under_way.push(page.boxed());
             self.pages += 1;
@@ -254,6 +290,30 @@ impl Open {
         }
     }
 
+    /// Makes subscriptions read that are behind, whatever was pushed.
+    fn begin_check(&mut self, digest: [u8; 32]) {
+        self.check = Some(digest);
+        for (id, subscription) in &mut self.subscriptions {
+            let head = logs::head_in_memory(&self.state.memory, &subscription.log);
+            if subscription.is_behind(head) && subscription.push_was_lost() {
+                self.wanting.push_back((*id, subscription.serial));
+            }
+        }
+    }
+
+    async fn answer_check(&mut self) -> Result<(), Over> {
+        let Some(digest) = self.check.take() else {
+            return Ok(());
+        };
+        let all = self.subscriptions.values().map(|s| (s.log, s.head));
+        let heads = if heads_digest(all) == digest {
+            Vec::new()
+        } else {
+            self.subscriptions.iter().map(|(id, s)| (*id, s.head)).collect()
+        };
+        self.connection.feed(&ServerFrame::Heads { heads }).await
+    }
+
     async fn finish(&mut self, done: Done) -> Result<(), End> {
         match done {
             Done::Append(request, result) => {
@@ -262,8 +322,15 @@ impl Open {
             }
             Done::Page(id, serial, page) => {
                 self.pages -= 1;
-                let page = page.map_err(|error| error.refusal())?;
-                self.take_page(id, serial, page).await?;
+                match page.map_err(|error| error.refusal())? {
+                    Found::Page(page) => self.take_page(id, serial, page).await?,
+                    Found::Another(head) => {
+                        if self.subscriptions.get(&id).is_some_and(|s| s.serial == serial) {
+                            self.unsubscribe(id);
+                            self.connection.feed(&ServerFrame::Differs { id, head }).await?;
+                        }
+                    }
+                }
             }
         }
         Ok(())
@@ -307,4 +374,22 @@ impl Open {
             }
         }
     }
+}
+
+/// Reads the page after a position, if the log is the one that the other side has read up to there.
+async fn look_behind(
+    state: &State,
+    log: &LogId,
+    after: u64,
+    running: Option<[u8; 32]>,
+) -> Result<Found, Error> {
+    let (readers, memory) = (&state.readers, &state.memory);
+    if let Some(running) = running
+        && logs::running_at(readers, memory, log, after).await? != Some(running)
+    {
+        let page = logs::page(readers, memory, log, u64::MAX >> 1, 1).await?;
+        return Ok(Found::Another(page.map_or(0, |page| page.head)));
+    }
+    let page = logs::page(readers, memory, log, after, limits::PAGE_ENTRIES).await?;
+    Ok(Found::Page(page))
 }

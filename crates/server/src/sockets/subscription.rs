@@ -15,8 +15,12 @@ pub(super) struct Subscription {
     /// Tells subscriptions of one name apart.
     pub(super) serial: u64,
     pub(super) log: LogId,
+    /// The running hash up to `sent` as the other side has it, until it was looked at.
+    pub(super) running: Option<[u8; 32]>,
     /// The newest position that was sent.
     sent: u64,
+    /// The log's head, as far as it was heard of.
+    pub(super) head: u64,
     /// Whether a page is wanted or being read.
     reading: bool,
     /// The newest head that was pushed since the page was begun.
@@ -41,7 +45,17 @@ pub(super) enum Pushed {
 impl Subscription {
     /// A subscription to everything after a position; it wants a page first.
     pub(super) const fn new(serial: u64, log: LogId, after: u64) -> Self {
-        Self { serial, log, sent: after, reading: true, heard: 0, missed: false, greeted: false }
+        Self {
+            serial,
+            log,
+            running: None,
+            sent: after,
+            head: 0,
+            reading: true,
+            heard: 0,
+            missed: false,
+            greeted: false,
+        }
     }
 
     /// Begins the page that is wanted; gives the position after which to read.
@@ -55,6 +69,7 @@ impl Subscription {
     /// wanted.
     pub(super) fn page_came(&mut self, page: Option<ReadReply>) -> (Option<ReadReply>, bool) {
         let page = page.unwrap_or(ReadReply { entries: Vec::new(), head: 0 });
+        self.head = self.head.max(page.head);
         let mut known = self.heard;
         if let Some(newest) = page.entries.last() {
             self.sent = newest.position;
@@ -70,6 +85,7 @@ impl Subscription {
 
     /// Takes entries that were just committed, and the head after them.
     pub(super) fn push_came(&mut self, entries: &[LogEntry], head: u64) -> Pushed {
+        self.head = self.head.max(head);
         self.heard = self.heard.max(head);
         if self.reading || head <= self.sent {
             return Pushed::Nothing;
@@ -86,6 +102,11 @@ impl Subscription {
                 Pushed::Page
             }
         }
+    }
+
+    /// Whether there is more than was sent, if the log's head is this.
+    pub(super) const fn is_behind(&self, head: u64) -> bool {
+        self.sent < head
     }
 
     /// Learns that a push was lost; tells whether a page is wanted that was not wanted before.
@@ -151,6 +172,7 @@ mod tests {
             position,
             kind: EntryKind::Message,
             bytes: Vec::new(),
+            expired: None,
             has_welcome: false,
             has_state: false,
         };

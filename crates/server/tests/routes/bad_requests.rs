@@ -11,7 +11,7 @@ use corncrake_wire::{
         Vault, WhatYouHold,
     },
     limits,
-    log::{Append, Beside, Part, Read, States},
+    log::{Append, Beside, Part, Point, Read, States},
     open::By,
 };
 use tokio::{
@@ -30,7 +30,7 @@ fn open_requests() -> Vec<OpenRequest> {
     let token = token(1);
     let admission = Vec::new();
     vec![
-        messages(&token, 0, &[b"one"]).into(),
+        messages(&token, Point::START, &[b"one"]).into(),
         Read { token: token.clone(), after: 0, limit: 1, admission: admission.clone() }.into(),
         Beside {
             token: token.clone(),

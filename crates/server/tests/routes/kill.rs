@@ -11,14 +11,15 @@ use std::{
 
 use corncrake_wire::{
     ClientFrame, OPEN_SOCKET, ServerFrame, encode,
-    log::{AppendReply, LogEntry},
+    log::{AppendReply, LogEntry, Point},
     open::By,
 };
 use futures_util::{SinkExt, future::join_all};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Api, Socket, claim, commit, deposit, http, log_in, look_up, messages, random, sign_up, token,
+    Api, Socket, at, claim, commit, deposit, http, log_in, look_up, messages, random, sign_up,
+    subscribe, token,
 };
 
 /// A running `corncrake-server`.
@@ -60,7 +61,10 @@ impl Drop for Process {
 async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64, Vec<u8>)>) {
     let token = token(log);
     let mut socket = Socket::connect(address, OPEN_SOCKET).await;
-    let mut newest_commit = acked.iter().rfind(|(_, body)| body[8] == 1).map_or(0, |(at, _)| *at);
+    let mut newest_commit = acked
+        .iter()
+        .rfind(|(_, body)| body[8] == 1)
+        .map_or(Point::START, |(position, body)| at(*position, body));
     loop {
         // What stood unanswered at the last crash is sent again, byte for byte.
         let number = *sent;
@@ -78,11 +82,11 @@ async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64
         match socket.hear().await {
             Some(ServerFrame::AppendReply { result: Ok(reply), .. }) => match reply {
                 AppendReply::Stored { positions, .. } => {
+                    if is_commit {
+                        newest_commit = at(positions[0], &body);
+                    }
                     acked.push((positions[0], body));
                     *sent += 1;
-                    if is_commit {
-                        newest_commit = positions[0];
-                    }
                 }
                 // Our own commit was stored, and its answer lost.
                 AppendReply::Conflict { newest_commit: newest, .. } => newest_commit = newest,
@@ -95,7 +99,7 @@ async fn send(address: SocketAddr, log: u8, sent: &mut u64, acked: &mut Vec<(u64
 
 async fn read_all(address: SocketAddr, log: u8) -> Vec<LogEntry> {
     let mut socket = Socket::connect(address, OPEN_SOCKET).await;
-    socket.say(&ClientFrame::Subscribe { id: 1, token: token(log), after: 0 }).await;
+    socket.say(&subscribe(token(log))).await;
     let mut all = Vec::new();
     loop {
         let Some(ServerFrame::Entries { entries, head, .. }) = socket.hear().await else {
@@ -185,13 +189,13 @@ async fn the_servers_log_names_nobody_and_nothing() {
     let bob = sign_up(&api, "bobmarker", b"password marker").await;
     log_in(&api, "bobmarker", b"password marker").await;
     let token = token(1);
-    api.append(&messages(&token, 0, &[b"bytes marker"])).await.unwrap();
-    api.append(&messages(&token, 0, &[])).await.unwrap_err();
+    api.append(&messages(&token, Point::START, &[b"bytes marker"])).await.unwrap();
+    api.append(&messages(&token, Point::START, &[])).await.unwrap_err();
     api.call(&deposit(bob.device.inbox, b"notice marker")).await.unwrap();
     api.call(&look_up(By::Name("bobmarker".to_owned()))).await.unwrap();
     api.call(&claim(bob.account)).await.unwrap();
     let mut socket = Socket::connect(process.address, OPEN_SOCKET).await;
-    socket.say(&ClientFrame::Subscribe { id: 1, token: token.clone(), after: 0 }).await;
+    socket.say(&subscribe(token.clone())).await;
     socket.hear().await;
     drop(process);
     let told = std::fs::read_to_string(path).unwrap();

@@ -1,17 +1,17 @@
 use corncrake_wire::{
     EntryKind, ErrorCode, limits,
-    log::{Append, AppendReply, Beside, NewEntry, Part, Read, States},
+    log::{Append, AppendReply, Beside, NewEntry, Part, Point, Read, States},
 };
 
-use crate::support::{Api, commit, messages, problem, stored, token};
+use crate::support::{Api, at, commit, messages, problem, stored, token};
 
 #[tokio::test]
 async fn entries_come_back_in_order_with_their_kinds() {
     let api = Api::start().await;
     let log = token(1);
     assert_eq!(api.read(&log, 0).await, Err(problem(ErrorCode::LogNotFound)));
-    assert_eq!(api.append(&commit(&log, 0, b"founding")).await, Ok(stored(&[1], 1)));
-    let batch = messages(&log, 1, &[b"one", b"two", b"three"]);
+    assert_eq!(api.append(&commit(&log, Point::START, b"founding")).await, Ok(stored(&[1], 1)));
+    let batch = messages(&log, at(1, b"founding"), &[b"one", b"two", b"three"]);
     assert_eq!(api.append(&batch).await, Ok(stored(&[2, 3, 4], 4)));
     let page = api.read(&log, 0).await.unwrap();
     assert_eq!(page.head, 4);
@@ -33,20 +33,20 @@ async fn entries_come_back_in_order_with_their_kinds() {
 async fn a_retried_append_returns_the_same_positions() {
     let api = Api::start().await;
     let log = token(1);
-    let first = messages(&log, 0, &[b"one", b"two"]);
+    let first = messages(&log, Point::START, &[b"one", b"two"]);
     for _ in 0..3 {
         assert_eq!(api.append(&first).await, Ok(stored(&[1, 2], 2)));
     }
-    let founding = commit(&log, 0, b"commit");
+    let founding = commit(&log, Point::START, b"commit");
     assert_eq!(api.append(&founding).await, Ok(stored(&[3], 3)));
     // Known entries keep their positions whatever was appended since.
     assert_eq!(api.append(&first).await, Ok(stored(&[1, 2], 3)));
     assert_eq!(api.append(&founding).await, Ok(stored(&[3], 3)));
-    let mixed = messages(&log, 3, &[b"two", b"new"]);
+    let mixed = messages(&log, at(3, b"commit"), &[b"two", b"new"]);
     assert_eq!(api.append(&mixed).await, Err(problem(ErrorCode::PartlyKnown)));
     assert_eq!(api.read(&log, 0).await.unwrap().entries.len(), 3);
     // The same bytes are new in another log.
-    let other = messages(&token(2), 0, &[b"one"]);
+    let other = messages(&token(2), Point::START, &[b"one"]);
     assert_eq!(api.append(&other).await, Ok(stored(&[1], 1)));
 }
 
@@ -56,12 +56,12 @@ async fn retries_are_known_in_memory_in_the_database_and_after_a_restart() {
     let log = token(1);
     let body = |n: u64| format!("message {n}").into_bytes();
     for n in 1..=40 {
-        let append = messages(&log, 0, &[&body(n)]);
+        let append = messages(&log, Point::START, &[&body(n)]);
         assert_eq!(api.append(&append).await, Ok(stored(&[n], n)));
     }
     for round in 0..2 {
         for n in 1..=40 {
-            let append = messages(&log, 0, &[&body(n)]);
+            let append = messages(&log, Point::START, &[&body(n)]);
             assert_eq!(api.append(&append).await, Ok(stored(&[n], 40)), "round {round}");
         }
         api = api.restart().await;
@@ -75,31 +75,35 @@ async fn retries_are_known_in_memory_in_the_database_and_after_a_restart() {
 async fn who_has_not_seen_the_newest_commit_gets_what_is_missing() {
     let api = Api::start().await;
     let log = token(1);
-    api.append(&commit(&log, 0, b"c1")).await.unwrap();
-    api.append(&messages(&log, 1, &[b"m2", b"m3"])).await.unwrap();
-    api.append(&commit(&log, 1, b"c4")).await.unwrap();
-    for append in [messages(&log, 1, &[b"late"]), commit(&log, 1, b"late")] {
+    api.append(&commit(&log, Point::START, b"c1")).await.unwrap();
+    api.append(&messages(&log, at(1, b"c1"), &[b"m2", b"m3"])).await.unwrap();
+    api.append(&commit(&log, at(1, b"c1"), b"c4")).await.unwrap();
+    let c1 = at(1, b"c1");
+    for append in [messages(&log, c1, &[b"late"]), commit(&log, c1, b"late")] {
         let Ok(AppendReply::Conflict { newest_commit, head, missing }) = api.append(&append).await
         else {
             panic!("a conflict");
         };
-        assert_eq!((newest_commit, head), (4, 4));
+        assert_eq!((newest_commit, head), (at(4, b"c4"), 4));
         let missing: Vec<_> = missing.into_iter().map(|entry| entry.bytes).collect();
         assert_eq!(missing, [&b"m2"[..], b"m3", b"c4"]);
     }
     // One who claims to have seen more than there is conflicts too.
     let Ok(AppendReply::Conflict { newest_commit, head, missing }) =
-        api.append(&messages(&log, 9, &[b"ahead"])).await
+        api.append(&messages(&log, at(9, b"ahead"), &[b"ahead"])).await
     else {
         panic!("a conflict");
     };
-    assert_eq!((newest_commit, head, missing.len()), (4, 4, 0));
+    assert_eq!((newest_commit, head, missing.len()), (at(4, b"c4"), 4, 0));
+    // So does one who has seen another commit there.
+    let other = api.append(&messages(&log, at(4, b"other"), &[b"other"])).await;
+    assert!(matches!(other, Ok(AppendReply::Conflict { .. })));
     let Ok(AppendReply::Conflict { newest_commit, head, missing }) =
-        api.append(&messages(&token(7), 1, &[b"nowhere"])).await
+        api.append(&messages(&token(7), at(1, b"c1"), &[b"nowhere"])).await
     else {
         panic!("a conflict");
     };
-    assert_eq!((newest_commit, head, missing.len()), (0, 0, 0));
+    assert_eq!((newest_commit, head, missing.len()), (Point::START, 0, 0));
     assert_eq!(api.read(&token(7), 0).await, Err(problem(ErrorCode::LogNotFound)));
 }
 
@@ -110,15 +114,15 @@ async fn a_conflict_brings_one_page() {
     for n in 0..5u8 {
         let bodies: Vec<Vec<u8>> = (0..64u8).map(|m| vec![n, m]).collect();
         let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-        api.append(&messages(&log, 0, &bodies)).await.unwrap();
+        api.append(&messages(&log, Point::START, &bodies)).await.unwrap();
     }
-    api.append(&commit(&log, 0, b"commit")).await.unwrap();
+    api.append(&commit(&log, Point::START, b"commit")).await.unwrap();
     let Ok(AppendReply::Conflict { newest_commit, head, missing }) =
-        api.append(&messages(&log, 0, &[b"late"])).await
+        api.append(&messages(&log, Point::START, &[b"late"])).await
     else {
         panic!("a conflict");
     };
-    assert_eq!((newest_commit, head, missing.len()), (321, 321, 256));
+    assert_eq!((newest_commit, head, missing.len()), (at(321, b"commit"), 321, 256));
 }
 
 #[tokio::test]
@@ -126,13 +130,13 @@ async fn pages_are_limited_by_count_and_by_bytes_but_never_empty() {
     let api = Api::start().await;
     let log = token(1);
     let big = vec![7; limits::PAGE_BYTES + 5];
-    api.append(&commit(&log, 0, &big)).await.unwrap();
+    api.append(&commit(&log, Point::START, &big)).await.unwrap();
     let page = api.read(&log, 0).await.unwrap();
     assert_eq!((page.entries.len(), page.head), (1, 1));
     assert_eq!(page.entries[0].bytes, big);
     let bodies: Vec<Vec<u8>> = (0..20u8).map(|n| vec![n; limits::MESSAGE]).collect();
     let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-    api.append(&messages(&log, 1, &bodies)).await.unwrap();
+    api.append(&messages(&log, at(1, &big), &bodies)).await.unwrap();
     let page = api.read(&log, 0).await.unwrap();
     assert_eq!((page.entries.len(), page.head), (1, 21));
     assert_eq!(api.read(&log, 1).await.unwrap().entries.len(), 16);
@@ -145,11 +149,11 @@ async fn pages_are_limited_by_count_and_by_bytes_but_never_empty() {
 async fn welcome_state_and_opening_state_lie_beside() {
     let mut api = Api::start().await;
     let log = token(1);
-    let mut founding = commit(&log, 0, b"c1");
+    let mut founding = commit(&log, Point::START, b"c1");
     founding.entries[0].welcome = Some(b"welcome 1".to_vec());
     api.append(&founding).await.unwrap();
-    api.append(&messages(&log, 1, &[b"m2"])).await.unwrap();
-    let mut second = commit(&log, 1, b"c3");
+    api.append(&messages(&log, at(1, b"c1"), &[b"m2"])).await.unwrap();
+    let mut second = commit(&log, at(1, b"c1"), b"c3");
     second.entries[0].state = Some(b"state 3".to_vec());
     second.opening = Some(b"another opening state".to_vec());
     api.append(&second).await.unwrap();
@@ -184,7 +188,7 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     let api = Api::start().await;
     let log = token(1);
     let rows = api.rows().await;
-    let good = messages(&log, 0, &[b"one"]);
+    let good = messages(&log, Point::START, &[b"one"]);
     let entry = |length| NewEntry::new(vec![1; length]);
     let beside = |welcome: bool| NewEntry {
         welcome: welcome.then(|| vec![1]),
@@ -238,7 +242,7 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
 async fn the_largest_commit_fits() {
     let api = Api::start().await;
     let log = token(1);
-    let mut append = commit(&log, 0, &vec![1; limits::COMMIT]);
+    let mut append = commit(&log, Point::START, &vec![1; limits::COMMIT]);
     append.entries[0].welcome = Some(vec![2; limits::BESIDE]);
     append.entries[0].state = Some(vec![3; limits::BESIDE]);
     append.opening = Some(vec![4; limits::BESIDE]);
@@ -257,7 +261,7 @@ async fn many_writers_of_one_log_leave_no_gap_and_no_double() {
             let mut mine = Vec::new();
             for n in 0..50u8 {
                 let Ok(AppendReply::Stored { positions, .. }) =
-                    api.append(&messages(log, 0, &[&[writer, n]])).await
+                    api.append(&messages(log, Point::START, &[&[writer, n]])).await
                 else {
                     panic!("stored");
                 };

@@ -1,8 +1,11 @@
 use corncrake_server::Config;
 use corncrake_wire::{AccountId, DeviceId};
 use corncrake_wire::{
-    CONTENT_TYPE, Call, ClientFrame, ErrorCode, OPEN_SOCKET, ServerFrame, account::RenewStart,
-    encode, frames::About, log::Read,
+    CONTENT_TYPE, Call, ClientFrame, ErrorCode, OPEN_SOCKET, ServerFrame,
+    account::RenewStart,
+    encode,
+    frames::{About, Subscription},
+    log::{Point, Read},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -75,11 +78,11 @@ async fn attempts_at_accounts_are_limited() {
 async fn appends_are_limited_per_log() {
     let api = limited(|config| config.limits.appends_per_second = 2).await;
     let mut passed = 0u8;
-    while !is_limited(&api.append(&messages(&token(1), 0, &[&[passed]])).await) {
+    while !is_limited(&api.append(&messages(&token(1), Point::START, &[&[passed]])).await) {
         passed += 1;
     }
     assert!((10..=12).contains(&passed), "one address has half of the log's rate: {passed}");
-    assert!(api.append(&messages(&token(2), 0, &[b"elsewhere"])).await.is_ok());
+    assert!(api.append(&messages(&token(2), Point::START, &[b"elsewhere"])).await.is_ok());
     assert_eq!(api.read(&token(1), 0).await.unwrap().head, u64::from(passed));
 }
 
@@ -88,7 +91,7 @@ async fn frames_are_limited_and_say_when_to_come_back() {
     let api = limited(|config| config.limits.requests_per_second = 1).await;
     let mut socket = api.socket(OPEN_SOCKET).await;
     for request in 0..40 {
-        let append = messages(&token(1), 0, &[&[request as u8]]);
+        let append = messages(&token(1), Point::START, &[&[request as u8]]);
         socket.say(&ClientFrame::Append { request, append }).await;
     }
     let mut refused = 0;
@@ -103,7 +106,8 @@ async fn frames_are_limited_and_say_when_to_come_back() {
         }
     }
     assert!(refused >= 25, "{refused}");
-    socket.say(&ClientFrame::Subscribe { id: 7, token: token(1), after: 0 }).await;
+    let logs = vec![Subscription { id: 7, token: token(1), after: 0, running: None }];
+    socket.say(&ClientFrame::Subscribe { logs }).await;
     let Some(ServerFrame::Refused { about, refusal }) = socket.hear().await else {
         panic!("a refusal");
     };

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 
-use corncrake_wire::{EntryId, NoticeId};
+use corncrake_wire::{EntryId, NoticeId, log::Point};
 use sqlx::{Row, SqliteConnection, ValueRef};
 
-use crate::support::{Api, commit, database, deposit, messages, sign_up, token};
+use crate::support::{Api, at, commit, database, deposit, messages, sign_up, token};
 
 /// All columns as `table.column`.
 async fn columns(database: &mut SqliteConnection) -> BTreeSet<String> {
@@ -43,10 +43,10 @@ async fn no_table_joins_an_account_to_a_log() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let log = token(1);
-    let mut founding = commit(&log, 0, b"founding");
+    let mut founding = commit(&log, Point::START, b"founding");
     founding.entries[0].state = Some(b"state".to_vec());
     api.append(&founding).await.unwrap();
-    api.append(&messages(&log, 1, &[b"hello"])).await.unwrap();
+    api.append(&messages(&log, at(1, b"founding"), &[b"hello"])).await.unwrap();
     api.call(&deposit(bob.device.inbox, b"notice")).await.unwrap();
 
     let accounts = [

@@ -5,19 +5,21 @@ use corncrake_wire::{
     ServerFrame, SessionToken,
     account::LogOut,
     encode,
-    frames::About,
+    frames::{About, Subscription},
     limits,
-    log::{AppendReply, LogEntry},
+    log::{AppendReply, LogEntry, Point},
 };
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::support::{
-    Api, Socket, answer, commit, deposit, log_in, messages, problem, random, sign_up, stored, token,
+    Api, Socket, answer, at, commit, deposit, log_in, messages, problem, random, sign_up, stored,
+    token,
 };
 
 fn subscribe(id: u32, token: &AccessToken, after: u64) -> ClientFrame {
-    ClientFrame::Subscribe { id, token: token.clone(), after }
+    let logs = vec![Subscription { id, token: token.clone(), after, running: None }];
+    ClientFrame::Subscribe { logs }
 }
 
 impl Socket {
@@ -62,21 +64,21 @@ async fn a_log_is_followed_from_before_its_beginning() {
     let mut socket = api.socket(OPEN_SOCKET).await;
     socket.say(&subscribe(5, &log, 0)).await;
     assert_eq!(socket.entries(5).await, (Vec::new(), 0));
-    let mut founding = commit(&log, 0, b"c1");
+    let mut founding = commit(&log, Point::START, b"c1");
     founding.entries[0].state = Some(b"state".to_vec());
     api.append(&founding).await.unwrap();
     let (entries, head) = socket.entries(5).await;
     assert_eq!((entries.len(), head), (1, 1));
     assert!(entries[0].has_state && !entries[0].has_welcome);
-    api.append(&messages(&log, 1, &[b"m2", b"m3"])).await.unwrap();
+    api.append(&messages(&log, at(1, b"c1"), &[b"m2", b"m3"])).await.unwrap();
     let (entries, head) = socket.entries(5).await;
     assert_eq!((entries.len(), entries[0].position, head), (2, 2, 3));
-    api.append(&messages(&log, 1, &[b"m2", b"m3"])).await.unwrap();
+    api.append(&messages(&log, at(1, b"c1"), &[b"m2", b"m3"])).await.unwrap();
     assert!(socket.is_quiet().await, "a retry is no news");
     socket.say(&ClientFrame::Unsubscribe { id: 5 }).await;
     socket.say(&ClientFrame::Ping(1)).await;
     assert_eq!(socket.hear().await, Some(ServerFrame::Pong(1)));
-    api.append(&messages(&log, 1, &[b"m4"])).await.unwrap();
+    api.append(&messages(&log, at(1, b"c1"), &[b"m4"])).await.unwrap();
     assert!(socket.is_quiet().await);
 }
 
@@ -88,10 +90,10 @@ async fn a_subscription_replaces_one_of_its_name_and_may_stand_past_the_head() {
     assert_eq!(socket.entries(1).await, (Vec::new(), 0));
     socket.say(&subscribe(1, &token(2), 3)).await;
     assert_eq!(socket.entries(1).await, (Vec::new(), 0));
-    api.append(&messages(&token(1), 0, &[b"unheard"])).await.unwrap();
-    api.append(&messages(&token(2), 0, &[b"m1", b"m2"])).await.unwrap();
+    api.append(&messages(&token(1), Point::START, &[b"unheard"])).await.unwrap();
+    api.append(&messages(&token(2), Point::START, &[b"m1", b"m2"])).await.unwrap();
     assert!(socket.is_quiet().await, "nothing stands after position 3 yet");
-    api.append(&messages(&token(2), 0, &[b"m3", b"m4", b"m5"])).await.unwrap();
+    api.append(&messages(&token(2), Point::START, &[b"m3", b"m4", b"m5"])).await.unwrap();
     let (entries, head) = socket.entries(1).await;
     let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
     assert_eq!((positions, head), (vec![4, 5], 5));
@@ -106,20 +108,20 @@ async fn appends_by_frame_do_what_appends_by_request_do() {
         socket.say(&ClientFrame::Append { request, append }).await;
         socket.reply(request).await
     };
-    assert_eq!(append(1, commit(&log, 0, b"c1")).await, Ok(stored(&[1], 1)));
-    assert_eq!(append(2, commit(&log, 0, b"c1")).await, Ok(stored(&[1], 1)));
+    assert_eq!(append(1, commit(&log, Point::START, b"c1")).await, Ok(stored(&[1], 1)));
+    assert_eq!(append(2, commit(&log, Point::START, b"c1")).await, Ok(stored(&[1], 1)));
     let Ok(AppendReply::Conflict { newest_commit, missing, .. }) =
-        append(3, messages(&log, 0, &[b"late"])).await
+        append(3, messages(&log, Point::START, &[b"late"])).await
     else {
         panic!("a conflict");
     };
-    assert_eq!((newest_commit, missing.len()), (1, 1));
+    assert_eq!((newest_commit, missing.len()), (at(1, b"c1"), 1));
     let rows = api.rows().await;
-    let refused = append(4, messages(&log, 1, &[])).await;
+    let refused = append(4, messages(&log, at(1, b"c1"), &[])).await;
     assert_eq!(refused, Err(ErrorCode::BadBatch.into()));
-    let too_large = messages(&log, 1, &[&vec![0; limits::MESSAGE + 1]]);
+    let too_large = messages(&log, at(1, b"c1"), &[&vec![0; limits::MESSAGE + 1]]);
     assert_eq!(append(5, too_large).await, Err(ErrorCode::TooLarge.into()));
-    let mut unopened = messages(&token(2), 0, &[b"m1"]);
+    let mut unopened = messages(&token(2), Point::START, &[b"m1"]);
     unopened.opening = None;
     assert_eq!(append(6, unopened).await, Err(ErrorCode::OpeningMissing.into()));
     assert_eq!(api.rows().await, rows);
@@ -132,7 +134,7 @@ async fn catching_up_and_live_entries_meet_without_gap_or_double() {
     let body = |n: u64| [&n.to_le_bytes()[..], &[0; 1000]].concat();
     let send = async |from: u64, to: u64| {
         for n in from..=to {
-            api.append(&messages(&log, 0, &[&body(n)])).await.unwrap();
+            api.append(&messages(&log, Point::START, &[&body(n)])).await.unwrap();
         }
     };
     send(1, 700).await;
@@ -167,7 +169,8 @@ async fn a_follower_who_does_not_listen_loses_nothing() {
     let body = vec![7; 60_000];
     for request in 0..1200u32 {
         let body = [&request.to_le_bytes()[..], &body].concat();
-        fast.say(&ClientFrame::Append { request, append: messages(&log, 0, &[&body]) }).await;
+        fast.say(&ClientFrame::Append { request, append: messages(&log, Point::START, &[&body]) })
+            .await;
         if request >= 32 {
             assert!(fast.reply(request - 32).await.is_ok());
         }
@@ -186,7 +189,10 @@ async fn frames_of_the_open_plane_that_do_not_belong_end_the_connection() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let rows = api.rows().await;
-    let good = encode(&ClientFrame::Append { request: 1, append: messages(&token(1), 0, &[b"m"]) });
+    let good = encode(&ClientFrame::Append {
+        request: 1,
+        append: messages(&token(1), Point::START, &[b"m"]),
+    });
     let mut bad = vec![
         (ErrorCode::Malformed, Message::text("hello")),
         (ErrorCode::Malformed, Message::binary(Vec::new())),
@@ -294,7 +300,8 @@ async fn frames_of_the_account_plane_that_do_not_belong_end_the_connection() {
     api.call_as(Some(&gone), &LogOut).await.unwrap();
     let rows = api.rows().await;
     let good = encode(&authenticate(&bob.session.token, 0));
-    let append = ClientFrame::Append { request: 1, append: messages(&token(1), 0, &[b"m"]) };
+    let append =
+        ClientFrame::Append { request: 1, append: messages(&token(1), Point::START, &[b"m"]) };
     let first = [
         (ErrorCode::SessionRequired, authenticate(&SessionToken::new(random()), 0)),
         (ErrorCode::SessionRequired, authenticate(&gone, 0)),

@@ -4,14 +4,15 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use corncrake_server::{Config, Server};
 use corncrake_wire::{
-    AccessToken, AccountId, CONTENT_TYPE, Call, ClientFrame, DeviceId, EntryKind, ErrorCode,
-    InboxId, PROBLEM_TYPE, SESSION_HEADER, ServerFrame, SessionToken,
+    AccessToken, AccountId, CONTENT_TYPE, Call, ClientFrame, DeviceId, EntryId, EntryKind,
+    ErrorCode, InboxId, PROBLEM_TYPE, SESSION_HEADER, ServerFrame, SessionToken,
     account::{
         AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn, NewDevice, NewPackage, Session,
         SignUpFinish, SignUpStart,
     },
     decode, encode,
-    log::{Append, AppendReply, NewEntry, Read, ReadReply},
+    frames::Subscription,
+    log::{Append, AppendReply, NewEntry, Point, Read, ReadReply},
     opaque::{self, Stretch},
     open::{By, Claim, Deposit, LookUp, SignedRecord},
 };
@@ -280,8 +281,13 @@ pub(crate) fn token(number: u8) -> AccessToken {
     AccessToken::new([number; 32])
 }
 
+/// The place of an entry with these bytes.
+pub(crate) fn at(position: u64, bytes: &[u8]) -> Point {
+    Point { position, id: EntryId::of(bytes) }
+}
+
 /// Messages with these bytes; with an opening state, so that they may begin a log.
-pub(crate) fn messages(token: &AccessToken, after: u64, bytes: &[&[u8]]) -> Append {
+pub(crate) fn messages(token: &AccessToken, after: Point, bytes: &[&[u8]]) -> Append {
     Append {
         token: token.clone(),
         kind: EntryKind::Message,
@@ -292,8 +298,13 @@ pub(crate) fn messages(token: &AccessToken, after: u64, bytes: &[&[u8]]) -> Appe
     }
 }
 
-pub(crate) fn commit(token: &AccessToken, after: u64, bytes: &[u8]) -> Append {
+pub(crate) fn commit(token: &AccessToken, after: Point, bytes: &[u8]) -> Append {
     Append { kind: EntryKind::Commit, ..messages(token, after, &[bytes]) }
+}
+
+/// Follows a log from its beginning.
+pub(crate) fn subscribe(token: AccessToken) -> ClientFrame {
+    ClientFrame::Subscribe { logs: vec![Subscription { id: 1, token, after: 0, running: None }] }
 }
 
 pub(crate) fn stored(positions: &[u64], head: u64) -> AppendReply {

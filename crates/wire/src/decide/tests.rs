@@ -1,13 +1,24 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::EntryId;
+
+fn point(position: u64, id: u8) -> Point {
+    Point { position, id: EntryId([id; 32]) }
+}
+
+/// Before the first entry, and two entries at each position.
+fn points(head: u64) -> impl Iterator<Item = Point> {
+    let entries = (1..=head).flat_map(|position| [point(position, 1), point(position, 2)]);
+    core::iter::once(Point::START).chain(entries)
+}
 
 #[test]
 fn every_small_case_follows_the_rule() {
     for kind in [EntryKind::Commit, EntryKind::Message] {
         for head in 0..4u64 {
-            for newest in 0..=head {
-                for after in 0..5 {
+            for newest in points(head) {
+                for after in points(4) {
                     for count in 0..4usize {
                         for mask in 0..1u64 << count {
                             let known: Vec<_> = (0..count)
@@ -25,7 +36,7 @@ fn every_small_case_follows_the_rule() {
                                 () if after != newest => Decision::Conflict,
                                 () => Decision::Place { first: head + 1 },
                             };
-                            assert_eq!(got, want, "{kind:?} {head} {newest} {after} {known:?}");
+                            assert_eq!(got, want, "{kind:?} {head} {newest:?} {after:?} {known:?}");
                         }
                     }
                 }
@@ -36,10 +47,11 @@ fn every_small_case_follows_the_rule() {
 
 #[test]
 fn a_batch_holds_64_messages_and_no_more() {
+    let two = point(2, 1);
     let place = Decision::Place { first: 8 };
-    assert_eq!(decide(7, 2, &[None; 64], EntryKind::Message, 2), place);
+    assert_eq!(decide(7, two, &[None; 64], EntryKind::Message, two), place);
     let refused = Decision::Refuse(ErrorCode::BadBatch);
-    assert_eq!(decide(7, 2, &[None; 65], EntryKind::Message, 2), refused);
+    assert_eq!(decide(7, two, &[None; 65], EntryKind::Message, two), refused);
 }
 
 /// A log that follows the decision, as every server does.
@@ -49,12 +61,12 @@ struct Log {
 }
 
 impl Log {
-    fn newest_commit(&self) -> u64 {
+    fn newest_commit(&self) -> Point {
         let newest = self.entries.iter().rposition(|(_, kind)| *kind == EntryKind::Commit);
-        newest.map_or(0, |at| at as u64 + 1)
+        newest.map_or(Point::START, |at| point(at as u64 + 1, self.entries[at].0))
     }
 
-    fn append(&mut self, ids: &[u8], kind: EntryKind, after: u64) -> Decision {
+    fn append(&mut self, ids: &[u8], kind: EntryKind, after: Point) -> Decision {
         let known: Vec<_> = ids
             .iter()
             .map(|id| self.entries.iter().position(|(e, _)| e == id).map(|at| at as u64 + 1))
@@ -79,7 +91,11 @@ proptest! {
             let count = if commit { 1 } else { count };
             let ids: Vec<u8> = (id..).take(count).collect();
             let newest = log.newest_commit();
-            let after = newest.saturating_sub(behind);
+            let after = match behind {
+                0 => newest,
+                1 => Point { id: EntryId([99; 32]), ..newest },
+                _ => Point { position: newest.position + 1, ..newest },
+            };
             let before = log.entries.len();
             match log.append(&ids, kind, after) {
                 Decision::Place { first } => {

@@ -17,7 +17,7 @@ use corncrake_core::{
 };
 use corncrake_wire::{
     AccessToken,
-    log::{Append, LogEntry, NewEntry},
+    log::{Append, LogEntry, NewEntry, Point},
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ const STATE_EVERY: u64 = 100;
 /// What the log says, as it is stored.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct LogRow {
-    position: u64,
+    newest: Point,
     map: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct AccountLog {
     keys: Option<Keys>,
     map: AccountMap,
     /// The newest record read.
-    position: u64,
+    newest: Point,
     /// Whether it was read to its head since the socket is up.
     is_at_head: bool,
     owed: VecDeque<(u64, AccountLogRecord)>,
@@ -88,7 +88,7 @@ impl AccountLog {
         let Ok(map) = AccountMap::decode(&row.map) else {
             return false;
         };
-        self.position = row.position;
+        self.newest = row.newest;
         self.map = map;
         self.start = None;
         true
@@ -147,15 +147,15 @@ impl AccountLog {
     }
 
     /// Begins at a state instead of the first record.
-    pub(super) fn take_state(&mut self, position: u64, map: AccountMap, step: &mut Step<'_>) {
-        self.position = position;
+    pub(super) fn take_state(&mut self, newest: Point, map: AccountMap, step: &mut Step<'_>) {
+        self.newest = newest;
         self.map = map;
         self.save(step);
     }
 
     fn save(&self, step: &mut Step<'_>) {
         let map = self.map.encode().to_vec();
-        let row = LogRow { position: self.position, map };
+        let row = LogRow { newest: self.newest, map };
         step.put(Table::AccountLog, &[], 0, &row);
     }
 
@@ -220,7 +220,7 @@ impl AccountLog {
         };
         // The state depends on what was read last; the entry and so its id stay.
         let mut entry = NewEntry::new(entry.bytes);
-        if (self.position + 1).is_multiple_of(STATE_EVERY) {
+        if (self.newest.position + 1).is_multiple_of(STATE_EVERY) {
             let mut map = self.map.clone();
             map.apply(record.clone());
             let beside = BesideOf::State(entry_id(&entry.bytes));
@@ -230,7 +230,7 @@ impl AccountLog {
             entry.state = map.and_then(seal);
         }
         self.sealed = Some((*number, entry.clone()));
-        let opening = if self.position == 0 {
+        let opening = if self.newest.position == 0 {
             let map = keys.records.seal_map(*log, &AccountMap::new(), step.rng).ok()?;
             Some(envelope.seal_beside(*log, BesideOf::Opening, &map, step.rng).ok()?)
         } else {
@@ -239,7 +239,7 @@ impl AccountLog {
         Some(Append {
             token,
             kind: corncrake_wire::EntryKind::Commit,
-            after: self.position,
+            after: self.newest,
             entries: vec![entry],
             opening,
             admission: Vec::new(),

@@ -4,13 +4,13 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::{Answer, ClosedLog as HandedOver, Entry, KnockKey},
-    id::ConversationId,
+    id::{ConversationId, EntryId},
     mls::codec::Decode,
     seal::envelope::{EntryKind, LogKeys, Seed},
 };
 use corncrake_wire::{
     AccessToken, LogId, OpenReply,
-    log::{self, Append, NewEntry},
+    log::{self, Append, NewEntry, Point},
 };
 use rand_core::Rng;
 
@@ -143,7 +143,7 @@ impl State {
             let append = Append {
                 token: token_of(&keys),
                 kind: log::EntryKind::Message,
-                after: closed.closed_by,
+                after: point(closed.closed_by),
                 entries: vec![NewEntry::new(sealed)],
                 opening: None,
                 admission: Vec::new(),
@@ -168,7 +168,7 @@ impl State {
             && let Some((number, _)) = chat.session.knocks.get(&knock)
             && let Some(closed) = chat.closed.get_mut(number)
         {
-            closed.closed_by = newest_commit;
+            closed.closed_by = (newest_commit.position, EntryId::from_bytes(newest_commit.id.0));
             chat.session.duties.remove(&Duty::Answer(knock));
         }
     }
@@ -227,6 +227,16 @@ pub(super) fn first_look(step: &mut Step<'_>) -> Timestamp {
 
 fn random_of(most: Duration, step: &mut Step<'_>) -> Duration {
     most.mul_f64(f64::from(step.rng.next_u32()) / f64::from(u32::MAX))
+}
+
+/// A place in a log as the server names it.
+pub(super) fn point((position, id): (u64, EntryId)) -> Point {
+    Point { position, id: corncrake_wire::EntryId(*id.as_bytes()) }
+}
+
+/// The id of an entry that came from a server.
+pub(super) fn id_of(entry: &log::LogEntry) -> EntryId {
+    EntryId::from_bytes(entry.id().0)
 }
 
 pub(super) fn log_of(keys: &LogKeys) -> LogId {

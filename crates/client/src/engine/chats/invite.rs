@@ -8,7 +8,7 @@ use corncrake_core::{
     identity::device_id,
     mls::{codec::Decode, key_package::KeyPackage},
     seal::{
-        envelope::{Beside, EntryKind, Seed, entry_id},
+        envelope::{Beside, EntryKind, Seed},
         notice::Notice,
     },
 };
@@ -19,7 +19,7 @@ use corncrake_wire::{
 
 use super::{
     Chat, ChatThen,
-    closed::log_of,
+    closed::{id_of, log_of},
     create::LAST_DIRECT,
     enter::EnterThen,
     rows::{Goal, Invitation, Phase},
@@ -113,7 +113,7 @@ impl State {
             return;
         };
         let since = step.now.after(SILENT.saturating_mul(1 << rank));
-        let at = (entry.position, entry_id(&entry.bytes));
+        let at = (entry.position, id_of(entry));
         for (package, inbox) in added(&inner) {
             let device = device_id(&package.leaf_node.signature_key);
             if device != me

@@ -4,8 +4,8 @@
 use corncrake_core::{
     content::{Body, Message},
     conversation::{
-        Answer, Cause, ClosedLog as HandedOver, CommitReport, LogItem, Outcome, OwnEntry, Reading,
-        Sender,
+        Answer, Cause, ClosedLog as HandedOver, CommitReport, Conversation, LogItem, OPENING,
+        Outcome, OwnEntry, Reading, Sender,
     },
     id::{AccountId, ConversationId, EntryId},
     mls::codec::Encode,
@@ -14,7 +14,8 @@ use corncrake_core::{
 use corncrake_wire::{LogId, log};
 
 use super::{
-    Chat, Place, closed,
+    Chat, Place,
+    closed::{self, id_of},
     duties::{COPY_WAIT, Duty},
     rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish},
 };
@@ -111,7 +112,7 @@ impl State {
         let Some(conversation) = &mut chat.conversation else {
             return Page::Ends;
         };
-        let id = entry_id(&entry.bytes);
+        let id = id_of(entry);
         let inner = inner.as_ref().map(|inner| inner.as_slice());
         let item = LogItem { position: entry.position, id, kind, inner, own };
         match conversation.read(item) {
@@ -447,10 +448,12 @@ impl State {
     fn keep_closed(&mut self, chat: &mut Chat, handed_over: &HandedOver, step: &mut Step<'_>) {
         let number = chat.row.next_closed;
         chat.row.next_closed += 1;
+        // The handover was read just now.
+        let closed_by = chat.conversation.as_ref().map_or(OPENING, Conversation::newest_commit);
         let closed = ClosedLog {
             seed: chat.row.seed.clone(),
             cursor: chat.row.cursor,
-            closed_by: chat.row.cursor,
+            closed_by,
             closed_at: step.now,
             look_at: closed::first_look(step),
             handed_over: handed_over.to_bytes(),

@@ -253,8 +253,8 @@ pub(crate) enum Purpose {
 pub(crate) struct ClosedLog {
     pub(crate) seed: Seed,
     pub(crate) cursor: u64,
-    /// The position of the handover: the `after` of what is appended behind it.
-    pub(crate) closed_by: u64,
+    /// The handover: the `after` of what is appended behind it.
+    pub(crate) closed_by: (u64, EntryId),
     pub(crate) closed_at: Timestamp,
     /// When to look into it next, once it is no longer followed.
     pub(crate) look_at: Timestamp,

@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::{
-        Change, Claimed, Conversation, Error as ConversationError, OwnCommit, STATE_EVERY,
-        SkipReason, check_claimed,
+        Change, Claimed, Error as ConversationError, OwnCommit, STATE_EVERY, SkipReason,
+        check_claimed,
     },
     id::AccountId,
     mls::codec::Encode,
@@ -22,6 +22,7 @@ use rand_core::Rng;
 
 use super::{
     Chat, ChatThen, LOOK_AGAIN,
+    closed::point,
     commands::Waiter,
     rows::{Flight, FlightEntry, Intent, Opening, Pending, Phase, Purpose, Wish},
 };
@@ -198,7 +199,7 @@ impl State {
             first.state.clone_from(&flight.state);
         }
         let opening = if chat.session.head == Some(0) { chat.sealed_opening(step) } else { None };
-        let after = conversation.newest_commit();
+        let after = point(conversation.newest_commit());
         let append = Append {
             token: chat.token(),
             kind: flight.kind(),
@@ -217,7 +218,7 @@ impl State {
     pub(super) fn appended(
         &mut self,
         chat: &mut Chat,
-        (number, after): (u64, u64),
+        (number, after): (u64, log::Point),
         reply: Result<Option<AppendReply>, TransportError>,
         step: &mut Step<'_>,
     ) {
@@ -236,7 +237,7 @@ impl State {
             }
             Ok(Some(AppendReply::Conflict { head, .. })) => {
                 // By commits that have been read since and don't count: it goes out again at once.
-                let newest = chat.conversation.as_ref().map(Conversation::newest_commit);
+                let newest = chat.conversation.as_ref().map(|c| point(c.newest_commit()));
                 if !chat.is_to_show(head, step) && newest == Some(after) {
                     chat.put_off(step);
                     self.watch(chat, step);

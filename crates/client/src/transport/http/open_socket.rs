@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use corncrake_wire::frames::About;
+use corncrake_wire::frames::{About, Subscription};
 use corncrake_wire::{AccessToken, ClientFrame, ErrorCode, LogId, ServerFrame};
 use tokio::sync::mpsc;
 
@@ -96,7 +96,8 @@ impl<'a> Logs<'a> {
                 self.next_id = self.next_id.wrapping_add(1);
                 self.by_id.insert(id, log);
                 self.by_log.insert(log, id);
-                self.line.send(&ClientFrame::Subscribe { id, token, after }).await
+                let logs = vec![Subscription { id, token, after, running: None }];
+                self.line.send(&ClientFrame::Subscribe { logs }).await
             }
         }
     }

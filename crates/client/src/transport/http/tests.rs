@@ -1,5 +1,5 @@
 use corncrake_wire::account::{LogOut, Notice};
-use corncrake_wire::frames::{About, Hello, Limits};
+use corncrake_wire::frames::{About, Hello, Limits, Subscription};
 use corncrake_wire::log::{EntryKind, LogEntry, Read, ReadReply};
 use corncrake_wire::{ClientFrame, ServerFrame, VERSION};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -162,12 +162,18 @@ fn read() -> OpenRequest {
     Read { token: token(1), after: 3, limit: 9, admission: Vec::new() }.into()
 }
 
+fn subscribe(id: u32, byte: u8, after: u64) -> ClientFrame {
+    let logs = vec![Subscription { id, token: token(byte), after, running: None }];
+    ClientFrame::Subscribe { logs }
+}
+
 fn entries(id: u32, positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
     let head = *positions.end();
     let entry = |position| LogEntry {
         position,
         kind: EntryKind::Message,
         bytes: vec![1],
+        expired: None,
         has_welcome: false,
         has_state: false,
     };
@@ -295,7 +301,6 @@ async fn logs_are_followed_and_resumed_by_position() {
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
     transport.watch(token(1), 3);
-    let subscribe = |id, byte, after| ClientFrame::Subscribe { id, token: token(byte), after };
     assert_eq!(socket.next().await, Some(subscribe(0, 1, 3)));
     socket.send(entries(0, 4..=5)).await;
     assert_eq!(pushed(&transport).await, "log 1: [4, 5] of 5");
@@ -326,7 +331,6 @@ async fn a_second_watch_replaces_the_first() {
     for _ in 0..5 {
         frames.push(socket.next().await.unwrap());
     }
-    let subscribe = |id, byte, after| ClientFrame::Subscribe { id, token: token(byte), after };
     let expected = [
         subscribe(0, 1, 0),
         subscribe(1, 2, 0),
@@ -366,7 +370,7 @@ async fn a_refused_subscription_opens_a_new_connection() {
     socket.send(ServerFrame::Ping(1)).await;
     assert_eq!(socket.next().await, Some(ClientFrame::Pong(1)));
     transport.watch(token(1), 0);
-    let again = ClientFrame::Subscribe { id: 1, token: token(1), after: 0 };
+    let again = subscribe(1, 1, 0);
     assert_eq!(socket.next().await, Some(again), "the connection stays");
 }
 

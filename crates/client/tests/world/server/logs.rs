@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use corncrake_wire::{
     Decision, EntryId, ErrorCode, LogId, decide,
     log::{
-        Append, AppendReply, Beside, EntryKind, LogEntry, NewEntry, Part, Read, ReadReply, Sealed,
-        States, StatesReply,
+        Append, AppendReply, Beside, EntryKind, LogEntry, NewEntry, Part, Point, Read, ReadReply,
+        Sealed, States, StatesReply,
     },
 };
 
@@ -18,7 +18,7 @@ pub(crate) struct Log {
     pub(crate) opening: Vec<u8>,
     pub(crate) entries: Vec<(EntryKind, NewEntry)>,
     pub(crate) ids: BTreeMap<EntryId, u64>,
-    pub(crate) newest_commit: u64,
+    pub(crate) newest_commit: Point,
 }
 
 impl Log {
@@ -33,6 +33,7 @@ impl Log {
             position,
             kind: *kind,
             bytes: entry.bytes.clone(),
+            expired: None,
             has_welcome: entry.welcome.is_some(),
             has_state: entry.state.is_some(),
         });
@@ -45,7 +46,8 @@ impl Server {
         let ids = append.check()?;
         let name = append.token.log_id();
         let log = self.logs.get(&name);
-        let (head, newest_commit) = log.map_or((0, 0), |log| (log.head(), log.newest_commit));
+        let (head, newest_commit) =
+            log.map_or((0, Point::START), |log| (log.head(), log.newest_commit));
         let known: Vec<_> =
             ids.iter().map(|id| log.and_then(|log| log.ids.get(id)).copied()).collect();
         let mut decision = decide(head, newest_commit, &known, append.kind, append.after);
@@ -57,7 +59,8 @@ impl Server {
             Decision::Refuse(code) => Err(code),
             Decision::Conflict => {
                 let page = self.page;
-                let missing = log.map(|log| log.page(append.after, page)).unwrap_or_default();
+                let missing =
+                    log.map(|log| log.page(append.after.position, page)).unwrap_or_default();
                 Ok(AppendReply::Conflict { newest_commit, head, missing })
             }
             Decision::Place { first } => {
@@ -77,14 +80,14 @@ impl Server {
             opening: append.opening.unwrap_or_default(),
             entries: Vec::new(),
             ids: BTreeMap::new(),
-            newest_commit: 0,
+            newest_commit: Point::START,
         });
         for (entry, id) in append.entries.into_iter().zip(ids) {
             log.entries.push((append.kind, entry));
             log.ids.insert(*id, log.entries.len() as u64);
         }
         if append.kind == EntryKind::Commit {
-            log.newest_commit = log.head();
+            log.newest_commit = Point { position: log.head(), id: ids[0] };
         }
         log.head()
     }

@@ -6,13 +6,13 @@
 use corncrake_core::{
     id::EntryId,
     seal::{
-        envelope::{Beside as BesideOf, entry_id},
+        envelope::Beside as BesideOf,
         record::{AccountLogRecord, AccountMap},
     },
 };
 use corncrake_wire::{
     OpenReply,
-    log::{Beside, Part, Read, Sealed, States},
+    log::{Beside, Part, Point, Read, Sealed, States},
 };
 
 use super::AccountLog;
@@ -31,8 +31,8 @@ pub(crate) enum StartThen {
     States,
     /// The entry at this position, whose id its state is bound to.
     Entry(u64),
-    /// The state beside the entry at this position.
-    State(u64, EntryId),
+    /// The state beside this entry.
+    State(Point),
 }
 
 impl AccountLog {
@@ -86,17 +86,20 @@ impl State {
                 let entries = reply_of::<Read>(result).map(|reply| reply.entries);
                 let entry = entries.ok().and_then(|entries| entries.into_iter().next());
                 if let Some(entry) = entry.filter(|entry| entry.position == position) {
-                    let then = then(StartThen::State(position, entry_id(&entry.bytes)));
+                    let then = then(StartThen::State(Point { position, id: entry.id() }));
                     let part = Part::State;
                     let beside = Beside { token, position, part, admission };
                     return self.ask_open(then, beside, step);
                 }
             }
-            StartThen::State(position, entry) => {
+            StartThen::State(at) => {
                 let sealed = reply_of::<Beside>(result).map(|Sealed { bytes }| bytes);
                 let log = &self.account.log;
-                if let Some(map) = sealed.ok().and_then(|sealed| log.open_state(entry, &sealed)) {
-                    self.take_log_state(position, map, step);
+                if let Some(map) = sealed
+                    .ok()
+                    .and_then(|sealed| log.open_state(EntryId::from_bytes(at.id.0), &sealed))
+                {
+                    self.take_log_state(at, map, step);
                 }
             }
         }
@@ -104,9 +107,9 @@ impl State {
         self.watch_account_log(step);
     }
 
-    fn take_log_state(&mut self, position: u64, map: AccountMap, step: &mut Step<'_>) {
+    fn take_log_state(&mut self, at: Point, map: AccountMap, step: &mut Step<'_>) {
         let records: Vec<AccountLogRecord> = map.records().cloned().collect();
-        self.account.log.take_state(position, map, step);
+        self.account.log.take_state(at, map, step);
         for record in records {
             if !self.settle_owed(&record, step) {
                 self.chats_recorded(&record, step);

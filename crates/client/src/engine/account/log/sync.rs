@@ -3,7 +3,7 @@
 use corncrake_core::seal::record::{AccountLogRecord, DeviceNameRecord};
 use corncrake_wire::{
     OpenReply,
-    log::{Append, AppendReply, LogEntry},
+    log::{Append, AppendReply, LogEntry, Point},
 };
 
 use super::{OWED, OwedRow, is_newer, same_subject};
@@ -59,7 +59,7 @@ impl State {
             return self.start_account_log(step);
         }
         if let Some(token) = log.token() {
-            step.effects.push(Effect::Watch(token, log.position));
+            step.effects.push(Effect::Watch(token, log.newest.position));
         }
     }
 
@@ -84,7 +84,7 @@ impl State {
         if self.read_account_log(entries, step) == Reached::Gap {
             return self.watch_account_log(step);
         }
-        if self.account.log.position >= head {
+        if self.account.log.newest.position >= head {
             self.account.log.is_at_head = true;
             self.name_device(step);
         }
@@ -109,11 +109,11 @@ impl State {
     /// A reply to an append is a hint; only what is read counts.
     pub(in crate::engine::account) fn account_log_appended(
         &mut self,
-        after: u64,
+        after: Point,
         result: Result<OpenReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        let before = self.account.log.position;
+        let before = self.account.log.newest.position;
         let went_on = match reply_of::<Append>(result) {
             Ok(AppendReply::Stored { positions: _, head }) => {
                 let behind = before < head;
@@ -123,7 +123,9 @@ impl State {
                 }
                 Ok(behind || self.account.log.sealed.is_none())
             }
-            Ok(AppendReply::Conflict { newest_commit, .. }) if newest_commit < after => {
+            Ok(AppendReply::Conflict { newest_commit, .. })
+                if newest_commit.position < after.position =>
+            {
                 self.mend_account_log(step);
                 Ok(false)
             }
@@ -132,7 +134,7 @@ impl State {
                 if let Some(log) = self.account.log.wire_id() {
                     self.account_log_entries(log, missing, head, step);
                 }
-                Ok(before < self.account.log.position)
+                Ok(before < self.account.log.newest.position)
             }
             Err(error) => Err(error),
         };
@@ -150,7 +152,7 @@ impl State {
     fn mend_account_log(&mut self, step: &mut Step<'_>) {
         let log = &mut self.account.log;
         let known: Vec<_> = core::mem::take(&mut log.map).records().cloned().collect();
-        log.position = 0;
+        log.newest = Point::START;
         log.is_at_head = false;
         log.sealed = None;
         log.save(step);
@@ -164,18 +166,18 @@ impl State {
     }
 
     fn read_account_log(&mut self, entries: Vec<LogEntry>, step: &mut Step<'_>) -> Reached {
-        let before = self.account.log.position;
+        let before = self.account.log.newest;
         let mut reached = Reached::End;
         for entry in entries {
             let log = &mut self.account.log;
-            if entry.position <= log.position {
+            if entry.position <= log.newest.position {
                 continue;
             }
-            if entry.position != log.position + 1 {
+            if entry.position != log.newest.position + 1 {
                 reached = Reached::Gap;
                 break;
             }
-            log.position = entry.position;
+            log.newest = Point { position: entry.position, id: entry.id() };
             let Some(record) = log.read(&entry) else {
                 continue;
             };
@@ -190,7 +192,7 @@ impl State {
                 self.chats_recorded(&record, step);
             }
         }
-        if before != self.account.log.position {
+        if before != self.account.log.newest {
             self.account.log.save(step);
         }
         reached

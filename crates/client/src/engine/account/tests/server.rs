@@ -11,7 +11,7 @@ use corncrake_wire::{
         Session, SignUpStarted, Vault,
     },
     decide,
-    log::{AppendReply, LogEntry, ReadReply, Sealed, StatesReply},
+    log::{AppendReply, LogEntry, Point, ReadReply, Sealed, StatesReply},
     opaque::{LogInState, ServerSecret, check_log_in},
     open::{By, Claimed, ClaimedPackage, SignedRecord},
     session::{RENEWAL_LABEL, renewal_content},
@@ -251,7 +251,9 @@ impl Server {
             let positions = vec![head];
             return AppendReply::Stored { positions, head };
         }
-        match decide(head, head, &known, append.kind, append.after) {
+        let newest =
+            log.last().map_or(Point::START, |entry| Point { position: head, id: entry.id() });
+        match decide(head, newest, &known, append.kind, append.after) {
             corncrake_wire::Decision::Place { first } => {
                 let entry = &append.entries[0];
                 let state = entry.state.clone();
@@ -260,6 +262,7 @@ impl Server {
                     position: first,
                     kind: append.kind,
                     bytes: entry.bytes.clone(),
+                    expired: None,
                     has_welcome: false,
                     has_state: entry.state.is_some(),
                 });
@@ -267,9 +270,9 @@ impl Server {
             }
             corncrake_wire::Decision::Stored(positions) => AppendReply::Stored { positions, head },
             corncrake_wire::Decision::Conflict => {
-                let missing = log.iter().skip(usize::try_from(append.after).unwrap());
+                let missing = log.iter().skip(usize::try_from(append.after.position).unwrap());
                 AppendReply::Conflict {
-                    newest_commit: head,
+                    newest_commit: newest,
                     head,
                     missing: missing.cloned().collect(),
                 }

@@ -1,12 +1,9 @@
 //! What a fold's answers lead to: a state is checked, entries are folded in, the goal is reached.
 
 use corncrake_core::{
-    conversation::{Conversation, Kind, LogItem, Reading, State as FoldState},
+    conversation::{Conversation, Kind, LogItem, OPENING, Reading, State as FoldState},
     id::{AccountId, ConversationId, DeviceId, EntryId, LogId},
-    seal::{
-        envelope::{Beside, entry_id},
-        record::Anchor,
-    },
+    seal::{envelope::Beside, record::Anchor},
 };
 use corncrake_wire::log;
 use zeroize::Zeroizing;
@@ -17,6 +14,7 @@ use crate::{
         Effect, State, Step, Then, Work,
         chats::{
             Chat,
+            closed::id_of,
             read::kind_of,
             rows::{ChatRow, Goal, Opening, Phase},
         },
@@ -30,18 +28,19 @@ pub(crate) struct FoldWork {
     state: Zeroizing<Vec<u8>>,
     id: Option<ConversationId>,
     log: LogId,
-    position: u64,
+    /// The entry beside which the state lies.
+    at: (u64, EntryId),
 }
 
 impl FoldWork {
     /// The fold; nothing if the state is none of this conversation.
     pub(crate) fn run(self) -> Option<Box<Conversation>> {
-        let Self { state, id, log, position } = self;
+        let Self { state, id, log, at } = self;
         let state = FoldState::decode(&state).ok()?;
         if id.is_some() && state.conversation() != id {
             return None;
         }
-        Conversation::fold(&state, log, position).ok().map(Box::new)
+        Conversation::fold(&state, log, at).ok().map(Box::new)
     }
 }
 
@@ -71,14 +70,15 @@ impl State {
         };
         let keys = &enter.keys;
         let anchorage = enter.page.iter().find(|entry| entry.position == position);
+        let at = anchorage.map_or(OPENING, |entry| (position, id_of(entry)));
         let what = match anchorage {
-            Some(entry) => Beside::State(entry_id(&entry.bytes)),
+            Some(_) => Beside::State(at.1),
             None => Beside::Opening,
         };
         let Ok(state) = keys.envelope.open_beside(keys.log, what, sealed) else {
             return self.next_state(number, step);
         };
-        let work = FoldWork { state, id: enter.id, log: keys.log, position };
+        let work = FoldWork { state, id: enter.id, log: keys.log, at };
         let then = EnterThen::Fold(position);
         enter.asking = Some(then);
         let request = self.next_request(Then::Enter(number, then));
@@ -155,7 +155,7 @@ impl State {
             enter.position = entry.position;
             let kind = kind_of(entry.kind);
             let inner = enter.keys.envelope.open(enter.keys.log, kind, &entry.bytes).ok();
-            let id = entry_id(&entry.bytes);
+            let id = id_of(&entry);
             let inner = inner.as_ref().map(|inner| inner.as_slice());
             let item = LogItem { position: entry.position, id, kind, inner, own: None };
             let reading = fold.read(item);
