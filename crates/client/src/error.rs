@@ -147,9 +147,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => f.write_str(refusal.advice()),
-            Self::Server(code, None) => write!(f, "the server refused: {}", code.as_str()),
+            Self::Server(code, None) => write!(f, "the server refused: {code}"),
             Self::Server(code, Some(seconds)) => {
-                write!(f, "the server refused: {}; try again in {seconds} s", code.as_str())
+                write!(f, "the server refused: {code}; try again in {seconds} s")
             }
             Self::Offline => f.write_str("the server was not reached: check address and network"),
             Self::Untrue(what) => write!(f, "the server's answer does not hold: {what}"),

@@ -101,6 +101,7 @@ impl IntoResponse for Error {
             "title": status.canonical_reason(),
             "status": code.status(),
             "code": code.as_str(),
+            "number": code.number(),
         });
         if let (Some(seconds), Some(members)) = (retry_after, problem.as_object_mut()) {
             members.insert("retry_after".to_owned(), seconds.into());

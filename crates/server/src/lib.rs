@@ -22,6 +22,7 @@
 
 mod accounts;
 mod attempts;
+mod budget;
 mod clock;
 mod config;
 mod database;

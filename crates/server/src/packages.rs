@@ -13,7 +13,7 @@ use crate::Error;
 
 /// Checks sizes and numbers of packages.
 pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
-    if packages.len() > 2 * (limits::KEY_PACKAGES + 1) {
+    if packages.len() > limits::UPLOAD {
         return Err(ErrorCode::TooManyPackages);
     }
     if packages.iter().any(|package| package.bytes.len() > limits::KEY_PACKAGE) {

@@ -33,6 +33,29 @@ impl Origin {
     }
 }
 
+/// A network that an address lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Network(IpAddr, u8);
+
+impl Origin {
+    /// The networks that the address lies in, each with how many times the limit of an address
+    /// it has: who has a /48 has 65,536 networks of 64 bits, and no use for each of them.
+    pub(crate) fn networks(self) -> impl Iterator<Item = (Network, usize)> {
+        const V4: &[(u8, usize)] = &[(32, 1)];
+        const V6: &[(u8, usize)] = &[(64, 1), (56, 2), (48, 4)];
+        let nested = if self.0.is_ipv4() { V4 } else { V6 };
+        nested.iter().map(move |(bits, weight)| {
+            let network = match self.0 {
+                IpAddr::V6(v6) => {
+                    Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - bits))).into()
+                }
+                v4 => v4,
+            };
+            (Network(network, *bits), *weight)
+        })
+    }
+}
+
 /// All buckets.
 #[derive(Debug)]
 pub(crate) struct Rates {

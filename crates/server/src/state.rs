@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     Config, Error,
     attempts::Attempts,
+    budget::Budget,
     clock::Clock,
     database::Database,
     inboxes::Watchers,
@@ -28,6 +29,9 @@ use crate::{
 
 /// Bodies of more than a megabyte that are in memory at once.
 const BIG_BODIES: usize = 4;
+
+/// Bytes that all connections have under way together.
+const UNDER_WAY: usize = 96 * 1024 * 1024;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct State {
     pub(crate) log_ins: Attempts<[u8; 16], LogIn>,
     pub(crate) renewals: Attempts<[u8; 32], (AccountId, DeviceId)>,
     pub(crate) rates: Rates,
+    /// Bytes under way of all connections.
+    pub(crate) budget: Budget,
     pub(crate) big_bodies: Arc<Semaphore>,
     pub(crate) connections: AtomicU64,
     /// Origins under which renewals are signed.
@@ -87,6 +93,7 @@ impl State {
         let (writer, task) = Writer::start(writer, appender);
         let state = Self {
             rates: Rates::new(&config.limits),
+            budget: Budget::new(UNDER_WAY, UNDER_WAY / 4),
             config,
             clock,
             writer,

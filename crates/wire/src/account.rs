@@ -5,7 +5,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, DeviceId, InboxId, SessionToken, calls::calls, codec, open::SignedRecord};
+use crate::{
+    AccountId, DeviceId, InboxId, SessionToken, calls::calls, codec, limits, open::SignedRecord,
+};
 
 calls! {
     /// A request of the account plane.
@@ -115,6 +117,7 @@ pub struct SignUpFinish {
     /// The first device.
     pub device: NewDevice,
     /// Its first key packages.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::UPLOAD }>")]
     pub packages: Vec<NewPackage>,
 }
 
@@ -178,6 +181,7 @@ pub struct AddDevice {
     /// The device.
     pub device: NewDevice,
     /// Its first key packages.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::UPLOAD }>")]
     pub packages: Vec<NewPackage>,
     /// A device that gives its place to this one.
     pub drop: Option<DeviceId>,
@@ -240,6 +244,7 @@ pub struct ReplaceRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadPackages {
     /// The packages; those that the server holds already change nothing.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::UPLOAD }>")]
     pub packages: Vec<NewPackage>,
 }
 
@@ -272,6 +277,7 @@ pub struct ReadInbox {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inbox {
     /// The notices.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::PAGE_ENTRIES as usize }>")]
     pub notices: Vec<Notice>,
 }
 
@@ -309,6 +315,7 @@ pub struct Holdings {
     /// The version of the vault and its length.
     pub vault: (u64, u64),
     /// The devices.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::DEVICES }>")]
     pub devices: Vec<DeviceHoldings>,
     /// Sessions that are still good.
     pub sessions: u32,

@@ -2,10 +2,19 @@
 //!
 //! postcard by itself accepts trailing bytes and non-canonical integers. [`decode`] accepts a
 //! message only if encoding it again gives the same bytes, so that each message has one encoding.
+//!
+//! A decoder allocates no more than its input brings, times a small factor: byte strings are
+//! copied as they are, and every sequence is read by `at_most`, which refuses the first element
+//! too many before it reads on. Otherwise a body of a few megabytes could ask for gigabytes: an
+//! empty entry has three bytes on the wire and seventy in memory.
 
-use core::fmt;
+use core::{fmt, marker::PhantomData};
 
-use serde::{Serialize, de::DeserializeOwned};
+use postcard::ser_flavors::Flavor;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
+};
 
 /// The first byte of every encoded message.
 pub const FORMAT: u8 = 1;
@@ -40,10 +49,70 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Malfor
         return Err(Malformed);
     };
     let (message, rest) = postcard::take_from_bytes::<T>(body).map_err(|_| Malformed)?;
-    if !rest.is_empty() || encode(&message) != bytes {
+    let same = postcard::serialize_with_flavor(&message, Same { expected: body });
+    if !rest.is_empty() || same != Ok(true) {
         return Err(Malformed);
     }
     Ok(message)
+}
+
+/// Compares an encoding with bytes at hand, without keeping it.
+struct Same<'a> {
+    expected: &'a [u8],
+}
+
+impl Flavor for Same<'_> {
+    /// Whether all bytes were there.
+    type Output = bool;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let rest = self.expected.strip_prefix(bytes);
+        self.expected = rest.ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<bool> {
+        Ok(self.expected.is_empty())
+    }
+}
+
+/// Reads a sequence of at most `MOST` elements, for `#[serde(deserialize_with)]`.
+pub(crate) fn at_most<'de, D, T, const MOST: usize>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    from.deserialize_seq(AtMost::<T, MOST>(PhantomData))
+}
+
+struct AtMost<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for AtMost<T, MOST> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MOST} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
+        let announced = from.size_hint();
+        if announced.is_some_and(|count| count > MOST) {
+            return Err(A::Error::invalid_length(announced.unwrap_or(MOST), &self));
+        }
+        // What was announced isn't believed: room grows with what comes.
+        let mut elements = Vec::new();
+        while let Some(element) = from.next_element()? {
+            if elements.len() == MOST {
+                return Err(A::Error::invalid_length(MOST + 1, &self));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
+    }
 }
 
 /// Byte strings in one piece; serde would otherwise visit them byte by byte.

@@ -2,32 +2,40 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident $code:literal $status:literal,)*) => {
-        /// Why a request was refused. Over HTTP the `code` of a problem+json body and a status,
-        /// in frames a number; new codes are added at the end.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        /// Why a request was refused. Over HTTP the `code` of a problem+json body, its `number`
+        /// and a status, in frames the number; new codes are added at the end.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
+            /// A code of a later version, by its number.
+            Unknown(u16),
         }
 
         impl ErrorCode {
-            /// Every code, in order.
+            /// Every code that this version knows, in order.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// The code's stable name.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code,)* }
+                match self {
+                    $(Self::$name => $code,)*
+                    Self::Unknown(_) => "unknown_code",
+                }
             }
 
             /// The HTTP status that goes with the code.
             #[must_use]
             pub const fn status(self) -> u16 {
-                match self { $(Self::$name => $status,)* }
+                match self {
+                    $(Self::$name => $status,)*
+                    Self::Unknown(_) => 400,
+                }
             }
 
             /// The code with this stable name.
@@ -37,6 +45,36 @@ macro_rules! codes {
             }
         }
     };
+}
+
+impl ErrorCode {
+    /// The code's number, which frames carry.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        if let Self::Unknown(number) = self {
+            return number;
+        }
+        let place = Self::ALL.iter().position(|code| *code == self);
+        place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
+    }
+
+    /// The code with this number, which a later version may have given.
+    #[must_use]
+    pub fn from_number(number: u16) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown(number))
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u16(self.number())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u16::deserialize(from).map(Self::from_number)
+    }
 }
 
 codes! {
@@ -108,7 +146,10 @@ codes! {
 
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match self {
+            Self::Unknown(number) => write!(f, "unknown code {number}"),
+            code => f.write_str(code.as_str()),
+        }
     }
 }
 
@@ -154,7 +195,20 @@ mod tests {
             assert_eq!(ErrorCode::from_name(code.as_str()), Some(code));
             assert!(code.as_str().bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
             assert!((400..600).contains(&code.status()));
+            assert_eq!(ErrorCode::from_number(code.number()), code);
         }
         assert_eq!(ErrorCode::from_name("nonsense"), None);
+    }
+
+    #[test]
+    fn audit_srv_b11_a_code_of_a_later_version_is_shown_as_what_it_is() {
+        let code = ErrorCode::from_number(999);
+        assert_eq!(
+            (code, code.to_string().as_str()),
+            (ErrorCode::Unknown(999), "unknown code 999")
+        );
+        let refusal = Refusal { code, retry_after: Some(3) };
+        let bytes = crate::encode(&refusal);
+        assert_eq!(crate::decode::<Refusal>(&bytes), Ok(refusal));
     }
 }

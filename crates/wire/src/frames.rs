@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     AccessToken, LogId, Refusal, SessionToken,
     account::Notice,
+    codec, limits,
     log::{Append, AppendReply, LogEntry},
 };
 
@@ -29,6 +30,7 @@ pub enum ClientFrame {
     /// frame.
     Subscribe {
         /// The logs. Those that are refused are named one by one, the others are followed.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::SUBSCRIBE }>")]
         logs: Vec<Subscription>,
     },
     /// Open plane: no more entries of this subscription.
@@ -95,6 +97,7 @@ pub enum ServerFrame {
         /// The subscription.
         id: u32,
         /// The entries.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::PAGE_ENTRIES as usize }>")]
         entries: Vec<LogEntry>,
         /// The newest position of the log; 0: it doesn't exist.
         head: u64,
@@ -110,11 +113,13 @@ pub enum ServerFrame {
     /// Answers a [`ClientFrame::CheckHeads`].
     Heads {
         /// Nothing if the digest is true; else the newest position of each subscription's log.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::SUBSCRIPTIONS }>")]
         heads: Vec<(u32, u64)>,
     },
     /// Notices, in order. The first frame after authentication comes even when there are none.
     Notices {
         /// The notices.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::PAGE_ENTRIES as usize }>")]
         notices: Vec<Notice>,
     },
     /// What became of an append.
@@ -179,7 +184,6 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits;
 
     #[test]
     fn hello_names_the_limits_that_hold() {

@@ -28,6 +28,8 @@ pub const SUBSCRIBE: usize = 1024;
 pub const KEY_PACKAGE: usize = 8 * 1024;
 /// Key packages of one device and suite, the one of last resort aside.
 pub const KEY_PACKAGES: usize = 50;
+/// Key packages in one upload: a full set of two suites, with those of last resort.
+pub const UPLOAD: usize = 2 * (KEY_PACKAGES + 1);
 /// A signed account record.
 pub const RECORD: usize = 64 * 1024;
 /// A sealed vault.

@@ -86,6 +86,7 @@ pub struct Append {
     /// The newest entry of kind commit that the sender has seen in this log.
     pub after: Point,
     /// One commit, or 1 to 64 messages.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::BATCH }>")]
     pub entries: Vec<NewEntry>,
     /// The log's opening state, in the append that may be the log's first; ignored in others.
     #[serde(with = "codec::optional_bytes")]
@@ -96,6 +97,16 @@ pub struct Append {
 }
 
 impl Append {
+    /// Bytes that the append brings.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let parts = |entry: &NewEntry| {
+            let beside = [&entry.welcome, &entry.state].into_iter().flatten();
+            entry.bytes.len() + beside.map(Vec::len).sum::<usize>()
+        };
+        self.entries.iter().map(parts).sum::<usize>() + self.opening.as_ref().map_or(0, Vec::len)
+    }
+
     /// Checks what can be checked without the log: count, sizes, and that no entry stands twice.
     /// Gives the ids of the entries, in order.
     ///
@@ -144,6 +155,7 @@ pub enum AppendReply {
     /// The entries stand in the log, now or since an earlier try.
     Stored {
         /// The position of each entry, in order.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::BATCH }>")]
         positions: Vec<u64>,
         /// The newest position of the log.
         head: u64,
@@ -155,6 +167,7 @@ pub enum AppendReply {
         /// The newest position of the log; 0: the log doesn't exist.
         head: u64,
         /// The first page of what comes after the sender's `after`.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::PAGE_ENTRIES as usize }>")]
         missing: Vec<LogEntry>,
     },
 }
@@ -203,6 +216,7 @@ pub struct Read {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadReply {
     /// The entries, in order and without gaps.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::PAGE_ENTRIES as usize }>")]
     pub entries: Vec<LogEntry>,
     /// The newest position of the log.
     pub head: u64,
@@ -255,6 +269,7 @@ pub struct States {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatesReply {
     /// The positions.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::PAGE_STATES as usize }>")]
     pub positions: Vec<u64>,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     AccountId, DeviceId, InboxId,
     calls::calls,
-    codec,
+    codec, limits,
     log::{Append, AppendReply, Beside, Read, ReadReply, Sealed, States, StatesReply},
 };
 
@@ -76,6 +76,7 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// At most one per device.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::DEVICES }>")]
     pub packages: Vec<ClaimedPackage>,
 }
 

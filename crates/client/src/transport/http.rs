@@ -89,6 +89,7 @@ struct Info {
 #[derive(Deserialize)]
 struct Problem {
     code: String,
+    number: Option<u16>,
     retry_after: Option<u32>,
 }
 
@@ -255,11 +256,15 @@ async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
         return Ok(body);
     }
     let problem = serde_json::from_slice::<Problem>(&body).ok();
-    let code = problem.as_ref().and_then(|problem| ErrorCode::from_name(&problem.code));
+    let code = problem.as_ref().and_then(|Problem { code, number, .. }| {
+        // A name that this version doesn't know has a number that it doesn't know.
+        let later = || number.map(ErrorCode::from_number);
+        ErrorCode::from_name(code).or_else(later)
+    });
     match (code, problem) {
         // The server doesn't know itself what it has done.
         (Some(ErrorCode::Internal), _) => Err(TransportError::Unreachable),
-        (Some(code), Some(Problem { code: _, retry_after })) => {
+        (Some(code), Some(Problem { retry_after, .. })) => {
             Err(TransportError::Refused(Refusal { code, retry_after }))
         }
         // Not our server speaks, but something in between.

@@ -18,7 +18,7 @@ use super::{
     plan::{Draft, Plan, Waiting},
     unsigned,
 };
-use crate::{Error, clock::Clock, sql};
+use crate::{Error, budget::Share, clock::Clock, sql};
 
 /// Every so many batches, the logs of the batch with so many waiting entries get them placed, so
 /// that one statement places many.
@@ -44,15 +44,17 @@ pub(crate) struct NewAppend {
     pub(super) entries: Vec<NewEntry>,
     pub(super) marks: Vec<Mark>,
     pub(super) opening: Option<Vec<u8>>,
+    /// What the append holds of the budget, until it is stored or refused.
+    _share: Share,
 }
 
 impl NewAppend {
     /// Checks an append as far as it can be checked without the log.
-    pub(crate) fn new(append: Append) -> Result<Self, ErrorCode> {
+    pub(crate) fn new(append: Append, share: Share) -> Result<Self, ErrorCode> {
         let marks = append.check()?.iter().map(mark).collect();
         let log = append.token.log_id();
         let Append { token: _, kind, after, entries, opening, admission: _ } = append;
-        Ok(Self { log, kind, after, entries, marks, opening })
+        Ok(Self { log, kind, after, entries, marks, opening, _share: share })
     }
 
     /// The log.

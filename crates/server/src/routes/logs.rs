@@ -36,8 +36,10 @@ pub(crate) async fn carry_out(
     origin: Origin,
     append: Append,
 ) -> Result<AppendReply, Error> {
+    let busy = Refusal { code: ErrorCode::Unavailable, retry_after: Some(5) };
+    let share = state.budget.wait(origin, append.bytes()).await.ok_or(busy)?;
     let after = append.after.position;
-    let append = NewAppend::new(append)?;
+    let append = NewAppend::new(append, share)?;
     let log = *append.log();
     state.rates.append(log, origin)?;
     match state.writer.append(append).await? {

@@ -201,7 +201,7 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     let cases = [
         (ErrorCode::BadBatch, Append { entries: vec![], ..good.clone() }),
         (ErrorCode::BadBatch, Append { entries: vec![entry(0)], ..good.clone() }),
-        (ErrorCode::BadBatch, Append { entries: many, ..good.clone() }),
+        (ErrorCode::Malformed, Append { entries: many, ..good.clone() }),
         (ErrorCode::BadBatch, Append { entries: vec![entry(1), entry(1)], ..good.clone() }),
         (ErrorCode::BadBatch, Append { entries: vec![entry(1), entry(2)], kind, ..good.clone() }),
         (ErrorCode::BadBatch, Append { entries: vec![beside(true)], ..good.clone() }),

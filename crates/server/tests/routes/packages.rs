@@ -39,7 +39,7 @@ async fn packages_that_do_not_fit_are_refused_and_not_stored() {
     let cases = [
         (ErrorCode::Malformed, vec![one_time(b"good"), one_time(b"")]),
         (ErrorCode::TooLarge, vec![one_time(&[1; limits::KEY_PACKAGE + 1])]),
-        (ErrorCode::TooManyPackages, (0..103u8).map(|n| one_time(&[n])).collect()),
+        (ErrorCode::Malformed, (0..103u8).map(|n| one_time(&[n])).collect()),
         (ErrorCode::TooManyPackages, (0..50u8).map(|n| one_time(&[n])).collect()),
     ];
     for (code, packages) in cases {
