@@ -12,6 +12,7 @@ use crate::{
     qr,
     reach::{self, Reach},
     show::{self, Answer, Names},
+    tame,
 };
 
 /// A question or an order. In a session, the field `do` names it.
@@ -92,7 +93,7 @@ impl Ask {
             Self::History { chat, before, limit } => history(client, &chat, before, limit).await,
             Self::CreateGroup { title, names } => {
                 let chat = client.create_group(&title, &strs(&names)).await?;
-                let text = format!("{} is founded", show::tame(&title));
+                let text = format!("{} is founded", tame::line(&title));
                 Ok(Answer::new(json!({"chat": chat.id().to_string()}), text))
             }
             Self::Add { chat, names } => {
@@ -145,7 +146,7 @@ async fn account(client: &Client) -> Result<Answer, Failure> {
         "name": me.username,
         "device": me.device.to_string(),
     });
-    Ok(Answer::new(json, format!("{} ({})", me.username, me.id)))
+    Ok(Answer::new(json, format!("{} ({})", tame::line(&me.username), me.id)))
 }
 
 async fn devices(client: &Client) -> Result<Answer, Failure> {
@@ -228,8 +229,9 @@ async fn verify(client: &Client, name: &str) -> Result<Answer, Failure> {
         number.digits().iter().skip(from).take(4).cloned().collect::<Vec<_>>().join(" ")
     });
     let text = format!(
-        "Compare with {name}, over something other than this chat. The same digits or code on both \
+        "Compare with {}, over something other than this chat. The same digits or code on both \
          sides: nobody stands between you.\n\n  {a}\n  {b}\n  {c}\n\n{}",
+        tame::line(name),
         qr::draw(&bytes)?
     );
     Ok(Answer::new(json, text))

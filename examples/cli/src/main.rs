@@ -18,6 +18,7 @@ mod qr;
 mod reach;
 mod session;
 mod show;
+mod tame;
 
 use ask::Ask;
 use failure::{Exit, Failure};
@@ -38,9 +39,13 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             let text = if json {
-                json!({"error": {"code": failure.code, "message": failure.message}}).to_string()
+                tame::json(&json!({"error": {"code": failure.code, "message": failure.message}}))
             } else {
-                format!("corncrake: {} [{}]", failure.message, failure.code)
+                format!(
+                    "corncrake: {} [{}]",
+                    tame::line(&failure.message),
+                    tame::line(&failure.code)
+                )
             };
             drop(writeln!(stderr(), "{text}"));
             failure.exit.into()
@@ -128,8 +133,8 @@ async fn enter(
     let text = format!(
         "This device is now one of {}.\nThe key of its store lies unencrypted in {}: only you can \
          read that file, and whoever copies it together with the store can read your chats.",
-        me.username,
-        key.display()
+        tame::line(&me.username),
+        tame::line(&key.display().to_string())
     );
     let json_answer = json!({
         "account": me.id.to_string(),
@@ -161,7 +166,7 @@ async fn listen(client: &Client, json: bool) {
 async fn describe(client: &Client, event: &Event, json: bool) -> Option<String> {
     let names = session::names_for(client, event).await;
     if json {
-        return Some(show::event_json(event, &names).to_string());
+        return Some(tame::json(&show::event_json(event, &names)));
     }
     let title = match &event.what {
         EventKind::ChatAdded(chat) | EventKind::Item { chat, .. } => {
@@ -174,6 +179,6 @@ async fn describe(client: &Client, event: &Event, json: bool) -> Option<String> 
 }
 
 fn print(answer: &Answer, json: bool) {
-    let text = if json { answer.json.to_string() } else { answer.text.clone() };
+    let text = if json { tame::json(&answer.json) } else { answer.text.clone() };
     drop(writeln!(stdout(), "{text}"));
 }

@@ -13,6 +13,7 @@ use crate::{
     ask::Ask,
     failure::Failure,
     show::{self, Names},
+    tame,
 };
 
 /// Answers lines until standard input ends. Events are written between answers.
@@ -90,7 +91,7 @@ pub(crate) async fn names_for(client: &Client, event: &Event) -> Names {
 
 fn write(line: &Value) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    writeln!(output, "{line}")?;
+    writeln!(output, "{}", tame::json(line))?;
     output.flush()
 }
 

@@ -8,7 +8,10 @@ use corncrake::{
 };
 use serde_json::{Value, json};
 
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    tame,
+};
 
 /// What a command answers.
 #[derive(Debug)]
@@ -54,8 +57,13 @@ impl Names {
         self.0.get(account).cloned().unwrap_or_else(short)
     }
 
+    /// A name as it is shown to people.
+    fn shown(&self, account: &AccountId) -> String {
+        tame::line(&self.get(account))
+    }
+
     fn all(&self, accounts: &[AccountId]) -> String {
-        accounts.iter().map(|account| self.get(account)).collect::<Vec<_>>().join(", ")
+        accounts.iter().map(|account| self.shown(account)).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -75,15 +83,6 @@ fn people(item: &Item) -> Vec<AccountId> {
         | ItemKind::LockedOut { by } => vec![*by],
         _ => Vec::new(),
     }
-}
-
-/// Text of other people without what could command a terminal or turn its writing round.
-pub(crate) fn tame(text: &str) -> String {
-    let wild = |c: char| {
-        c.is_control() && c != '\n'
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    text.chars().map(|c| if wild(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// The stable name of a standing.
@@ -143,8 +142,8 @@ pub(crate) fn chat_line(chat: &ChatInfo) -> String {
         ChatKind::Group => "#",
     };
     let people = chat.members.iter().filter_map(|member| member.name.as_deref());
-    let people = people.collect::<Vec<_>>().join(", ");
-    let mut line = format!("{id}  {mark}{}  ({people})", tame(&chat.title));
+    let people = people.map(tame::line).collect::<Vec<_>>().join(", ");
+    let mut line = format!("{id}  {mark}{}  ({people})", tame::line(&chat.title));
     if chat.standing != Standing::Member {
         line.push_str("  ");
         line.push_str(standing(chat.standing));
@@ -213,32 +212,37 @@ pub(crate) fn item_line(item: &Item, names: &Names) -> String {
         ItemKind::Message { sender, text, delivery, .. } => {
             let mark = match delivery {
                 Delivery::Received | Delivery::Sent => String::new(),
-                Delivery::Queued => "  (queued)".to_owned(),
-                Delivery::Failed(code) => format!("  (not sent: {code})"),
+                Delivery::Queued => " (queued)".to_owned(),
+                Delivery::Failed(code) => format!(" (not sent: {})", tame::line(code)),
             };
-            format!("{}: {}{mark}", names.get(sender), tame(text).replace('\n', "\n    "))
+            // The mark comes first: after the text, the text could end in one.
+            format!("{}{mark}: {}", names.shown(sender), tame::text(text))
         }
         ItemKind::UnknownKind { sender, .. } => {
-            format!("{} sent something that needs a newer version", names.get(sender))
+            format!("{} sent something that needs a newer version", names.shown(sender))
         }
-        ItemKind::Unreadable { code, .. } => format!("* something could not be read ({code})"),
+        ItemKind::Unreadable { code, .. } => {
+            format!("* something could not be read ({})", tame::line(code))
+        }
         ItemKind::JoinedHere => "* this device joined here".to_owned(),
         ItemKind::Gap => "* this device was out; what was said meanwhile is not here".to_owned(),
-        ItemKind::Added { by, who } => format!("* {} added {}", names.get(by), names.all(who)),
-        ItemKind::Removed { by, who } => format!("* {} removed {}", names.get(by), names.all(who)),
-        ItemKind::Rejoined { who } => format!("* a device of {} came in", names.get(who)),
-        ItemKind::Left { who } => format!("* {} left", names.get(who)),
-        ItemKind::Renamed { by, title } => {
-            format!("* {} named the group {}", names.get(by), tame(title))
+        ItemKind::Added { by, who } => format!("* {} added {}", names.shown(by), names.all(who)),
+        ItemKind::Removed { by, who } => {
+            format!("* {} removed {}", names.shown(by), names.all(who))
         }
-        ItemKind::RolesChanged { by } => format!("* {} changed the roles", names.get(by)),
+        ItemKind::Rejoined { who } => format!("* a device of {} came in", names.shown(who)),
+        ItemKind::Left { who } => format!("* {} left", names.shown(who)),
+        ItemKind::Renamed { by, title } => {
+            format!("* {} named the group {}", names.shown(by), tame::line(title))
+        }
+        ItemKind::RolesChanged { by } => format!("* {} changed the roles", names.shown(by)),
         ItemKind::LockedOut { by } => {
-            let by = names.get(by);
+            let by = names.shown(by);
             format!("* a change by {by} shut this device out; you may want to remove {by}")
         }
         ItemKind::ViewDiffers { sender } => format!(
             "* {} saw another history than you: the server may be lying to one of you",
-            names.get(sender)
+            names.shown(sender)
         ),
         _ => "* something that needs a newer version".to_owned(),
     };
@@ -271,7 +275,8 @@ pub(crate) fn event_json(event: &Event, names: &Names) -> Value {
 
 /// An event for people; some are of no interest to them.
 pub(crate) fn event_line(event: &Event, title: Option<&str>, names: &Names) -> Option<String> {
-    let chat = || tame(title.unwrap_or("a chat"));
+    // The first closing bracket ends the title, whatever the title is.
+    let chat = || tame::line(title.unwrap_or("a chat")).replace('[', "(").replace(']', ")");
     match &event.what {
         EventKind::Connection(Connection::SignedOut) => Some(
             "* the server no longer knows this device: log in with a new home folder".to_owned(),
@@ -302,15 +307,62 @@ fn clock(at: Timestamp) -> String {
 mod tests {
     use super::*;
 
+    const FORGED: &str = "X  (ann, bob)\ndeadbeef  bank  (bank, bob)";
+
+    fn item(what: ItemKind) -> Item {
+        Item { number: 1, at: Timestamp(0), what }
+    }
+
+    fn account(byte: u8) -> AccountId {
+        AccountId::from_bytes([byte; 32])
+    }
+
+    fn names() -> Names {
+        Names([(account(1), "mal\n    2  1970-01-01 00:00  bob".to_owned())].into())
+    }
+
+    #[test]
+    fn audit_prog_h7_titles_and_names_cannot_forge_rows() {
+        let chat = ChatInfo {
+            id: corncrake::ConversationId::from_bytes([0; 32]),
+            kind: ChatKind::Group,
+            title: FORGED.to_owned(),
+            members: Vec::new(),
+            standing: Standing::Member,
+            hidden: false,
+            confirmed: true,
+            continues_in: None,
+            last_item: None,
+            adding: Vec::new(),
+        };
+        let row = chat_line(&chat);
+        assert_eq!(row, "00000000  #X (ann, bob)\u{fffd}deadbeef bank (bank, bob)  ()");
+        let renamed = ItemKind::Renamed { by: account(1), title: FORGED.to_owned() };
+        let said = |delivery| ItemKind::Message {
+            id: corncrake::MessageId::from_bytes([0; 16]),
+            sender: account(1),
+            text: "hi\n    2  1970-01-01 00:00  bob: mine  (queued)".to_owned(),
+            delivery,
+        };
+        let failed = Delivery::Failed("not\nso".to_owned());
+        let unreadable = ItemKind::Unreadable { sender: None, code: "a\nb".to_owned() };
+        for what in [renamed, said(Delivery::Received), said(failed), unreadable] {
+            let what = item(what);
+            let line = item_line(&what, &names());
+            assert!(line.starts_with("    1  1970-01-01 00:00  "), "{line}");
+            assert!(line.lines().skip(1).all(|line| line.starts_with(tame::CONTINUED)), "{line}");
+            let chat = corncrake::ConversationId::from_bytes([0; 32]);
+            let event = Event { sequence: None, what: EventKind::Item { chat, item: what } };
+            let title = "a]     1  1970-01-01 00:00  bob: yes";
+            let line = event_line(&event, Some(title), &names()).unwrap();
+            assert!(line.starts_with("[a) 1 1970-01-01 00:00 bob: yes]     1  "), "{line}");
+        }
+    }
+
     #[test]
     fn moments_are_written_in_utc() {
         assert_eq!(clock(Timestamp(0)), "1970-01-01 00:00");
         assert_eq!(clock(Timestamp(951_782_400_000)), "2000-02-29 00:00");
         assert_eq!(clock(Timestamp(1_767_225_599_000)), "2025-12-31 23:59");
-    }
-
-    #[test]
-    fn text_cannot_command_the_terminal() {
-        assert_eq!(tame("a\u{1b}[2Jb\u{202e}c\nd"), "a\u{fffd}[2Jb\u{fffd}c\nd");
     }
 }

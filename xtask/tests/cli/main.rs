@@ -6,87 +6,21 @@
     reason = "a test that cannot go on should fail"
 )]
 
+mod output;
+mod place;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
+    path::Path,
+    process::Stdio,
     thread,
     time::Duration,
 };
 
+use place::{Place, code, password, refusal, wait_for};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use xtask::{
-    programs::{Programs, Server},
-    session::Session,
-};
-
-/// A server and people who use it.
-struct Place {
-    programs: Programs,
-    folder: TempDir,
-    url: String,
-}
-
-impl Place {
-    fn new() -> (Self, Server) {
-        let programs = Programs::build().unwrap();
-        let folder = TempDir::new().unwrap();
-        let server = Server::start(&programs, &folder.path().join("server"), "127.0.0.1:0", None);
-        let server = server.unwrap();
-        let url = server.url();
-        (Self { programs, folder, url }, server)
-    }
-
-    fn home(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn sign_up(&self, names: &[&str]) {
-        for name in names {
-            let answer = self.ask(name, &["sign-up", name], &password(name));
-            assert_eq!(answer["name"], *name);
-            assert_eq!(answer["settled"], true);
-        }
-    }
-
-    fn ask(&self, who: &str, arguments: &[&str], input: &str) -> Value {
-        self.programs.ask(&self.home(who), &self.url, arguments, input).unwrap()
-    }
-
-    fn run(&self, who: &str, arguments: &[&str], input: &str) -> Output {
-        self.programs.run(&self.home(who), &self.url, arguments, input).unwrap()
-    }
-
-    /// What a person sees who does without `--json`.
-    fn see(&self, who: &str, arguments: &[&str]) -> String {
-        let mut command = self.programs.corncrake(&self.home(who), &self.url);
-        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The exit code and the stable code of something that does not go well.
-    fn refused(&self, who: &str, arguments: &[&str], input: &str) -> (i32, String) {
-        refusal(&self.run(who, arguments, input))
-    }
-}
-
-fn password(name: &str) -> String {
-    format!("seven herons of {name} over the wet meadow\n")
-}
-
-fn refusal(output: &Output) -> (i32, String) {
-    let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
-    let code = error["error"]["code"].as_str().unwrap_or_default().to_owned();
-    assert!(error["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
-    (output.status.code().unwrap(), code)
-}
-
-fn code(exit: i32, code: &str) -> (i32, String) {
-    (exit, code.to_owned())
-}
+use xtask::{programs::Server, session::Session};
 
 #[test]
 fn every_command_does_what_it_says() {
@@ -209,13 +143,6 @@ fn the_readmes_ten_lines_run() {
     embedded.kill().unwrap();
     embedded.wait().unwrap();
     server.stop().unwrap();
-}
-
-fn wait_for(mut holds: impl FnMut() -> bool) -> bool {
-    (0..100).any(|_| {
-        thread::sleep(Duration::from_millis(100));
-        holds()
-    })
 }
 
 #[test]

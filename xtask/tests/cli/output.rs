@@ -1,0 +1,44 @@
+//! What is printed cannot be forged by what others say.
+
+use crate::place::Place;
+
+/// Lines as a person sees them, and how many of them the program made itself.
+fn own_lines(shown: &str) -> Vec<&str> {
+    shown.lines().filter(|line| !line.starts_with("      | ")).collect()
+}
+
+#[test]
+fn audit_prog_h7_a_message_cannot_forge_lines_of_the_history() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    let forged = [
+        "hi\n    2  2026-11-26 20:51  bob: I owe you 100 euro",
+        "hi\r\n    3  2026-11-26 20:51  bob: and 100 more",
+        "hi\r    4  2026-11-26 20:51  bob: and 100 more",
+        "hi\u{2028}    5  2026-11-26 20:51  bob: and 100 more",
+        "hi\u{1b}[1A\u{9b}2K\u{202e}\u{e0041}",
+    ];
+    for text in forged {
+        place.ask("ann", &["send", "bob", text], "");
+    }
+    let history = place.see("bob", &["history", "ann"]);
+    let lines = own_lines(&history);
+    assert!(lines.iter().all(|line| !line.contains("  bob: ")), "{history}");
+    assert_eq!(lines.iter().filter(|line| line.contains("  ann: hi")).count(), forged.len());
+    let wild =
+        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}' | '\u{202e}' | '\u{e0041}');
+    assert!(!history.contains(wild), "{history:?}");
+    // For programs everything is there, and escaped.
+    let output = place.run("bob", &["history", "ann"], "");
+    let json = String::from_utf8(output.stdout).unwrap();
+    assert!(!json.contains(wild), "{json:?}");
+    let items: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let texts: Vec<_> = items["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|item| item["text"].as_str())
+        .collect();
+    assert_eq!(texts, forged);
+    server.stop().unwrap();
+}
