@@ -1,6 +1,6 @@
 //! The handle of an account.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use corncrake_core::{
     id::{AccountId, ConversationId},
@@ -21,12 +21,29 @@ use crate::{
 /// A handle to an account on this device. Clones are cheap and share one engine.
 ///
 /// The engine runs from [`Client::start`] (or a constructor that calls it) until [`Client::close`]
-/// or until its future is dropped; handles then answer [`Error::Closed`]. Whatever a call has
-/// answered is stored; what it promised for later (a message on its way) goes on after a restart.
+/// or until its future is dropped; handles then answer [`Error::Closed`]. If it ended by itself,
+/// every handle answers with the reason, such as `store_damaged`. Whatever a call has answered is
+/// stored; what it promised for later (a message on its way) goes on after a restart.
 #[derive(Clone, Debug)]
 pub struct Client {
     commands: mpsc::UnboundedSender<Command>,
     taken: Arc<Mutex<Option<u64>>>,
+    reason: Reason,
+}
+
+/// Why calls get no answer any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reason(Arc<SyncMutex<Option<Error>>>);
+
+impl Reason {
+    pub(crate) fn tell(&self, error: Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn told(&self) -> Error {
+        let error = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        error.clone().unwrap_or(Error::Closed)
+    }
 }
 
 impl Client {
@@ -36,8 +53,9 @@ impl Client {
     /// The future ends with an error if the store fails or is taken over by another opener.
     pub fn start<H: Host>(host: H) -> (Self, impl Future<Output = Result<(), Error>>) {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let client = Self { commands, taken: Arc::new(Mutex::new(None)) };
-        (client, engine::run(host, inbox))
+        let reason = Reason::default();
+        let client = Self { commands, taken: Arc::default(), reason: reason.clone() };
+        (client, engine::run(host, inbox, reason))
     }
 
     /// Makes a new account with this device as its first.
@@ -161,10 +179,11 @@ impl Client {
         self.ask(Command::Settle).await
     }
 
-    /// Ends the engine; all that was answered is stored.
+    /// Ends the engine; all that was answered is stored. When this answers, the store is closed:
+    /// it may be opened again at once.
     ///
     /// # Errors
-    /// [`Error::Closed`] if it had ended before.
+    /// [`Error::Closed`] if it had ended before, or the error of the store that ended it.
     pub async fn close(self) -> Result<(), Error> {
         self.ask(Command::Close).await
     }
@@ -179,8 +198,8 @@ impl Client {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        self.commands.send(command(reply)).map_err(|_| self.reason.told())?;
+        answer.await.map_err(|_| self.reason.told())?
     }
 }
 
@@ -195,7 +214,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits for the next event; `None` once the engine has ended.
+    /// Waits for the next event; `None` once the engine has ended. Any call on the client then
+    /// answers with the reason.
     pub async fn next(&mut self) -> Option<Event> {
         let event = if self.heard.is_none() {
             // Nobody waits for those who listen already.

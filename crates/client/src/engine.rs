@@ -5,7 +5,7 @@
 //! whatever leaves the device or reaches the app is stored before. Nothing else in the crate
 //! touches the store, the network or the clock.
 
-use core::{future::Future, pin::Pin};
+use core::{future::Future, pin::Pin, time::Duration};
 use std::rc::Rc;
 
 use corncrake_core::id::ConversationId;
@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 
 use self::tables::Table;
 use crate::{
+    client::Reason,
     command::{ChatCommand, Command},
     error::{Error, Refusal},
     event::Item,
-    host::Host,
-    store::{Order, SealedStore},
+    host::{Host, Timestamp},
+    store::{Order, SealedStore, Store},
     transport::Transport,
 };
 
@@ -38,50 +39,97 @@ pub(crate) use step::{Done, Effect, Input, Reply, Step, Then, Work};
 /// Requests under way; each ends in an input.
 type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
 
+/// How long what a batch has deleted or overwritten may stay in the store's files.
+const FORGET_WITHIN: Duration = Duration::from_secs(1);
+/// The pause after a failure to do so, such as a full disk.
+const FORGET_AGAIN: Duration = Duration::from_secs(10);
+
 struct Engine<'a, H: Host> {
     host: Rc<H>,
     store: SealedStore<'a, H::Store>,
     state: State,
     rng: ChaCha20Rng,
     work: UnderWay,
+    /// When the store is to forget what was deleted.
+    forget_at: Option<Timestamp>,
 }
 
-/// Runs an engine until it is closed, its store fails, or all its handles are gone.
+/// Runs an engine until it is closed, its store fails, or all its handles are gone; then closes
+/// the store.
 pub(crate) async fn run<H: Host>(
     host: H,
     mut commands: mpsc::UnboundedReceiver<Command>,
+    reason: Reason,
 ) -> Result<(), Error> {
     let host = Rc::new(host);
+    let ended = live(&host, &mut commands, &reason).await;
+    if let Err(error) = &ended {
+        reason.tell(error.clone());
+    }
+    let closed = host.store().close().await.map_err(Error::from);
+    let last = ended?;
+    // This is the last answer: whoever hears it may open the store again at once.
+    if let Some(reply) = last {
+        let _ = reply.send(closed.clone());
+    }
+    closed
+}
+
+/// The engine's life; at its end, the place for the answer to the command that closed it.
+async fn live<H: Host>(
+    host: &Rc<H>,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    reason: &Reason,
+) -> Result<Option<Reply<()>>, Error> {
     let mut seed = [0; 32];
     host.random().fill_bytes(&mut seed);
     let mut rng = ChaCha20Rng::from_seed(seed);
-    let opened = Rc::clone(&host);
-    let store = SealedStore::open(opened.store(), &mut rng).await?;
+    let store = SealedStore::open(host.store(), &mut rng).await?;
     let state = load::state(&store, host.settings(), host.origin()).await?;
-    let mut engine = Engine { host, store, state, rng, work: UnderWay::new() };
-    let mut input = Input::Start;
-    loop {
-        if engine.turn(input).await? == Turn::Stop {
-            return Ok(());
-        }
-        input = match engine.wait(&mut commands).await {
-            Some(input) => input,
-            None => return Ok(()),
-        };
+    let mut engine = Engine {
+        host: Rc::clone(host),
+        store,
+        state,
+        rng,
+        work: UnderWay::new(),
+        // An earlier life may have ended before it could.
+        forget_at: Some(host.now()),
+    };
+    let ended = engine.go(commands).await;
+    if let Err(error) = &ended {
+        // Before the engine is dropped, and with it the places for answers.
+        reason.tell(error.clone());
     }
+    ended
 }
 
 /// Whether the engine goes on after a turn.
-#[derive(PartialEq, Eq)]
 enum Turn {
     Again,
-    Stop,
+    /// It has been closed; this is where the last answer goes.
+    Stop(Reply<()>),
 }
 
 impl<H: Host> Engine<'_, H> {
+    async fn go(
+        &mut self,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Option<Reply<()>>, Error> {
+        let mut input = Input::Start;
+        loop {
+            if let Turn::Stop(reply) = self.turn(input).await? {
+                return Ok(Some(reply));
+            }
+            input = match self.wait(commands).await {
+                Some(input) => input,
+                None => return Ok(None),
+            };
+        }
+    }
+
     async fn wait(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Input> {
         let host = Rc::clone(&self.host);
-        let wake = self.state.wake_at();
+        let wake = self.state.wake_at().into_iter().chain(self.forget_at).min();
         let alarm = async {
             match wake {
                 Some(at) => host.sleep_until(at).await,
@@ -116,16 +164,28 @@ impl<H: Host> Engine<'_, H> {
         let (writes, effects) = step.finish();
         if !writes.is_empty() {
             self.store.commit(writes, &mut self.rng).await?;
+            self.forget_at.get_or_insert_with(|| now.after(FORGET_WITHIN));
         }
         let mut turn = Turn::Again;
         for effect in effects {
-            if matches!(effect, Effect::Stop) {
-                turn = Turn::Stop;
+            match effect {
+                Effect::Stop(reply) => turn = Turn::Stop(reply),
+                effect => self.carry_out(effect),
             }
-            self.carry_out(effect);
         }
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
+        self.forget(now).await;
         Ok(turn)
+    }
+
+    /// Lets the store forget what was deleted, if it is time.
+    async fn forget(&mut self, now: Timestamp) {
+        if self.forget_at.is_some_and(|at| at <= now) {
+            self.forget_at = match self.store.forget().await {
+                Ok(()) => None,
+                Err(_) => Some(now.after(FORGET_AGAIN)),
+            };
+        }
     }
 
     /// A page of a timeline, straight from the store.
@@ -167,7 +227,8 @@ impl<H: Host> Engine<'_, H> {
             Effect::Watch(token, after) => host.transport().watch(token, after),
             Effect::Unwatch(log) => host.transport().unwatch(log),
             Effect::Answer(answer) => answer.give(),
-            Effect::Stop => {}
+            // Taken care of by the turn, which ends.
+            Effect::Stop(_) => {}
         }
     }
 }

@@ -147,10 +147,7 @@ impl Client {
         let Ok(client) = start.await else {
             return Err(failure(end.await));
         };
-        match client.is_ready().await {
-            Ok(_) => Ok(client),
-            Err(_) => Err(failure(end.await)),
-        }
+        client.is_ready().await.map(|_| client)
     }
 }
 

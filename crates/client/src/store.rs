@@ -77,7 +77,9 @@ pub enum StoreError {
     WrongKey,
     /// A row or the file itself isn't what was written.
     Damaged,
-    /// Reading or writing failed: no space, no permission, a broken disk.
+    /// There is no space left to write.
+    Full,
+    /// Reading or writing failed: no permission, a broken disk, or the store is closed.
     Unavailable,
 }
 
@@ -90,6 +92,7 @@ impl StoreError {
             Self::Fenced => "store_fenced",
             Self::WrongKey => "store_wrong_key",
             Self::Damaged => "store_damaged",
+            Self::Full => "store_full",
             Self::Unavailable => "store_unavailable",
         }
     }
@@ -102,6 +105,7 @@ impl fmt::Display for StoreError {
             Self::Fenced => "the store has been taken over by another opener",
             Self::WrongKey => "the store was made with another key",
             Self::Damaged => "the store is damaged",
+            Self::Full => "the disk is full: make room and try again",
             Self::Unavailable => "the store cannot be read or written",
         })
     }
@@ -152,6 +156,21 @@ pub trait Store: 'static {
     /// # Errors
     /// [`StoreError::Fenced`] if another opener has come since, or an error of the backend.
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError>;
+
+    /// Takes what was deleted or overwritten before out of every file that the store keeps. The
+    /// engine calls it within a second of the batches that it concerns.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the backend; the rows are as they were, and it can be tried again.
+    async fn forget(&self) -> Result<(), StoreError>;
+
+    /// Ends the use of the store: another may open it when this returns. Everything else answers
+    /// [`StoreError::Unavailable`] from then on.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the backend if the last bytes can't be moved to their place; nothing is
+    /// lost then, the next opener moves them.
+    async fn close(&self) -> Result<(), StoreError>;
 }
 
 #[cfg(test)]

@@ -134,10 +134,7 @@ impl State {
             }
             Command::Connection(reply) => step.answer(reply, Ok(self.connection())),
             Command::Settle(reply) => self.settling.push(reply),
-            Command::Close(reply) => {
-                step.answer(reply, Ok(()));
-                step.effects.push(Effect::Stop);
-            }
+            Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
             Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
             Command::StartChat { names, reply } => self.start_chat(names, reply, step),

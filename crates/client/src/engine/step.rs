@@ -59,8 +59,8 @@ pub(crate) enum Effect {
     Unwatch(LogId),
     /// An answer to a command.
     Answer(Answer),
-    /// Ends the engine after the batch.
-    Stop,
+    /// Ends the engine after the batch; the answer comes last.
+    Stop(Reply<()>),
 }
 
 /// Work that takes long; the host carries it out off the engine's thread if it can.

@@ -108,4 +108,12 @@ impl Store for MemoryStore {
         rows.values.extend(puts);
         Ok(())
     }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

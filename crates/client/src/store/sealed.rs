@@ -156,6 +156,14 @@ impl<'a, S: Store> SealedStore<'a, S> {
         self.store.commit(Batch { puts, deletes, delete_ranges }, self.fence).await
     }
 
+    /// Takes what was deleted or overwritten before out of every file.
+    ///
+    /// # Errors
+    /// An error of the backend; it can be tried again.
+    pub async fn forget(&self) -> Result<(), StoreError> {
+        self.store.forget().await
+    }
+
     fn row_key(&self, table: Table, id: &[u8], index: u64) -> Key {
         Key { table, name: self.store.key().name(table.0, id), index }
     }

@@ -10,7 +10,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, QueryBuilder, Row as _};
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{Batch, Key, Order, Store, StoreError, Table};
 
@@ -36,13 +36,35 @@ const CREATE: &str = "
 ///
 /// While it is open it holds an OS lock on a file beside it, so that a second opener learns at
 /// once that it comes second; the system frees the lock when the process ends, however it ends.
-/// Commits are durable when they return (write-ahead log, `synchronous=FULL`), and what is deleted
-/// is overwritten.
+/// Commits are durable when they return (write-ahead log, `synchronous=FULL`). What is deleted is
+/// overwritten in the file at once, and is gone from the write-ahead log too after
+/// [`Store::forget`] and [`Store::close`].
 #[derive(Debug)]
 pub struct SqliteStore {
     key: StoreKey,
-    connection: Mutex<SqliteConnection>,
+    /// Nothing once the store is closed.
+    open: Mutex<Option<Open>>,
+}
+
+/// An open file, and the lock that goes with it.
+#[derive(Debug)]
+struct Open {
+    connection: SqliteConnection,
+    /// Whether a transaction was begun whose end isn't known.
+    in_doubt: bool,
     _lock: File,
+}
+
+impl Open {
+    /// Undoes a transaction that was dropped on the way. The transactions of sqlx don't serve here:
+    /// after some failures (a full disk) SQLite has rolled back by itself, sqlx's own rollback then
+    /// fails, and it takes the connection to be in a transaction for ever.
+    async fn settle(&mut self) {
+        if core::mem::take(&mut self.in_doubt) {
+            // An error says that there is no transaction any more.
+            let _ = self.connection.execute("ROLLBACK").await;
+        }
+    }
 }
 
 impl SqliteStore {
@@ -66,17 +88,28 @@ impl SqliteStore {
             .await
             .map_err(failure)?;
         lay_out(&mut connection).await?;
-        Ok(Self { key, connection: Mutex::new(connection), _lock: lock })
+        let open = Open { connection, in_doubt: false, _lock: lock };
+        Ok(Self { key, open: Mutex::new(Some(open)) })
     }
 
-    /// Closes the file; another may open it when this returns.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if the last bytes can't be moved from log to file; nothing is
-    /// lost then, the next opener moves them.
-    pub async fn close(self) -> Result<(), StoreError> {
-        self.connection.into_inner().close().await.map_err(failure)
+    /// The open file, with no transaction under way.
+    async fn opened(&self) -> Result<MappedMutexGuard<'_, Open>, StoreError> {
+        let guard = self.open.lock().await;
+        let mut open = MutexGuard::try_map(guard, Option::as_mut)
+            .map_err(|_| StoreError::Unavailable)?;
+        open.settle().await;
+        Ok(open)
     }
+}
+
+/// Moves everything from the write-ahead log to the file, and empties the log: older states of
+/// rows are in it as they were written.
+async fn empty_log(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let is_blocked: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(connection)
+        .await
+        .map_err(failure)?;
+    if is_blocked == 0 { Ok(()) } else { Err(StoreError::Unavailable) }
 }
 
 impl Store for SqliteStore {
@@ -85,21 +118,21 @@ impl Store for SqliteStore {
     }
 
     async fn open_fence(&self) -> Result<u64, StoreError> {
-        let mut connection = self.connection.lock().await;
+        let mut open = self.opened().await?;
         let fence: i64 = sqlx::query_scalar("UPDATE opener SET fence = fence + 1 RETURNING fence")
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut open.connection)
             .await
             .map_err(failure)?;
         Ok(fence.cast_unsigned())
     }
 
     async fn get(&self, key: Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut connection = self.connection.lock().await;
+        let mut open = self.opened().await?;
         sqlx::query_scalar("SELECT value FROM rows WHERE tbl = ? AND name = ? AND idx = ?")
             .bind(key.table.0)
             .bind(key.name.as_slice())
             .bind(index_to_sql(key.index))
-            .fetch_optional(&mut *connection)
+            .fetch_optional(&mut open.connection)
             .await
             .map_err(failure)
     }
@@ -121,14 +154,14 @@ impl Store for SqliteStore {
                  ORDER BY idx DESC LIMIT ?"
             }
         };
-        let mut connection = self.connection.lock().await;
+        let mut open = self.opened().await?;
         let rows = sqlx::query(query)
             .bind(table.0)
             .bind(name.as_slice())
             .bind(index_to_sql(*range.start()))
             .bind(index_to_sql(*range.end()))
             .bind(limit)
-            .fetch_all(&mut *connection)
+            .fetch_all(&mut open.connection)
             .await
             .map_err(failure)?;
         let read = |row: &SqliteRow| Ok((index_from_sql(row.try_get(0)?), row.try_get(1)?));
@@ -136,10 +169,10 @@ impl Store for SqliteStore {
     }
 
     async fn scan(&self, table: Table) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-        let mut connection = self.connection.lock().await;
+        let mut open = self.opened().await?;
         let query = "SELECT name, idx, value FROM rows WHERE tbl = ? ORDER BY name, idx";
-        let rows =
-            sqlx::query(query).bind(table.0).fetch_all(&mut *connection).await.map_err(failure)?;
+        let query = sqlx::query(query).bind(table.0);
+        let rows = query.fetch_all(&mut open.connection).await.map_err(failure)?;
         let read = |row: &SqliteRow| {
             let name: &[u8] = row.try_get(0).map_err(failure)?;
             let name = name.try_into().map_err(|_| StoreError::Damaged)?;
@@ -150,18 +183,47 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
-        let mut connection = self.connection.lock().await;
-        // Dropped on the way, by an error or with the future, the transaction is undone.
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
+        let mut open = self.opened().await?;
+        let open = &mut *open;
+        open.in_doubt = true;
+        open.connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
         let newest: i64 = sqlx::query_scalar("SELECT fence FROM opener")
-            .fetch_one(&mut *transaction)
+            .fetch_one(&mut open.connection)
             .await
             .map_err(failure)?;
-        if newest.cast_unsigned() != fence {
-            return Err(StoreError::Fenced);
+        let done = if newest.cast_unsigned() == fence {
+            match write(&mut open.connection, batch).await {
+                Ok(()) => open.connection.execute("COMMIT").await.map_err(failure),
+                Err(error) => Err(failure(error)),
+            }
+        } else {
+            Err(StoreError::Fenced)
+        };
+        match done {
+            Ok(_) => open.in_doubt = false,
+            Err(error) => {
+                open.settle().await;
+                return Err(error);
+            }
         }
-        write(&mut transaction, batch).await.map_err(failure)?;
-        transaction.commit().await.map_err(failure)
+        Ok(())
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        empty_log(&mut self.opened().await?.connection).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let Some(mut open) = self.open.lock().await.take() else {
+            return Ok(());
+        };
+        open.settle().await;
+        let emptied = empty_log(&mut open.connection).await;
+        // The lock goes last: who opens the file next finds it closed.
+        let Open { connection, _lock: lock, .. } = open;
+        let closed = connection.close().await.map_err(failure);
+        drop(lock);
+        emptied.and(closed)
     }
 }
 
@@ -249,6 +311,7 @@ fn failure(error: sqlx::Error) -> StoreError {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const CORRUPT: i32 = 11;
+    const FULL: i32 = 13;
     const NOT_A_DATABASE: i32 = 26;
     match &error {
         sqlx::Error::Database(error) => {
@@ -257,6 +320,7 @@ fn failure(error: sqlx::Error) -> StoreError {
             match code.map(|code| code & 0xFF) {
                 Some(BUSY | LOCKED) => StoreError::InUse,
                 Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged,
+                Some(FULL) => StoreError::Full,
                 _ => StoreError::Unavailable,
             }
         }
@@ -266,155 +330,4 @@ fn failure(error: sqlx::Error) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::super::tests::{check_rows, rng, store_key};
-    use super::super::{SealedStore, Writes};
-    use super::*;
-
-    const ONE: Table = Table(1);
-
-    fn folder() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        (folder, path)
-    }
-
-    async fn put(store: &SqliteStore, index: u64, value: &str) {
-        let sealed = SealedStore::open(store, &mut rng()).await.unwrap();
-        let mut writes = Writes::new();
-        writes.put(ONE, b"id", index, value);
-        sealed.commit(writes, &mut rng()).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn rows_are_read_as_written() {
-        let (_folder, path) = folder();
-        check_rows(&SqliteStore::open(&path, store_key(1)).await.unwrap()).await;
-    }
-
-    #[tokio::test]
-    async fn what_was_committed_is_there_after_reopening() {
-        let (_folder, path) = folder();
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        put(&store, 7, "krek").await;
-        store.close().await.unwrap();
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        let sealed = SealedStore::open(&store, &mut rng()).await.unwrap();
-        assert_eq!(**sealed.get(ONE, b"id", 7).await.unwrap().unwrap(), *b"krek");
-    }
-
-    #[tokio::test]
-    async fn a_dropped_store_is_free_at_once() {
-        let (_folder, path) = folder();
-        for index in 0..30 {
-            let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-            put(&store, index, "x").await;
-        }
-    }
-
-    #[tokio::test]
-    async fn the_second_opener_learns_at_once_that_it_is_in_use() {
-        let (_folder, path) = folder();
-        let first = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        let second = SqliteStore::open(&path, store_key(1)).await;
-        assert_eq!(second.err(), Some(StoreError::InUse));
-        put(&first, 1, "still works").await;
-        drop(first);
-        assert!(SqliteStore::open(&path, store_key(1)).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_lower_fence_commits_nothing() {
-        let (_folder, path) = folder();
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        let old = store.open_fence().await.unwrap();
-        let new = store.open_fence().await.unwrap();
-        let key = Key { table: ONE, name: [1; 16], index: 0 };
-        let batch = Batch { puts: vec![(key, vec![1])], ..Batch::default() };
-        assert_eq!(store.commit(batch.clone(), old).await, Err(StoreError::Fenced));
-        assert_eq!(store.get(key).await, Ok(None));
-        assert_eq!(store.commit(batch, new).await, Ok(()));
-        drop(store);
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        assert!(store.open_fence().await.unwrap() > new);
-    }
-
-    #[tokio::test]
-    async fn another_key_is_told_from_damage() {
-        let (_folder, path) = folder();
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        put(&store, 1, "x").await;
-        drop(store);
-        let store = SqliteStore::open(&path, store_key(2)).await.unwrap();
-        let refused = SealedStore::open(&store, &mut rng()).await;
-        assert_eq!(refused.err(), Some(StoreError::WrongKey));
-    }
-
-    #[tokio::test]
-    async fn other_files_are_damage_and_stay_as_they_are() {
-        let (_folder, path) = folder();
-        std::fs::write(&path, "this is somebody's diary, not a store ".repeat(40)).unwrap();
-        let before = std::fs::read(&path).unwrap();
-        let refused = SqliteStore::open(&path, store_key(1)).await;
-        assert_eq!(refused.err(), Some(StoreError::Damaged));
-        assert_eq!(std::fs::read(&path).unwrap(), before);
-        let nowhere = SqliteStore::open("/nonexistent/store", store_key(1)).await;
-        assert_eq!(nowhere.err(), Some(StoreError::Unavailable));
-    }
-
-    #[tokio::test]
-    async fn another_layout_is_refused() {
-        let (_folder, path) = folder();
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let mut connection = options.connect().await.unwrap();
-        connection.execute("CREATE TABLE birds (name TEXT)").await.unwrap();
-        connection.close().await.unwrap();
-        let refused = SqliteStore::open(&path, store_key(1)).await;
-        assert_eq!(refused.err(), Some(StoreError::Damaged));
-    }
-
-    #[tokio::test]
-    async fn the_files_hold_neither_ids_nor_values() {
-        let (folder, path) = folder();
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        let sealed = SealedStore::open(&store, &mut rng()).await.unwrap();
-        let mut writes = Writes::new();
-        writes.put(ONE, b"MARKER-ID-OF-A-ROW", 1, "MARKER-VALUE-OF-A-ROW");
-        sealed.commit(writes, &mut rng()).await.unwrap();
-        let planted = Key { table: ONE, name: *b"PLANTED-IN-CLEAR", index: 0 };
-        let batch = Batch { puts: vec![(planted, vec![0])], ..Batch::default() };
-        let fence = store.open_fence().await.unwrap();
-        store.commit(batch, fence).await.unwrap();
-        let files = std::fs::read_dir(folder.path()).unwrap();
-        let bytes: Vec<u8> =
-            files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-        let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
-        assert!(holds(b"PLANTED-IN-CLEAR"));
-        assert!(!holds(b"MARKER-ID") && !holds(b"MARKER-VALUE"));
-    }
-
-    #[tokio::test]
-    async fn commits_are_durable_and_deleted_rows_are_overwritten() {
-        let (_folder, path) = folder();
-        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
-        let mut connection = store.connection.lock().await;
-        for (pragma, expected) in [
-            ("PRAGMA synchronous", "2"),
-            ("PRAGMA journal_mode", "wal"),
-            ("PRAGMA secure_delete", "1"),
-        ] {
-            let row = connection.fetch_one(pragma).await.unwrap();
-            let number = row.try_get::<i64, _>(0).map(|number| number.to_string());
-            assert_eq!(number.or_else(|_| row.try_get(0)).unwrap(), expected, "{pragma}");
-        }
-    }
-
-    #[test]
-    fn indices_keep_their_order() {
-        let indices = [0, 1, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX];
-        assert!(indices.is_sorted_by_key(|index| index_to_sql(*index)));
-        assert!(indices.iter().all(|index| index_from_sql(index_to_sql(*index)) == *index));
-    }
-}
+mod tests;

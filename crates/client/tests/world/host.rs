@@ -191,4 +191,12 @@ impl Store for WorldStore {
         self.crasher.point("after a batch").await;
         Ok(())
     }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        self.seen.forget().await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.seen.close().await
+    }
 }

@@ -250,7 +250,7 @@ impl Device {
                     answer.give();
                 }
             }
-            Effect::Unwatch(_) | Effect::Stop => {}
+            Effect::Unwatch(_) | Effect::Stop(_) => {}
         }
     }
 

@@ -1,0 +1,267 @@
+use std::path::{Path, PathBuf};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+
+use super::super::tests::{check_rows, rng, store_key};
+use super::super::{SealedStore, Writes};
+use super::*;
+
+const ONE: Table = Table(1);
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    (folder, path)
+}
+
+async fn put(store: &SqliteStore, index: u64, value: &str) {
+    let sealed = SealedStore::open(store, &mut rng()).await.unwrap();
+    let mut writes = Writes::new();
+    writes.put(ONE, b"id", index, value);
+    sealed.commit(writes, &mut rng()).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_are_read_as_written() {
+    let (_folder, path) = folder();
+    check_rows(&SqliteStore::open(&path, store_key(1)).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_reopening() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    put(&store, 7, "krek").await;
+    store.close().await.unwrap();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let sealed = SealedStore::open(&store, &mut rng()).await.unwrap();
+    assert_eq!(**sealed.get(ONE, b"id", 7).await.unwrap().unwrap(), *b"krek");
+}
+
+#[tokio::test]
+async fn a_dropped_store_is_free_at_once() {
+    let (_folder, path) = folder();
+    for index in 0..30 {
+        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+        put(&store, index, "x").await;
+    }
+}
+
+#[tokio::test]
+async fn the_second_opener_learns_at_once_that_it_is_in_use() {
+    let (_folder, path) = folder();
+    let first = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let second = SqliteStore::open(&path, store_key(1)).await;
+    assert_eq!(second.err(), Some(StoreError::InUse));
+    put(&first, 1, "still works").await;
+    drop(first);
+    assert!(SqliteStore::open(&path, store_key(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_lower_fence_commits_nothing() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let old = store.open_fence().await.unwrap();
+    let new = store.open_fence().await.unwrap();
+    let key = Key { table: ONE, name: [1; 16], index: 0 };
+    let batch = Batch { puts: vec![(key, vec![1])], ..Batch::default() };
+    assert_eq!(store.commit(batch.clone(), old).await, Err(StoreError::Fenced));
+    assert_eq!(store.get(key).await, Ok(None));
+    assert_eq!(store.commit(batch, new).await, Ok(()));
+    drop(store);
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    assert!(store.open_fence().await.unwrap() > new);
+}
+
+#[tokio::test]
+async fn another_key_is_told_from_damage() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    put(&store, 1, "x").await;
+    drop(store);
+    let store = SqliteStore::open(&path, store_key(2)).await.unwrap();
+    let refused = SealedStore::open(&store, &mut rng()).await;
+    assert_eq!(refused.err(), Some(StoreError::WrongKey));
+}
+
+#[tokio::test]
+async fn other_files_are_damage_and_stay_as_they_are() {
+    let (_folder, path) = folder();
+    std::fs::write(&path, "this is somebody's diary, not a store ".repeat(40)).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let refused = SqliteStore::open(&path, store_key(1)).await;
+    assert_eq!(refused.err(), Some(StoreError::Damaged));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let nowhere = SqliteStore::open("/nonexistent/store", store_key(1)).await;
+    assert_eq!(nowhere.err(), Some(StoreError::Unavailable));
+}
+
+#[tokio::test]
+async fn another_layout_is_refused() {
+    let (_folder, path) = folder();
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    connection.execute("CREATE TABLE birds (name TEXT)").await.unwrap();
+    connection.close().await.unwrap();
+    let refused = SqliteStore::open(&path, store_key(1)).await;
+    assert_eq!(refused.err(), Some(StoreError::Damaged));
+}
+
+#[tokio::test]
+async fn the_files_hold_neither_ids_nor_values() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let sealed = SealedStore::open(&store, &mut rng()).await.unwrap();
+    let mut writes = Writes::new();
+    writes.put(ONE, b"MARKER-ID-OF-A-ROW", 1, "MARKER-VALUE-OF-A-ROW");
+    sealed.commit(writes, &mut rng()).await.unwrap();
+    let planted = Key { table: ONE, name: *b"PLANTED-IN-CLEAR", index: 0 };
+    let batch = Batch { puts: vec![(planted, vec![0])], ..Batch::default() };
+    let fence = store.open_fence().await.unwrap();
+    store.commit(batch, fence).await.unwrap();
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let bytes: Vec<u8> =
+        files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(holds(b"PLANTED-IN-CLEAR"));
+    assert!(!holds(b"MARKER-ID") && !holds(b"MARKER-VALUE"));
+}
+
+#[tokio::test]
+async fn commits_are_durable_and_deleted_rows_are_overwritten() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let mut open = store.opened().await.unwrap();
+    for (pragma, expected) in [
+        ("PRAGMA synchronous", "2"),
+        ("PRAGMA journal_mode", "wal"),
+        ("PRAGMA secure_delete", "1"),
+    ] {
+        let row = open.connection.fetch_one(pragma).await.unwrap();
+        let number = row.try_get::<i64, _>(0).map(|number| number.to_string());
+        assert_eq!(number.or_else(|_| row.try_get(0)).unwrap(), expected, "{pragma}");
+    }
+}
+
+#[test]
+fn indices_keep_their_order() {
+    let indices = [0, 1, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX];
+    assert!(indices.is_sorted_by_key(|index| index_to_sql(*index)));
+    assert!(indices.iter().all(|index| index_from_sql(index_to_sql(*index)) == *index));
+}
+
+/// Every byte of every file in the folder.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let read = |file: std::fs::DirEntry| {
+        (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())
+    };
+    files.map(read).collect()
+}
+
+/// Which of these values are still in some file: every window of 16 bytes of each is looked for.
+fn residues(folder: &Path, dead: &[Vec<u8>]) -> Vec<String> {
+    let mut windows = std::collections::HashMap::new();
+    for (number, value) in dead.iter().enumerate() {
+        windows.extend(value.windows(16).map(|window| (window, number)));
+    }
+    let files = files(folder);
+    let mut found = std::collections::BTreeMap::new();
+    for (name, bytes) in &files {
+        for window in bytes.windows(16) {
+            if let Some(number) = windows.get(window) {
+                *found.entry((name.clone(), *number)).or_insert(0) += 1;
+            }
+        }
+    }
+    found.into_iter().map(|((name, number), times)| format!("{number} in {name}: {times}")).collect()
+}
+
+#[tokio::test]
+async fn audit_prog_h6_what_was_deleted_or_overwritten_is_in_no_file() {
+    for seed in 0..1 {
+        let (folder, path) = folder();
+        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+        let fence = store.open_fence().await.unwrap();
+        let mut rng = ChaCha20Rng::from_seed([seed; 32]);
+        let mut rows = std::collections::BTreeMap::new();
+        let mut dead = Vec::new();
+        for _ in 0..300 {
+            let mut batch = Batch::default();
+            for _ in 0..rng.next_u32() % 8 {
+                let name = [(rng.next_u32() % 5) as u8; 16];
+                let key = Key { table: ONE, name, index: u64::from(rng.next_u32() % 60) };
+                let longest = if rng.next_u32() % 10 == 0 { 12_000 } else { 700 };
+                let mut value = vec![0; 16 + rng.next_u32() as usize % longest];
+                rng.fill_bytes(&mut value);
+                dead.extend(rows.insert(key, value.clone()));
+                batch.puts.retain(|(known, _)| *known != key);
+                batch.puts.push((key, value));
+            }
+            for _ in 0..rng.next_u32() % 5 {
+                let at = rng.next_u32() as usize % rows.len().max(1);
+                let Some(key) = rows.keys().nth(at).copied() else { continue };
+                if batch.puts.iter().all(|(put, _)| *put != key) {
+                    dead.extend(rows.remove(&key));
+                    batch.deletes.push(key);
+                }
+            }
+            store.commit(batch, fence).await.unwrap();
+        }
+        assert!(dead.len() > 500);
+        assert_ne!(residues(folder.path(), &dead), [""; 0], "the log holds them meanwhile");
+        store.forget().await.unwrap();
+        assert_eq!(residues(folder.path(), &dead), [""; 0], "while it is open");
+        store.close().await.unwrap();
+        assert_eq!(residues(folder.path(), &dead), [""; 0], "after it was closed");
+        let mut names: Vec<_> = files(folder.path()).into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, ["store", "store.lock"], "all that is kept is in one file");
+    }
+}
+
+#[tokio::test]
+async fn audit_srv_b2_a_closed_store_is_free_when_close_answers() {
+    let (_folder, path) = folder();
+    for index in 0..50 {
+        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+        put(&store, index, "x").await;
+        store.close().await.unwrap();
+        let key = Key { table: ONE, name: [1; 16], index: 0 };
+        assert_eq!(store.get(key).await, Err(StoreError::Unavailable));
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn audit_prog_m4_a_full_disk_refuses_and_changes_nothing() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    put(&store, 1, "before").await;
+    let limit = async |pages: u32| {
+        let mut open = store.opened().await.unwrap();
+        let pragma = format!("PRAGMA max_page_count = {pages}");
+        open.connection.execute(sqlx::AssertSqlSafe(pragma)).await.unwrap();
+    };
+    limit(1).await;
+    let fence = store.open_fence().await.unwrap();
+    let key = |index| Key { table: ONE, name: [1; 16], index };
+    let large = |from| Batch {
+        puts: (from..from + 60).map(|index| (key(index), vec![7; 2000])).collect(),
+        deletes: vec![key(0)],
+        ..Batch::default()
+    };
+    let small = Batch { puts: vec![(key(0), vec![1])], ..Batch::default() };
+    store.commit(small, fence).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(store.commit(large(100), fence).await, Err(StoreError::Full));
+        assert_eq!(store.get(key(0)).await, Ok(Some(vec![1])));
+        assert_eq!(store.get(key(100)).await, Ok(None));
+    }
+    limit(100_000).await;
+    store.commit(large(100), fence).await.unwrap();
+    assert_eq!(store.get(key(0)).await, Ok(None));
+    assert_eq!(store.get(key(159)).await, Ok(Some(vec![7; 2000])));
+}
