@@ -20,7 +20,7 @@ use crate::{
     command::{ChatCommand, Command},
     error::{Error, Refusal},
     event::Item,
-    host::{Host, Timestamp},
+    host::{Clock, Host, Moment},
     store::{Order, SealedStore, Store},
     transport::Transport,
 };
@@ -51,7 +51,7 @@ struct Engine<'a, H: Host> {
     rng: ChaCha20Rng,
     work: UnderWay,
     /// When the store is to forget what was deleted.
-    forget_at: Option<Timestamp>,
+    forget_at: Option<Moment>,
 }
 
 /// Runs an engine until it is closed, its store fails, or all its handles are gone; then closes
@@ -85,7 +85,8 @@ async fn live<H: Host>(
     host.random().fill_bytes(&mut seed);
     let mut rng = ChaCha20Rng::from_seed(seed);
     let store = SealedStore::open(host.store(), &mut rng).await?;
-    let state = load::state(&store, host.settings(), host.origin()).await?;
+    let clock = Clock::of(&**host);
+    let state = load::state(&store, (host.settings(), host.origin()), clock).await?;
     let mut engine = Engine {
         host: Rc::clone(host),
         store,
@@ -93,7 +94,7 @@ async fn live<H: Host>(
         rng,
         work: UnderWay::new(),
         // An earlier life may have ended before it could.
-        forget_at: Some(host.now()),
+        forget_at: Some(host.moment()),
     };
     let ended = engine.go(commands).await;
     if let Err(error) = &ended {
@@ -153,18 +154,18 @@ impl<H: Host> Engine<'_, H> {
             let _ = reply.send(self.history(id, before, limit).await);
             return Ok(Turn::Again);
         }
-        let now = self.host.now();
-        for id in self.state.chats_to_load(&input, now) {
+        let clock = Clock::of(&*self.host);
+        for id in self.state.chats_to_load(&input, clock.moment) {
             if let Some(chat) = self.state.chats.all.get_mut(&id) {
                 load::group(&self.store, chat).await?;
             }
         }
-        let mut step = Step::new(now, &mut self.rng);
+        let mut step = Step::new(clock, &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
         if !writes.is_empty() {
             self.store.commit(writes, &mut self.rng).await?;
-            self.forget_at.get_or_insert_with(|| now.after(FORGET_WITHIN));
+            self.forget_at.get_or_insert_with(|| clock.moment.after(FORGET_WITHIN));
         }
         let mut turn = Turn::Again;
         for effect in effects {
@@ -174,12 +175,12 @@ impl<H: Host> Engine<'_, H> {
             }
         }
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
-        self.forget(now).await;
+        self.forget(clock.moment).await;
         Ok(turn)
     }
 
     /// Lets the store forget what was deleted, if it is time.
-    async fn forget(&mut self, now: Timestamp) {
+    async fn forget(&mut self, now: Moment) {
         if self.forget_at.is_some_and(|at| at <= now) {
             self.forget_at = match self.store.forget().await {
                 Ok(()) => None,

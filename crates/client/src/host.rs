@@ -43,6 +43,54 @@ impl Timestamp {
     }
 }
 
+/// Milliseconds of a clock that runs at the pace of time and is never set: what an engine waits for
+/// is a moment of it. Moments mean nothing outside one life of an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The moment `wait` after this one.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(Timestamp(self.0).after(wait).0)
+    }
+
+    /// The moment `wait` before this one.
+    #[must_use]
+    pub fn before(self, wait: Duration) -> Self {
+        Self(Timestamp(self.0).before(wait).0)
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Both clocks at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    /// What is shown and stored.
+    pub(crate) now: Timestamp,
+    /// What is waited for.
+    pub(crate) moment: Moment,
+}
+
+impl Clock {
+    pub(crate) fn of(host: &impl Host) -> Self {
+        Self { now: host.now(), moment: host.moment() }
+    }
+
+    /// The moment of a time that was stored to wait for, or `None` if it has come. The clock may
+    /// have been set since it was stored: a time further away than the `longest` wait that is
+    /// stored there has come too.
+    pub(crate) fn until(self, stored: Timestamp, longest: Duration) -> Option<Moment> {
+        let left = stored.since(self.now);
+        (!left.is_zero() && left <= longest).then(|| self.moment.after(left))
+    }
+}
+
 /// Numbers that a host may choose for its engine.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -79,10 +127,12 @@ pub trait Host: 'static {
     fn transport(&self) -> &Self::Transport;
     /// A source of randomness.
     fn random(&self) -> Self::Random;
-    /// The time.
+    /// The time of day, as the device believes it; it may be set at any moment.
     fn now(&self) -> Timestamp;
-    /// Waits until the clock shows `until`. Dropping the future ends the wait.
-    async fn sleep_until(&self, until: Timestamp);
+    /// The moment on a clock that is never set and begins well after zero.
+    fn moment(&self) -> Moment;
+    /// Waits until that clock shows `until`. Dropping the future ends the wait.
+    async fn sleep_until(&self, until: Moment);
     /// Runs slow work (stretching a password, a large join) off the engine's thread if there is
     /// such a place.
     async fn run_slow<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T;

@@ -3,7 +3,7 @@
 use core::{cell::RefCell, time::Duration};
 use std::{
     panic, thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rand_chacha::ChaCha20Rng;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{
     client::Client,
     error::{Error, Refusal},
-    host::{Host, Settings, Timestamp},
+    host::{Host, Moment, Settings, Timestamp},
     store::{SqliteStore, StoreError},
     transport::http::HttpTransport,
 };
@@ -32,6 +32,7 @@ struct NativeHost {
     origin: String,
     transport: HttpTransport,
     random: RefCell<ChaCha20Rng>,
+    started: Instant,
     settings: Settings,
 }
 
@@ -61,9 +62,14 @@ impl Host for NativeHost {
         Timestamp::default().after(since)
     }
 
-    async fn sleep_until(&self, until: Timestamp) {
+    fn moment(&self) -> Moment {
+        // A year ahead, so that there are moments before the start.
+        Moment::default().after(Duration::from_hours(365 * 24) + self.started.elapsed())
+    }
+
+    async fn sleep_until(&self, until: Moment) {
         loop {
-            let left = until.since(self.now());
+            let left = until.since(self.moment());
             if left == Duration::ZERO {
                 return;
             }
@@ -165,9 +171,9 @@ fn drive(
     let random = RefCell::new(ChaCha20Rng::from_seed(*seed));
     LocalSet::new().block_on(&runtime, async {
         let transport = HttpTransport::new(server).map_err(|_| Refusal::BadServerAddress)?;
-        let settings = Settings::default();
-        let (client, engine) =
-            Client::start(NativeHost { store, origin, transport, random, settings });
+        let (started_at, settings) = (Instant::now(), Settings::default());
+        let host = NativeHost { store, origin, transport, random, started: started_at, settings };
+        let (client, engine) = Client::start(host);
         drop(started.send(client));
         engine.await
     })

@@ -18,7 +18,7 @@ use corncrake_wire::{AccountReply, OpenReply};
 use serde::{Deserialize, Serialize};
 
 use super::{State, Step, state::NO_ACCOUNT, tables::Table};
-use crate::{command::Command, event, host::Timestamp, transport::TransportError};
+use crate::{command::Command, event, host::Moment, transport::TransportError};
 
 mod claims;
 mod directory;
@@ -264,7 +264,7 @@ impl State {
     }
 
     /// When there will be something to do at the latest.
-    pub(crate) fn account_wake_at(&self) -> Option<Timestamp> {
+    pub(crate) fn account_wake_at(&self) -> Option<Moment> {
         let account = &self.account;
         let flow = account.flow.as_ref().and_then(|flow| flow.retry.wake_at());
         if account.me.is_none() {

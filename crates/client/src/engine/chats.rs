@@ -44,7 +44,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, ItemKind},
-    host::Timestamp,
+    host::{Clock, Moment},
     transport::TransportError,
 };
 pub(crate) use create::{ClaimThen, GatherThen};
@@ -110,20 +110,20 @@ pub(crate) struct Session {
     /// The append that is with the server, by that count.
     pub(crate) asked: Option<u64>,
     /// No append before this moment, because one has failed; ends when one has landed.
-    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) not_before: Option<Moment>,
     /// A reply told of entries that are still to come: if they don't by this moment, the log is
     /// asked anew. It holds nothing up, and ends when the log has been read that far.
-    pub(crate) show_by: Option<Timestamp>,
+    pub(crate) show_by: Option<Moment>,
     /// How often in a row an append led to nothing, or a rejoin was needed.
     pub(crate) tries: u32,
     /// How often in a row this device has knocked.
     pub(crate) knocked: u32,
     /// When each duty is due.
-    pub(crate) duties: BTreeMap<Duty, Timestamp>,
+    pub(crate) duties: BTreeMap<Duty, Moment>,
     /// When the chat wants to be looked at again.
-    pub(crate) wake: Option<Timestamp>,
+    pub(crate) wake: Option<Moment>,
     /// When the log was last watched.
-    pub(crate) watched: Option<Timestamp>,
+    pub(crate) watched: Option<Moment>,
     /// Who waits for an intent.
     pub(crate) replies: BTreeMap<u64, Waiter>,
     /// Knocks at closed logs that nobody has answered yet.
@@ -202,7 +202,7 @@ impl Chat {
         self.recent.push_back((account, id));
     }
 
-    pub(crate) fn wake_by(&mut self, at: Timestamp) {
+    pub(crate) fn wake_by(&mut self, at: Moment) {
         self.session.wake = Some(self.session.wake.map_or(at, |wake| wake.min(at)));
     }
 
@@ -371,7 +371,7 @@ impl State {
             .chats
             .all
             .values()
-            .filter(|chat| chat.session.wake.is_some_and(|wake| wake <= step.now))
+            .filter(|chat| chat.session.wake.is_some_and(|wake| wake <= step.moment))
             .map(|chat| chat.row.id)
             .collect();
         for id in due {
@@ -380,19 +380,19 @@ impl State {
         self.enter_tick(step);
     }
 
-    pub(crate) fn chats_wake_at(&self) -> Option<Timestamp> {
+    pub(crate) fn chats_wake_at(&self) -> Option<Moment> {
         let chats = self.chats.all.values().filter_map(|chat| chat.session.wake);
         let enters = self.chats.entering.values().filter_map(|enter| enter.retry_at);
         chats.chain(enters).min()
     }
 
     /// Whether something is still owed that this device can bring about.
-    pub(crate) fn chats_owe(&self, now: Timestamp) -> bool {
+    pub(crate) fn chats_owe(&self, clock: Clock) -> bool {
         let stays_out = |chat: &Chat| !chat.is_member() && chat.row.stays_out_until.is_some();
         let owes = |chat: &Chat| match chat.row.phase {
             Phase::Inside if stays_out(chat) => false,
             Phase::Inside => {
-                chat.next_to_do(now).is_some()
+                chat.next_to_do(clock).is_some()
                     || chat.flight.is_some()
                     || !chat.caught_up()
                     || !chat.is_member()
@@ -414,7 +414,7 @@ impl State {
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             let place = (chat.row.id, Place::Current);
             self.chats.logs.insert(chat.log(), place);
-            chat.session.watched = Some(step.now);
+            chat.session.watched = Some(step.moment);
             step.effects.push(Effect::Watch(chat.token(), chat.row.cursor));
         }
     }

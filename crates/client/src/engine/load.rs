@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, Item, ItemKind},
-    host::Settings,
+    host::{Clock, Settings},
     store::{Order, SealedStore, Store, StoreError},
 };
 
@@ -28,10 +28,10 @@ const REMEMBERED_ITEMS: u32 = 256;
 /// The whole state, as it was after the last batch.
 pub(super) async fn state<S: Store>(
     store: &SealedStore<'_, S>,
-    settings: &Settings,
-    origin: &str,
+    (settings, origin): (&Settings, &str),
+    clock: Clock,
 ) -> Result<State, StoreError> {
-    let account = account::load(store).await?;
+    let account = account::load(store, clock).await?;
     let chats = chats(store).await?;
     let mut state = State::new(settings.clone(), origin.to_owned(), account, chats);
     state.events = events(store).await?;

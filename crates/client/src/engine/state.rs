@@ -11,7 +11,7 @@ use crate::{
     command::Command,
     error::Error,
     event::{Connection, Event, EventKind},
-    host::{Settings, Timestamp},
+    host::{Moment, Settings},
     transport::{Plane, Push},
 };
 
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// When the engine wants to be woken at the latest.
-    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
         [self.account_wake_at(), self.chats_wake_at()].into_iter().flatten().min()
     }
 
@@ -211,7 +211,7 @@ impl State {
     }
 
     fn answer_settled(&mut self, step: &mut Step<'_>) {
-        if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe(step.now) {
+        if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe(step.clock()) {
             for reply in core::mem::take(&mut self.settling) {
                 step.answer(reply, Ok(()));
             }

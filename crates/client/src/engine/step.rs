@@ -24,7 +24,7 @@ use crate::{
     command::Command,
     error::Error,
     event::EventKind,
-    host::Timestamp,
+    host::{Clock, Moment, Timestamp},
     store::Writes,
     transport::{Push, TransportError},
 };
@@ -117,7 +117,10 @@ type Row = (Table, Vec<u8>, u64);
 
 /// What a turn has collected so far.
 pub(crate) struct Step<'a> {
+    /// The time of day: what is shown and stored.
     pub(crate) now: Timestamp,
+    /// The moment on the clock that is never set: what waits are counted from.
+    pub(crate) moment: Moment,
     pub(crate) rng: &'a mut ChaCha20Rng,
     pub(crate) effects: Vec<Effect>,
     pub(crate) events: Vec<EventKind>,
@@ -126,15 +129,21 @@ pub(crate) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    pub(crate) fn new(now: Timestamp, rng: &'a mut ChaCha20Rng) -> Self {
+    pub(crate) fn new(clock: Clock, rng: &'a mut ChaCha20Rng) -> Self {
         Self {
-            now,
+            now: clock.now,
+            moment: clock.moment,
             rng,
             effects: Vec::new(),
             events: Vec::new(),
             rows: BTreeMap::new(),
             erased: Vec::new(),
         }
+    }
+
+    /// Both clocks.
+    pub(crate) const fn clock(&self) -> Clock {
+        Clock { now: self.now, moment: self.moment }
     }
 
     /// Writes a record; a later line about the same row overrules this one.

@@ -95,8 +95,8 @@ impl SqliteStore {
     /// The open file, with no transaction under way.
     async fn opened(&self) -> Result<MappedMutexGuard<'_, Open>, StoreError> {
         let guard = self.open.lock().await;
-        let mut open = MutexGuard::try_map(guard, Option::as_mut)
-            .map_err(|_| StoreError::Unavailable)?;
+        let mut open =
+            MutexGuard::try_map(guard, Option::as_mut).map_err(|_| StoreError::Unavailable)?;
         open.settle().await;
         Ok(open)
     }

@@ -51,6 +51,8 @@ struct Inner {
     follows: Cell<bool>,
     /// What this device's store makes durable too late.
     late: Cell<Late>,
+    /// By how many milliseconds the device's clock is wrong.
+    set_by: Rc<Cell<i64>>,
 }
 
 /// A message that the engine has acknowledged.
@@ -123,6 +125,7 @@ impl Device {
             said: RefCell::default(),
             follows: Cell::new(true),
             late: Cell::new(Late::Nothing),
+            set_by: Rc::default(),
         }))
     }
 
@@ -182,7 +185,8 @@ impl Device {
             inner.late.get(),
             inner.crasher.clone(),
             chance,
-        );
+        )
+        .with_clock(inner.set_by.clone());
         let (client, engine) = Client::start(host);
         let (told, trace, label) =
             (inner.told.clone(), inner.network.trace().clone(), inner.label.clone());
@@ -264,6 +268,12 @@ impl Device {
     /// From its next start on the device's store makes this durable too late.
     pub(crate) fn set_late(&self, late: Late) {
         self.0.late.set(late);
+    }
+
+    /// Sets the device's clock to be wrong by so many days; time itself goes on as always.
+    pub(crate) fn set_clock(&self, days: i64) {
+        self.note(format!("clock set to {days} days from the truth"));
+        self.0.set_by.set(days * 24 * 3600 * 1000);
     }
 
     /// Cuts the device off from the server, or lets it back.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use corncrake::{
-    host::{Host, Settings, Timestamp},
+    host::{Host, Moment, Settings, Timestamp},
     store::{Batch, Key, MemoryStore, Order, Store, StoreError, Table},
 };
 use corncrake_core::seal::local::StoreKey;
@@ -23,6 +23,8 @@ pub(crate) struct WorldHost {
     executor: Executor,
     chance: RefCell<Chance>,
     settings: Settings,
+    /// By how many milliseconds the device's clock is wrong.
+    set_by: Rc<Cell<i64>>,
 }
 
 impl WorldHost {
@@ -37,7 +39,13 @@ impl WorldHost {
         let store = WorldStore::new(memory, late, crasher, executor.clone());
         let settings =
             Settings { key_packages: 4, stretch: Stretch::with(cheap_stretch), chats_in_memory: 1 };
-        Self { store, link, executor: executor.clone(), chance: RefCell::new(chance), settings }
+        let (executor, chance) = (executor.clone(), RefCell::new(chance));
+        Self { store, link, executor, chance, settings, set_by: Rc::default() }
+    }
+
+    /// Shows the time with this error, in milliseconds, which may change while it runs.
+    pub(crate) fn with_clock(self, set_by: Rc<Cell<i64>>) -> Self {
+        Self { set_by, ..self }
     }
 }
 
@@ -70,10 +78,14 @@ impl Host for WorldHost {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(self.executor.now())
+        Timestamp(self.executor.now().saturating_add_signed(self.set_by.get()))
     }
 
-    async fn sleep_until(&self, until: Timestamp) {
+    fn moment(&self) -> Moment {
+        Moment(self.executor.now())
+    }
+
+    async fn sleep_until(&self, until: Moment) {
         self.executor.sleep_until(until.0).await;
     }
 

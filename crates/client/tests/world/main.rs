@@ -20,6 +20,7 @@ mod attacks_vault;
 mod basis;
 mod chance;
 mod check;
+mod clocks;
 mod craft;
 mod crash;
 mod crashes;

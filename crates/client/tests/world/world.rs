@@ -139,7 +139,7 @@ impl World {
     /// A person with a first device.
     pub(crate) fn sign_up(&self, name: &str) -> Device {
         let device = self.device(name);
-        self.try_sign_up(&device).unwrap();
+        until_online(|| self.try_sign_up(&device));
         device
     }
 
@@ -153,7 +153,7 @@ impl World {
     /// One more device of a person.
     pub(crate) fn log_in(&self, name: &str) -> Device {
         let device = self.device(name);
-        self.try_log_in(&device).unwrap();
+        until_online(|| self.try_log_in(&device));
         device
     }
 
@@ -214,6 +214,17 @@ impl World {
         let events = self.devices().iter().map(|device| device.told().events.len()).sum();
         (entries, events)
     }
+}
+
+/// Does as people do: tries again when the server was out of reach.
+fn until_online(mut call: impl FnMut() -> Result<(), Error>) {
+    for _ in 0..20 {
+        match call() {
+            Err(Error::Offline) => {}
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the network is too bad");
 }
 
 impl Drop for World {

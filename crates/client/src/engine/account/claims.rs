@@ -46,7 +46,7 @@ impl State {
 
     /// Asks for what is due.
     pub(super) fn work_claims(&mut self, step: &mut Step<'_>) {
-        for number in self.account.claims.due(step.now) {
+        for number in self.account.claims.due(step.moment) {
             self.claim_next(number, step);
         }
     }

@@ -115,7 +115,7 @@ impl State {
 
     /// Asks for what is due.
     pub(super) fn work_look_ups(&mut self, step: &mut Step<'_>) {
-        for number in self.account.directory.jobs.due(step.now) {
+        for number in self.account.directory.jobs.due(step.moment) {
             self.look_up_next(number, step);
         }
     }

@@ -170,7 +170,7 @@ impl State {
         let Some(flow) = &mut self.account.flow else {
             return;
         };
-        if !flow.retry.is_due(step.now) {
+        if !flow.retry.is_due(step.moment) {
             return;
         }
         flow.retry.begin();
@@ -251,7 +251,7 @@ impl State {
         let Some(flow) = &mut self.account.flow else {
             return;
         };
-        flow.retry.failed(&error, step.now, step.rng);
+        flow.retry.failed(&error, step.moment, step.rng);
         if !passing || flow.retry.tries() >= TRIES {
             self.end_flow(Err(error.into()), step);
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccountThen, Retry, session};
 use crate::{
     engine::{Effect, State, Step, chats::rows::Invitation, tables::Table},
-    host::Timestamp,
+    host::Moment,
     transport::TransportError,
 };
 
@@ -54,7 +54,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
         let deletion = (self.deleted < self.row.read).then_some(&self.deletion);
         let reading = (!self.is_read).then_some(&self.reading);
         [deletion, reading].into_iter().flatten().filter_map(Retry::wake_at).min()
@@ -101,7 +101,7 @@ impl State {
     /// Reads what lay in the inbox before its socket was up: pushes don't tell where that ends.
     pub(super) fn read_inbox(&mut self, step: &mut Step<'_>) {
         let inbox = &mut self.account.inbox;
-        if !inbox.is_read && inbox.reading.is_due(step.now) {
+        if !inbox.is_read && inbox.reading.is_due(step.moment) {
             inbox.reading.begin();
             let after = inbox.row.read;
             let request = ReadInbox { after, limit: PAGE };
@@ -122,7 +122,7 @@ impl State {
                 self.account_work(step);
             }
             Err(error) => {
-                self.account.inbox.reading.failed(&error, step.now, step.rng);
+                self.account.inbox.reading.failed(&error, step.moment, step.rng);
                 self.after_account_error(&error, step);
             }
         }
@@ -167,7 +167,7 @@ impl State {
     pub(super) fn delete_notices(&mut self, step: &mut Step<'_>) {
         let inbox = &mut self.account.inbox;
         let up_to = inbox.row.read;
-        if inbox.deleted < up_to && inbox.deletion.is_due(step.now) {
+        if inbox.deleted < up_to && inbox.deletion.is_due(step.moment) {
             inbox.deletion.begin();
             self.ask_account(AccountThen::NoticesDeleted(up_to), DeleteNotices { up_to }, step);
         }
@@ -186,7 +186,7 @@ impl State {
                 self.account_work(step);
             }
             Err(error) => {
-                self.account.inbox.deletion.failed(&error, step.now, step.rng);
+                self.account.inbox.deletion.failed(&error, step.moment, step.rng);
                 self.after_account_error(&error, step);
             }
         }

@@ -8,7 +8,7 @@ use super::Retry;
 use crate::{
     engine::Step,
     error::{Error, Refusal},
-    host::Timestamp,
+    host::Moment,
     transport::TransportError,
 };
 
@@ -46,7 +46,7 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         self.jobs.values_mut().for_each(|job| job.retry.hurry());
     }
 
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
         self.jobs.values().filter_map(|job| job.retry.wake_at()).min()
     }
 
@@ -58,7 +58,7 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
     }
 
     /// The jobs that want to ask something now.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<u64> {
+    pub(super) fn due(&self, now: Moment) -> Vec<u64> {
         let due = self.jobs.iter().filter(|(_, job)| job.retry.is_due(now));
         due.map(|(number, _)| *number).collect()
     }
@@ -90,7 +90,7 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         step: &mut Step<'_>,
     ) -> Option<Error> {
         let retry = &mut self.jobs.get_mut(&number)?.retry;
-        retry.failed(&error, step.now, step.rng);
+        retry.failed(&error, step.moment, step.rng);
         match error {
             TransportError::Unreachable if retry.tries() < TRIES => None,
             TransportError::Refused(refusal) if refusal.code == ErrorCode::UnknownAccount => {

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::{AccountThen, Retry, session, wire_inbox};
 use crate::{
     engine::{State, Step, Then, tables::Table},
-    host::Timestamp,
+    host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
 
-/// A letter that could not be delivered for so long would find its package expired.
-const GIVEN_UP_AFTER: Duration = Duration::from_hours(90 * 24);
+/// A letter that could not be delivered for so long would find its package expired, by twice its
+/// lifetime: a clock that is set ahead by months must not cost anybody an invitation.
+const GIVEN_UP_AFTER: Duration = Duration::from_hours(180 * 24);
+/// The longest that a letter waits before it is owed.
+const LONGEST_WAIT: Duration = Duration::from_hours(90 * 24);
 /// At most so many deposits are under way at once.
 const AT_ONCE: usize = 8;
 
@@ -37,6 +40,8 @@ pub(crate) struct LetterRow {
 pub(crate) struct Letter {
     pub(super) row: LetterRow,
     pub(super) retry: Retry,
+    /// When it begins to be owed.
+    due: Moment,
     /// The inbox is full; it takes its owner to change that.
     refused: bool,
 }
@@ -46,8 +51,9 @@ pub(crate) struct Letter {
 pub(crate) struct Letters(BTreeMap<u64, Letter>);
 
 impl Letters {
-    pub(super) fn insert(&mut self, row: LetterRow) {
-        let letter = Letter { row, retry: Retry::default(), refused: false };
+    pub(super) fn insert(&mut self, row: LetterRow, clock: Clock) {
+        let due = clock.until(row.since, LONGEST_WAIT).unwrap_or_default();
+        let letter = Letter { row, retry: Retry::default(), due, refused: false };
         self.0.insert(letter.row.number, letter);
     }
 
@@ -60,11 +66,11 @@ impl Letters {
         self.0.values_mut().for_each(|letter| letter.retry.hurry());
     }
 
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
         if self.under_way() >= AT_ONCE {
             return None;
         }
-        let wake_at = |letter: &Letter| Some(letter.retry.wake_at()?.max(letter.row.since));
+        let wake_at = |letter: &Letter| Some(letter.retry.wake_at()?.max(letter.due));
         self.0.values().filter_map(wake_at).min()
     }
 
@@ -97,7 +103,7 @@ impl State {
         let number = letters.0.last_key_value().map_or(0, |(last, _)| last + 1);
         let row = LetterRow { number, inbox, notice, since, unless };
         step.put(Table::Letters, &[], number, &row);
-        letters.insert(row);
+        letters.insert(row, step.clock());
     }
 
     /// A device has shown itself in a chat, or is gone from it: what should bring it there is not
@@ -122,7 +128,7 @@ impl State {
         let letters = &mut self.account.letters;
         let room = AT_ONCE.saturating_sub(letters.under_way());
         let is_due =
-            |letter: &&mut Letter| letter.row.since <= step.now && letter.retry.is_due(step.now);
+            |letter: &&mut Letter| letter.due <= step.moment && letter.retry.is_due(step.moment);
         let due = letters.0.values_mut().filter(is_due);
         let mut requests = Vec::new();
         for letter in due.take(room) {
@@ -159,7 +165,7 @@ impl State {
                     Some(ErrorCode::UnknownInbox | ErrorCode::Malformed | ErrorCode::TooLarge)
                 );
                 letter.refused = code == Some(ErrorCode::InboxFull);
-                letter.retry.failed(&error, step.now, step.rng);
+                letter.retry.failed(&error, step.moment, step.rng);
                 if hopeless || step.now.since(letter.row.since) > GIVEN_UP_AFTER {
                     letters.remove(number, step);
                 }

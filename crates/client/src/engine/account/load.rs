@@ -9,11 +9,15 @@ use super::{
 };
 use crate::{
     engine::tables::{Table, decode},
+    host::Clock,
     store::{Order, SealedStore, Store, StoreError},
 };
 
 /// What the store holds about the account.
-pub(crate) async fn load<S: Store>(store: &SealedStore<'_, S>) -> Result<AccountState, StoreError> {
+pub(crate) async fn load<S: Store>(
+    store: &SealedStore<'_, S>,
+    clock: Clock,
+) -> Result<AccountState, StoreError> {
     let mut account = AccountState::default();
     match store.get(Table::Account.into(), &[], 0).await? {
         Some(bytes) => match decode(&bytes)? {
@@ -27,7 +31,7 @@ pub(crate) async fn load<S: Store>(store: &SealedStore<'_, S>) -> Result<Account
         None => return Ok(account),
     }
     if let Some(bytes) = store.get(Table::Session.into(), &[], 0).await? {
-        account.sessions.current = Some(decode(&bytes)?);
+        account.sessions.load(decode(&bytes)?, clock);
     }
     if let Some(bytes) = store.get(Table::Account.into(), INBOX_ROW, 0).await? {
         account.inbox.row = decode(&bytes)?;
@@ -43,7 +47,7 @@ pub(crate) async fn load<S: Store>(store: &SealedStore<'_, S>) -> Result<Account
     }
     for (_, bytes) in store.scan(Table::Letters.into()).await? {
         let row: LetterRow = decode(&bytes)?;
-        account.letters.insert(row);
+        account.letters.insert(row, clock);
     }
     for (_, bytes) in store.scan(Table::Contacts.into()).await? {
         let record: Vec<u8> = decode(&bytes)?;

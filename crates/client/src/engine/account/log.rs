@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Retry;
 use crate::{
     engine::{Step, tables::Table},
-    host::Timestamp,
+    host::Moment,
     transport::TransportError,
 };
 
@@ -112,7 +112,7 @@ impl AccountLog {
         }
     }
 
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
         let wanted = self.is_at_head && !self.owed.is_empty();
         let append = wanted.then_some(&self.append);
         let retry = self.start.as_ref().or(append);
@@ -124,7 +124,7 @@ impl AccountLog {
     }
 
     /// Whether the search for the newest state begins now.
-    pub(super) fn begin_start(&mut self, now: Timestamp) -> bool {
+    pub(super) fn begin_start(&mut self, now: Moment) -> bool {
         let start = self.start.as_mut();
         start.is_some_and(|start| {
             let due = start.is_due(now);
@@ -137,7 +137,7 @@ impl AccountLog {
 
     pub(super) fn start_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
         if let Some(start) = &mut self.start {
-            start.failed(error, step.now, step.rng);
+            start.failed(error, step.moment, step.rng);
         }
     }
 

@@ -209,7 +209,7 @@ impl State {
 
     /// Counts what the server has left, when it is time.
     pub(super) fn check_packages(&mut self, step: &mut Step<'_>) {
-        if self.account.packages.check.is_due(step.now) {
+        if self.account.packages.check.is_due(step.moment) {
             self.account.packages.check.begin();
             let request = CountPackages { suite: SUITE.id() };
             self.ask_account(AccountThen::PackagesCounted, request, step);
@@ -234,7 +234,7 @@ impl State {
         let age = packages.newest_last_resort().map(|made| step.now.since(made));
         let renew = !last_resort || age.is_none_or(|age| age > LAST_RESORT_AGE);
         if missing == 0 && !renew {
-            packages.check = Retry::at(step.now.after(DAY));
+            packages.check = Retry::at(step.moment.after(DAY));
             return;
         }
         let made = packages.make(me, (missing, renew), step);
@@ -247,14 +247,14 @@ impl State {
         step: &mut Step<'_>,
     ) {
         match session::reply_of::<UploadPackages>(result) {
-            Ok(()) => self.account.packages.check = Retry::at(step.now.after(DAY)),
+            Ok(()) => self.account.packages.check = Retry::at(step.moment.after(DAY)),
             // Whether they were stored is unknown or they were not; counting again tells.
             Err(error) => self.packages_failed(&error, step),
         }
     }
 
     fn packages_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
-        self.account.packages.check.failed(error, step.now, step.rng);
+        self.account.packages.check.failed(error, step.moment, step.rng);
         self.after_account_error(error, step);
     }
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
-use crate::{host::Timestamp, transport::TransportError};
+use crate::{host::Moment, transport::TransportError};
 
 /// Ten minutes: the longest pause after refusals that may yet end.
 const LONGEST_REFUSED: Duration = Duration::from_mins(10);
@@ -16,17 +16,17 @@ const LONGEST: Duration = Duration::from_mins(30);
 pub(crate) struct Retry {
     busy: bool,
     tries: u32,
-    at: Timestamp,
+    at: Moment,
 }
 
 impl Retry {
     /// Nothing under way, due at `at`.
-    pub(crate) const fn at(at: Timestamp) -> Self {
+    pub(crate) const fn at(at: Moment) -> Self {
         Self { busy: false, tries: 0, at }
     }
 
     /// Whether it is time to begin.
-    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_due(&self, now: Moment) -> bool {
         !self.busy && self.at <= now
     }
 
@@ -41,7 +41,7 @@ impl Retry {
     }
 
     /// When to wake up for it; never while an answer is awaited.
-    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
         (!self.busy).then_some(self.at)
     }
 
@@ -53,13 +53,13 @@ impl Retry {
     /// No pause any more, and short ones next: the server can be reached again, or something new
     /// is owed.
     pub(crate) fn hurry(&mut self) {
-        self.at = Timestamp(0);
+        self.at = Moment(0);
         self.tries = self.tries.min(1);
     }
 
     /// It failed: 1 s, doubled up to half an hour, each pause half fixed and half random, and not
     /// before the server said.
-    pub(crate) fn failed(&mut self, error: &TransportError, now: Timestamp, rng: &mut impl Rng) {
+    pub(crate) fn failed(&mut self, error: &TransportError, now: Moment, rng: &mut impl Rng) {
         let longest = match error {
             TransportError::Unreachable => LONGEST,
             TransportError::Refused(_) | TransportError::Malformed => LONGEST_REFUSED,
@@ -88,12 +88,12 @@ mod tests {
     fn pauses_grow_and_have_an_end() {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let mut retry = Retry::default();
-        assert!(retry.is_due(Timestamp(0)));
+        assert!(retry.is_due(Moment(0)));
         let mut longest = 0;
         for tries in 0..20 {
             retry.begin();
             assert_eq!(retry.wake_at(), None);
-            retry.failed(&TransportError::Unreachable, Timestamp(0), &mut rng);
+            retry.failed(&TransportError::Unreachable, Moment(0), &mut rng);
             let wake = retry.wake_at().unwrap().0;
             let full = (1000 << tries.min(11)).min(1_800_000);
             assert!((full / 2..=full).contains(&wake), "{tries}: {wake}");
@@ -101,9 +101,9 @@ mod tests {
         }
         assert!(longest > 900_000);
         retry.hurry();
-        assert!(retry.is_due(Timestamp(0)));
-        retry.failed(&TransportError::Unreachable, Timestamp(0), &mut rng);
-        assert!(retry.wake_at() <= Some(Timestamp(2000)));
+        assert!(retry.is_due(Moment(0)));
+        retry.failed(&TransportError::Unreachable, Moment(0), &mut rng);
+        assert!(retry.wake_at() <= Some(Moment(2000)));
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
             code: corncrake_wire::ErrorCode::RateLimited,
             retry_after: Some(500),
         };
-        retry.failed(&TransportError::Refused(refusal), Timestamp(7), &mut rng);
-        assert_eq!(retry.wake_at(), Some(Timestamp(500_007)));
+        retry.failed(&TransportError::Refused(refusal), Moment(7), &mut rng);
+        assert_eq!(retry.wake_at(), Some(Moment(500_007)));
     }
 }

@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::{AccountThen, Retry, wire_account, wire_device};
 use crate::{
     engine::{Effect, State, Step, Then, tables::Table},
-    host::Timestamp,
+    host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
 
 /// How long before its end a session is renewed.
 const RENEW_BEFORE: Duration = Duration::from_hours(7 * 24);
+
+/// What is waited at least and at most before a session is renewed that the server still takes.
+const RENEW_EARLIEST: Duration = Duration::from_hours(1);
+const RENEW_LATEST: Duration = Duration::from_hours(23 * 24);
 
 /// Between two renewals at the least.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -34,7 +38,9 @@ impl SessionRow {
     fn new(session: Session, now: Timestamp) -> Self {
         let Session { token, expires } = session;
         let lasts = Timestamp(expires.saturating_mul(1000)).since(now);
-        let renew_from = now.after((lasts - RENEW_BEFORE.min(lasts / 2)).max(PAUSE));
+        // A clock that is far off must lead neither to a renewal every few seconds nor to none.
+        let wait = lasts - RENEW_BEFORE.min(lasts / 2);
+        let renew_from = now.after(wait.clamp(RENEW_EARLIEST, RENEW_LATEST));
         Self { token, renew_from }
     }
 }
@@ -43,18 +49,27 @@ impl SessionRow {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(super) current: Option<SessionRow>,
+    /// When to renew it; see [`Sessions::renew_at`].
+    renew_at: Moment,
     pub(super) renewal: Retry,
     /// The server no longer knows this device; the next start asks it once more.
     pub(super) are_over: bool,
 }
 
 impl Sessions {
-    fn renew_from(&self) -> Timestamp {
-        self.current.as_ref().map_or(Timestamp(0), |session| session.renew_from)
+    /// Takes the session that the store holds.
+    pub(super) fn load(&mut self, row: SessionRow, clock: Clock) {
+        self.renew_at = clock.until(row.renew_from, RENEW_LATEST).unwrap_or_default();
+        self.current = Some(row);
     }
 
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.renewal.wake_at().filter(|_| !self.are_over).map(|at| at.max(self.renew_from()))
+    /// When to renew the session: at once if there is none.
+    fn renew_at(&self) -> Moment {
+        self.current.as_ref().map_or_else(Moment::default, |_| self.renew_at)
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.renewal.wake_at().filter(|_| !self.are_over).map(|at| at.max(self.renew_at()))
     }
 }
 
@@ -122,8 +137,8 @@ impl State {
     pub(super) fn renew_session(&mut self, step: &mut Step<'_>) {
         let Some(me) = &self.account.me else { return };
         let sessions = &mut self.account.sessions;
-        let is_due = !sessions.are_over && sessions.renewal.is_due(step.now);
-        if step.now < sessions.renew_from() || !is_due {
+        let is_due = !sessions.are_over && sessions.renewal.is_due(step.moment);
+        if step.moment < sessions.renew_at() || !is_due {
             return;
         }
         sessions.renewal.begin();
@@ -167,14 +182,15 @@ impl State {
     pub(super) fn begin_session(&mut self, session: Session, step: &mut Step<'_>) {
         let row = SessionRow::new(session, step.now);
         step.put(Table::Session, &[], 0, &row);
-        let renewal = Retry::at(step.now.after(PAUSE));
-        self.account.sessions = Sessions { current: Some(row), renewal, are_over: false };
+        let renewal = Retry::at(step.moment.after(PAUSE));
+        self.account.sessions = Sessions { renewal, ..Sessions::default() };
+        self.account.sessions.load(row, step.clock());
         self.account.packages.check.hurry();
         self.watch_inbox(step);
     }
 
     fn renewal_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
-        self.account.sessions.renewal.failed(error, step.now, step.rng);
+        self.account.sessions.renewal.failed(error, step.moment, step.rng);
         if is_about_device(error) {
             self.account.sessions.are_over = true;
             self.session_refused(step);

@@ -29,6 +29,8 @@ use crate::{
 /// How long a closed log is followed; afterwards it is looked into about once a day.
 const FOLLOWED: Duration = Duration::from_hours(90 * 24);
 const DAY: Duration = Duration::from_hours(24);
+/// The longest pause between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_hours(2 * 24);
 
 impl State {
     /// Follows the closed logs of a chat, as long as they are.
@@ -43,16 +45,20 @@ impl State {
 
     /// Looks into closed logs that are no longer followed, when it is time.
     pub(super) fn look_into_closed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let now = step.now;
+        let clock = step.clock();
         let mut closed = core::mem::take(&mut chat.closed);
-        for (&number, closed) in closed.iter_mut().filter(|(_, closed)| !closed.is_followed(now)) {
-            if closed.look_at <= now {
+        for (&number, closed) in
+            closed.iter_mut().filter(|(_, closed)| !closed.is_followed(clock.now))
+        {
+            let next = clock.until(closed.look_at, LONGEST_PAUSE).unwrap_or_else(|| {
                 // Members look at different times, and another one each day.
-                closed.look_at = now.after(DAY / 2).after(random_of(DAY, step));
+                let pause = DAY / 2 + random_of(DAY, step);
+                closed.look_at = clock.now.after(pause);
                 closed.save(chat.row.id, number, step);
                 self.watch_one(chat, number, closed, step);
-            }
-            chat.wake_by(closed.look_at);
+                clock.moment.after(pause)
+            });
+            chat.wake_by(next);
         }
         chat.closed = closed;
     }
@@ -149,7 +155,7 @@ impl State {
                 admission: Vec::new(),
             };
             // Until the answer is read in the log, it is tried again.
-            let again = step.now.after(Duration::from_secs(10));
+            let again = step.moment.after(Duration::from_secs(10));
             chat.session.duties.insert(Duty::Answer(hash), again);
             chat.wake_by(again);
             self.ask_open(Then::Chat(chat.row.id, ChatThen::Answered(hash)), append, step);

@@ -97,7 +97,7 @@ impl State {
                 Some(chat) if matches!(chat.row.phase, Phase::Removed | Phase::Left) => {
                     step.answer(reply, Err(Refusal::NotAMember.into()));
                 }
-                Some(chat) if chat.is_settled(step.now) => step.answer(reply, Ok(())),
+                Some(chat) if chat.is_settled(step.clock()) => step.answer(reply, Ok(())),
                 Some(_) => self.chats.settling.push((id, reply)),
             }
         }

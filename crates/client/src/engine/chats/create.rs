@@ -24,7 +24,7 @@ use crate::{
     },
     error::{Error, Refusal},
     event::{Adding, ChatKind, EventKind, Role},
-    host::Timestamp,
+    host::Clock,
 };
 
 /// Who waits in `start_chat` or `create_group`.
@@ -509,8 +509,8 @@ impl Chat {
     }
 
     /// Whether the chat is in its log, and nothing that was asked for in it is on its way.
-    pub(super) fn is_settled(&self, now: Timestamp) -> bool {
-        self.next_to_do(now).is_none()
+    pub(super) fn is_settled(&self, clock: Clock) -> bool {
+        self.next_to_do(clock).is_none()
             && !self.is_founding()
             && !matches!(self.row.phase, Phase::Entering(_))
     }

@@ -106,9 +106,8 @@ impl State {
         if !chat.due(Duty::Rejoin, wait, step) {
             return;
         }
-        if let Some(until) = chat.row.stays_out_until
-            && until > step.now
-        {
+        let stays_out = chat.row.stays_out_until;
+        if let Some(until) = stays_out.and_then(|until| step.clock().until(until, COPY_WAIT)) {
             return chat.wake_by(until);
         }
         chat.session.duties.remove(&Duty::Rejoin);
@@ -252,7 +251,7 @@ impl State {
         chat.row.knock = Some(Pending(key.expose().expose().to_vec()));
         let wait = KNOCK_WAIT.saturating_mul(1 << chat.session.knocked.min(11));
         chat.session.knocked = chat.session.knocked.saturating_add(1);
-        let again = step.now.after(wait.min(Duration::from_secs(24 * 3600)));
+        let again = step.moment.after(wait.min(Duration::from_secs(24 * 3600)));
         chat.session.duties.insert(Duty::Knock, again);
         chat.wake_by(again);
         chat.take_off_entry(Purpose::Knock, EntryKind::Message, &inner, step);
@@ -327,10 +326,10 @@ impl State {
 impl Chat {
     /// Whether the wait of a duty is over; begins it if it had not begun, and sets the alarm.
     pub(super) fn due(&mut self, duty: Duty, wait: Duration, step: &Step<'_>) -> bool {
-        let at = *self.session.duties.entry(duty).or_insert_with(|| step.now.after(wait));
-        if at > step.now {
+        let at = *self.session.duties.entry(duty).or_insert_with(|| step.moment.after(wait));
+        if at > step.moment {
             self.wake_by(at);
         }
-        at <= step.now
+        at <= step.moment
     }
 }

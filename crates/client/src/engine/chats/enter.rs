@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::{State, Step, Then},
     event::{ChatKind, EventKind},
-    host::Timestamp,
+    host::Moment,
     transport::TransportError,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Enter {
     closed: Option<Box<HandedOver>>,
     /// What is waited for; nothing once the fold has come to nothing for now.
     pub(super) asking: Option<EnterThen>,
-    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) retry_at: Option<Moment>,
 }
 
 /// What to do with the answer to a fold's request.
@@ -188,7 +188,7 @@ impl State {
     }
 
     pub(super) fn enter_tick(&mut self, step: &mut Step<'_>) {
-        let due = |enter: &Enter| enter.retry_at.is_some_and(|at| at <= step.now);
+        let due = |enter: &Enter| enter.retry_at.is_some_and(|at| at <= step.moment);
         let numbers: Vec<u64> = self
             .chats
             .entering
@@ -266,7 +266,7 @@ impl State {
         }
         match (then, result) {
             (_, Err(TransportError::Unreachable | TransportError::Malformed)) => {
-                enter.retry_at = Some(step.now.after(ASK_AGAIN));
+                enter.retry_at = Some(step.moment.after(ASK_AGAIN));
             }
             (EnterThen::States, Ok(OpenReply::States(reply))) => {
                 let last = enter.last_state();
@@ -298,7 +298,7 @@ impl State {
             (_, Err(TransportError::Refused(refusal))) => {
                 if let Some(seconds) = refusal.retry_after {
                     let wait = Duration::from_secs(u64::from(seconds));
-                    enter.retry_at = Some(step.now.after(wait));
+                    enter.retry_at = Some(step.moment.after(wait));
                 } else {
                     self.next_state(number, step);
                 }
@@ -311,7 +311,7 @@ impl State {
     pub(super) fn enter_pause(&mut self, number: u64, step: &Step<'_>) {
         if let Some(enter) = self.chats.entering.get_mut(&number) {
             enter.asking = None;
-            enter.retry_at = Some(step.now.after(TRY_AGAIN));
+            enter.retry_at = Some(step.moment.after(TRY_AGAIN));
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     command::{ChatCommand, Command},
     engine::{Input, State, Then},
-    host::Timestamp,
+    host::Moment,
     transport::Push,
 };
 
@@ -40,7 +40,7 @@ impl Chat {
 
 impl State {
     /// The chats that have to be loaded before this input is taken.
-    pub(crate) fn chats_to_load(&mut self, input: &Input, now: Timestamp) -> Vec<ConversationId> {
+    pub(crate) fn chats_to_load(&mut self, input: &Input, now: Moment) -> Vec<ConversationId> {
         let one = match input {
             Input::Command(Command::Chat(_, ChatCommand::Info(_))) => None,
             Input::Command(Command::Chat(id, _)) => Some(*id),

@@ -30,7 +30,7 @@ use crate::{
     engine::{State, Step, Then, tables::Table},
     error::Refusal,
     event::{Adding, EventKind},
-    host::Timestamp,
+    host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
 
@@ -56,7 +56,7 @@ impl State {
                 }
                 self.send_flight(chat, step);
             } else if !chat.rests() {
-                chat.wake_by(step.now);
+                chat.wake_by(step.moment);
             }
         }
         self.look_into_closed(chat, step);
@@ -67,7 +67,7 @@ impl State {
     fn look_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let every = Duration::from_millis(LOOK_AGAIN);
         match chat.session.show_by {
-            Some(by) if by > step.now => chat.wake_by(by),
+            Some(by) if by > step.moment => chat.wake_by(by),
             Some(_) => {
                 chat.session.show_by = None;
                 chat.session.watched = None;
@@ -75,12 +75,12 @@ impl State {
             None => {}
         }
         match chat.session.watched {
-            Some(watched) if watched.after(every) > step.now => {
+            Some(watched) if watched.after(every) > step.moment => {
                 chat.wake_by(watched.after(every));
             }
             _ => {
                 self.watch(chat, step);
-                chat.wake_by(step.now.after(every));
+                chat.wake_by(step.moment.after(every));
             }
         }
     }
@@ -92,9 +92,9 @@ impl State {
             return;
         }
         chat.mind_waiting_adds(step);
-        let now = step.now;
+        let clock = step.clock();
         loop {
-            match chat.next_to_do(now) {
+            match chat.next_to_do(clock) {
                 None => break,
                 Some((_, Intent::Send { .. })) => {
                     self.seal_messages(chat, step);
@@ -119,7 +119,7 @@ impl State {
             return self.refresh(chat, step);
         }
         let mut entries = Vec::new();
-        let wait = adds_wait(chat.row.handover_due, step.now).is_some();
+        let wait = adds_wait(chat.row.handover_due, step.clock()).is_some();
         let to_do = chat.intents.iter().filter(|(_, intent)| !(wait && intent.adds()));
         for (number, intent) in to_do.take(BATCH) {
             let Intent::Send { content, .. } = intent else {
@@ -285,7 +285,7 @@ impl State {
                 chat.put_off(step);
                 if let Some(seconds) = refusal.retry_after {
                     let wait = Duration::from_secs(u64::from(seconds));
-                    let until = step.now.after(wait);
+                    let until = step.moment.after(wait);
                     chat.session.not_before = chat.session.not_before.max(Some(until));
                 }
             }
@@ -305,14 +305,14 @@ impl State {
 }
 
 /// Until when adds wait for a handover that is due since `since`, if they still do.
-fn adds_wait(since: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    since.map(|since| since.after(ADDS_WAIT)).filter(|until| *until > now)
+fn adds_wait(since: Option<Timestamp>, clock: Clock) -> Option<Moment> {
+    since.and_then(|since| clock.until(since.after(ADDS_WAIT), ADDS_WAIT))
 }
 
 impl Chat {
     /// What was asked for first and can be done: adds that wait hold up nothing behind them.
-    pub(super) fn next_to_do(&self, now: Timestamp) -> Option<&(u64, Intent)> {
-        let wait = adds_wait(self.row.handover_due, now).is_some();
+    pub(super) fn next_to_do(&self, clock: Clock) -> Option<&(u64, Intent)> {
+        let wait = adds_wait(self.row.handover_due, clock).is_some();
         self.intents.iter().find(|(_, intent)| !(wait && intent.adds()))
     }
 
@@ -320,7 +320,7 @@ impl Chat {
     fn mind_waiting_adds(&mut self, step: &mut Step<'_>) {
         let adds = |(number, intent): &(u64, Intent)| intent.adds().then_some(*number);
         let adds: Vec<u64> = self.intents.iter().filter_map(adds).collect();
-        let Some(until) = adds_wait(self.row.handover_due, step.now) else {
+        let Some(until) = adds_wait(self.row.handover_due, step.clock()) else {
             return;
         };
         if !adds.is_empty() {
@@ -337,7 +337,7 @@ impl Chat {
     /// Whether nothing tells this chat to wait; sets the alarm if something does.
     fn may_act(&mut self, step: &Step<'_>) -> bool {
         match self.session.not_before {
-            Some(until) if until > step.now => {
+            Some(until) if until > step.moment => {
                 self.wake_by(until);
                 false
             }
@@ -352,7 +352,7 @@ impl Chat {
         if self.caught_up() {
             return false;
         }
-        self.session.show_by = Some(step.now.after(SHOW_UP));
+        self.session.show_by = Some(step.moment.after(SHOW_UP));
         true
     }
 
@@ -361,7 +361,7 @@ impl Chat {
         let base = 1000_u64 << self.session.tries.min(6);
         let wait = base / 2 + step.rng.next_u64() % base.min(60_000);
         self.session.tries = self.session.tries.saturating_add(1);
-        self.session.not_before = Some(step.now.after(Duration::from_millis(wait.min(60_000))));
+        self.session.not_before = Some(step.moment.after(Duration::from_millis(wait.min(60_000))));
     }
 
     /// Stores an own commit as the flight.

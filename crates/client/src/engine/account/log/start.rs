@@ -51,7 +51,7 @@ impl State {
         let Some(token) = self.account.log.token() else {
             return;
         };
-        if self.account.log.begin_start(step.now) {
+        if self.account.log.begin_start(step.moment) {
             let at_most = u64::MAX;
             let admission = Vec::new();
             let states = States { token, at_most, admission };

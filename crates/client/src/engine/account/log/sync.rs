@@ -95,7 +95,7 @@ impl State {
     pub(in crate::engine::account) fn work_account_log(&mut self, step: &mut Step<'_>) {
         self.start_account_log(step);
         let log = &mut self.account.log;
-        if !log.is_at_head || log.owed.is_empty() || !log.append.is_due(step.now) {
+        if !log.is_at_head || log.owed.is_empty() || !log.append.is_due(step.moment) {
             return;
         }
         let Some(append) = log.seal_first(step) else {
@@ -142,8 +142,8 @@ impl State {
         match went_on {
             Ok(true) => *append = Retry::default(),
             // A server that says so again and again is asked more and more rarely.
-            Ok(false) => append.failed(&TransportError::Malformed, step.now, step.rng),
-            Err(error) => append.failed(&error, step.now, step.rng),
+            Ok(false) => append.failed(&TransportError::Malformed, step.moment, step.rng),
+            Err(error) => append.failed(&error, step.moment, step.rng),
         }
         self.work_account_log(step);
     }

@@ -19,7 +19,7 @@ use crate::{
     command::Command,
     engine::{Effect, Input, Reply, State, Step, load},
     error::Error,
-    host::{Settings, Timestamp},
+    host::{Clock, Moment, Settings, Timestamp},
     store::{MemoryStore, SealedStore},
     transport::{Plane, Push, TransportError},
 };
@@ -61,6 +61,10 @@ fn settings() -> Settings {
     Settings { key_packages: 3, stretch, chats_in_memory: 64 }
 }
 
+const fn clock(now: Timestamp) -> Clock {
+    Clock { now, moment: Moment(now.0) }
+}
+
 impl Device {
     pub(super) fn new(seed: u8, server: &Rc<RefCell<Server>>) -> Self {
         let key = StoreKey::new(&Key32::from_bytes([seed; 32]));
@@ -76,7 +80,10 @@ impl Device {
     ) -> Self {
         let mut rng = ChaCha20Rng::from_seed([seed; 32]);
         let sealed = SealedStore::open(store, &mut rng).now_or_never().unwrap().unwrap();
-        let state = load::state(&sealed, &settings(), ORIGIN).now_or_never().unwrap().unwrap();
+        let state = load::state(&sealed, (&settings(), ORIGIN), clock(now))
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         let mut device = Self {
             store,
             sealed,
@@ -137,7 +144,7 @@ impl Device {
 
     /// Does something to the state, as a step does.
     pub(super) fn with(&mut self, act: impl FnOnce(&mut State, &mut Step<'_>)) {
-        let mut step = Step::new(self.now, &mut self.rng);
+        let mut step = Step::new(clock(self.now), &mut self.rng);
         act(&mut self.state, &mut step);
         let (writes, effects) = step.finish();
         self.sealed.commit(writes, &mut self.rng).now_or_never().unwrap().unwrap();
@@ -167,7 +174,7 @@ impl Device {
             } else if let Some(at) = self.state.account_wake_at()
                 && at.0 < end
             {
-                self.now = self.now.max(at);
+                self.now = self.now.max(Timestamp(at.0));
                 self.take(Input::Tick);
             } else {
                 return;

@@ -1,0 +1,98 @@
+//! Devices whose clocks are wrong, and are set while they run and between two runs.
+
+use corncrake::ConversationId;
+
+use crate::{check::Mood, device::Device, flows::texts, network::Faults, world::World};
+
+/// Within this, in virtual milliseconds, somebody hears what was said.
+const HEARD_WITHIN: u64 = 15_000;
+
+/// Says something, and sees to it that the other one hears it soon.
+fn says(world: &World, from: &Device, to: &Device, chat: ConversationId, text: &str) {
+    from.say(chat, text);
+    let limit = world.executor().now() + HEARD_WITHIN;
+    while world.executor().now() < limit && !texts(to, chat).contains(&text.to_owned()) {
+        world.pass(250);
+    }
+    let heard = texts(to, chat);
+    assert!(heard.iter().any(|heard| heard == text), "{} waits with “{text}”", from.label());
+}
+
+const JUMPS: [i64; 8] = [100, 0, -100, 0, 100, -100, 1, 0];
+
+#[test]
+fn audit_prog_h4_a_clock_that_is_set_while_it_runs_delays_nothing() {
+    for seed in 0..3 {
+        let world = World::new(seed);
+        let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+        let carl = world.sign_up("carl");
+        let chat = ann.start_chat(&["bob"]);
+        let group = ann.create_group("meadow", &["bob", "carl"]);
+        world.settle();
+        for (turn, days) in JUMPS.into_iter().enumerate() {
+            says(&world, &ann, &bob, chat, &format!("before {turn}"));
+            ann.set_clock(days);
+            says(&world, &ann, &bob, chat, &format!("after {turn}"));
+            says(&world, &bob, &ann, chat, &format!("to you too {turn}"));
+            says(&world, &ann, &carl, group, &format!("to all {turn}"));
+        }
+        ann.set_clock(-100);
+        carl.remove(group, "ann").unwrap_err();
+        ann.remove(group, "carl").unwrap();
+        says(&world, &ann, &bob, group, "carl is gone");
+        ann.set_clock(0);
+        ann.add(group, "carl").unwrap();
+        world.until("carl is back", || carl.info(group).is_ok_and(|info| info.members.len() == 3));
+        world.settle();
+        world.agree(chat, Mood::Honest);
+        world.agree(group, Mood::Honest);
+    }
+}
+
+#[test]
+fn c13_a_clock_that_is_set_between_two_runs_delays_nothing() {
+    let world = World::new(1);
+    let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+    let chat = ann.start_chat(&["bob"]);
+    world.settle();
+    for (turn, days) in JUMPS.into_iter().enumerate() {
+        ann.crash();
+        bob.say(chat, &format!("while you are away {turn}"));
+        ann.set_clock(days);
+        ann.start();
+        says(&world, &ann, &bob, chat, &format!("back {turn}"));
+        says(&world, &bob, &ann, chat, &format!("welcome {turn}"));
+        // An owed change, a wait and a crash in the middle of it.
+        ann.begin_say(chat, &format!("half said {turn}"));
+        world.pass(7);
+        ann.crash();
+        ann.set_clock(-days);
+        ann.start();
+        says(&world, &ann, &bob, chat, &format!("said {turn}"));
+    }
+    world.settle();
+    world.agree(chat, Mood::Honest);
+}
+
+#[test]
+fn audit_srv_b10_a_pause_after_a_failure_ends_whatever_the_clock_shows() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+        let chat = ann.start_chat(&["bob"]);
+        world.settle();
+        world.set_faults(Faults::MIXED);
+        for (turn, days) in JUMPS.into_iter().enumerate() {
+            ann.set_clock(100);
+            ann.say(chat, &format!("one {turn}"));
+            world.pass(900);
+            ann.set_clock(days);
+            ann.say(chat, &format!("two {turn}"));
+            world.pass(900);
+        }
+        ann.set_clock(-100);
+        world.network().heal();
+        world.pass(240_000);
+        assert_eq!(texts(&bob, chat).len(), 2 * JUMPS.len(), "something still waits");
+    }
+}
