@@ -18,7 +18,7 @@ pub struct StoredRow {
     pub line: String,
 }
 
-/// All rows of the database in the server's `folder`.
+/// All rows of both databases in the server's `folder`.
 ///
 /// # Errors
 /// There is no database that can be read.
@@ -28,7 +28,15 @@ pub fn rows(folder: &Path) -> Result<BTreeSet<StoredRow>> {
 }
 
 async fn read(folder: &Path) -> Result<BTreeSet<StoredRow>> {
-    let options = SqliteConnectOptions::new().filename(folder.join("corncrake.db"));
+    let mut stored = BTreeSet::new();
+    for plane in ["accounts.db", "logs.db"] {
+        read_plane(&folder.join(plane), &mut stored).await?;
+    }
+    Ok(stored)
+}
+
+async fn read_plane(file: &Path, stored: &mut BTreeSet<StoredRow>) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(file);
     let mut database = SqliteConnection::connect_with(&options).await?;
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
@@ -36,7 +44,6 @@ async fn read(folder: &Path) -> Result<BTreeSet<StoredRow>> {
     )
     .fetch_all(&mut database)
     .await?;
-    let mut stored = BTreeSet::new();
     for table in tables {
         let query = sqlx::AssertSqlSafe(format!("SELECT * FROM \"{table}\""));
         for row in sqlx::query(query).fetch_all(&mut database).await? {
@@ -44,7 +51,7 @@ async fn read(folder: &Path) -> Result<BTreeSet<StoredRow>> {
         }
     }
     database.close().await?;
-    Ok(stored)
+    Ok(())
 }
 
 fn line(row: &SqliteRow) -> Result<String> {

@@ -101,7 +101,9 @@ fn what_people_type_is_found_nowhere_and_a_planted_marker_is() {
 
     let traffic = proxy.recorded();
     let log = fs::read(Server::log_of(&data)).unwrap();
-    assert!(data.join("corncrake.db-wal").exists(), "the write-ahead log is searched too");
+    for wal in ["accounts.db-wal", "logs.db-wal"] {
+        assert!(data.join(wal).exists(), "the write-ahead logs are searched too");
+    }
     assert!(traffic.len() > 10_000 && !log.is_empty());
     for marker in secrets() {
         assert!(find(marker, &traffic).is_empty(), "{marker} was sent");
@@ -124,7 +126,7 @@ fn planted(proxy: &Proxy, data: &Path) {
     let status = Command::new("cp").arg("-r").arg(data).arg(copy.path()).status().unwrap();
     assert!(status.success());
     let copied = copy.path().join("server");
-    let options = SqliteConnectOptions::new().filename(copied.join("corncrake.db"));
+    let options = SqliteConnectOptions::new().filename(copied.join("logs.db"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut database = SqliteConnection::connect_with(&options).await.unwrap();
@@ -132,11 +134,11 @@ fn planted(proxy: &Proxy, data: &Path) {
         let insert = sqlx::query("INSERT INTO planted VALUES (?)").bind(marker.as_bytes());
         insert.execute(&mut database).await.unwrap();
         let found = find_in_folder(marker, &copied).unwrap();
-        assert!(found.contains(&"corncrake.db-wal (text)".to_owned()), "{found:?}");
+        assert!(found.contains(&"logs.db-wal (text)".to_owned()), "{found:?}");
         database.close().await.unwrap();
     });
     let found = find_in_folder(marker, &copied).unwrap();
-    assert!(found.contains(&"corncrake.db (text)".to_owned()), "{found:?}");
+    assert!(found.contains(&"logs.db (text)".to_owned()), "{found:?}");
 
     let address = proxy.url().replace("http://", "");
     let mut stream = TcpStream::connect(address).unwrap();

@@ -19,7 +19,7 @@ pub(crate) struct Account {
 }
 
 /// A version from SQLite.
-fn version(row: &SqliteRow, column: usize) -> Result<u64, Error> {
+fn version(row: &SqliteRow, column: &str) -> Result<u64, Error> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(Error::failed)
 }
 
@@ -35,8 +35,8 @@ pub(crate) async fn by_name(readers: &SqlitePool, name: &str) -> Result<Option<A
         .fetch_optional(readers)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let id = AccountId::try_from(row.try_get::<&[u8], _>(1)?)?;
-    Ok(Some(Account { num: row.try_get(0)?, id, opaque: row.try_get(2)? }))
+    let id = AccountId::try_from(row.try_get::<&[u8], _>("id")?)?;
+    Ok(Some(Account { num: row.try_get("num")?, id, opaque: row.try_get("opaque")? }))
 }
 
 /// The account record of a name or an id.
@@ -49,7 +49,7 @@ pub(crate) async fn look_up(readers: &SqlitePool, by: By) -> Result<SignedRecord
             .bind(id.0.to_vec()),
     };
     let row = query.fetch_optional(readers).await?.ok_or(ErrorCode::UnknownAccount)?;
-    Ok(SignedRecord { version: version(&row, 0)?, bytes: row.try_get(1)? })
+    Ok(SignedRecord { version: version(&row, "record_version")?, bytes: row.try_get("record")? })
 }
 
 /// Makes an account and gives its number.
@@ -58,10 +58,12 @@ pub(crate) async fn create(
     new: SignUpFinish,
     today: i64,
 ) -> Result<i64, Error> {
-    let made = sqlx::query(
-        "INSERT INTO accounts (name, id, opaque, vault_version, vault, record_version, record, \
-         signed_up_day) VALUES (?, ?, ?, 1, ?, ?, ?, ?)",
+    let num = crate::random_number()?;
+    sqlx::query(
+        "INSERT INTO accounts (num, name, id, opaque, vault_version, vault, record_version, record, \
+         signed_up_day) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
     )
+    .bind(num)
     .bind(new.name)
     .bind(new.account.0.to_vec())
     .bind(new.opaque)
@@ -71,7 +73,7 @@ pub(crate) async fn create(
     .bind(today)
     .execute(connection)
     .await?;
-    Ok(made.last_insert_rowid())
+    Ok(num)
 }
 
 /// The vault of an account.
@@ -80,7 +82,7 @@ pub(crate) async fn vault(readers: &SqlitePool, account: i64) -> Result<Vault, E
         .bind(account)
         .fetch_one(readers)
         .await?;
-    Ok(Vault { version: version(&row, 0)?, bytes: row.try_get(1)? })
+    Ok(Vault { version: version(&row, "vault_version")?, bytes: row.try_get("vault")? })
 }
 
 /// The record of an account.
@@ -92,7 +94,7 @@ pub(crate) async fn record(
         .bind(account)
         .fetch_one(connection)
         .await?;
-    Ok(SignedRecord { version: version(&row, 0)?, bytes: row.try_get(1)? })
+    Ok(SignedRecord { version: version(&row, "record_version")?, bytes: row.try_get("record")? })
 }
 
 /// Replaces the vault by its next version.
@@ -158,9 +160,11 @@ pub(crate) async fn add_device(
     if count >= i64::try_from(limits::DEVICES).unwrap_or(i64::MAX) {
         return Err(ErrorCode::TooManyDevices.into());
     }
-    let made = sqlx::query(
-        "INSERT INTO devices (account, id, key, inbox, added_day) VALUES (?, ?, ?, ?, ?)",
+    let num = crate::random_number()?;
+    sqlx::query(
+        "INSERT INTO devices (num, account, id, key, inbox, added_day) VALUES (?, ?, ?, ?, ?, ?)",
     )
+    .bind(num)
     .bind(account)
     .bind(device.id.0.to_vec())
     .bind(device.key.to_vec())
@@ -168,7 +172,7 @@ pub(crate) async fn add_device(
     .bind(today)
     .execute(connection)
     .await?;
-    Ok(made.last_insert_rowid())
+    Ok(num)
 }
 
 /// Drops a device with its sessions, key packages and inbox.
@@ -192,7 +196,7 @@ pub(crate) async fn device_key(
     device: DeviceId,
 ) -> Result<Option<(i64, i64, [u8; 32])>, Error> {
     let row = sqlx::query(
-        "SELECT a.num, d.num, d.key FROM devices d JOIN accounts a ON a.num = d.account \
+        "SELECT a.num AS account, d.num AS device, d.key AS key FROM devices d JOIN accounts a ON a.num = d.account \
          WHERE a.id = ? AND d.id = ?",
     )
     .bind(account.0.to_vec())
@@ -200,6 +204,6 @@ pub(crate) async fn device_key(
     .fetch_optional(readers)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let key = row.try_get::<&[u8], _>(2)?.try_into().map_err(Error::failed)?;
-    Ok(Some((row.try_get(0)?, row.try_get(1)?, key)))
+    let key = row.try_get::<&[u8], _>("key")?.try_into().map_err(Error::failed)?;
+    Ok(Some((row.try_get("account")?, row.try_get("device")?, key)))
 }

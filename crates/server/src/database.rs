@@ -1,48 +1,77 @@
-//! The data folder: SQLite, the password protocol's seed, and a lock.
+//! The two databases, one for each plane. They share no transaction and no write-ahead log, which
+//! would keep the writes of both planes in order and so link accounts to logs.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Write},
-    path::Path,
-};
+use std::path::{Path, PathBuf};
 
-use corncrake_wire::opaque::ServerSecret;
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    migrate::Migrator,
+    sqlite::{
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
-use zeroize::Zeroizing;
 
-use crate::{Error, random};
+use crate::{
+    Error,
+    folder::{private, sync_folder},
+    random,
+};
 
-/// Connections that read; SQLite lets them run beside the one that writes.
+/// Connections that read each database; SQLite lets them run beside the one that writes.
 const READERS: u32 = 4;
 
-/// The opened data folder.
-#[derive(Debug)]
+static ACCOUNTS: Migrator = sqlx::migrate!("migrations/accounts");
+static LOGS: Migrator = sqlx::migrate!("migrations/logs");
+
+/// One plane's database.
+#[derive(Clone, Debug)]
 pub(crate) struct Database {
-    /// The one connection that writes.
-    pub(crate) writer: SqliteConnection,
-    /// The connections that read.
-    pub(crate) readers: SqlitePool,
-    /// Names this database.
-    pub(crate) instance: [u8; 16],
-    /// The password protocol's seed.
-    pub(crate) secret: ServerSecret,
-    /// Held for as long as the folder is in use.
-    pub(crate) lock: File,
+    path: PathBuf,
+    migrator: &'static Migrator,
 }
 
 impl Database {
-    /// Opens the data folder, or makes it.
-    pub(crate) async fn open(folder: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder).map_err(Error::failed)?;
-        let lock = File::create(folder.join("lock")).map_err(Error::failed)?;
-        lock.try_lock().map_err(|_| Error::failed("the data folder is in use"))?;
+    /// The account plane's: accounts, devices, sessions, vaults, records, packages and inboxes.
+    pub(crate) fn accounts(folder: &Path) -> Self {
+        Self { path: folder.join("accounts.db"), migrator: &ACCOUNTS }
+    }
 
-        let options = SqliteConnectOptions::new()
-            .filename(folder.join("corncrake.db"))
-            .create_if_missing(true)
+    /// The open plane's: logs.
+    pub(crate) fn logs(folder: &Path) -> Self {
+        Self { path: folder.join("logs.db"), migrator: &LOGS }
+    }
+
+    /// Makes the file if it is missing, and brings its tables up to date.
+    pub(crate) async fn prepare(&self) -> Result<(), Error> {
+        // SQLite gives the files beside it the same permissions.
+        drop(private(&self.path)?);
+        let mut writer = self.writer().await?;
+        self.migrator.run(&mut writer).await.map_err(Error::failed)?;
+        sqlx::Connection::close(writer).await?;
+        self.path.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// The connection that writes; there is one at a time.
+    pub(crate) async fn writer(&self) -> Result<SqliteConnection, Error> {
+        let options = self.options().auto_vacuum(SqliteAutoVacuum::Incremental);
+        // What is deleted is overwritten with zeros.
+        Ok(options.pragma("secure_delete", "ON").connect().await?)
+    }
+
+    /// The connections that read.
+    pub(crate) async fn readers(&self) -> Result<SqlitePool, Error> {
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false)
+            .connect_with(self.options().read_only(true))
+            .await?;
+        Ok(readers)
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(&self.path)
             .page_size(8192)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -51,24 +80,12 @@ impl Database {
             .pragma("journal_size_limit", "67108864")
             .pragma("cache_size", "-65536")
             .disable_statement_logging()
-            .statement_cache_capacity(512);
-        let mut writer = options.connect().await?;
-        sqlx::migrate!().run(&mut writer).await.map_err(Error::failed)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true))
-            .await?;
-
-        let accounts: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&mut writer).await?;
-        let secret = open_secret(&folder.join("opaque-seed"), accounts == 0)?;
-        let instance = open_instance(&mut writer).await?;
-        Ok(Self { writer, readers, instance, secret, lock })
+            .statement_cache_capacity(512)
     }
 }
 
-async fn open_instance(writer: &mut SqliteConnection) -> Result<[u8; 16], Error> {
+/// The name of a plane's database, made at its first start.
+pub(crate) async fn instance(writer: &mut SqliteConnection) -> Result<[u8; 16], Error> {
     sqlx::query("INSERT OR IGNORE INTO server (one, instance) VALUES (1, ?)")
         .bind(random::<16>()?.to_vec())
         .execute(&mut *writer)
@@ -76,33 +93,4 @@ async fn open_instance(writer: &mut SqliteConnection) -> Result<[u8; 16], Error>
     let instance: Vec<u8> =
         sqlx::query_scalar("SELECT instance FROM server").fetch_one(writer).await?;
     instance.try_into().map_err(|_| Error::failed("the instance in the database is damaged"))
-}
-
-/// Reads the seed's file, or makes it for a database without accounts: to others it would make
-/// every password wrong.
-fn open_secret(path: &Path, may_make: bool) -> Result<ServerSecret, Error> {
-    match File::open(path) {
-        Ok(mut file) => {
-            let mut bytes = Zeroizing::new(Vec::new());
-            file.read_to_end(&mut bytes).map_err(Error::failed)?;
-            ServerSecret::from_bytes(&bytes).map_err(|_| Error::failed("opaque-seed is damaged"))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
-            let secret = ServerSecret::new(&mut crate::OsRandom);
-            let partial = path.with_extension("new");
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&partial).map_err(Error::failed)?;
-            file.write_all(&secret.expose_bytes()).map_err(Error::failed)?;
-            file.sync_all().map_err(Error::failed)?;
-            std::fs::rename(&partial, path).map_err(Error::failed)?;
-            Ok(secret)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Error::failed("opaque-seed is missing beside a database with accounts"))
-        }
-        Err(error) => Err(Error::failed(error)),
-    }
 }

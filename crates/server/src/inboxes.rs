@@ -23,19 +23,19 @@ pub(crate) async fn deposit(
         .fetch_optional(&mut *connection)
         .await?
         .ok_or(ErrorCode::UnknownInbox)?;
-    let (device, newest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (device, newest): (i64, i64) = (row.try_get("num")?, row.try_get("newest_notice")?);
     let id = NoticeId::of(&notice).0.to_vec();
     let state = sqlx::query(
-        "SELECT count(*), count(*) FILTER (WHERE id = ?) FROM notices WHERE device = ?",
+        "SELECT count(*) AS held, count(*) FILTER (WHERE id = ?) AS same FROM notices WHERE device = ?",
     )
     .bind(id.clone())
     .bind(device)
     .fetch_one(&mut *connection)
     .await?;
-    if state.try_get::<i64, _>(1)? > 0 {
+    if state.try_get::<i64, _>("same")? > 0 {
         return Ok(device);
     }
-    if state.try_get::<i64, _>(0)? >= i64::try_from(limits::INBOX).unwrap_or(i64::MAX) {
+    if state.try_get::<i64, _>("held")? >= i64::try_from(limits::INBOX).unwrap_or(i64::MAX) {
         return Err(ErrorCode::InboxFull.into());
     }
     sqlx::query("INSERT INTO notices (device, position, id, bytes, day) VALUES (?, ?, ?, ?, ?)")
@@ -72,8 +72,9 @@ pub(crate) async fn read(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let position = u64::try_from(row.try_get::<i64, _>(0)?).map_err(Error::failed)?;
-            Ok(Notice { position, bytes: row.try_get(1)? })
+            let position =
+                u64::try_from(row.try_get::<i64, _>("position")?).map_err(Error::failed)?;
+            Ok(Notice { position, bytes: row.try_get("bytes")? })
         })
         .collect()
 }

@@ -2,11 +2,13 @@
 //!
 //! It has no keys, so it can't read; it links neither `corncrake-core` nor the client, so it has
 //! no code to read with. Two planes share a listener: the *account plane* for one's own things,
-//! under a session, and the *open plane* for what concerns others, which refuses sessions. No
-//! table of its database joins an account to a log.
+//! under a session, and the *open plane* for what concerns others, which refuses sessions. Each
+//! has a database and a writer of its own, so that no file joins an account to a log.
 //!
 //! - `routes`: one file per subject; `sockets`: the two WebSockets.
-//! - `writer`: the one task that writes, many requests to one fsync.
+//! - `folder`, `database`: the data folder and the two databases in it.
+//! - `writer`: the one task that writes a database, many requests to one fsync.
+//! - `account_store`: the account plane's storage.
 //! - `logs`: how logs are stored, read and followed.
 //! - `accounts`, `sessions`, `packages`, `inboxes`: rows and their SQL.
 //!
@@ -20,6 +22,7 @@
 //! # }
 //! ```
 
+mod account_store;
 mod accounts;
 mod attempts;
 mod budget;
@@ -28,6 +31,7 @@ mod config;
 mod database;
 mod error;
 mod extract;
+mod folder;
 mod inboxes;
 mod logs;
 mod packages;
@@ -53,6 +57,11 @@ fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| Error::failed(error.to_string()))?;
     Ok(bytes)
+}
+
+/// A number for a row that tells nothing about when the row came.
+fn random_number() -> Result<i64, Error> {
+    Ok(i64::from_le_bytes(random()?) & i64::MAX)
 }
 
 /// The operating system's generator, for the password protocol.

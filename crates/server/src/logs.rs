@@ -7,6 +7,7 @@
 
 mod append;
 mod live;
+mod log_store;
 mod memory;
 mod plan;
 mod read;
@@ -15,9 +16,9 @@ mod store;
 
 pub(crate) use append::{Appender, NewAppend, Outcome};
 pub(crate) use live::{Follower, Live, Push};
-pub(crate) use memory::Memory;
-pub(crate) use read::{beside, page, states};
-pub(crate) use running::{head_in_memory, running_at};
+pub(crate) use log_store::LogStore;
+use memory::Memory;
+pub(crate) use plan::Plan;
 
 use corncrake_wire::log::{EntryKind, Part};
 

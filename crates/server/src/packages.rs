@@ -74,14 +74,18 @@ pub(crate) async fn count(
     suite: u16,
 ) -> Result<PackageCount, Error> {
     let row = sqlx::query(
-        "SELECT count(*) FILTER (WHERE last_resort = 0), count(*) FILTER (WHERE last_resort = 1) \
+        "SELECT count(*) FILTER (WHERE last_resort = 0) AS one_time, \
+         count(*) FILTER (WHERE last_resort = 1) AS last_resort \
          FROM packages WHERE device = ? AND suite = ?",
     )
     .bind(device)
     .bind(suite)
     .fetch_one(readers)
     .await?;
-    Ok(PackageCount { one_time: row.try_get(0)?, last_resort: row.try_get::<u32, _>(1)? > 0 })
+    Ok(PackageCount {
+        one_time: row.try_get("one_time")?,
+        last_resort: row.try_get::<u32, _>("last_resort")? > 0,
+    })
 }
 
 /// Takes one package of each device of an account, the oldest first.
@@ -95,30 +99,32 @@ pub(crate) async fn claim(
         .fetch_optional(&mut *connection)
         .await?
         .ok_or(ErrorCode::UnknownAccount)?;
-    let devices = sqlx::query("SELECT num, id FROM devices WHERE account = ? ORDER BY num")
+    let devices = sqlx::query("SELECT num, id FROM devices WHERE account = ? ORDER BY id")
         .bind(account)
         .fetch_all(&mut *connection)
         .await?;
     let mut claimed = Vec::with_capacity(devices.len());
     for device in devices {
+        let num: i64 = device.try_get("num")?;
         let package = sqlx::query(
-            "SELECT num, last_resort, bytes FROM packages WHERE device = ? AND suite = ? \
-             ORDER BY last_resort, num LIMIT 1",
+            "SELECT digest, last_resort, bytes FROM packages WHERE device = ? AND suite = ? \
+             ORDER BY last_resort, day, digest LIMIT 1",
         )
-        .bind(device.try_get::<i64, _>(0)?)
+        .bind(num)
         .bind(suite)
         .fetch_optional(&mut *connection)
         .await?;
         let Some(package) = package else { continue };
-        let last_resort: bool = package.try_get(1)?;
+        let last_resort: bool = package.try_get("last_resort")?;
         if !last_resort {
-            sqlx::query("DELETE FROM packages WHERE num = ?")
-                .bind(package.try_get::<i64, _>(0)?)
+            sqlx::query("DELETE FROM packages WHERE device = ? AND digest = ?")
+                .bind(num)
+                .bind(package.try_get::<&[u8], _>("digest")?)
                 .execute(&mut *connection)
                 .await?;
         }
-        let device = DeviceId::try_from(device.try_get::<&[u8], _>(1)?)?;
-        claimed.push(ClaimedPackage { device, last_resort, bytes: package.try_get(2)? });
+        let device = DeviceId::try_from(device.try_get::<&[u8], _>("id")?)?;
+        claimed.push(ClaimedPackage { device, last_resort, bytes: package.try_get("bytes")? });
     }
     Ok(claimed)
 }

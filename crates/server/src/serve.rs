@@ -34,11 +34,11 @@ pub struct Server {
     address: SocketAddr,
     state: Arc<State>,
     listening: JoinHandle<()>,
-    writing: JoinHandle<()>,
+    writing: [JoinHandle<()>; 2],
 }
 
 impl Server {
-    /// Opens the database and starts to listen.
+    /// Opens the databases and starts to listen.
     ///
     /// # Errors
     /// When the data folder or the address can't be used.
@@ -58,19 +58,21 @@ impl Server {
     }
 
     /// Stops: takes no new connections, ends what is under way, hangs up and closes the
-    /// database.
+    /// databases.
     pub async fn stop(self) {
         let Self { address: _, state, listening, writing } = self;
         state.stopping.send_replace(true);
         if timeout(STOP_TIME, listening).await.is_err() {
             tracing::warn!("some connections were cut off");
         }
-        let readers = state.readers.clone();
+        state.accounts.close().await;
+        state.logs.close().await;
         drop(state);
-        if timeout(STOP_TIME, writing).await.is_err() {
-            tracing::warn!("the writer was cut off");
+        for writing in writing {
+            if timeout(STOP_TIME, writing).await.is_err() {
+                tracing::warn!("a writer was cut off");
+            }
         }
-        readers.close().await;
     }
 }
 

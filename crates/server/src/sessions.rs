@@ -57,28 +57,28 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Finds the session of a token.
-    pub(crate) async fn find(
-        readers: &SqlitePool,
-        token: &SessionToken,
-        now: u64,
-    ) -> Result<Self, Error> {
-        let digest = token.digest();
-        let row = sqlx::query("SELECT account, device, expires FROM sessions WHERE digest = ?")
-            .bind(digest.to_vec())
-            .fetch_optional(readers)
-            .await?
-            .ok_or(ErrorCode::SessionRequired)?;
-        if row.try_get::<i64, _>(2)? <= signed(now) {
-            return Err(ErrorCode::SessionExpired.into());
-        }
-        Ok(Self { account: row.try_get(0)?, device: row.try_get(1)?, digest })
-    }
-
     /// The session's device.
     pub(crate) fn device(&self) -> Result<i64, Error> {
         self.device.ok_or_else(|| ErrorCode::DeviceRequired.into())
     }
+}
+
+/// Finds the session of a token.
+pub(crate) async fn find(
+    readers: &SqlitePool,
+    token: &SessionToken,
+    now: u64,
+) -> Result<Caller, Error> {
+    let digest = token.digest();
+    let row = sqlx::query("SELECT account, device, expires FROM sessions WHERE digest = ?")
+        .bind(digest.to_vec())
+        .fetch_optional(readers)
+        .await?
+        .ok_or(ErrorCode::SessionRequired)?;
+    if row.try_get::<i64, _>("expires")? <= signed(now) {
+        return Err(ErrorCode::SessionExpired.into());
+    }
+    Ok(Caller { account: row.try_get("account")?, device: row.try_get("device")?, digest })
 }
 
 impl FromRequestParts<Arc<State>> for Caller {
@@ -91,7 +91,7 @@ impl FromRequestParts<Arc<State>> for Caller {
             .and_then(|header| header.to_str().ok())
             .and_then(SessionToken::from_header)
             .ok_or(ErrorCode::SessionRequired)?;
-        Self::find(&state.readers, &token, state.clock.now()).await
+        state.accounts.session(&token, state.clock.now()).await
     }
 }
 

@@ -175,8 +175,8 @@ impl Connection {
     }
 
     /// The first frame.
-    async fn hello(&mut self, state: &State) -> Result<(), Over> {
-        let hello = Hello { version: VERSION, instance: state.instance, limits: Limits::DEFAULT };
+    async fn hello(&mut self, instance: [u8; 16]) -> Result<(), Over> {
+        let hello = Hello { version: VERSION, instance, limits: Limits::DEFAULT };
         self.send(&ServerFrame::Hello(hello)).await
     }
 

@@ -1,30 +1,19 @@
 //! What all requests share.
 
-use std::{
-    fs::File,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use corncrake_wire::{
     AccountId, DeviceId,
     opaque::{LogInState, ServerSecret},
 };
-use sqlx::SqlitePool;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    Config, Error,
-    attempts::Attempts,
-    budget::Budget,
-    clock::Clock,
-    database::Database,
-    inboxes::Watchers,
-    logs::{Appender, Live, Memory},
-    rates::Rates,
-    writer::Writer,
+    Config, Error, account_store::AccountStore, attempts::Attempts, budget::Budget, clock::Clock,
+    database::Database, folder::Folder, inboxes::Watchers, logs::LogStore, rates::Rates,
 };
 
 /// Bodies of more than a megabyte that are in memory at once.
@@ -38,12 +27,11 @@ const UNDER_WAY: usize = 96 * 1024 * 1024;
 pub struct State {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) writer: Writer,
-    pub(crate) readers: SqlitePool,
+    /// The account plane's storage.
+    pub(crate) accounts: AccountStore,
+    /// The open plane's storage.
+    pub(crate) logs: LogStore,
     pub(crate) secret: ServerSecret,
-    pub(crate) instance: [u8; 16],
-    pub(crate) memory: Arc<Memory>,
-    pub(crate) live: Arc<Live>,
     pub(crate) watchers: Watchers,
     pub(crate) log_ins: Attempts<[u8; 16], LogIn>,
     pub(crate) renewals: Attempts<[u8; 32], (AccountId, DeviceId)>,
@@ -56,7 +44,7 @@ pub struct State {
     pub(crate) origins: Vec<String>,
     /// Turns true when the server stops.
     pub(crate) stopping: watch::Sender<bool>,
-    _lock: File,
+    _folder: Folder,
 }
 
 /// A log-in under way.
@@ -74,7 +62,7 @@ impl State {
         drop(stopping.wait_for(|stopping| *stopping).await);
     }
 
-    /// Opens the database and starts the writer, which ends when the state is gone.
+    /// Opens the databases and starts their writers, which end when the state is gone.
     ///
     /// # Errors
     /// When the data folder can't be used, or another server uses it.
@@ -82,26 +70,21 @@ impl State {
         config: Config,
         origins: Vec<String>,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
-        let Database { mut writer, readers, instance, secret, lock } =
-            Database::open(&config.data).await?;
-        let memory = Arc::<Memory>::default();
-        let live = Arc::<Live>::default();
-        let appender =
-            Appender::open(&mut writer, Arc::clone(&memory), Arc::clone(&live), Arc::clone(&clock))
-                .await?;
-        let (writer, task) = Writer::start(writer, appender);
+    ) -> Result<(Arc<Self>, [JoinHandle<()>; 2]), Error> {
+        let folder = Folder::open(&config.data)?;
+        let (accounts, writes_accounts) =
+            AccountStore::open(&Database::accounts(folder.path())).await?;
+        let (logs, writes_logs) =
+            LogStore::open(&Database::logs(folder.path()), Arc::clone(&clock)).await?;
+        let secret = folder.secret(accounts.count().await?)?;
         let state = Self {
             rates: Rates::new(&config.limits),
             budget: Budget::new(UNDER_WAY, UNDER_WAY / 4),
             config,
             clock,
-            writer,
-            readers,
+            accounts,
+            logs,
             secret,
-            instance,
-            memory,
-            live,
             watchers: Watchers::default(),
             log_ins: Attempts::new(),
             renewals: Attempts::new(),
@@ -109,8 +92,8 @@ impl State {
             connections: AtomicU64::new(0),
             origins,
             stopping: watch::Sender::new(false),
-            _lock: lock,
+            _folder: folder,
         };
-        Ok((Arc::new(state), task))
+        Ok((Arc::new(state), [writes_accounts, writes_logs]))
     }
 }

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    Error,
-    logs::{Appender, NewAppend, Outcome},
+    Error, Origin,
+    logs::{Appender, NewAppend, Outcome, Plan},
 };
 
 /// Requests that wait for the writer at most.
@@ -35,10 +35,10 @@ enum Job {
 pub(crate) struct Writer(mpsc::Sender<Job>);
 
 impl Writer {
-    /// Starts the writer. It ends when all ways to it are gone.
+    /// Starts a writer. It ends when all ways to it are gone.
     pub(crate) fn start(
         connection: SqliteConnection,
-        appender: Appender,
+        appender: Option<Appender>,
     ) -> (Self, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
         (Self(jobs), tokio::spawn(run(connection, appender, queue)))
@@ -47,6 +47,7 @@ impl Writer {
     /// Carries out `work` in a savepoint of its own and gives its result after the commit.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        _from: Origin,
         work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>
         + Send
         + 'static,
@@ -72,7 +73,7 @@ impl Writer {
     }
 
     /// Appends to a log and gives the outcome after the commit.
-    pub(crate) async fn append(&self, append: NewAppend) -> Result<Outcome, Error> {
+    pub(crate) async fn append(&self, _from: Origin, append: NewAppend) -> Result<Outcome, Error> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Append(append, reply);
         self.0.send(job).await.map_err(|_| ErrorCode::Unavailable)?;
@@ -86,7 +87,7 @@ fn lost<T>() -> Result<T, Error> {
 
 async fn run(
     mut connection: SqliteConnection,
-    mut appender: Appender,
+    mut appender: Option<Appender>,
     mut queue: mpsc::Receiver<Job>,
 ) {
     let mut jobs = Vec::with_capacity(BATCH);
@@ -100,7 +101,8 @@ async fn run(
             }
         }
         let mut told = Vec::with_capacity(works.len());
-        let committed = batch(&mut connection, &mut appender, &mut appends, works, &mut told).await;
+        let committed =
+            batch(&mut connection, appender.as_mut(), &mut appends, works, &mut told).await;
         if let Err(error) = &committed {
             tracing::error!(%error, "a commit failed");
         }
@@ -116,7 +118,9 @@ async fn run(
             Err(_) => {
                 appends.into_iter().for_each(|(_, reply)| drop(reply.send(lost())));
                 // Whether anything was committed stands in the database alone.
-                if let Err(error) = appender.recover(&mut connection).await {
+                if let Some(appender) = &mut appender
+                    && let Err(error) = appender.recover(&mut connection).await
+                {
                     tracing::error!(%error, "the database is out of order; nothing is written");
                     return;
                 }
@@ -128,17 +132,20 @@ async fn run(
 /// One transaction.
 async fn batch(
     connection: &mut SqliteConnection,
-    appender: &mut Appender,
+    mut appender: Option<&mut Appender>,
     appends: &mut [(NewAppend, oneshot::Sender<Result<Outcome, Error>>)],
     works: Vec<Work>,
     told: &mut Vec<Box<dyn FnOnce(bool) + Send>>,
 ) -> Result<Vec<Outcome>, Error> {
     // Works know nothing of logs, so that appends may be decided first.
     let appends = appends.iter_mut().map(|(append, _)| append).collect();
-    let mut plan = appender.prepare(connection, appends).await?;
+    let mut plan = match &mut appender {
+        Some(appender) => appender.prepare(connection, appends).await?,
+        None => Plan::default(),
+    };
     if works.is_empty() && plan.is_one_statement() {
         plan.store(connection).await?;
-        return Ok(appender.publish(plan));
+        return Ok(appender.map_or_else(Vec::new, |appender| appender.publish(plan)));
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for work in works {
@@ -153,5 +160,5 @@ async fn batch(
     }
     plan.store(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(appender.publish(plan))
+    Ok(appender.map_or_else(Vec::new, |appender| appender.publish(plan)))
 }

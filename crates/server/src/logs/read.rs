@@ -11,7 +11,7 @@ use crate::Error;
 
 /// A page of a log after a position: at most `limit` entries and a page's bytes, but at least
 /// one entry if there is any. Nothing if the log doesn't exist.
-pub(crate) async fn page(
+pub(super) async fn page(
     readers: &SqlitePool,
     memory: &Memory,
     id: &LogId,
@@ -77,7 +77,7 @@ pub(crate) async fn page(
 }
 
 /// What lies beside a commit, or the opening state at position 0.
-pub(crate) async fn beside(
+pub(super) async fn beside(
     readers: &SqlitePool,
     id: &LogId,
     part: Part,
@@ -96,7 +96,7 @@ pub(crate) async fn beside(
 }
 
 /// Positions of states up to a position, newest first. Nothing if the log doesn't exist.
-pub(crate) async fn states(
+pub(super) async fn states(
     readers: &SqlitePool,
     id: &LogId,
     at_most: u64,

@@ -6,16 +6,16 @@ use corncrake_wire::{
 };
 use sqlx::SqlitePool;
 
-use super::{Memory, page};
+use super::{Memory, read::page};
 use crate::Error;
 
 /// The newest position of a log that was used lately; 0 for others.
-pub(crate) fn head_in_memory(memory: &Memory, id: &LogId) -> u64 {
+pub(super) fn head_in_memory(memory: &Memory, id: &LogId) -> u64 {
     memory.tail_after(id, u64::MAX, 0).1
 }
 
 /// The running hash up to a position; nothing if the log doesn't reach as far.
-pub(crate) async fn running_at(
+pub(super) async fn running_at(
     readers: &SqlitePool,
     memory: &Memory,
     id: &LogId,

@@ -9,9 +9,8 @@ use corncrake_wire::{
 };
 
 use crate::{
-    Error, State, accounts,
+    Error, Origin, State,
     extract::{Answer, Posted},
-    packages,
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
@@ -30,21 +29,17 @@ async fn look_up(
     {
         return Err(ErrorCode::InvalidName.into());
     }
-    Ok(Answer(accounts::look_up(&state.readers, request.by).await?))
+    Ok(Answer(state.accounts.look_up(request.by).await?))
 }
 
 async fn claim(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     Posted(request): Posted<Claim>,
 ) -> Result<Answer<Claimed>, Error> {
     if request.admission.len() > limits::ADMISSION {
         return Err(ErrorCode::TooLarge.into());
     }
-    let packages = state
-        .writer
-        .run(move |connection| {
-            Box::pin(packages::claim(connection, request.account, request.suite))
-        })
-        .await?;
+    let packages = state.accounts.claim(origin, request.account, request.suite).await?;
     Ok(Answer(Claimed { packages }))
 }

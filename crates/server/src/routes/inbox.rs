@@ -11,9 +11,8 @@ use corncrake_wire::{
 };
 
 use crate::{
-    Error, State,
+    Error, Origin, State,
     extract::{Answer, Posted},
-    inboxes,
     sessions::Caller,
 };
 
@@ -26,6 +25,7 @@ pub(super) fn router() -> Router<Arc<State>> {
 
 async fn deposit(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     Posted(request): Posted<Deposit>,
 ) -> Result<Answer<()>, Error> {
     if request.notice.len() > limits::NOTICE || request.admission.len() > limits::ADMISSION {
@@ -34,13 +34,8 @@ async fn deposit(
     if request.notice.is_empty() {
         return Err(ErrorCode::Malformed.into());
     }
-    let today = state.clock.today();
-    let device = state
-        .writer
-        .run(move |connection| {
-            Box::pin(inboxes::deposit(connection, request.inbox, request.notice, today))
-        })
-        .await?;
+    let now = state.clock.now();
+    let device = state.accounts.deposit(origin, request.inbox, request.notice, now).await?;
     state.watchers.wake(device);
     Ok(Answer(()))
 }
@@ -51,19 +46,17 @@ async fn read(
     Posted(request): Posted<ReadInbox>,
 ) -> Result<Answer<Inbox>, Error> {
     let device = caller.device()?;
-    let notices = inboxes::read(&state.readers, device, request.after, request.limit).await?;
+    let notices = state.accounts.notices(device, request.after, request.limit).await?;
     Ok(Answer(Inbox { notices }))
 }
 
 async fn delete(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     caller: Caller,
     Posted(request): Posted<DeleteNotices>,
 ) -> Result<Answer<()>, Error> {
     let device = caller.device()?;
-    state
-        .writer
-        .run(move |connection| Box::pin(inboxes::delete(connection, device, request.up_to)))
-        .await?;
+    state.accounts.delete_notices(origin, device, request.up_to).await?;
     Ok(Answer(()))
 }

@@ -10,9 +10,9 @@ use corncrake_wire::{
 };
 
 use crate::{
-    Error, Origin, OsRandom, State, accounts,
+    Error, Origin, OsRandom, State,
     extract::{Answer, Posted},
-    random, sessions,
+    random,
     state::LogIn,
 };
 
@@ -29,7 +29,7 @@ async fn start(
     if !limits::is_username(&request.name) {
         return Err(ErrorCode::InvalidName.into());
     }
-    let account = accounts::by_name(&state.readers, &request.name).await?;
+    let account = state.accounts.by_name(&request.name).await?;
     let record = account.as_ref().map(|account| account.opaque.as_slice());
     let (opaque, log_in) =
         state.secret.log_in_reply(&request.name, record, &request.opaque, &mut OsRandom)?;
@@ -49,15 +49,7 @@ async fn finish(
     let log_in = state.log_ins.end(&request.attempt, now).ok_or(ErrorCode::LogInFailed)?;
     opaque::check_log_in(&log_in.state, &request.opaque).map_err(|_| ErrorCode::LogInFailed)?;
     let (num, account) = log_in.account.ok_or(ErrorCode::LogInFailed)?;
-    let (session, record) = state
-        .writer
-        .run(move |connection| {
-            Box::pin(async move {
-                let record = accounts::record(connection, num).await?;
-                Ok((sessions::begin(connection, num, None, now).await?, record))
-            })
-        })
-        .await?;
-    let vault = accounts::vault(&state.readers, num).await?;
+    let (session, record) = state.accounts.log_in(origin, num, now).await?;
+    let vault = state.accounts.vault(num).await?;
     Ok(Answer(LoggedIn { session, account, vault, record }))
 }

@@ -11,7 +11,7 @@ use corncrake_wire::{
 use crate::{
     Error, Origin, State,
     extract::{Answer, Posted},
-    logs::{self, NewAppend, Outcome},
+    logs::{NewAppend, Outcome},
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
@@ -42,12 +42,12 @@ pub(crate) async fn carry_out(
     let append = NewAppend::new(append, share)?;
     let log = *append.log();
     state.rates.append(log, origin)?;
-    match state.writer.append(append).await? {
+    match state.logs.append(origin, append).await? {
         Outcome::Stored { positions, head } => Ok(AppendReply::Stored { positions, head }),
         Outcome::Refused(code) => Err(Refusal::from(code).into()),
         Outcome::Conflict { newest_commit, head } => {
             let limit = limits::PAGE_ENTRIES;
-            let page = logs::page(&state.readers, &state.memory, &log, after, limit).await?;
+            let page = state.logs.page(&log, after, limit).await?;
             let (missing, head) = page.map_or((Vec::new(), head), |page| (page.entries, page.head));
             Ok(AppendReply::Conflict { newest_commit, head, missing })
         }
@@ -60,7 +60,7 @@ async fn read(
 ) -> Result<Answer<ReadReply>, Error> {
     check_admission(&request.admission)?;
     let Read { token, after, limit, admission: _ } = request;
-    let page = logs::page(&state.readers, &state.memory, &token.log_id(), after, limit).await?;
+    let page = state.logs.page(&token.log_id(), after, limit).await?;
     Ok(Answer(page.ok_or(ErrorCode::LogNotFound)?))
 }
 
@@ -73,7 +73,7 @@ async fn beside(
     if position == 0 && part == Part::Welcome {
         return Err(ErrorCode::NotFound.into());
     }
-    let bytes = logs::beside(&state.readers, &token.log_id(), part, position).await?;
+    let bytes = state.logs.beside(&token.log_id(), part, position).await?;
     Ok(Answer(Sealed { bytes: bytes.ok_or(ErrorCode::NotFound)? }))
 }
 
@@ -82,7 +82,7 @@ async fn states(
     Posted(request): Posted<States>,
 ) -> Result<Answer<StatesReply>, Error> {
     check_admission(&request.admission)?;
-    let positions = logs::states(&state.readers, &request.token.log_id(), request.at_most).await?;
+    let positions = state.logs.states(&request.token.log_id(), request.at_most).await?;
     Ok(Answer(StatesReply { positions: positions.ok_or(ErrorCode::LogNotFound)? }))
 }
 

@@ -9,7 +9,7 @@ use corncrake_wire::{
 };
 
 use crate::{
-    Error, State,
+    Error, Origin, State,
     extract::{Answer, Posted},
     packages,
     sessions::Caller,
@@ -21,18 +21,14 @@ pub(super) fn router() -> Router<Arc<State>> {
 
 async fn upload(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     caller: Caller,
     Posted(request): Posted<UploadPackages>,
 ) -> Result<Answer<()>, Error> {
     let device = caller.device()?;
     packages::check(&request.packages)?;
-    let today = state.clock.today();
-    state
-        .writer
-        .run(move |connection| {
-            Box::pin(packages::upload(connection, device, request.packages, today))
-        })
-        .await?;
+    let now = state.clock.now();
+    state.accounts.upload_packages(origin, device, request.packages, now).await?;
     Ok(Answer(()))
 }
 
@@ -41,5 +37,5 @@ async fn count(
     caller: Caller,
     Posted(request): Posted<CountPackages>,
 ) -> Result<Answer<PackageCount>, Error> {
-    Ok(Answer(packages::count(&state.readers, caller.device()?, request.suite).await?))
+    Ok(Answer(state.accounts.count_packages(caller.device()?, request.suite).await?))
 }

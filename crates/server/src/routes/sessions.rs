@@ -11,10 +11,10 @@ use corncrake_wire::{
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::{
-    Error, Origin, State, accounts,
+    Error, Origin, State,
     extract::{Answer, Posted},
     random,
-    sessions::{self, Caller},
+    sessions::Caller,
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
@@ -44,7 +44,7 @@ async fn renew(
     let now = state.clock.now();
     let Renew { account, device, nonce, signature } = request;
     let asked = state.renewals.end(&nonce, now).ok_or(ErrorCode::SessionRequired)?;
-    let known = accounts::device_key(&state.readers, account, device).await?;
+    let known = state.accounts.device_key(account, device).await?;
     let (account_num, device_num, key) = known.ok_or(ErrorCode::UnknownDevice)?;
     let signed = state.origins.iter().any(|ours| {
         let (Ok(key), Ok(signature)) =
@@ -57,20 +57,16 @@ async fn renew(
     if asked != (account, device) || !signed {
         return Err(ErrorCode::SessionRequired.into());
     }
-    let session = state
-        .writer
-        .run(move |connection| {
-            Box::pin(sessions::begin(connection, account_num, Some(device_num), now))
-        })
-        .await?;
+    let session = state.accounts.begin_session(origin, account_num, device_num, now).await?;
     Ok(Answer(session))
 }
 
 async fn log_out(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     caller: Caller,
     Posted(LogOut): Posted<LogOut>,
 ) -> Result<Answer<()>, Error> {
-    state.writer.run(move |connection| Box::pin(sessions::end(connection, caller.digest))).await?;
+    state.accounts.end_session(origin, caller.digest).await?;
     Ok(Answer(()))
 }

@@ -10,9 +10,9 @@ use corncrake_wire::{
 };
 
 use crate::{
-    Error, Origin, State, accounts,
+    Error, Origin, State,
     extract::{Answer, Posted},
-    packages, sessions,
+    packages,
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
@@ -33,7 +33,7 @@ async fn start(
 async fn finish(
     extract::State(state): extract::State<Arc<State>>,
     origin: Origin,
-    Posted(mut request): Posted<SignUpFinish>,
+    Posted(request): Posted<SignUpFinish>,
 ) -> Result<Answer<Session>, Error> {
     state.rates.attempt(origin)?;
     check_name(&request.name)?;
@@ -45,20 +45,7 @@ async fn finish(
         return Err(ErrorCode::VersionConflict.into());
     }
     packages::check(&request.packages)?;
-    let (now, today) = (state.clock.now(), state.clock.today());
-    let session = state
-        .writer
-        .run(move |connection| {
-            Box::pin(async move {
-                let first = std::mem::take(&mut request.packages);
-                let device = request.device.clone();
-                let account = accounts::create(connection, request, today).await?;
-                let device = accounts::add_device(connection, account, &device, today).await?;
-                packages::upload(connection, device, first, today).await?;
-                sessions::begin(connection, account, Some(device), now).await
-            })
-        })
-        .await?;
+    let session = state.accounts.sign_up(origin, request, state.clock.now()).await?;
     Ok(Answer(session))
 }
 

@@ -10,7 +10,7 @@ use corncrake_wire::{
 };
 
 use crate::{
-    Error, State, accounts,
+    Error, Origin, State,
     extract::{Answer, Posted},
     sessions::Caller,
 };
@@ -24,22 +24,18 @@ async fn get(
     caller: Caller,
     Posted(GetVault): Posted<GetVault>,
 ) -> Result<Answer<Vault>, Error> {
-    Ok(Answer(accounts::vault(&state.readers, caller.account).await?))
+    Ok(Answer(state.accounts.vault(caller.account).await?))
 }
 
 async fn replace(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     caller: Caller,
     Posted(request): Posted<ReplaceVault>,
 ) -> Result<Answer<()>, Error> {
     if request.vault.bytes.len() > limits::VAULT {
         return Err(ErrorCode::TooLarge.into());
     }
-    state
-        .writer
-        .run(move |connection| {
-            Box::pin(accounts::replace_vault(connection, caller.account, request.vault))
-        })
-        .await?;
+    state.accounts.replace_vault(origin, caller.account, request.vault).await?;
     Ok(Answer(()))
 }

@@ -6,7 +6,7 @@ use corncrake_wire::{ClientFrame, ErrorCode, Refusal, ServerFrame, limits};
 use tokio::time::{interval, timeout};
 
 use super::{Connection, Heard, Over, STOPPING, TICK};
-use crate::{Error, Origin, State, inboxes, sessions::Caller};
+use crate::{Error, Origin, State};
 
 /// How long the first frame may take.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ async fn serve(
     connection: &mut Connection,
 ) -> Result<Over, Refusal> {
     let mut stopping = pin!(state.stopping());
-    if connection.hello(state).await.is_err() {
+    if connection.hello(state.accounts.instance()).await.is_err() {
         return Ok(Over);
     }
     let first = timeout(FIRST_FRAME, connection.hear()).await;
@@ -41,7 +41,7 @@ async fn serve(
         Ok(Heard::Life) | Err(_) => return Err(ErrorCode::SessionRequired.into()),
     };
     let find = || async {
-        let caller = Caller::find(&state.readers, &session, state.clock.now()).await?;
+        let caller = state.accounts.session(&session, state.clock.now()).await?;
         caller.device()
     };
     let device = find().await.map_err(|error| error.refusal())?;
@@ -101,7 +101,7 @@ async fn catch_up(
 ) -> Result<Result<(), Over>, Error> {
     let mut must = !greeted;
     loop {
-        let notices = inboxes::read(&state.readers, device, *after, limits::PAGE_ENTRIES).await?;
+        let notices = state.accounts.notices(device, *after, limits::PAGE_ENTRIES).await?;
         let Some(newest) = notices.last().map(|notice| notice.position) else {
             let nothing = ServerFrame::Notices { notices };
             return Ok(if must { connection.send(&nothing).await } else { Ok(()) });

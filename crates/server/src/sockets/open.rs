@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Error, Origin, State,
-    logs::{self, Follower, Push},
+    logs::{Follower, Push},
     routes::carry_out,
 };
 
@@ -109,7 +109,7 @@ pub(super) async fn run(state: Arc<State>, origin: Origin, connection: Connectio
     };
     let end = open.serve(&mut pushed).await;
     for (id, subscription) in &open.subscriptions {
-        open.state.live.unfollow(&subscription.log, number, *id);
+        open.state.logs.live().unfollow(&subscription.log, number, *id);
     }
     if let End::Refused(refusal) = end {
         open.connection.refuse(refusal).await;
@@ -131,7 +131,7 @@ impl Open {
         let mut ticks = interval(TICK);
         let state = Arc::clone(&self.state);
         let mut stopping = pin!(state.stopping());
-        self.connection.hello(&state).await?;
+        self.connection.hello(state.logs.instance()).await?;
         loop {
             tokio::select! {
                 heard = self.connection.hear(), if self.under_way.len() < UNDER_WAY => {
@@ -241,7 +241,7 @@ impl Open {
         self.subscriptions.insert(id, subscription);
         self.wanting.push_back((id, self.serial));
         // First follow, then read: what comes in between is known of at least.
-        self.state.live.follow(
+        self.state.logs.live().follow(
             log,
             Follower {
                 connection: self.number,
@@ -254,7 +254,7 @@ impl Open {
 
     fn unsubscribe(&mut self, id: u32) {
         if let Some(subscription) = self.subscriptions.remove(&id) {
-            self.state.live.unfollow(&subscription.log, self.number, id);
+            self.state.logs.live().unfollow(&subscription.log, self.number, id);
         }
     }
 
@@ -294,7 +294,7 @@ impl Open {
     fn begin_check(&mut self, digest: [u8; 32]) {
         self.check = Some(digest);
         for (id, subscription) in &mut self.subscriptions {
-            let head = logs::head_in_memory(&self.state.memory, &subscription.log);
+            let head = self.state.logs.head_in_memory(&subscription.log);
             if subscription.is_behind(head) && subscription.push_was_lost() {
                 self.wanting.push_back((*id, subscription.serial));
             }
@@ -383,13 +383,12 @@ async fn look_behind(
     after: u64,
     running: Option<[u8; 32]>,
 ) -> Result<Found, Error> {
-    let (readers, memory) = (&state.readers, &state.memory);
     if let Some(running) = running
-        && logs::running_at(readers, memory, log, after).await? != Some(running)
+        && state.logs.running_at(log, after).await? != Some(running)
     {
-        let page = logs::page(readers, memory, log, u64::MAX >> 1, 1).await?;
+        let page = state.logs.page(log, u64::MAX >> 1, 1).await?;
         return Ok(Found::Another(page.map_or(0, |page| page.head)));
     }
-    let page = logs::page(readers, memory, log, after, limits::PAGE_ENTRIES).await?;
+    let page = state.logs.page(log, after, limits::PAGE_ENTRIES).await?;
     Ok(Found::Page(page))
 }

@@ -87,7 +87,7 @@ async fn sessions_expire_and_only_their_hash_is_stored() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let token = &bob.session.token;
-    let options = SqliteConnectOptions::new().filename(api.folder.path().join("corncrake.db"));
+    let options = SqliteConnectOptions::new().filename(api.folder.path().join("accounts.db"));
     let mut database = SqliteConnection::connect_with(&options).await.unwrap();
     let digest: Vec<u8> =
         sqlx::query_scalar("SELECT digest FROM sessions").fetch_one(&mut database).await.unwrap();

@@ -116,17 +116,19 @@ impl Api {
 
     /// All rows of all tables, to show that nothing was stored.
     pub(crate) async fn rows(&self) -> u64 {
-        let mut database = database(self.folder.path()).await;
-        let tables: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
-                .fetch_all(&mut database)
-                .await
-                .unwrap();
         let mut rows = 0;
-        for table in tables {
-            let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM \"{table}\""));
-            let row = sqlx::query(sql).fetch_one(&mut database).await.unwrap();
-            rows += row.get::<i64, _>(0) as u64;
+        for plane in [ACCOUNTS, LOGS] {
+            let mut database = database(self.folder.path(), plane).await;
+            let tables: Vec<String> =
+                sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+                    .fetch_all(&mut database)
+                    .await
+                    .unwrap();
+            for table in tables {
+                let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM \"{table}\""));
+                let row = sqlx::query(sql).fetch_one(&mut database).await.unwrap();
+                rows += row.get::<i64, _>(0) as u64;
+            }
         }
         rows
     }
@@ -160,8 +162,12 @@ pub(crate) async fn answer(response: reqwest::Response) -> Result<Vec<u8>, Probl
     Err(Problem { status: status.as_u16(), code, retry_after: problem["retry_after"].as_u64() })
 }
 
-pub(crate) async fn database(folder: &Path) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(folder.join("corncrake.db"));
+/// The databases of the two planes.
+pub(crate) const ACCOUNTS: &str = "accounts.db";
+pub(crate) const LOGS: &str = "logs.db";
+
+pub(crate) async fn database(folder: &Path, plane: &str) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(folder.join(plane));
     SqliteConnection::connect_with(&options.read_only(true)).await.unwrap()
 }
 

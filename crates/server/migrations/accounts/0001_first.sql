@@ -1,11 +1,11 @@
--- No table may hold ids of accounts, devices or inboxes beside ids of logs.
+-- The account plane. Nothing here may name a log, and no number may count up over all rows: the
+-- order in which accounts, devices and packages came would link them to logs, which are in order.
+-- Numbers are random; days are rounded down to weeks.
 
 CREATE TABLE server (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     instance BLOB NOT NULL
 ) STRICT;
-
--- The account plane.
 
 CREATE TABLE accounts (
     num INTEGER PRIMARY KEY,
@@ -20,7 +20,7 @@ CREATE TABLE accounts (
 ) STRICT;
 
 CREATE TABLE devices (
-    num INTEGER PRIMARY KEY AUTOINCREMENT,
+    num INTEGER PRIMARY KEY,
     account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
     id BLOB NOT NULL UNIQUE,
     key BLOB NOT NULL,
@@ -40,16 +40,15 @@ CREATE INDEX sessions_of_account ON sessions (account);
 CREATE INDEX sessions_of_device ON sessions (device);
 
 CREATE TABLE packages (
-    num INTEGER PRIMARY KEY,
     device INTEGER NOT NULL REFERENCES devices ON DELETE CASCADE,
+    digest BLOB NOT NULL,
     suite INTEGER NOT NULL,
     last_resort INTEGER NOT NULL,
     bytes BLOB NOT NULL,
-    digest BLOB NOT NULL,
     day INTEGER NOT NULL,
-    UNIQUE (device, digest)
-) STRICT;
-CREATE INDEX packages_to_claim ON packages (device, suite, last_resort);
+    PRIMARY KEY (device, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX packages_to_claim ON packages (device, suite, last_resort, day);
 
 CREATE TABLE notices (
     device INTEGER NOT NULL REFERENCES devices ON DELETE CASCADE,
@@ -60,51 +59,3 @@ CREATE TABLE notices (
     PRIMARY KEY (device, position),
     UNIQUE (device, id)
 ) STRICT, WITHOUT ROWID;
-
--- The open plane's logs.
-
-CREATE TABLE logs (
-    num INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
-    head INTEGER NOT NULL,
-    newest_commit INTEGER NOT NULL,
-    newest_commit_id BLOB NOT NULL
-) STRICT;
-
--- Appended in order and nothing else, which makes an append cheap. `places` says where a log's
--- entries stand; it follows in steps of many entries, `progress.settled` tells how far.
-CREATE TABLE entries (
-    num INTEGER PRIMARY KEY,
-    log INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    flags INTEGER NOT NULL,
-    bytes BLOB NOT NULL
-) STRICT;
-
-CREATE TABLE places (
-    log INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    entry INTEGER NOT NULL,
-    length INTEGER NOT NULL,
-    mark BLOB NOT NULL,
-    PRIMARY KEY (log, position)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX places_by_mark ON places (log, mark);
-
-CREATE TABLE progress (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    settled INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE besides (
-    log INTEGER NOT NULL,
-    part INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    bytes BLOB NOT NULL,
-    PRIMARY KEY (log, part, position)
-) STRICT;
-
-CREATE TABLE days (
-    day INTEGER PRIMARY KEY,
-    first_entry INTEGER NOT NULL
-) STRICT;

@@ -1,0 +1,341 @@
+//! The account plane's storage: everything that is read from and written to its database.
+//!
+//! A write is one transaction of the plane's writer; what a caller is told has been synced.
+
+use corncrake_wire::{
+    AccountId, DeviceId, InboxId, SessionToken,
+    account::{
+        AddDevice, DeviceHoldings, Holdings, NewPackage, Notice, PackageCount, Session,
+        SignUpFinish, Vault,
+    },
+    open::{By, ClaimedPackage, SignedRecord},
+};
+use sqlx::{FromRow, SqlitePool};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Error, Origin,
+    accounts::{self, Account},
+    database::{self, Database},
+    inboxes, packages,
+    sessions::{self, Caller},
+    writer::Writer,
+};
+
+/// The account plane's storage.
+#[derive(Debug)]
+pub(crate) struct AccountStore {
+    writer: Writer,
+    readers: SqlitePool,
+    instance: [u8; 16],
+}
+
+impl AccountStore {
+    /// Opens the database and starts its writer, which ends when the store is gone.
+    pub(crate) async fn open(database: &Database) -> Result<(Self, JoinHandle<()>), Error> {
+        database.prepare().await?;
+        let mut connection = database.writer().await?;
+        let instance = database::instance(&mut connection).await?;
+        let readers = database.readers().await?;
+        let (writer, task) = Writer::start(connection, None);
+        Ok((Self { writer, readers, instance }, task))
+    }
+
+    /// Names the database.
+    pub(crate) const fn instance(&self) -> [u8; 16] {
+        self.instance
+    }
+
+    /// Closes the connections that read.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+    }
+
+    /// The number of accounts.
+    pub(crate) async fn count(&self) -> Result<u64, Error> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&self.readers).await?;
+        u64::try_from(count).map_err(Error::failed)
+    }
+
+    /// Finds an account by its username.
+    pub(crate) async fn by_name(&self, name: &str) -> Result<Option<Account>, Error> {
+        accounts::by_name(&self.readers, name).await
+    }
+
+    /// The account record of a name or an id.
+    pub(crate) async fn look_up(&self, by: By) -> Result<SignedRecord, Error> {
+        accounts::look_up(&self.readers, by).await
+    }
+
+    /// The vault of an account.
+    pub(crate) async fn vault(&self, account: i64) -> Result<Vault, Error> {
+        accounts::vault(&self.readers, account).await
+    }
+
+    /// A device's account number, own number and key.
+    pub(crate) async fn device_key(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<Option<(i64, i64, [u8; 32])>, Error> {
+        accounts::device_key(&self.readers, account, device).await
+    }
+
+    /// The session of a token.
+    pub(crate) async fn session(&self, token: &SessionToken, now: u64) -> Result<Caller, Error> {
+        sessions::find(&self.readers, token, now).await
+    }
+
+    /// Counts the packages of a device.
+    pub(crate) async fn count_packages(
+        &self,
+        device: i64,
+        suite: u16,
+    ) -> Result<PackageCount, Error> {
+        packages::count(&self.readers, device, suite).await
+    }
+
+    /// Notices of a device after a position.
+    pub(crate) async fn notices(
+        &self,
+        device: i64,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Notice>, Error> {
+        inboxes::read(&self.readers, device, after, limit).await
+    }
+
+    /// What is held about an account.
+    pub(crate) async fn holdings(&self, account: i64, now: u64) -> Result<Holdings, Error> {
+        #[derive(FromRow)]
+        struct AccountRow {
+            name: String,
+            signed_up_day: u32,
+            record_version: i64,
+            record_length: i64,
+            vault_version: i64,
+            vault_length: i64,
+            sessions: u32,
+        }
+        #[derive(FromRow)]
+        struct DeviceRow {
+            id: Vec<u8>,
+            added_day: u32,
+            packages: u32,
+            notices: u32,
+        }
+        let mut connection = self.readers.acquire().await?;
+        let row: AccountRow = sqlx::query_as(
+            "SELECT name, signed_up_day, record_version, length(record) AS record_length, \
+             vault_version, length(vault) AS vault_length, (SELECT count(*) FROM sessions \
+             WHERE account = accounts.num AND expires > ?) AS sessions \
+             FROM accounts WHERE num = ?",
+        )
+        .bind(i64::try_from(now).unwrap_or(i64::MAX))
+        .bind(account)
+        .fetch_one(&mut *connection)
+        .await?;
+        let devices: Vec<DeviceRow> = sqlx::query_as(
+            "SELECT id, added_day, \
+             (SELECT count(*) FROM packages WHERE device = devices.num) AS packages, \
+             (SELECT count(*) FROM notices WHERE device = devices.num) AS notices \
+             FROM devices WHERE account = ? ORDER BY id",
+        )
+        .bind(account)
+        .fetch_all(&mut *connection)
+        .await?;
+        let count = |number: i64| u64::try_from(number).map_err(Error::failed);
+        let devices = devices.into_iter().map(|device| {
+            Ok(DeviceHoldings {
+                device: DeviceId::try_from(device.id.as_slice())?,
+                added_day: device.added_day,
+                packages: device.packages,
+                notices: device.notices,
+            })
+        });
+        Ok(Holdings {
+            devices: devices.collect::<Result<_, Error>>()?,
+            name: row.name,
+            signed_up_day: row.signed_up_day,
+            record: (count(row.record_version)?, count(row.record_length)?),
+            vault: (count(row.vault_version)?, count(row.vault_length)?),
+            sessions: row.sessions,
+        })
+    }
+
+    /// Makes an account with its first device, packages and session.
+    pub(crate) async fn sign_up(
+        &self,
+        from: Origin,
+        mut new: SignUpFinish,
+        now: u64,
+    ) -> Result<Session, Error> {
+        let today = day(now);
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(async move {
+                    let first = std::mem::take(&mut new.packages);
+                    let device = new.device.clone();
+                    let account = accounts::create(connection, new, today).await?;
+                    let device = accounts::add_device(connection, account, &device, today).await?;
+                    packages::upload(connection, device, first, today).await?;
+                    sessions::begin(connection, account, Some(device), now).await
+                })
+            })
+            .await
+    }
+
+    /// Begins a session without a device, and gives the account's record.
+    pub(crate) async fn log_in(
+        &self,
+        from: Origin,
+        account: i64,
+        now: u64,
+    ) -> Result<(Session, SignedRecord), Error> {
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(async move {
+                    let record = accounts::record(connection, account).await?;
+                    Ok((sessions::begin(connection, account, None, now).await?, record))
+                })
+            })
+            .await
+    }
+
+    /// Begins a session of a device.
+    pub(crate) async fn begin_session(
+        &self,
+        from: Origin,
+        account: i64,
+        device: i64,
+        now: u64,
+    ) -> Result<Session, Error> {
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(sessions::begin(connection, account, Some(device), now))
+            })
+            .await
+    }
+
+    /// Ends the session with this hash.
+    pub(crate) async fn end_session(&self, from: Origin, digest: [u8; 32]) -> Result<(), Error> {
+        self.writer.run(from, move |connection| Box::pin(sessions::end(connection, digest))).await
+    }
+
+    /// Replaces a vault by its next version.
+    pub(crate) async fn replace_vault(
+        &self,
+        from: Origin,
+        account: i64,
+        vault: Vault,
+    ) -> Result<(), Error> {
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(accounts::replace_vault(connection, account, vault))
+            })
+            .await
+    }
+
+    /// Replaces a record by its next version.
+    pub(crate) async fn replace_record(
+        &self,
+        from: Origin,
+        account: i64,
+        record: SignedRecord,
+    ) -> Result<(), Error> {
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(accounts::replace_record(connection, account, record))
+            })
+            .await
+    }
+
+    /// Replaces the record and adds a device with its packages, in the place of another if there
+    /// is one to drop; begins its session.
+    pub(crate) async fn add_device(
+        &self,
+        from: Origin,
+        account: i64,
+        new: AddDevice,
+        now: u64,
+    ) -> Result<Session, Error> {
+        let today = day(now);
+        let AddDevice { record, device, packages: first, drop } = new;
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(async move {
+                    accounts::replace_record(connection, account, record).await?;
+                    if let Some(dropped) = drop {
+                        accounts::drop_device(connection, account, dropped).await?;
+                    }
+                    let device = accounts::add_device(connection, account, &device, today).await?;
+                    packages::upload(connection, device, first, today).await?;
+                    sessions::begin(connection, account, Some(device), now).await
+                })
+            })
+            .await
+    }
+
+    /// Stores packages of a device.
+    pub(crate) async fn upload_packages(
+        &self,
+        from: Origin,
+        device: i64,
+        packages: Vec<NewPackage>,
+        now: u64,
+    ) -> Result<(), Error> {
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(packages::upload(connection, device, packages, day(now)))
+            })
+            .await
+    }
+
+    /// Takes one package of each device of an account.
+    pub(crate) async fn claim(
+        &self,
+        from: Origin,
+        account: AccountId,
+        suite: u16,
+    ) -> Result<Vec<ClaimedPackage>, Error> {
+        self.writer
+            .run(from, move |connection| Box::pin(packages::claim(connection, account, suite)))
+            .await
+    }
+
+    /// Puts a notice into an inbox and gives the device that it belongs to.
+    pub(crate) async fn deposit(
+        &self,
+        from: Origin,
+        inbox: InboxId,
+        notice: Vec<u8>,
+        now: u64,
+    ) -> Result<i64, Error> {
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(inboxes::deposit(connection, inbox, notice, day(now)))
+            })
+            .await
+    }
+
+    /// Deletes notices of a device up to a position.
+    pub(crate) async fn delete_notices(
+        &self,
+        from: Origin,
+        device: i64,
+        up_to: u64,
+    ) -> Result<(), Error> {
+        self.writer
+            .run(from, move |connection| Box::pin(inboxes::delete(connection, device, up_to)))
+            .await
+    }
+}
+
+/// The day that rows of this plane keep: rounded down to a week, because a day on which one
+/// account and one log began would link the two.
+fn day(now: u64) -> i64 {
+    const WEEK: u64 = 7;
+    let day = now / 86_400;
+    i64::try_from(day - day % WEEK).unwrap_or(i64::MAX)
+}
