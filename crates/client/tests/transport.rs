@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corncrake::transport::http::HttpTransport;
@@ -40,6 +42,8 @@ async fn start_server(folder: &TempDir, listen: Option<SocketAddr>) -> Server {
 /// What lies between a client and a server.
 struct Cable {
     url: String,
+    /// How many connections there have been.
+    connections: Arc<AtomicUsize>,
     cut: broadcast::Sender<()>,
     _forwarding: JoinSet<()>,
 }
@@ -52,9 +56,12 @@ impl Cable {
         let (cut, _) = broadcast::channel(1);
         let mut forwarding = JoinSet::new();
         let cuts = cut.clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         forwarding.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((mut near, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let mut cut = cuts.subscribe();
                 connections.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(target).await else {
@@ -67,7 +74,7 @@ impl Cable {
                 });
             }
         });
-        Self { url, cut, _forwarding: forwarding }
+        Self { url, connections, cut, _forwarding: forwarding }
     }
 
     /// Ends all connections that there are; new ones are forwarded.
@@ -169,6 +176,29 @@ async fn a_log_is_read_without_gap_over_a_cable_that_is_cut() {
         );
     }
     assert!(reader.connections >= 4, "{} connections", reader.connections);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn appends_travel_over_the_socket_that_follows_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let cable = Cable::to(&server).await;
+    let transport = HttpTransport::new(&cable.url).unwrap();
+    let Push::Connected { plane: Plane::Open, .. } = next(&transport).await else { panic!() };
+    transport.watch(token(), 0);
+    let connections = cable.connections.load(Ordering::Relaxed);
+    for number in 1..=20 {
+        append_message(&transport, number).await;
+    }
+    let mut reader = Reader { position: 0, connections: 0 };
+    assert_eq!(reader.read_to(&transport, 20).await.len(), 20);
+    let refused = open(
+        &transport,
+        Append { entries: Vec::new(), ..entry(EntryKind::Message, Point::START, vec![]) },
+    );
+    assert_eq!(refused.await, Err(TransportError::Refused(ErrorCode::BadBatch.into())));
+    assert_eq!(cable.connections.load(Ordering::Relaxed), connections);
     server.stop().await;
 }
 

@@ -1,13 +1,19 @@
 //! The transport of native programs: HTTP requests and one WebSocket for each plane.
 //!
+//! Appends travel over the open plane's socket, in order with what it pushes and without a
+//! connection of their own; only an append that would hold the socket up for long, or one that is
+//! made while the socket is down, goes as a request.
+//!
 //! The two planes share nothing that a server could join them by: each has its own connections,
 //! its own TLS sessions and its own socket. Sockets that break, or fall silent, are opened again
 //! after a random wait that doubles at each try; a request that succeeds ends the wait.
 
 use core::time::Duration;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use corncrake_wire::limits::{APPEND_BODY, PAGE_BYTES};
+use corncrake_wire::log::{Append, AppendReply};
 use corncrake_wire::{
     ACCOUNT_SOCKET, AccessToken, AccountReply, AccountRequest, CONTENT_TYPE, ErrorCode, INFO_PATH,
     LogId, OPEN_SOCKET, OpenReply, OpenRequest, Refusal, SESSION_HEADER, SessionToken,
@@ -16,7 +22,7 @@ use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify, OnceCell, mpsc};
+use tokio::sync::{Mutex, Notify, OnceCell, mpsc, oneshot};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -28,6 +34,9 @@ mod open_socket;
 
 /// The longest reply: what lies beside an entry, or a page.
 const MAX_REPLY: usize = APPEND_BODY + PAGE_BYTES;
+/// The longest append that goes over the socket. What is longer would delay the heartbeat on a
+/// slow line, so that the socket would be given up and the append sent again, for ever.
+const SOCKET_APPEND: usize = 256 * 1024;
 /// Pushes that wait for the engine; behind them the server waits.
 const PUSHES: usize = 64;
 
@@ -74,6 +83,8 @@ struct Server {
     open: Client,
     base: Url,
     open_base: OnceCell<Url>,
+    /// Whether the open plane's socket takes appends.
+    open_is_up: AtomicBool,
     /// Told when the server has answered: whoever waits to reconnect tries at once.
     reached: Notify,
     pace: Pace,
@@ -110,6 +121,7 @@ impl HttpTransport {
             open: client(pace)?,
             base: base_url(server)?,
             open_base: OnceCell::new(),
+            open_is_up: AtomicBool::new(false),
             reached: Notify::new(),
             pace,
         });
@@ -120,6 +132,19 @@ impl HttpTransport {
         sockets.spawn(account_socket::keep_up(Arc::clone(&server), watches, push.clone()));
         sockets.spawn(open_socket::keep_up(Arc::clone(&server), orders, push));
         Ok(Self { server, to_account, to_open, pushes: Mutex::new(pushes), _sockets: sockets })
+    }
+}
+
+impl HttpTransport {
+    /// Appends over the open plane's socket.
+    async fn append(&self, append: Append) -> Result<AppendReply, TransportError> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.to_open.send(open_socket::Order::Append { append, answer });
+        // The answer is dropped with the socket: then nobody knows what the server has done.
+        match answered.await.map_err(|_| TransportError::Unreachable)? {
+            Ok(reply) => Ok(reply),
+            Err(refusal) => Err(refused(refusal)),
+        }
     }
 }
 
@@ -142,8 +167,18 @@ impl Transport for HttpTransport {
     }
 
     async fn open(&self, request: OpenRequest) -> Result<OpenReply, TransportError> {
+        let body = request.encode();
+        let request = match request {
+            OpenRequest::Append(append)
+                if body.len() <= SOCKET_APPEND
+                    && self.server.open_is_up.load(Ordering::Relaxed) =>
+            {
+                return self.append(append).await.map(OpenReply::Append);
+            }
+            request => request,
+        };
         let url = join(self.server.open_base().await?, request.path());
-        let post = self.server.open.post(url).body(request.encode());
+        let post = self.server.open.post(url).body(body);
         let body = self.server.post(post).await?;
         request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
@@ -242,6 +277,15 @@ fn join(base: &Url, path: &str) -> Url {
     url
 }
 
+/// What a refusal means for a request.
+const fn refused(refusal: Refusal) -> TransportError {
+    match refusal.code {
+        // The server doesn't know itself what it has done.
+        ErrorCode::Internal => TransportError::Unreachable,
+        _ => TransportError::Refused(refusal),
+    }
+}
+
 /// The body of a reply, or why there is none.
 async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
     let status = response.status();
@@ -262,10 +306,8 @@ async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
         ErrorCode::from_name(code).or_else(later)
     });
     match (code, problem) {
-        // The server doesn't know itself what it has done.
-        (Some(ErrorCode::Internal), _) => Err(TransportError::Unreachable),
         (Some(code), Some(Problem { retry_after, .. })) => {
-            Err(TransportError::Refused(Refusal { code, retry_after }))
+            Err(refused(Refusal { code, retry_after }))
         }
         // Not our server speaks, but something in between.
         _ if status.is_server_error() => Err(TransportError::Unreachable),

@@ -1,11 +1,13 @@
-//! The open plane's socket: follows logs.
+//! The open plane's socket: follows logs, and appends to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use corncrake_wire::frames::{About, Subscription};
-use corncrake_wire::{AccessToken, ClientFrame, ErrorCode, LogId, ServerFrame};
-use tokio::sync::mpsc;
+use corncrake_wire::log::{Append, AppendReply};
+use corncrake_wire::{AccessToken, ClientFrame, ErrorCode, LogId, Refusal, ServerFrame};
+use tokio::sync::{mpsc, oneshot};
 
 use super::Server;
 use super::line::{Backoff, Line, Lost};
@@ -16,7 +18,11 @@ use crate::transport::{Plane, Push};
 pub(super) enum Order {
     Watch { token: AccessToken, after: u64 },
     Unwatch(LogId),
+    Append { append: Append, answer: Answer },
 }
+
+/// Where the answer to an append goes; dropped if the socket ends before.
+type Answer = oneshot::Sender<Result<AppendReply, Refusal>>;
 
 /// Keeps the socket up until the transport is dropped.
 pub(super) async fn keep_up(
@@ -37,10 +43,14 @@ pub(super) async fn keep_up(
                 while orders.try_recv().is_ok() {}
                 let instance = hello.instance;
                 let connected = Push::Connected { plane: Plane::Open, instance };
+                server.open_is_up.store(true, Ordering::Relaxed);
                 if pushes.send(connected).await.is_err() {
                     return;
                 }
                 let lost = Logs::new(line, &pushes).follow(&mut orders).await;
+                server.open_is_up.store(false, Ordering::Relaxed);
+                // Whoever waits for an append hears now that its outcome is unknown.
+                while orders.try_recv().is_ok() {}
                 if pushes.send(Push::Disconnected(Plane::Open)).await.is_err() {
                     return;
                 }
@@ -59,11 +69,22 @@ struct Logs<'a> {
     by_id: HashMap<u32, LogId>,
     by_log: HashMap<LogId, u32>,
     next_id: u32,
+    /// Appends without an answer.
+    appends: HashMap<u32, Answer>,
+    next_append: u32,
 }
 
 impl<'a> Logs<'a> {
     fn new(line: Line, pushes: &'a mpsc::Sender<Push>) -> Self {
-        Self { line, pushes, by_id: HashMap::new(), by_log: HashMap::new(), next_id: 0 }
+        Self {
+            line,
+            pushes,
+            by_id: HashMap::new(),
+            by_log: HashMap::new(),
+            next_id: 0,
+            appends: HashMap::new(),
+            next_append: 0,
+        }
     }
 
     /// Carries orders out and frames in, until the connection ends.
@@ -88,6 +109,12 @@ impl<'a> Logs<'a> {
     async fn carry_out(&mut self, order: Order) -> Result<(), Lost> {
         match order {
             Order::Unwatch(log) => self.forget(log).await,
+            Order::Append { append, answer } => {
+                let request = self.next_append;
+                self.next_append = self.next_append.wrapping_add(1);
+                self.appends.insert(request, answer);
+                self.line.send(&ClientFrame::Append { request, append }).await
+            }
             Order::Watch { token, after } => {
                 let log = token.log_id();
                 self.forget(log).await?;
@@ -118,6 +145,13 @@ impl<'a> Logs<'a> {
                 };
                 let push = Push::Entries { log, entries, head };
                 self.pushes.send(push).await.map_err(|_| Lost::default())
+            }
+            ServerFrame::AppendReply { request, result } => {
+                if let Some(answer) = self.appends.remove(&request) {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(result);
+                }
+                Ok(())
             }
             ServerFrame::Refused { about: About::Subscription(id), refusal } => {
                 if !self.by_id.contains_key(&id) {

@@ -1,6 +1,6 @@
 use corncrake_wire::account::{LogOut, Notice};
 use corncrake_wire::frames::{About, Hello, Limits, Subscription};
-use corncrake_wire::log::{EntryKind, LogEntry, Read, ReadReply};
+use corncrake_wire::log::{EntryKind, LogEntry, NewEntry, Point, Read, ReadReply};
 use corncrake_wire::{ClientFrame, ServerFrame, VERSION};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -230,6 +230,84 @@ async fn open_requests_carry_no_session_and_account_requests_do() {
     assert!(answer.is_ok(), "{answer:?}");
     assert!(head.contains(&format!("\r\ncorncrake-session: {}\r\n", "ab".repeat(32))), "{head}");
     assert!(!head.split("\r\n").next().unwrap().contains("abab"), "no token in the URL");
+}
+
+fn append(length: usize) -> OpenRequest {
+    let entries = vec![NewEntry::new(vec![7; length])];
+    let kind = EntryKind::Message;
+    Append {
+        token: token(1),
+        kind,
+        after: Point::START,
+        entries,
+        opening: None,
+        admission: Vec::new(),
+    }
+    .into()
+}
+
+#[tokio::test]
+async fn appends_travel_over_the_socket_that_follows_logs_and_answers_keep_their_order() {
+    let mut script = Script::start().await;
+    let transport = script.transport();
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    transport.watch(token(1), 0);
+    assert_eq!(socket.next().await, Some(subscribe(0, 1, 0)));
+    let stored = AppendReply::Stored { positions: vec![1], head: 1 };
+    let serve = async {
+        let Some(ClientFrame::Append { request, append }) = socket.next().await else {
+            panic!("an append over the socket");
+        };
+        assert_eq!(append.entries[0].bytes, [7; 100]);
+        socket.send(entries(0, 1..=1)).await;
+        socket
+            .send(ServerFrame::AppendReply { request: request + 1, result: Ok(stored.clone()) })
+            .await;
+        socket.send(ServerFrame::AppendReply { request, result: Ok(stored.clone()) }).await;
+    };
+    let (answer, ()) = tokio::join!(transport.open(append(100)), serve);
+    assert_eq!(answer, Ok(OpenReply::Append(stored.clone())));
+    assert_eq!(pushed(&transport).await, "log 1: [1] of 1");
+
+    for (code, expected) in [
+        (ErrorCode::BadBatch, TransportError::Refused(ErrorCode::BadBatch.into())),
+        (ErrorCode::Internal, TransportError::Unreachable),
+    ] {
+        let serve = async {
+            let Some(ClientFrame::Append { request, .. }) = socket.next().await else { panic!() };
+            socket.send(ServerFrame::AppendReply { request, result: Err(code.into()) }).await;
+        };
+        let (answer, ()) = tokio::join!(transport.open(append(100)), serve);
+        assert_eq!(answer, Err(expected));
+    }
+
+    // What would hold the socket up goes as a request.
+    let large = append(SOCKET_APPEND);
+    let answered = script.answer("200 OK", OpenReply::Append(stored.clone()).encode());
+    let (answer, (head, _)) = tokio::join!(transport.open(large), answered);
+    assert!(head.starts_with("post /v1/open/append "), "{head}");
+    assert_eq!(answer, Ok(OpenReply::Append(stored)));
+}
+
+#[tokio::test]
+async fn when_the_socket_is_lost_nobody_knows_what_became_of_an_append() {
+    let mut script = Script::start().await;
+    let transport = script.transport();
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    let serve = async {
+        assert!(matches!(socket.next().await, Some(ClientFrame::Append { .. })));
+        drop(socket);
+    };
+    let (answer, ()) = tokio::join!(transport.open(append(100)), serve);
+    assert_eq!(answer, Err(TransportError::Unreachable));
+    assert_eq!(pushed(&transport).await, "Open down");
+    // Until the socket is up again appends go as requests.
+    let reply = OpenReply::Append(AppendReply::Stored { positions: vec![1], head: 1 });
+    let answered = script.answer("200 OK", reply.encode());
+    let (answer, _) = tokio::join!(transport.open(append(100)), answered);
+    assert_eq!(answer, Ok(reply));
 }
 
 #[tokio::test]
