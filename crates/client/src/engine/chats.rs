@@ -116,6 +116,8 @@ pub(crate) struct Session {
     pub(crate) show_by: Option<Moment>,
     /// How often in a row an append led to nothing, or a rejoin was needed.
     pub(crate) tries: u32,
+    /// Whether a commit has locked this device out: others may be in the same place.
+    pub(crate) locked_out: bool,
     /// How often in a row this device has knocked.
     pub(crate) knocked: u32,
     /// When each duty is due.
@@ -396,6 +398,7 @@ impl State {
                     || chat.flight.is_some()
                     || !chat.caught_up()
                     || !chat.is_member()
+                    || !chat.row.recorded
                     || chat.session.duties.keys().any(|duty| duty.is_own())
             }
             Phase::Entering(_) => true,

@@ -36,7 +36,7 @@ fn parts(seed: u64) -> (Executor, Network, Rc<RefCell<Server>>) {
 }
 
 fn line(name: &str, network: &Network, server: &Rc<RefCell<Server>>) -> Link {
-    let crasher = Crasher::new(name, network.executor(), network.trace());
+    let crasher = Crasher::new(name, network);
     Link::new(name, network, server.clone(), Rc::new(crasher))
 }
 

@@ -8,7 +8,7 @@ use corncrake::{
     AccountId, ChatInfo, ConversationId, Delivery, EventKind, Item, ItemKind, MessageId, Standing,
 };
 
-use crate::{device::Device, world::World};
+use crate::{device::Device, network::PROMPT, world::World};
 
 /// What a timeline may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,7 @@ impl World {
         }
         for (one, timeline) in timelines.iter().enumerate() {
             check_events(timeline, chat);
+            self.check_prompt(timeline, chat, &timelines);
             check_said(timeline, chat);
             for other in timelines.iter().skip(one + 1) {
                 check_order(timeline, other);
@@ -138,6 +139,28 @@ impl World {
             }
         }
         self.check_complaints();
+    }
+
+    /// What was said while nothing was wrong was seen by everybody who shows it as soon as the
+    /// network allows, or as soon as they had come in.
+    fn check_prompt(&self, speaker: &Timeline, chat: ConversationId, listeners: &[Timeline]) {
+        for said in speaker.device.said().iter().filter(|said| said.chat == chat) {
+            for listener in listeners {
+                let told = listener.device.told();
+                let Some(&seen) = told.seen.get(&(chat, said.id)) else {
+                    continue;
+                };
+                let added = told.added.get(&chat).copied().filter(|&added| added < seen);
+                let since = said.at.max(added.unwrap_or(0));
+                assert!(
+                    seen <= since + PROMPT || !self.network().was_calm(since, since + PROMPT),
+                    "“{}” reaches {} only after {} ms although nothing is wrong",
+                    said.text,
+                    listener.device.label(),
+                    seen - since
+                );
+            }
+        }
     }
 
     /// What apps must never see, and engines must never do.

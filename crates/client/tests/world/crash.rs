@@ -5,13 +5,12 @@ use std::{
     future::pending,
 };
 
-use crate::{executor::Executor, trace::Trace};
+use crate::network::Network;
 
 /// Counts the points at which a device may die, and lets it die at one of them.
 pub(crate) struct Crasher {
     name: String,
-    executor: Executor,
-    trace: Trace,
+    network: Network,
     engine: Cell<Option<u64>>,
     life: Cell<u64>,
     passed: Cell<u64>,
@@ -21,11 +20,10 @@ pub(crate) struct Crasher {
 }
 
 impl Crasher {
-    pub(crate) fn new(name: &str, executor: &Executor, trace: &Trace) -> Self {
+    pub(crate) fn new(name: &str, network: &Network) -> Self {
         Self {
             name: name.to_owned(),
-            executor: executor.clone(),
-            trace: trace.clone(),
+            network: network.clone(),
             engine: Cell::new(None),
             life: Cell::new(0),
             passed: Cell::new(0),
@@ -75,6 +73,7 @@ impl Crasher {
         let number = self.passed.replace(self.passed.get() + 1);
         if self.fatal.get() == Some(number) {
             self.fatal.set(None);
+            self.network.disturb();
             match self.instead.borrow().as_ref() {
                 Some(instead) => instead(),
                 None => self.die(what),
@@ -85,12 +84,18 @@ impl Crasher {
         }
     }
 
-    /// Ends the engine where it stands.
+    /// Ends the engine where it stands; whoever waits for the device waits longer.
     pub(crate) fn die(&self, what: &str) {
+        self.network.disturb();
+        self.end(what);
+    }
+
+    /// Ends the engine where it stands, to start again at once.
+    pub(crate) fn end(&self, what: &str) {
         if let Some(task) = self.engine.take() {
             self.life.set(self.life.get() + 1);
-            self.trace.note(&self.name, format!("✝ {what}"));
-            self.executor.cancel(task);
+            self.network.trace().note(&self.name, format!("✝ {what}"));
+            self.network.executor().cancel(task);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use corncrake::{
-    Chat, ChatInfo, Client, Connection, ConversationId, Error, Event, EventKind, Item, MessageId,
-    store::MemoryStore,
+    Chat, ChatInfo, Client, Connection, ConversationId, Delivery, Error, Event, EventKind, Item,
+    ItemKind, MessageId, store::MemoryStore,
 };
 use corncrake_core::{derive::Key32, seal::local::StoreKey};
 
@@ -22,6 +22,7 @@ use crate::{
     link::Link,
     network::Network,
     server::Server,
+    world::until_online,
 };
 
 /// How long a call may take, in virtual milliseconds.
@@ -61,12 +62,17 @@ pub(crate) struct Said {
     pub(crate) chat: ConversationId,
     pub(crate) id: MessageId,
     pub(crate) text: String,
+    pub(crate) at: u64,
 }
 
 /// What the engine told its app.
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) events: BTreeMap<u64, Event>,
+    /// When the app first saw a message in the log.
+    pub(crate) seen: BTreeMap<(ConversationId, MessageId), u64>,
+    /// When a chat was last news.
+    pub(crate) added: BTreeMap<ConversationId, u64>,
     /// How the connection stood, one after the other.
     pub(crate) connections: Vec<Connection>,
     /// What an app must never see.
@@ -74,7 +80,18 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: Event, now: u64) {
+        match &event.what {
+            EventKind::ChatAdded(chat) => drop(self.added.insert(*chat, now)),
+            EventKind::Item { chat, item } => match &item.what {
+                ItemKind::Message { id, delivery: Delivery::Sent | Delivery::Received, .. } => {
+                    self.seen.entry((*chat, *id)).or_insert(now);
+                }
+                ItemKind::JoinedHere | ItemKind::Gap => drop(self.added.insert(*chat, now)),
+                _ => {}
+            },
+            _ => {}
+        }
         let Some(sequence) = event.sequence else {
             let EventKind::Connection(connection) = event.what else {
                 return self.complaints.push(format!("{event:?} has no number"));
@@ -109,7 +126,7 @@ impl Device {
         mut chance: Chance,
     ) -> Self {
         let key = StoreKey::new(&Key32::from_bytes(chance.bytes()));
-        let crasher = Rc::new(Crasher::new(&label, network.executor(), network.trace()));
+        let crasher = Rc::new(Crasher::new(&label, network));
         Self(Rc::new(Inner {
             name: name.to_owned(),
             label,
@@ -206,7 +223,8 @@ impl Device {
             let mut events = client.events();
             while let Some(event) = events.next().await {
                 device.note(format!("· {}", describe(&event.what)));
-                device.0.told.borrow_mut().take(event);
+                let now = device.0.network.executor().now();
+                device.0.told.borrow_mut().take(event, now);
             }
         });
     }
@@ -221,9 +239,10 @@ impl Device {
         self.0.crasher.runs()
     }
 
-    /// Crashes now and starts again at once.
+    /// Ends where it stands and starts again at once, which nobody has to wait for.
     pub(crate) fn restart(&self) {
-        self.crash();
+        self.0.crasher.end("restarted");
+        *self.0.client.borrow_mut() = None;
         self.start();
     }
 
@@ -328,7 +347,9 @@ impl Device {
     /// Lets the world run until a call is answered.
     pub(crate) fn wait<T: 'static>(&self, pending: &Pending<T>, what: &str) -> Result<T, Error> {
         let executor = self.0.network.executor();
-        executor.run_until(executor.now() + CALL, || pending.is_done() || !self.runs());
+        let begun = executor.now();
+        executor.run_until(begun + CALL, || pending.is_done() || !self.runs());
+        self.0.network.check_wait(&self.0.label, what, begun);
         if !pending.is_done() && !self.runs() {
             return Err(Error::Closed);
         }
@@ -336,7 +357,7 @@ impl Device {
     }
 
     pub(crate) fn start_chat(&self, names: &[&str]) -> ConversationId {
-        self.try_start_chat(names).unwrap()
+        until_online(|| self.try_start_chat(names))
     }
 
     pub(crate) fn try_start_chat(&self, names: &[&str]) -> Result<ConversationId, Error> {
@@ -348,7 +369,7 @@ impl Device {
     }
 
     pub(crate) fn create_group(&self, title: &str, names: &[&str]) -> ConversationId {
-        self.try_create_group(title, names).unwrap()
+        until_online(|| self.try_create_group(title, names))
     }
 
     pub(crate) fn try_create_group(
@@ -404,7 +425,8 @@ impl Device {
     /// Says something from within a call.
     pub(crate) async fn say_in(&self, chat: &Chat, text: &str) -> Result<MessageId, Error> {
         let id = chat.send_text(text).await?;
-        self.0.said.borrow_mut().push(Said { chat: chat.id(), id, text: text.to_owned() });
+        let at = self.0.network.executor().now();
+        self.0.said.borrow_mut().push(Said { chat: chat.id(), id, text: text.to_owned(), at });
         Ok(id)
     }
 

@@ -49,6 +49,26 @@ fn people_sign_up_and_log_in_on_a_second_device() {
 }
 
 #[test]
+fn audit_prog_m7_what_is_settled_is_found_by_a_later_device() {
+    each(|world| {
+        let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.until("bob is in the group", || bob.told().added.contains_key(&chat));
+        for device in [&ann, &bob] {
+            device.call("settle", async move |client: Client| client.settle().await).unwrap();
+            device.lose();
+        }
+        for name in ["ann", "bob"] {
+            let later = world.device(name);
+            world.settle();
+            world.try_log_in(&later).unwrap();
+            world.settle();
+            assert_eq!(later.info(chat).unwrap().standing, Standing::Member);
+        }
+    });
+}
+
+#[test]
 fn a_chat_of_two_carries_words_both_ways() {
     each(|world| {
         let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));

@@ -32,7 +32,21 @@ struct Inner {
     open: Socket,
     account: Socket,
     session: RefCell<Option<(SessionToken, Option<Watch>)>>,
-    watches: RefCell<BTreeMap<LogId, Watch>>,
+    watches: RefCell<BTreeMap<LogId, Subscription>>,
+    /// Counts subscriptions and appends.
+    serial: Cell<u64>,
+    /// Who waits for what became of an append; forgotten with the socket that carried it.
+    asked: RefCell<BTreeMap<u64, Answer>>,
+}
+
+/// Where the answer to an append goes.
+pub(crate) type Answer = tokio::sync::oneshot::Sender<Result<Vec<u8>, TransportError>>;
+
+/// What travels over a socket towards the device.
+#[derive(Clone)]
+enum Frame {
+    Push(Push),
+    Answer(u64, Result<Vec<u8>, TransportError>),
 }
 
 #[derive(Default)]
@@ -44,13 +58,30 @@ struct Socket {
     dead: Cell<bool>,
     /// When the newest frame arrives; later frames arrive later.
     newest: Cell<u64>,
+    /// Likewise, towards the server.
+    newest_up: Cell<u64>,
 }
 
-/// What is watched: a log, or the inbox.
+/// The inbox that is watched.
 struct Watch {
     /// The newest position sent.
     sent: u64,
     /// Whether a frame is due even with nothing new in it.
+    greet: bool,
+}
+
+/// A log that is watched. The server reads a page and delivers it later; what is appended in
+/// between may or may not be in it.
+struct Subscription {
+    /// Tells subscriptions of one log apart.
+    serial: u64,
+    /// The newest position sent.
+    sent: u64,
+    /// Whether a page is being read.
+    reading: bool,
+    /// The newest head that was heard of since the page was begun.
+    heard: u64,
+    /// Whether nothing has been sent yet.
     greet: bool,
 }
 
@@ -74,6 +105,8 @@ impl Link {
             account: Socket::default(),
             session: RefCell::default(),
             watches: RefCell::default(),
+            serial: Cell::new(0),
+            asked: RefCell::default(),
         }));
         network.connect(link.clone());
         link.dial(Plane::Open);
@@ -90,6 +123,7 @@ impl Link {
         for plane in [Plane::Open, Plane::Account] {
             self.socket(plane).up.set(false);
         }
+        self.0.asked.borrow_mut().clear();
     }
 
     pub(crate) fn server(&self) -> Rc<RefCell<Server>> {
@@ -99,6 +133,7 @@ impl Link {
     /// Talks to another server from now on, over new sockets.
     pub(crate) fn set_server(&self, server: Rc<RefCell<Server>>) {
         *self.0.server.borrow_mut() = server;
+        self.0.network.disturb();
         self.hang_up_all();
     }
 
@@ -108,6 +143,7 @@ impl Link {
 
     /// Cuts the device off from the server, or lets it back.
     pub(crate) fn set_cut(&self, cut: bool) {
+        self.0.network.disturb();
         if self.0.cut.replace(cut) != cut && cut {
             self.hang_up_all();
         }
@@ -128,34 +164,125 @@ impl Link {
         }
     }
 
+    /// Whether appends can travel over the open plane's socket.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open.up.get()
+    }
+
+    /// Sends an append over the open plane's socket: `carry_out` runs when it has arrived. The
+    /// answer comes in order with the pushes, or never if the socket goes down before.
+    pub(crate) fn append(&self, answer: Answer, carry_out: impl FnOnce(&Self, u64) + 'static) {
+        let number = self.fresh_serial();
+        self.0.asked.borrow_mut().insert(number, answer);
+        self.say(move |link| carry_out(link, number));
+    }
+
+    /// Answers an append over the socket.
+    pub(crate) fn answer(&self, number: u64, reply: Result<Vec<u8>, TransportError>) {
+        self.send(Plane::Open, move || vec![Frame::Answer(number, reply)]);
+    }
+
+    /// The open plane's socket dies; it is noticed within a minute.
+    pub(crate) fn die(&self, plane: Plane) {
+        let socket = self.socket(plane);
+        if socket.up.get() && !socket.dead.replace(true) {
+            self.0.network.trace().note(self.name(), format!("× {} dies", name_of(plane)));
+            self.hang_up_after(plane, self.0.network.between(1000, 60_000));
+        }
+    }
+
+    fn fresh_serial(&self) -> u64 {
+        self.0.serial.set(self.0.serial.get() + 1);
+        self.0.serial.get()
+    }
+
+    /// Sends something to the server over the open plane's socket, in order.
+    fn say(&self, arrive: impl FnOnce(&Self) + 'static) {
+        let (network, socket) = (&self.0.network, &self.0.open);
+        let at = (network.executor().now() + network.delay()).max(socket.newest_up.get() + 1);
+        socket.newest_up.set(at);
+        let (link, time) = (self.clone(), socket.time.get());
+        network.executor().spawn(async move {
+            link.0.network.executor().sleep_until(at).await;
+            let socket = &link.0.open;
+            if socket.up.get() && socket.time.get() == time && !socket.dead.get() {
+                arrive(&link);
+            }
+        });
+    }
+
     /// Pushes what is new in a log, if it is watched.
     pub(crate) fn send_entries(&self, log: LogId) {
-        if !self.0.watches.borrow().contains_key(&log) {
+        let server = self.server();
+        let server = server.borrow();
+        let head = server.logs.get(&log).map_or(0, |held| held.head());
+        let mut watches = self.0.watches.borrow_mut();
+        let Some(watch) = watches.get_mut(&log) else {
+            return;
+        };
+        watch.heard = watch.heard.max(head);
+        if watch.reading || head <= watch.sent {
             return;
         }
+        let entries = server.logs[&log].page(watch.sent, usize::MAX);
+        watch.sent = head;
+        drop(watches);
+        self.send(Plane::Open, move || vec![Frame::Push(Push::Entries { log, entries, head })]);
+    }
+
+    /// Reads pages of a log, and delivers each a little later, until nothing more is known of.
+    fn read_pages(&self, log: LogId, serial: u64) {
         let link = self.clone();
-        self.send(Plane::Open, move || {
-            let mut watches = link.0.watches.borrow_mut();
-            let Some(watch) = watches.get_mut(&log) else {
-                return Vec::new();
-            };
-            let server = link.server();
-            let server = server.borrow();
-            let held = server.logs.get(&log);
-            let head = held.map_or(0, |held| held.head());
-            let mut frames = Vec::new();
-            while watch.greet || watch.sent < head {
-                watch.greet = false;
-                let entries =
-                    held.map(|held| held.page(watch.sent, server.page)).unwrap_or_default();
-                watch.sent = entries.last().map_or(watch.sent, |entry| entry.position);
-                frames.push(Push::Entries { log, entries, head });
-                if watch.sent > head {
-                    break;
+        let executor = self.0.network.executor().clone();
+        executor.clone().spawn(async move {
+            loop {
+                let Some(after) = link.with_watch(log, serial, |watch| {
+                    watch.heard = 0;
+                    watch.sent
+                }) else {
+                    return;
+                };
+                executor.sleep(link.0.network.between(0, 4)).await;
+                let (entries, head) = {
+                    let server = link.server();
+                    let server = server.borrow();
+                    let held = server.logs.get(&log);
+                    let entries = held.map(|held| held.page(after, server.page));
+                    (entries.unwrap_or_default(), held.map_or(0, |held| held.head()))
+                };
+                executor.sleep(link.0.network.between(0, 4)).await;
+                let forgets = link.0.network.forgets_pushes();
+                let Some((says, again)) = link.with_watch(log, serial, |watch| {
+                    let mut known = if forgets { 0 } else { watch.heard };
+                    if let Some(newest) = entries.last() {
+                        watch.sent = newest.position;
+                        known = known.max(head);
+                    }
+                    watch.reading = known > watch.sent;
+                    let says = std::mem::take(&mut watch.greet) || !entries.is_empty();
+                    (says, watch.reading)
+                }) else {
+                    return;
+                };
+                if says {
+                    let push = Push::Entries { log, entries, head };
+                    link.send(Plane::Open, move || vec![Frame::Push(push)]);
+                }
+                if !again {
+                    return;
                 }
             }
-            frames
         });
+    }
+
+    fn with_watch<T>(
+        &self,
+        log: LogId,
+        serial: u64,
+        work: impl FnOnce(&mut Subscription) -> T,
+    ) -> Option<T> {
+        let mut watches = self.0.watches.borrow_mut();
+        watches.get_mut(&log).filter(|watch| watch.serial == serial).map(work)
     }
 
     /// Pushes what is new in the inbox.
@@ -179,12 +306,12 @@ impl Link {
             let notices = inbox.map(|inbox| inbox.above(watch.sent)).unwrap_or_default();
             watch.sent = notices.last().map_or(watch.sent, |notice| notice.position);
             let says = std::mem::take(&mut watch.greet) || !notices.is_empty();
-            if says { vec![Push::Notices(notices)] } else { Vec::new() }
+            if says { vec![Frame::Push(Push::Notices(notices))] } else { Vec::new() }
         });
     }
 
     /// Sends frames over a socket: they are made when they arrive.
-    fn send(&self, plane: Plane, frames: impl FnOnce() -> Vec<Push> + 'static) {
+    fn send(&self, plane: Plane, frames: impl FnOnce() -> Vec<Frame> + 'static) {
         let network = &self.0.network;
         let socket = self.socket(plane);
         if !socket.up.get() || socket.dead.get() {
@@ -192,10 +319,7 @@ impl Link {
         }
         let faults = network.faults();
         if network.hit(faults.lose_push) {
-            self.0.network.trace().note(self.name(), format!("× {} dies", name_of(plane)));
-            socket.dead.set(true);
-            self.hang_up_after(plane, network.between(1000, 60_000));
-            return;
+            return self.die(plane);
         }
         if network.hit(faults.hang_up) {
             self.hang_up_after(plane, network.delay());
@@ -214,15 +338,29 @@ impl Link {
                 return;
             }
             let frames = frames();
-            let arrives = |push| link.0.network.arrives(link.name(), push);
-            frames.iter().cloned().filter_map(arrives).for_each(|push| link.push(push));
+            frames.iter().cloned().for_each(|frame| link.arrive(frame));
             if repeats {
                 executor.sleep(link.0.network.delay()).await;
                 if lives() {
-                    frames.into_iter().filter_map(arrives).for_each(|push| link.push(push));
+                    frames.into_iter().for_each(|frame| link.arrive(frame));
                 }
             }
         });
+    }
+
+    fn arrive(&self, frame: Frame) {
+        match frame {
+            Frame::Push(push) => {
+                let push = self.0.network.arrives(self.name(), push);
+                push.into_iter().for_each(|push| self.push(push));
+            }
+            Frame::Answer(number, reply) => {
+                if let Some(answer) = self.0.asked.borrow_mut().remove(&number) {
+                    // Whoever asked may have crashed.
+                    let _ = answer.send(reply);
+                }
+            }
+        }
     }
 
     fn push(&self, push: Push) {
@@ -257,7 +395,10 @@ impl Link {
         socket.dead.set(false);
         socket.time.set(socket.time.get() + 1);
         match plane {
-            Plane::Open => self.0.watches.borrow_mut().clear(),
+            Plane::Open => {
+                self.0.watches.borrow_mut().clear();
+                self.0.asked.borrow_mut().clear();
+            }
             Plane::Account => {
                 // Nothing is sent until the inbox is watched again.
                 if let Some((_, watch)) = self.0.session.borrow_mut().as_mut() {
@@ -291,6 +432,7 @@ impl Link {
                 }
                 socket.up.set(true);
                 socket.newest.set(network.executor().now());
+                socket.newest_up.set(network.executor().now());
                 link.push(Push::Connected { plane, instance });
                 if plane == Plane::Account {
                     link.send_notices();
@@ -354,13 +496,18 @@ impl Transport for Link {
         if !self.0.open.up.get() {
             return;
         }
-        let log = token.log_id();
-        self.0.watches.borrow_mut().insert(log, Watch { sent: after, greet: true });
-        self.send_entries(log);
+        let (log, serial) = (token.log_id(), self.fresh_serial());
+        self.say(move |link| {
+            let watch = Subscription { serial, sent: after, reading: true, heard: 0, greet: true };
+            link.0.watches.borrow_mut().insert(log, watch);
+            link.read_pages(log, serial);
+        });
     }
 
     fn unwatch(&self, log: LogId) {
-        self.0.watches.borrow_mut().remove(&log);
+        if self.0.open.up.get() {
+            self.say(move |link| drop(link.0.watches.borrow_mut().remove(&log)));
+        }
     }
 
     async fn next(&self) -> Push {

@@ -34,6 +34,7 @@ mod link;
 mod mal;
 mod network;
 mod planted;
+mod prompt;
 mod seeds;
 mod server;
 mod start;

@@ -78,6 +78,7 @@ pub(crate) struct Seat {
 impl Mal {
     /// Signs up, with one device and a few key packages.
     pub(crate) fn sign_up(world: &World, name: &str) -> Self {
+        world.network().expect_attacks();
         let mut chance = Chance::new(world.seed(), name);
         let identity = IdentityKey::generate(chance.rng());
         let chain = KeyChain::begin(&identity);

@@ -63,6 +63,14 @@ impl Faults {
     };
 }
 
+/// The longest append that travels over a socket, in bytes.
+const FRAME: usize = 6000;
+/// The longest that anybody may wait without a fault, in milliseconds: some dozens of ways
+/// through the network, and less than any timer of the engine.
+pub(crate) const PROMPT: u64 = 450;
+/// How long a device with the planted pause waits.
+const PAUSE: u64 = 5000;
+
 /// A server that lies on the open plane: gives what it answers in place of the truth, or nothing
 /// where it is honest.
 pub(crate) type OpenLie =
@@ -96,8 +104,15 @@ struct Inner {
     /// they see at that place.
     ignores_conflicts: Cell<bool>,
     imagined: RefCell<Imagined>,
+    forgets_pushes: Cell<bool>,
+    pauses: Cell<bool>,
+    /// Until when devices with that bug hold appends back.
+    paused: RefCell<BTreeMap<String, u64>>,
     /// Broken promises of the server.
     complaints: RefCell<Vec<String>>,
+    /// When nothing went wrong that anybody would have to wait for; the last time may go on.
+    calm: RefCell<Vec<(u64, Option<u64>)>>,
+    attacked: Cell<bool>,
 }
 
 impl Network {
@@ -114,7 +129,12 @@ impl Network {
             plant: RefCell::default(),
             ignores_conflicts: Cell::new(false),
             imagined: RefCell::default(),
+            forgets_pushes: Cell::new(false),
+            pauses: Cell::new(false),
+            paused: RefCell::default(),
             complaints: RefCell::default(),
+            calm: RefCell::new(vec![(0, None)]),
+            attacked: Cell::new(false),
         }))
     }
 
@@ -132,22 +152,83 @@ impl Network {
 
     /// Behaves from now on as told.
     pub(crate) fn set_faults(&self, faults: Faults) {
+        if faults != Faults::NONE {
+            self.disturb();
+        }
         self.0.faults.set(faults);
+    }
+
+    /// Something goes wrong: from now on people may have to wait.
+    pub(crate) fn disturb(&self) {
+        let now = self.0.executor.now();
+        if let Some((_, end @ None)) = self.0.calm.borrow_mut().last_mut() {
+            *end = Some(now);
+        }
+    }
+
+    /// Somebody attacks from within: people may have to wait from now on to the end.
+    pub(crate) fn expect_attacks(&self) {
+        self.disturb();
+        self.0.attacked.set(true);
+    }
+
+    /// Everybody has come to rest after what went wrong.
+    pub(crate) fn calm_down(&self) {
+        let mut calm = self.0.calm.borrow_mut();
+        let is_calm = calm.last().is_some_and(|(_, end)| end.is_none());
+        if !is_calm && !self.0.attacked.get() && self.faults() == Faults::NONE {
+            calm.push((self.0.executor.now(), None));
+        }
+    }
+
+    /// Whether nothing went wrong between two moments that anybody would have to wait for.
+    pub(crate) fn was_calm(&self, from: u64, to: u64) -> bool {
+        let calm = self.0.calm.borrow();
+        calm.iter().any(|&(start, end)| start <= from && end.is_none_or(|end| to <= end))
+    }
+
+    /// Without faults people wait for the network alone: fails if the time since `begun` is more
+    /// than a call takes.
+    pub(crate) fn check_wait(&self, who: &str, what: &str, begun: u64) {
+        let waited = self.0.executor.now() - begun;
+        assert!(
+            waited <= PROMPT || !self.was_calm(begun, begun + PROMPT),
+            "{who} waits {waited} ms for “{what}” although nothing is wrong"
+        );
     }
 
     /// Changes what the server answers on the open plane.
     pub(crate) fn set_lie(&self, lie: Option<OpenLie>) {
+        self.disturb();
         *self.0.lie.borrow_mut() = lie;
     }
 
     /// Changes what the server pushes.
     pub(crate) fn set_push_lie(&self, lie: Option<PushLie>) {
+        self.disturb();
         *self.0.push_lie.borrow_mut() = lie;
     }
 
     /// Plants a fault into how devices read logs; it outlives [`Self::heal`].
     pub(crate) fn set_plant(&self, plant: Option<EntryPlant>) {
+        self.disturb();
         *self.0.plant.borrow_mut() = plant;
+    }
+
+    /// Plants another: the server takes an empty page for the end of a log although it has heard
+    /// of more meanwhile.
+    pub(crate) fn forget_pushes(&self) {
+        self.0.forgets_pushes.set(true);
+    }
+
+    pub(crate) fn forgets_pushes(&self) -> bool {
+        self.0.forgets_pushes.get()
+    }
+
+    /// Plants another: a device whose append was answered before it was pushed holds its next
+    /// one back for five seconds.
+    pub(crate) fn pause_after_answers(&self) {
+        self.0.pauses.set(true);
     }
 
     /// Plants another: devices take what was refused with a conflict for appended.
@@ -215,10 +296,12 @@ impl Network {
     /// Behaves from now on; sockets that died unnoticed come back.
     pub(crate) fn heal(&self) {
         self.set_faults(Faults::NONE);
-        self.set_lie(None);
-        self.set_push_lie(None);
+        *self.0.lie.borrow_mut() = None;
+        *self.0.push_lie.borrow_mut() = None;
         for link in self.0.links.borrow().iter() {
-            link.set_cut(false);
+            if link.is_cut() {
+                link.set_cut(false);
+            }
             link.hang_up_if_dead();
         }
     }
@@ -227,6 +310,7 @@ impl Network {
     /// was under way is lost, before it was carried out or after.
     pub(crate) fn crash_server(&self) {
         self.0.trace.note("server", "✝ crashed");
+        self.disturb();
         self.0.crashes.set(self.0.crashes.get() + 1);
         for link in self.0.links.borrow().iter() {
             link.hang_up_all();
@@ -263,7 +347,9 @@ impl Network {
             _ => Touched::Nothing,
         };
         let what = trace::open(&request);
-        let answer = self.exchange(link, &what, touched, move |network, server, _, who| {
+        let over_socket =
+            matches!(request, OpenRequest::Append(_)) && body.len() <= FRAME && link.is_open();
+        let carry_out = move |network: &Self, server: &mut Server, _: u64, who: &str| {
             let lie = network.0.lie.borrow_mut().as_mut().and_then(|lie| lie(who, server, &copy));
             if let Some(lie) = lie {
                 let note = format!("{} (a lie)", trace::open_reply(&lie));
@@ -299,9 +385,71 @@ impl Network {
             }
             let note = trace::open_reply(&reply);
             (reply.map(|reply| reply.encode()), note)
-        });
-        let bytes = answer.await?;
+        };
+        let bytes = if over_socket {
+            self.over_socket(link, &what, touched, carry_out).await?
+        } else {
+            self.exchange(link, &what, touched, carry_out).await?
+        };
         request.decode_reply(&bytes).map_err(|_| TransportError::Malformed)
+    }
+
+    /// Carries an append over the socket that follows logs. The answer may come before the push
+    /// or after it; when the socket is lost, nobody knows what became of the append.
+    async fn over_socket(
+        &self,
+        link: &Link,
+        what: &str,
+        touched: Touched,
+        carry_out: impl FnOnce(&Self, &mut Server, u64, &str) -> (Result<Vec<u8>, Refusal>, String)
+        + 'static,
+    ) -> Result<Vec<u8>, TransportError> {
+        let (network, what) = (self.clone(), what.to_owned());
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.held_back(link).await;
+        if self.hit(self.faults().lose_request) {
+            self.0.trace.note(link.name(), format!("× {what} (lost on its way)"));
+            link.die(Plane::Open);
+        }
+        link.append(answer, move |link, number| {
+            let server = link.server();
+            let now = network.0.executor.now();
+            let (reply, note) = carry_out(&network, &mut server.borrow_mut(), now, link.name());
+            network.0.trace.note(link.name(), format!("→ {what}: {note}"));
+            let is_answered_first = network.hit(500);
+            let answers = |link: &Link| {
+                if network.hit(network.faults().lose_reply) {
+                    network.0.trace.note(link.name(), format!("× {what} (answer lost)"));
+                    link.die(Plane::Open);
+                } else {
+                    link.answer(number, reply.map_err(TransportError::Refused));
+                }
+            };
+            if is_answered_first {
+                answers(link);
+                network.hold_back(link);
+                network.announce(&server, touched);
+            } else {
+                network.announce(&server, touched);
+                answers(link);
+            }
+        });
+        answered.await.unwrap_or(Err(TransportError::Unreachable))
+    }
+
+    /// The planted pause: after an answer that came before its push the next append waits.
+    fn hold_back(&self, link: &Link) {
+        if self.0.pauses.get() {
+            let until = self.0.executor.now() + PAUSE;
+            self.0.paused.borrow_mut().insert(link.name().to_owned(), until);
+        }
+    }
+
+    async fn held_back(&self, link: &Link) {
+        let until = self.0.paused.borrow().get(link.name()).copied();
+        if let Some(until) = until {
+            self.0.executor.sleep_until(until).await;
+        }
     }
 
     /// Carries a request of the account plane to the link's server and its answer back.

@@ -9,6 +9,7 @@ use crate::{
     craft::{Craft, Spoil, craft},
     host::Late,
     mal::Mal,
+    prompt::talk,
     seeds::{first_failure, walk},
     world::World,
 };
@@ -132,4 +133,28 @@ fn lockout(seed: u64, bug: Bug) {
 #[test]
 fn a_locked_out_member_who_skips_is_found() {
     is_found_in("locked-out member skips", lockout);
+}
+
+/// People who talk in a world with the bug, if it is planted.
+fn talk_with(seed: u64, bug: Bug, plant: impl Fn(&World)) {
+    let world = World::new(seed);
+    world.keep_quiet();
+    if bug == Bug::Planted {
+        plant(&world);
+    }
+    talk(&world, seed);
+}
+
+#[test]
+fn audit_srv_a0_a_server_that_forgets_pushes_while_it_reads_is_found() {
+    is_found_in("a push is dropped while an empty page is read", |seed, bug| {
+        talk_with(seed, bug, |world| world.network().forget_pushes());
+    });
+}
+
+#[test]
+fn audit_srv_a1_a_pause_after_each_answer_is_found() {
+    is_found_in("a pause after an answer that came before its push", |seed, bug| {
+        talk_with(seed, bug, |world| world.network().pause_after_answers());
+    });
 }

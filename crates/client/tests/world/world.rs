@@ -184,6 +184,7 @@ impl World {
         devices.iter().filter(|device| !device.runs()).for_each(Device::start);
         let limit = self.executor.now() + REST;
         loop {
+            let begun = self.executor.now();
             let before = self.fingerprint();
             let calls: Vec<_> = devices
                 .iter()
@@ -194,8 +195,12 @@ impl World {
             let settled = || calls.iter().all(crate::executor::Task::is_done);
             self.executor.run_until(self.executor.now() + ROUND, settled);
             let settled = settled();
+            if !self.has_lost_devices() {
+                self.network.check_wait("everybody", "settle", begun);
+            }
             self.pass(ROUND);
             if settled && before == self.fingerprint() {
+                self.network.calm_down();
                 return;
             }
             let owing = devices.iter().zip(&calls).filter(|(_, call)| !call.is_done());
@@ -217,7 +222,7 @@ impl World {
 }
 
 /// Does as people do: tries again when the server was out of reach.
-fn until_online(mut call: impl FnMut() -> Result<(), Error>) {
+pub(crate) fn until_online<T>(mut call: impl FnMut() -> Result<T, Error>) -> T {
     for _ in 0..20 {
         match call() {
             Err(Error::Offline) => {}

@@ -101,8 +101,14 @@ impl State {
         if self.try_invitation(chat, step) {
             return;
         }
-        let wait = (RANDOM_WAIT << chat.session.tries.min(8)).min(3_600_000);
-        let wait = Duration::from_millis(step.rng.next_u64() % wait);
+        // Whom a commit has locked out may be one of many, and so may who has tried in vain; a new
+        // device comes in at once.
+        let wait = if chat.session.locked_out || chat.session.tries > 0 {
+            let most = (RANDOM_WAIT << chat.session.tries.min(8)).min(3_600_000);
+            Duration::from_millis(step.rng.next_u64() % most)
+        } else {
+            Duration::ZERO
+        };
         if !chat.due(Duty::Rejoin, wait, step) {
             return;
         }

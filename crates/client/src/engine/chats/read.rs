@@ -344,6 +344,7 @@ impl State {
                 return Page::Ends;
             }
             Outcome::LockedOut(_) => {
+                chat.session.locked_out = true;
                 self.tell_item(chat, ItemKind::LockedOut { by: report.author.account }, step);
             }
             Outcome::Finished { .. } | Outcome::Outside => {}
@@ -375,6 +376,7 @@ impl State {
         chat.drop_flight(step);
         chat.session.tries = 0;
         chat.session.not_before = None;
+        chat.session.locked_out = false;
         if flight.state.is_some() || position == 1 {
             chat.row.opening = Opening::True;
         }

@@ -1,0 +1,77 @@
+//! What people wait for when nothing is wrong: the network, and nothing else (D7).
+//!
+//! The answer to an append comes before its push or after it, and what is appended while a page
+//! is being read is in that page or not, as the seed has it. Every call and every word is held to
+//! [`PROMPT`](crate::network::PROMPT) by the world's own checks.
+
+use corncrake::{ConversationId, MessageId};
+
+use crate::{chance::Chance, check::Mood, device::Device, world::World};
+
+impl World {
+    /// Runs until all of them have seen a message in the log.
+    fn until_seen(&self, chat: ConversationId, id: MessageId, by: &[&Device]) {
+        let begun = self.executor().now();
+        self.until("everybody has seen what was said", || {
+            by.iter().all(|device| device.told().seen.contains_key(&(chat, id)))
+        });
+        self.network().check_wait("everybody", "hear what was said", begun);
+    }
+}
+
+/// People meet, talk to and fro and several at once, restart their apps and change the group.
+pub(crate) fn talk(world: &World, seed: u64) {
+    let mut chance = Chance::new(seed, "talk");
+    let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    let first = ann.say(chat, "the first word");
+    world.until_seen(chat, first, &[&ann, &bob]);
+    for round in 0..16 {
+        let (one, other) = if round % 2 == 0 { (&bob, &ann) } else { (&ann, &bob) };
+        let mut newest = one.say(chat, &format!("ping {round}"));
+        if chance.hit(300) {
+            world.pass(chance.between(1, 30));
+            other.restart();
+            world.pass(chance.between(1, 60));
+            newest = one.say(chat, &format!("are you back? {round}"));
+        }
+        if chance.hit(300) {
+            world.pass(chance.between(1, 30));
+            newest = one.say(chat, &format!("and more {round}"));
+        }
+        world.until_seen(chat, newest, &[one, other]);
+        world.pass(*chance.pick(&[0, 7, 250]));
+    }
+    let group = ann.create_group("meadow", &["bob"]);
+    for line in 0..6 {
+        ann.say(group, &format!("line {line}"));
+        world.pass(chance.between(1, 25));
+    }
+    ann.add(group, "cem").unwrap();
+    for line in 0..6 {
+        let word = ann.say(group, &format!("line {line} for cem"));
+        world.pass(chance.between(1, 25));
+        if line == 5 {
+            world.until_seen(group, word, &[&ann, &bob, &cem]);
+        }
+    }
+    let words = [&ann, &bob, &cem].map(|device| device.say(group, "all at once"));
+    ann.rename(group, "the meadow").unwrap();
+    for word in words {
+        world.until_seen(group, word, &[&ann, &bob, &cem]);
+    }
+    ann.remove(group, "bob").unwrap();
+    let word = cem.say(group, "the first word after a removal");
+    world.until_seen(group, word, &[&ann, &cem]);
+    world.settle();
+    for chat in [chat, group] {
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn d7_audit_srv_a1_nobody_waits_whatever_comes_first_of_answer_push_and_page() {
+    for seed in 0..12 {
+        talk(&World::new(seed), seed);
+    }
+}
