@@ -60,16 +60,11 @@ pub(crate) async fn wait_sent(
     message: MessageId,
     patience: Duration,
 ) -> Result<Delivery, Failure> {
-    let mut given_up = core::pin::pin!(watch_connection(client, patience));
-    loop {
-        let delivery = delivery(chat, message).await?;
-        if delivery != Delivery::Queued {
-            return Ok(delivery);
-        }
-        tokio::select! {
-            gone = &mut given_up => return gone.map(|_| Delivery::Queued),
-            () = sleep(GLANCE) => {}
-        }
+    tokio::select! {
+        biased;
+        // However it ended, the message's line says what became of it.
+        _ = chat.settled() => delivery(chat, message).await,
+        gone = watch_connection(client, patience) => gone.map(|_| Delivery::Queued),
     }
 }
 
