@@ -17,6 +17,8 @@ use crate::{
     Error, Origin,
     accounts::{self, Account},
     database::{self, Database},
+    disk::Disk,
+    health::Health,
     inboxes, packages,
     sessions::{self, Caller},
     writer::Writer,
@@ -32,18 +34,26 @@ pub(crate) struct AccountStore {
 
 impl AccountStore {
     /// Opens the database and starts its writer, which ends when the store is gone.
-    pub(crate) async fn open(database: &Database) -> Result<(Self, JoinHandle<()>), Error> {
+    pub(crate) async fn open(
+        database: Database,
+        disk: Disk,
+    ) -> Result<(Self, JoinHandle<()>), Error> {
         database.prepare().await?;
         let mut connection = database.writer().await?;
         let instance = database::instance(&mut connection).await?;
         let readers = database.readers().await?;
-        let (writer, task) = Writer::start(connection, None);
+        let (writer, task) = Writer::start(database, connection, None, disk);
         Ok((Self { writer, readers, instance }, task))
     }
 
     /// Names the database.
     pub(crate) const fn instance(&self) -> [u8; 16] {
         self.instance
+    }
+
+    /// Whether the writer can write.
+    pub(crate) const fn health(&self) -> &Health {
+        self.writer.health()
     }
 
     /// Closes the connections that read.

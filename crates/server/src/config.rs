@@ -24,6 +24,10 @@ pub struct Config {
     /// Name that the server gives itself.
     #[arg(long, env = "CORNCRAKE_NAME", default_value = "corncrake")]
     pub name: String,
+    /// Bytes free on the disk below which nothing is written any more, until there is space again;
+    /// by default 256 MiB, or a hundredth of a smaller disk.
+    #[arg(long, env = "CORNCRAKE_MIN_FREE")]
+    pub min_free: Option<u64>,
     /// How the server's own log looks on standard error; RUST_LOG chooses what it tells.
     #[arg(long, env = "CORNCRAKE_LOG", value_enum, default_value_t = LogFormat::Text)]
     pub log: LogFormat,

@@ -1,7 +1,10 @@
 //! The two databases, one for each plane. They share no transaction and no write-ahead log, which
 //! would keep the writes of both planes in order and so link accounts to logs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
@@ -20,6 +23,9 @@ use crate::{
 
 /// Connections that read each database; SQLite lets them run beside the one that writes.
 const READERS: u32 = 4;
+
+/// How long the writer waits for readers when it empties the write-ahead log.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 static ACCOUNTS: Migrator = sqlx::migrate!("migrations/accounts");
 static LOGS: Migrator = sqlx::migrate!("migrations/logs");
@@ -56,7 +62,7 @@ impl Database {
     pub(crate) async fn writer(&self) -> Result<SqliteConnection, Error> {
         let options = self.options().auto_vacuum(SqliteAutoVacuum::Incremental);
         // What is deleted is overwritten with zeros.
-        Ok(options.pragma("secure_delete", "ON").connect().await?)
+        Ok(options.pragma("secure_delete", "ON").busy_timeout(PATIENCE).connect().await?)
     }
 
     /// The connections that read.
@@ -76,7 +82,8 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .pragma("wal_autocheckpoint", "4096")
+            // The writer empties the write-ahead log; this is for when it can't.
+            .pragma("wal_autocheckpoint", "16384")
             .pragma("journal_size_limit", "67108864")
             .pragma("cache_size", "-65536")
             .disable_statement_logging()

@@ -31,6 +31,34 @@ impl Error {
         }
     }
 
+    /// Whether the database failed, not the request.
+    pub(crate) fn is_storage(&self) -> bool {
+        match self.database_code() {
+            // Constraints and values that don't fit are the request's.
+            Some(code) => !matches!(code & 0xff, CONSTRAINT | TOO_BIG),
+            None => self.sqlx().is_some_and(|error| {
+                matches!(error, sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed)
+            }),
+        }
+    }
+
+    /// Whether the database failed because the disk is full.
+    pub(crate) fn is_full(&self) -> bool {
+        self.database_code().is_some_and(|code| code & 0xff == FULL)
+    }
+
+    fn sqlx(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Failed(cause) => cause.downcast_ref(),
+        }
+    }
+
+    /// SQLite's code.
+    fn database_code(&self) -> Option<u32> {
+        self.sqlx()?.as_database_error()?.code()?.parse().ok()
+    }
+
     /// A failure with this cause.
     #[must_use]
     pub fn failed(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -72,6 +100,11 @@ impl From<OpaqueFailed> for Error {
         ErrorCode::Malformed.into()
     }
 }
+
+/// SQLite's codes for what is told apart.
+const FULL: u32 = 13;
+const TOO_BIG: u32 = 18;
+const CONSTRAINT: u32 = 19;
 
 /// The uniqueness constraints that a request can run into.
 const CONSTRAINTS: [(&str, ErrorCode); 4] = [

@@ -28,10 +28,16 @@ async fn main() -> ExitCode {
     // A parent that doesn't read its child's output doesn't stop the server.
     drop(writeln!(stdout(), "listening on http://{}", server.address()));
     drop(stdout().flush());
-    asked_to_stop().await;
+    let code = tokio::select! {
+        () = asked_to_stop() => ExitCode::SUCCESS,
+        () = server.failed() => {
+            tracing::error!("the server can't store anything any more and ends");
+            ExitCode::FAILURE
+        }
+    };
     tracing::info!("stopping");
     server.stop().await;
-    ExitCode::SUCCESS
+    code
 }
 
 /// Waits for ctrl-c or SIGTERM.

@@ -18,6 +18,7 @@ pub(crate) use logs::carry_out;
 
 mod devices;
 mod directory;
+mod health;
 mod holdings;
 mod inbox;
 mod info;
@@ -31,6 +32,7 @@ mod vault;
 /// The whole server as a service.
 pub fn app(state: Arc<State>) -> Router {
     Router::new()
+        .merge(health::router())
         .merge(info::router())
         .merge(sign_up::router())
         .merge(log_in::router())
@@ -52,7 +54,7 @@ pub fn app(state: Arc<State>) -> Router {
 /// One line in the server's log for each request: which call, which outcome, how long. Not who,
 /// and nothing of what was said.
 async fn trace(request: Request, next: Next) -> Response {
-    let known = [INFO_PATH, ACCOUNT_SOCKET, OPEN_SOCKET];
+    let known = [health::PATH, INFO_PATH, ACCOUNT_SOCKET, OPEN_SOCKET];
     let path = AccountRequest::PATHS
         .iter()
         .chain(OpenRequest::PATHS)

@@ -57,6 +57,12 @@ impl Server {
         self.address
     }
 
+    /// Waits until the server can't store anything any more, whatever happens. Its process should
+    /// end then, so that whoever watches over it starts another.
+    pub async fn failed(&self) {
+        self.state.writer_ended().await;
+    }
+
     /// Stops: takes no new connections, ends what is under way, hangs up and closes the
     /// databases.
     pub async fn stop(self) {

@@ -13,7 +13,8 @@ use tokio::{
 
 use crate::{
     Config, Error, account_store::AccountStore, attempts::Attempts, budget::Budget, clock::Clock,
-    database::Database, folder::Folder, inboxes::Watchers, logs::LogStore, rates::Rates,
+    database::Database, disk::Disk, folder::Folder, inboxes::Watchers, logs::LogStore,
+    rates::Rates,
 };
 
 /// Bodies of more than a megabyte that are in memory at once.
@@ -56,6 +57,14 @@ pub(crate) struct LogIn {
 }
 
 impl State {
+    /// Waits until a writer has ended for good, after which nothing can be stored.
+    pub(crate) async fn writer_ended(&self) {
+        tokio::select! {
+            () = self.accounts.health().dead() => {}
+            () = self.logs.health().dead() => {}
+        }
+    }
+
     /// Waits until the server stops.
     pub(crate) async fn stopping(&self) {
         let mut stopping = self.stopping.subscribe();
@@ -72,10 +81,11 @@ impl State {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, [JoinHandle<()>; 2]), Error> {
         let folder = Folder::open(&config.data)?;
+        let disk = Disk::new(folder.path(), config.min_free);
         let (accounts, writes_accounts) =
-            AccountStore::open(&Database::accounts(folder.path())).await?;
+            AccountStore::open(Database::accounts(folder.path()), disk.clone()).await?;
         let (logs, writes_logs) =
-            LogStore::open(&Database::logs(folder.path()), Arc::clone(&clock)).await?;
+            LogStore::open(Database::logs(folder.path()), disk, Arc::clone(&clock)).await?;
         let secret = folder.secret(accounts.count().await?)?;
         let state = Self {
             rates: Rates::new(&config.limits),

@@ -1,53 +1,163 @@
-//! The one task that writes: it takes many requests and commits them with one fsync. Nobody
-//! hears of a success before the commit.
+//! The one task that writes a database: it takes many requests and commits them with one fsync.
+//! Nobody hears of a success before the commit.
+//!
+//! A commit that fails costs its connection: SQLite may have rolled back by itself, which nothing
+//! above it sees. Another one is opened, what memory says is learned anew, and callers are told to
+//! come back. When the disk is full, writes are refused until there is space again. A writer that
+//! can't go on ends, and the process with it.
 
-use std::mem;
+mod queue;
 
-use corncrake_wire::ErrorCode;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     task::JoinHandle,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
     Error, Origin,
+    database::Database,
+    disk::Disk,
+    health::{Condition, Health},
     logs::{Appender, NewAppend, Outcome, Plan},
 };
 
-/// Requests that wait for the writer at most.
-const QUEUE: usize = 4096;
-/// Requests in one commit at most.
-const BATCH: usize = 512;
+/// What a unit of work counts of a commit's bytes.
+const WORK_BYTES: usize = 8 * 1024;
+/// How often a quiet writer looks at its disk and its write-ahead log.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a write-ahead log is kept at most before it is emptied.
+const WAL_TIME: Duration = Duration::from_secs(60);
+/// How large it becomes at most, about.
+const WAL_BYTES: usize = 32 * 1024 * 1024;
+/// The first wait before a connection is opened anew; doubled up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Tries to open a connection anew, before the writer gives up, if the disk isn't full.
+const TRIES: u32 = 12;
 
 /// What a unit of work ends with: whether its changes stay, and how its caller is told.
-type Done = (bool, Box<dyn FnOnce(bool) + Send>);
+type Told = Box<dyn FnOnce(Result<(), Condition>) + Send>;
+type Done = (Result<(), Broken>, Told);
 type Work = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+type Queue = queue::Queue<Option<Origin>, Job>;
+
+/// Why the changes of a unit of work don't stay.
+enum Broken {
+    /// It was refused.
+    Refused,
+    /// The database failed, and the whole commit with it.
+    Storage(Error),
+}
 
 enum Job {
     Append(NewAppend, oneshot::Sender<Result<Outcome, Error>>),
     Work(Work),
 }
 
-/// A way to the writer.
-#[derive(Clone, Debug)]
-pub(crate) struct Writer(mpsc::Sender<Job>);
+impl Job {
+    /// Tells the caller that nothing was stored.
+    fn refuse(self, condition: Condition) {
+        match self {
+            Self::Append(_, reply) => drop(reply.send(Err(condition.refusal().into()))),
+            // Its caller's answer is dropped with it, which means the same.
+            Self::Work(_) => {}
+        }
+    }
+}
+
+/// A way to a writer, which ends when its way is gone.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Arc<Queue>,
+    health: Health,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
 
 impl Writer {
-    /// Starts a writer. It ends when all ways to it are gone.
+    /// Starts a writer.
     pub(crate) fn start(
+        database: Database,
         connection: SqliteConnection,
         appender: Option<Appender>,
+        disk: Disk,
     ) -> (Self, JoinHandle<()>) {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        (Self(jobs), tokio::spawn(run(connection, appender, queue)))
+        let (queue, health) = (Arc::new(Queue::new()), Health::new());
+        let task = Task {
+            database,
+            connection: Some(connection),
+            appender,
+            disk,
+            queue: Arc::clone(&queue),
+            health: health.clone(),
+            wal_bytes: 0,
+            wal_since: None,
+        };
+        let (died, closed) = (health.clone(), Arc::clone(&queue));
+        let watched = tokio::spawn(async move {
+            // A panic ends the task too, and must not leave a server that looks alive.
+            match tokio::spawn(task.run()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => tracing::error!(%error, "a writer gave up"),
+                Err(error) => tracing::error!(%error, "a writer panicked"),
+            }
+            closed.close();
+            died.set(Condition::Dead);
+            for job in closed.drain_all() {
+                job.refuse(Condition::Dead);
+            }
+        });
+        (Self { queue, health }, watched)
+    }
+
+    /// Whether the writer can write.
+    pub(crate) const fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Carries out `work` in a savepoint of its own and gives its result after the commit.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        _from: Origin,
+        from: Origin,
+        work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>
+        + Send
+        + 'static,
+    ) -> Result<T, Error> {
+        self.work(Some(from), work).await
+    }
+
+    /// Carries out the server's own `work`, which goes on when the disk is full: it may make room.
+    #[cfg_attr(not(test), expect(dead_code, reason = "retention comes next"))]
+    pub(crate) async fn run_own<T: Send + 'static>(
+        &self,
+        work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>
+        + Send
+        + 'static,
+    ) -> Result<T, Error> {
+        self.work(None, work).await
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        from: Option<Origin>,
         work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>
         + Send
         + 'static,
@@ -56,75 +166,212 @@ impl Writer {
         let work: Work = Box::new(move |connection| {
             let work = work(connection);
             Box::pin(async move {
-                let result = work.await;
-                let done: Done = (
-                    result.is_ok(),
-                    Box::new(move |committed| {
-                        let result = if committed { result } else { result.and_then(|_| lost()) };
-                        // The caller may have gone.
-                        drop(reply.send(result));
-                    }),
-                );
-                done
+                let (done, result) = match work.await {
+                    Ok(value) => (Ok(()), Ok(value)),
+                    Err(error) if error.is_storage() => {
+                        (Err(Broken::Storage(error)), Err(Condition::Failing.refusal().into()))
+                    }
+                    Err(error) => (Err(Broken::Refused), Err(error)),
+                };
+                let told: Told = Box::new(move |committed| {
+                    let lost = |condition: Condition| Err(condition.refusal().into());
+                    // The caller may have gone.
+                    drop(reply.send(committed.map_or_else(lost, |()| result)));
+                });
+                (done, told)
             })
         });
-        self.0.send(Job::Work(work)).await.map_err(|_| ErrorCode::Unavailable)?;
-        answer.await.map_err(|_| ErrorCode::Unavailable)?
+        self.push(from, WORK_BYTES, Job::Work(work))?;
+        answer.await.map_err(|_| Error::from(self.condition_to_tell().refusal()))?
     }
 
     /// Appends to a log and gives the outcome after the commit.
-    pub(crate) async fn append(&self, _from: Origin, append: NewAppend) -> Result<Outcome, Error> {
+    pub(crate) async fn append(&self, from: Origin, append: NewAppend) -> Result<Outcome, Error> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Append(append, reply);
-        self.0.send(job).await.map_err(|_| ErrorCode::Unavailable)?;
-        answer.await.map_err(|_| ErrorCode::Unavailable)?
+        self.push(Some(from), append.bytes(), Job::Append(append, reply))?;
+        answer.await.map_err(|_| Error::from(self.condition_to_tell().refusal()))?
+    }
+
+    fn push(&self, from: Option<Origin>, bytes: usize, job: Job) -> Result<(), Error> {
+        let condition = self.health.now();
+        if condition != Condition::Ready && from.is_some() {
+            return Err(condition.refusal().into());
+        }
+        let pushed = self.queue.push(from, bytes, job);
+        pushed.map_err(|_| self.condition_to_tell().refusal().into())
+    }
+
+    /// What one is told whose job was dropped.
+    fn condition_to_tell(&self) -> Condition {
+        match self.health.now() {
+            Condition::Ready => Condition::Failing,
+            other => other,
+        }
     }
 }
 
-fn lost<T>() -> Result<T, Error> {
-    Err(Error::failed("the commit failed"))
+/// The task behind a [`Writer`].
+struct Task {
+    database: Database,
+    connection: Option<SqliteConnection>,
+    appender: Option<Appender>,
+    disk: Disk,
+    queue: Arc<Queue>,
+    health: Health,
+    /// What went into the write-ahead log since it was emptied, about.
+    wal_bytes: usize,
+    wal_since: Option<Instant>,
 }
 
-async fn run(
-    mut connection: SqliteConnection,
-    mut appender: Option<Appender>,
-    mut queue: mpsc::Receiver<Job>,
-) {
-    let mut jobs = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut jobs, BATCH).await > 0 {
+impl Task {
+    /// # Errors
+    /// When it can't go on.
+    async fn run(mut self) -> Result<(), Error> {
+        loop {
+            let jobs = match timeout(LOOK, self.queue.take()).await {
+                Ok(Some(jobs)) => jobs,
+                Ok(None) => break,
+                Err(_) => Vec::new(),
+            };
+            self.look_at_disk();
+            if !jobs.is_empty()
+                && let Err(error) = self.commit(jobs).await
+            {
+                self.recover(error).await?;
+            }
+            self.tend_wal().await;
+        }
+        self.empty_wal().await;
+        if let Some(connection) = self.connection.take() {
+            connection.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses writes while the disk is full, and takes them again when it isn't.
+    fn look_at_disk(&self) {
+        let condition = if self.disk.is_full() { Condition::Full } else { Condition::Ready };
+        if self.health.now() != condition {
+            tracing::warn!(condition = condition.name(), "the disk changed");
+            self.health.set(condition);
+        }
+        if condition == Condition::Full {
+            self.refuse_all(condition);
+        }
+    }
+
+    fn refuse_all(&self, condition: Condition) {
+        self.health.set(condition);
+        for job in self.queue.drain_all_but(None) {
+            job.refuse(condition);
+        }
+    }
+
+    /// One commit; its callers are told.
+    async fn commit(&mut self, jobs: Vec<Job>) -> Result<(), Error> {
+        let Some(connection) = &mut self.connection else {
+            return Err(Error::failed("the writer has no connection"));
+        };
         let mut appends = Vec::new();
         let mut works = Vec::new();
-        for job in mem::take(&mut jobs) {
+        for job in jobs {
             match job {
-                Job::Append(append, reply) => appends.push((append, reply)),
-                Job::Work(work) => works.push(work),
+                Job::Append(append, reply) => {
+                    self.wal_bytes += append.bytes();
+                    appends.push((append, reply));
+                }
+                Job::Work(work) => {
+                    self.wal_bytes += WORK_BYTES;
+                    works.push(work);
+                }
             }
         }
+        self.wal_since.get_or_insert_with(Instant::now);
         let mut told = Vec::with_capacity(works.len());
         let committed =
-            batch(&mut connection, appender.as_mut(), &mut appends, works, &mut told).await;
-        if let Err(error) = &committed {
-            tracing::error!(%error, "a commit failed");
-        }
-        for done in told {
-            done(committed.is_ok());
-        }
+            batch(connection, self.appender.as_mut(), &mut appends, works, &mut told).await;
         match committed {
             Ok(outcomes) => {
+                told.into_iter().for_each(|told| told(Ok(())));
                 for ((_, reply), outcome) in appends.into_iter().zip(outcomes) {
                     drop(reply.send(Ok(outcome)));
                 }
+                Ok(())
             }
-            Err(_) => {
-                appends.into_iter().for_each(|(_, reply)| drop(reply.send(lost())));
-                // Whether anything was committed stands in the database alone.
-                if let Some(appender) = &mut appender
-                    && let Err(error) = appender.recover(&mut connection).await
-                {
-                    tracing::error!(%error, "the database is out of order; nothing is written");
-                    return;
+            Err(error) => {
+                let condition = self.why(&error);
+                told.into_iter().for_each(|told| told(Err(condition)));
+                for (_, reply) in appends {
+                    drop(reply.send(Err(condition.refusal().into())));
                 }
+                Err(error)
             }
+        }
+    }
+
+    fn why(&self, error: &Error) -> Condition {
+        let full = error.is_full() || self.disk.is_full();
+        if full { Condition::Full } else { Condition::Failing }
+    }
+
+    /// Opens another connection after a commit that failed, for as long as it takes.
+    async fn recover(&mut self, mut error: Error) -> Result<(), Error> {
+        let (mut wait, mut tries) = (FIRST_WAIT, 0);
+        loop {
+            let condition = self.why(&error);
+            tracing::error!(%error, condition = condition.name(), "writing failed");
+            self.refuse_all(condition);
+            tries += u32::from(condition != Condition::Full);
+            if tries > TRIES {
+                return Err(error);
+            }
+            if let Some(broken) = self.connection.take() {
+                // What it held open is rolled back.
+                drop(timeout(LONGEST_WAIT, broken.close()).await);
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+            match self.reopen().await {
+                Ok(connection) => {
+                    self.connection = Some(connection);
+                    self.look_at_disk();
+                    return Ok(());
+                }
+                Err(failed) => error = failed,
+            }
+        }
+    }
+
+    /// Opens a connection, learns what the database holds and tries to write to it.
+    async fn reopen(&mut self) -> Result<SqliteConnection, Error> {
+        let mut connection = self.database.writer().await?;
+        // Whether anything of the failed commit was stored, the database alone knows.
+        if let Some(appender) = &mut self.appender {
+            appender.recover(&mut connection).await?;
+        }
+        sqlx::query("UPDATE server SET instance = instance").execute(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Empties the write-ahead log when it is long or old: it keeps what was deleted, and the
+    /// order of what was written.
+    async fn tend_wal(&mut self) {
+        // To be emptied it needs as much space again, in the database.
+        let most = self.disk.free().map_or(WAL_BYTES, |free| WAL_BYTES.min(free / 4));
+        let old = self.wal_since.is_some_and(|since| since.elapsed() >= WAL_TIME);
+        if old || self.wal_since.is_some() && self.wal_bytes >= most {
+            self.empty_wal().await;
+        }
+    }
+
+    async fn empty_wal(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        self.wal_bytes = 0;
+        self.wal_since = None;
+        // Who reads an old state, such as a backup, keeps the log from being emptied until later.
+        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await;
+        if let Err(error) = emptied {
+            tracing::warn!(%error, "the write-ahead log was not emptied");
         }
     }
 }
@@ -135,7 +382,7 @@ async fn batch(
     mut appender: Option<&mut Appender>,
     appends: &mut [(NewAppend, oneshot::Sender<Result<Outcome, Error>>)],
     works: Vec<Work>,
-    told: &mut Vec<Box<dyn FnOnce(bool) + Send>>,
+    told: &mut Vec<Told>,
 ) -> Result<Vec<Outcome>, Error> {
     // Works know nothing of logs, so that appends may be decided first.
     let appends = appends.iter_mut().map(|(append, _)| append).collect();
@@ -150,12 +397,12 @@ async fn batch(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for work in works {
         let mut savepoint = transaction.begin().await?;
-        let (keep, done) = work(&mut savepoint).await;
-        told.push(done);
-        if keep {
-            savepoint.commit().await?;
-        } else {
-            savepoint.rollback().await?;
+        let (done, caller) = work(&mut savepoint).await;
+        told.push(caller);
+        match done {
+            Ok(()) => savepoint.commit().await?,
+            Err(Broken::Refused) => savepoint.rollback().await?,
+            Err(Broken::Storage(error)) => return Err(error),
         }
     }
     plan.store(&mut transaction).await?;

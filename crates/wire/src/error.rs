@@ -142,6 +142,8 @@ codes! {
     Unavailable "unavailable" 503,
     /// The server failed; nothing is known about the outcome.
     Internal "internal" 500,
+    /// The server's disk is full: nothing is stored until there is space again.
+    StorageFull "storage_full" 507,
 }
 
 impl fmt::Display for ErrorCode {

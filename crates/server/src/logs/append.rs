@@ -44,6 +44,7 @@ pub(crate) struct NewAppend {
     pub(super) entries: Vec<NewEntry>,
     pub(super) marks: Vec<Mark>,
     pub(super) opening: Option<Vec<u8>>,
+    bytes: usize,
     /// What the append holds of the budget, until it is stored or refused.
     _share: Share,
 }
@@ -52,9 +53,15 @@ impl NewAppend {
     /// Checks an append as far as it can be checked without the log.
     pub(crate) fn new(append: Append, share: Share) -> Result<Self, ErrorCode> {
         let marks = append.check()?.iter().map(mark).collect();
+        let bytes = append.bytes();
         let log = append.token.log_id();
         let Append { token: _, kind, after, entries, opening, admission: _ } = append;
-        Ok(Self { log, kind, after, entries, marks, opening, _share: share })
+        Ok(Self { log, kind, after, entries, marks, opening, bytes, _share: share })
+    }
+
+    /// Its bytes, with all that lies beside it.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The log.

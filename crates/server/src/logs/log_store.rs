@@ -14,6 +14,8 @@ use crate::{
     Error, Origin,
     clock::Clock,
     database::{self, Database},
+    disk::Disk,
+    health::Health,
     writer::Writer,
 };
 
@@ -30,7 +32,8 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// Opens the database and starts its writer, which ends when the store is gone.
     pub(crate) async fn open(
-        database: &Database,
+        database: Database,
+        disk: Disk,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, JoinHandle<()>), Error> {
         database.prepare().await?;
@@ -41,13 +44,18 @@ impl LogStore {
         let live = Arc::<Live>::default();
         let appender =
             Appender::open(&mut connection, Arc::clone(&memory), Arc::clone(&live), clock).await?;
-        let (writer, task) = Writer::start(connection, Some(appender));
+        let (writer, task) = Writer::start(database, connection, Some(appender), disk);
         Ok((Self { writer, readers, instance, memory, live }, task))
     }
 
     /// Names the database.
     pub(crate) const fn instance(&self) -> [u8; 16] {
         self.instance
+    }
+
+    /// Whether the writer can write.
+    pub(crate) const fn health(&self) -> &Health {
+        self.writer.health()
     }
 
     /// Who follows which log.

@@ -12,6 +12,7 @@
 mod bad_requests;
 mod devices;
 mod directory;
+mod disk;
 mod holdings;
 mod inbox;
 mod info;

@@ -1,0 +1,125 @@
+//! A disk that fills up, and is freed.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use corncrake_server::{Config, Server};
+use corncrake_wire::{ErrorCode, log::Point};
+use tempfile::TempDir;
+
+use crate::support::{Api, messages, problem, token};
+
+/// A small disk in memory; gone when dropped.
+struct Disk(TempDir);
+
+impl Disk {
+    /// `None` where nobody may mount.
+    fn mount(mebibytes: u32) -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.path()).status());
+    }
+}
+
+async fn healthy(api: &Api) -> bool {
+    let health = api.http.get(format!("http://{}/healthz", api.address()));
+    health.send().await.unwrap().status().is_success()
+}
+
+async fn appended(api: &Api, number: u32) -> Result<(), ErrorCode> {
+    let body = [&number.to_le_bytes()[..], &[7; 60_000]].concat();
+    let append = messages(&token(1), Point::START, &[&body]);
+    api.append(&append).await.map(|_| ()).map_err(|refused| refused.code)
+}
+
+/// Fills the disk, frees some of it and shows that the server goes on by itself.
+async fn fill_and_free(disk: &Disk, mark: u64) {
+    let mut config = Config::for_tests(disk.path().join("data"));
+    config.min_free = Some(mark);
+    let server = Server::start(config.clone()).await.unwrap();
+    let api = Api::at(server.address(), TempDir::new().unwrap());
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 8 * 1024 * 1024]).unwrap();
+
+    let mut acked = Vec::new();
+    let mut number = 0;
+    let code = loop {
+        match appended(&api, number).await {
+            Ok(()) => acked.push(number),
+            Err(code) => break code,
+        }
+        number += 1;
+        assert!(number < 2000, "the disk fills up");
+    };
+    assert_eq!(code, ErrorCode::StorageFull);
+    assert!(!acked.is_empty());
+    assert!(!api.read(&token(1), 0).await.unwrap().entries.is_empty(), "reading goes on");
+    if mark > 0 {
+        assert!(!healthy(&api).await);
+        assert_eq!(api.append(&messages(&token(2), Point::START, &[b"x"])).await.unwrap_err(), {
+            let mut refused = problem(ErrorCode::StorageFull);
+            refused.retry_after = Some(5);
+            refused
+        });
+    }
+
+    std::fs::remove_file(&ballast).unwrap();
+    number = 10_000;
+    for _ in 0..200 {
+        match appended(&api, number).await {
+            Ok(()) => {
+                acked.push(number);
+                break;
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    assert_eq!(acked.last(), Some(&number), "it heals by itself");
+    assert!(healthy(&api).await);
+    all_there(&api, &acked).await;
+
+    server.stop().await;
+    let server = Server::start(config).await.unwrap();
+    let api = Api::at(server.address(), TempDir::new().unwrap());
+    all_there(&api, &acked).await;
+    server.stop().await;
+}
+
+/// What was acknowledged is in the log, once and in order.
+async fn all_there(api: &Api, acked: &[u32]) {
+    let mut found = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = api.read(&token(1), after).await.unwrap().entries;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        found.extend(page.iter().map(|e| u32::from_le_bytes(e.bytes[..4].try_into().unwrap())));
+    }
+    assert!(found.is_sorted_by(|a, b| a < b), "once and in order: {found:?}");
+    assert!(acked.iter().all(|number| found.contains(number)), "{acked:?} {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_srv_a2_a_server_heals_when_its_full_disk_is_freed() {
+    for mark in [0, 2 * 1024 * 1024] {
+        let Some(disk) = Disk::mount(24) else {
+            // What SQLite does then is shown by `a_full_database_costs_a_connection`.
+            assert!(std::env::var_os("CI").is_none(), "in CI a disk can be mounted");
+            return;
+        };
+        fill_and_free(&disk, mark).await;
+    }
+}
