@@ -225,7 +225,7 @@ impl<H: Host> Engine<'_, H> {
                 Input::Slow(request, host.run_slow(move || work.run()).await)
             })),
             Effect::WatchInbox(session, after) => host.transport().watch_inbox(session, after),
-            Effect::Watch(token, after) => host.transport().watch(token, after),
+            Effect::Watch(token, after, running) => host.transport().watch(token, after, running),
             Effect::Unwatch(log) => host.transport().unwatch(log),
             Effect::Answer(answer) => answer.give(),
             // Taken care of by the turn, which ends.

@@ -187,6 +187,9 @@ pub enum ItemKind {
     },
     /// This device joined here; what was said before is not readable for it.
     JoinedHere,
+    /// The server has lost entries of this chat, for instance because a backup was restored. What
+    /// was lost of this account's own messages is said again.
+    ServerLostEntries,
     /// This device was out for a while; what was said meanwhile is not readable for it.
     Gap,
     /// People or devices were added.

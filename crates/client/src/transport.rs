@@ -53,6 +53,26 @@ pub enum Push {
         /// Position of the newest entry of the log, 0 for a log that does not exist yet.
         head: u64,
     },
+    /// The running hash of a watched log, where the engine did not know it.
+    Running {
+        /// The log.
+        log: LogId,
+        /// The position from which the log is watched.
+        position: u64,
+        /// The running hash up to there.
+        running: [u8; 32],
+    },
+    /// A watched log isn't the one that was read: the server has lost entries. It is no longer
+    /// watched.
+    Differs {
+        /// The log.
+        log: LogId,
+        /// Position of its newest entry, 0 for a log that does not exist.
+        head: u64,
+    },
+    /// More logs are watched than the server follows: this one is followed from time to time only,
+    /// and at once when it is watched anew.
+    TakesTurns(LogId),
     /// Letters in the own inbox, in order.
     Notices(Vec<Notice>),
     /// The account plane's socket refused the session: it has to be renewed.
@@ -86,8 +106,9 @@ pub trait Transport: 'static {
     fn watch_inbox(&self, session: SessionToken, after: u64);
 
     /// Watches a log: everything after position `after` is pushed, then what comes. Replaces an
-    /// earlier watch of the same log.
-    fn watch(&self, token: AccessToken, after: u64);
+    /// earlier watch of the same log. `running` is the [running](corncrake_wire::log::running)
+    /// hash up to `after`, if it is known.
+    fn watch(&self, token: AccessToken, after: u64, running: Option<[u8; 32]>);
 
     /// Stops watching a log.
     fn unwatch(&self, log: LogId);

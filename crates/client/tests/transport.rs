@@ -132,7 +132,7 @@ impl Reader {
             match next(transport).await {
                 Push::Connected { plane: Plane::Open, .. } => {
                     self.connections += 1;
-                    transport.watch(token(), self.position);
+                    transport.watch(token(), self.position, None);
                 }
                 Push::Entries { log, entries, head } => {
                     assert_eq!(log, token().log_id());
@@ -143,7 +143,7 @@ impl Reader {
                         read.push(entry);
                     }
                 }
-                Push::Disconnected(Plane::Open) => {}
+                Push::Disconnected(Plane::Open) | Push::Running { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -186,7 +186,7 @@ async fn appends_travel_over_the_socket_that_follows_logs() {
     let cable = Cable::to(&server).await;
     let transport = HttpTransport::new(&cable.url).unwrap();
     let Push::Connected { plane: Plane::Open, .. } = next(&transport).await else { panic!() };
-    transport.watch(token(), 0);
+    transport.watch(token(), 0, None);
     let connections = cable.connections.load(Ordering::Relaxed);
     for number in 1..=20 {
         append_message(&transport, number).await;
@@ -219,7 +219,9 @@ async fn a_server_that_restarts_is_found_again() {
     let push = next(&transport).await;
     let Push::Connected { plane: Plane::Open, instance: again } = push else { panic!("{push:?}") };
     assert_eq!(again, instance);
-    transport.watch(token(), 0);
+    transport.watch(token(), 0, None);
+    let running = next(&transport).await;
+    assert!(matches!(running, Push::Running { position: 0, .. }), "{running:?}");
     let push = next(&transport).await;
     let Push::Entries { entries, .. } = push else { panic!("{push:?}") };
     assert_eq!(entries.len(), 1);

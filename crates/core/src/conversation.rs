@@ -249,6 +249,14 @@ impl Conversation {
         self.unsaved.facts = true;
     }
 
+    /// Reads the log again from behind an earlier position of this epoch, whose newest entry of
+    /// kind commit is known: the server has lost what came after it.
+    pub fn read_again_after(&mut self, position: u64, newest_commit: (u64, EntryId)) {
+        self.cursor = Cursor { position, newest_commit };
+        self.view.lose();
+        self.unsaved.cursor = true;
+    }
+
     fn public(&self) -> &PublicGroup {
         self.standing.public()
     }

@@ -33,10 +33,11 @@ pub enum ClientFrame {
         #[serde(deserialize_with = "codec::at_most::<_, _, { limits::SUBSCRIBE }>")]
         logs: Vec<Subscription>,
     },
-    /// Open plane: no more entries of this subscription.
+    /// Open plane: no more entries of these subscriptions, at most
+    /// [`limits::SUBSCRIBE`](crate::limits::SUBSCRIBE).
     Unsubscribe {
-        /// The subscription.
-        id: u32,
+        /// The subscriptions.
+        ids: Vec<u32>,
     },
     /// Open plane: appends to a log.
     Append {
@@ -101,6 +102,9 @@ pub enum ServerFrame {
         entries: Vec<LogEntry>,
         /// The newest position of the log; 0: it doesn't exist.
         head: u64,
+        /// The running hash up to the subscription's `after`, in the first frame, if the client
+        /// did not name it.
+        running: Option<[u8; 32]>,
     },
     /// The log of a subscription isn't the one that the client has read up to its `after`; the
     /// subscription has ended.

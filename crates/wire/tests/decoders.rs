@@ -176,7 +176,7 @@ fn client_frames() -> Vec<ClientFrame> {
             ],
         },
         ClientFrame::CheckHeads { digest: [6; 32] },
-        ClientFrame::Unsubscribe { id: 5 },
+        ClientFrame::Unsubscribe { ids: vec![5, 6] },
         ClientFrame::Append { request: 6, append: append() },
         ClientFrame::Ping(1),
         ClientFrame::Pong(2),
@@ -188,7 +188,12 @@ fn server_frames() -> Vec<ServerFrame> {
     let stored = AppendReply::Stored { positions: vec![7], head: 7 };
     vec![
         ServerFrame::Hello(Hello { version: 1, instance: [9; 16], limits: Limits::DEFAULT }),
-        ServerFrame::Entries { id: 5, entries: vec![entry(1), entry(2)], head: 2 },
+        ServerFrame::Entries {
+            id: 5,
+            entries: vec![entry(1), entry(2)],
+            head: 2,
+            running: Some([6; 32]),
+        },
         ServerFrame::Differs { id: 5, head: 2 },
         ServerFrame::Heads { heads: vec![(5, 2), (6, 0)] },
         ServerFrame::Notices { notices: vec![Notice { position: 3, bytes: vec![1; 3] }] },

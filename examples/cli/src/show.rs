@@ -179,6 +179,7 @@ pub(crate) fn item_json(item: &Item, names: &Names) -> Value {
         ItemKind::Unreadable { sender, code } => {
             json!({"kind": "unreadable", "from": sender.map(|one| names.get(&one)), "code": code})
         }
+        ItemKind::ServerLostEntries => json!({"kind": "server_lost_entries"}),
         ItemKind::JoinedHere => json!({"kind": "joined_here"}),
         ItemKind::Gap => json!({"kind": "gap"}),
         ItemKind::Added { by, who } => {
@@ -223,6 +224,9 @@ pub(crate) fn item_line(item: &Item, names: &Names) -> String {
         }
         ItemKind::Unreadable { code, .. } => {
             format!("* something could not be read ({})", tame::line(code))
+        }
+        ItemKind::ServerLostEntries => {
+            "* the server has lost messages; yours are sent again".to_owned()
         }
         ItemKind::JoinedHere => "* this device joined here".to_owned(),
         ItemKind::Gap => "* this device was out; what was said meanwhile is not here".to_owned(),

@@ -4,6 +4,7 @@
 //! - [`create`]: new chats. [`enter`]: folding into a chat that exists; [`invite`]: being asked to.
 //! - [`read`]: entries come in. [`write`]: the one append under way.
 //! - [`duties`]: what a device does unasked, after a wait.
+//! - [`lost`]: a server that has lost entries.
 //! - [`closed`]: logs that were handed over, and knocks at them.
 //! - [`memory`]: which chats' groups are in memory, and which in the store alone.
 //! - [`commands`], [`timeline`]: what the app asks, and what it sees.
@@ -17,7 +18,7 @@ use corncrake_core::{
 };
 use corncrake_wire::{
     AccessToken, LogId, OpenReply,
-    log::{self, AppendReply},
+    log::{self, AppendReply, RUNNING_START},
 };
 
 pub(crate) mod closed;
@@ -26,6 +27,7 @@ pub(crate) mod create;
 mod duties;
 pub(crate) mod enter;
 mod invite;
+pub(crate) mod lost;
 pub(crate) mod memory;
 mod read;
 pub(crate) mod rows;
@@ -51,8 +53,6 @@ pub(crate) use create::{ClaimThen, GatherThen};
 
 /// How many ids of messages are remembered in each chat, to show each message once.
 const REMEMBERED_MESSAGES: usize = 1024;
-/// How often a log is looked at anew although its subscription says nothing.
-pub(crate) const LOOK_AGAIN: u64 = 5 * 60 * 1000;
 
 /// All chats of the account on this device.
 #[derive(Debug, Default)]
@@ -97,6 +97,10 @@ pub(crate) struct Chat {
     /// Hashes of what others sent in this epoch, by their rows: who seals it again says nothing.
     pub(crate) heard: BTreeMap<u64, EntryId>,
     pub(crate) recent: VecDeque<(AccountId, MessageId)>,
+    /// Places from which its logs can be read again, by number.
+    pub(crate) kept: BTreeMap<u64, lost::Kept>,
+    /// Own messages that were read back, by number.
+    pub(crate) sent: BTreeMap<u64, lost::Sent>,
     pub(crate) session: Session,
 }
 
@@ -124,8 +128,12 @@ pub(crate) struct Session {
     pub(crate) duties: BTreeMap<Duty, Moment>,
     /// When the chat wants to be looked at again.
     pub(crate) wake: Option<Moment>,
-    /// When the log was last watched.
-    pub(crate) watched: Option<Moment>,
+    /// Whether the log is watched.
+    pub(crate) watched: bool,
+    /// The search for what a server that lost entries still has.
+    pub(crate) search: Option<lost::Search>,
+    /// Whether the log is followed from time to time only.
+    pub(crate) takes_turns: bool,
     /// Who waits for an intent.
     pub(crate) replies: BTreeMap<u64, Waiter>,
     /// Knocks at closed logs that nobody has answered yet.
@@ -174,6 +182,8 @@ impl Chat {
             own: BTreeMap::new(),
             heard: BTreeMap::new(),
             recent: VecDeque::new(),
+            kept: BTreeMap::new(),
+            sent: BTreeMap::new(),
             session: Session::default(),
         }
     }
@@ -213,6 +223,7 @@ impl Chat {
         self.row.seed = seed.clone();
         self.keys = seed.log_keys();
         self.row.cursor = 0;
+        self.row.running = Some(RUNNING_START);
         self.row.newest_counted = None;
         self.row.recorded = false;
         self.session.head = None;
@@ -354,9 +365,14 @@ impl State {
                 chat.session.welcome_asked = false;
                 chat.session.not_before = None;
                 chat.session.show_by = None;
+                chat.session.search = None;
+                chat.session.takes_turns = false;
                 state.watch(chat, step);
-                state.watch_closed(chat, step);
             });
+        }
+        // Closed logs come after all that people write in.
+        for id in self.chat_ids() {
+            self.with_chat(id, step, |state, chat, step| state.watch_closed(chat, step));
         }
         self.enter_again(step);
     }
@@ -364,6 +380,7 @@ impl State {
     pub(crate) fn chats_disconnected(&mut self) {
         for chat in self.chats.all.values_mut() {
             chat.session.head = None;
+            chat.session.watched = false;
             chat.session.wake = None;
         }
     }
@@ -417,8 +434,9 @@ impl State {
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             let place = (chat.row.id, Place::Current);
             self.chats.logs.insert(chat.log(), place);
-            chat.session.watched = Some(step.moment);
-            step.effects.push(Effect::Watch(chat.token(), chat.row.cursor));
+            chat.session.watched = true;
+            let row = &chat.row;
+            step.effects.push(Effect::Watch(chat.token(), row.cursor, row.running));
         }
     }
 

@@ -119,6 +119,12 @@ pub(super) async fn group<S: Store>(
             chat.remember(sender, id);
         }
     }
+    for (number, bytes) in rows(Table::Kept).await? {
+        chat.kept.insert(number, decode(&bytes)?);
+    }
+    for (number, bytes) in rows(Table::Sent).await? {
+        chat.sent.insert(number, decode(&bytes)?);
+    }
     chat.is_loaded = true;
     Ok(())
 }

@@ -159,8 +159,9 @@ impl State {
         match push {
             Push::Connected { plane: Plane::Open, .. } => {
                 self.online.open = true;
-                self.chats_connected(step);
+                // The account log first: it says where the chats go on.
                 self.account_log_connected(step);
+                self.chats_connected(step);
             }
             Push::Connected { plane: Plane::Account, instance } => {
                 self.online.account = true;
@@ -178,6 +179,21 @@ impl State {
                     self.account_log_entries(log, entries, head, step);
                 }
             }
+            Push::Running { log, position, running } => {
+                if let Some(place) = self.chats.of_log(&log) {
+                    self.chat_running(place, log, (position, running), step);
+                } else {
+                    self.account_log_running(log, position, running, step);
+                }
+            }
+            Push::Differs { log, .. } => {
+                if let Some(place) = self.chats.of_log(&log) {
+                    self.chat_differs(place, log, step);
+                } else {
+                    self.account_log_differs(log, step);
+                }
+            }
+            Push::TakesTurns(log) => self.chat_takes_turns(&log),
             Push::Notices(notices) => self.account_notices(notices, step),
             Push::SessionRefused => self.session_refused(step),
         }

@@ -55,7 +55,8 @@ pub(crate) enum Effect {
     Account(u64, Option<SessionToken>, AccountRequest),
     Slow(u64, Work),
     WatchInbox(SessionToken, u64),
-    Watch(AccessToken, u64),
+    /// Follows a log from a position on; the running hash up to there, if it is known.
+    Watch(AccessToken, u64, Option<[u8; 32]>),
     Unwatch(LogId),
     /// An answer to a command.
     Answer(Answer),

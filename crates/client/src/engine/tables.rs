@@ -49,6 +49,11 @@ pub(crate) enum Table {
     /// By conversation id, indexed by position modulo their number: hashes of the newest messages
     /// that others sent in this epoch.
     Heard = 17,
+    /// By conversation id, indexed by number: places from which logs can be read again.
+    Kept = 18,
+    /// By conversation id, indexed by number: own messages, to be said again if the server loses
+    /// them.
+    Sent = 19,
 }
 
 impl From<Table> for crate::store::Table {

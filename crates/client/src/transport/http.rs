@@ -6,7 +6,8 @@
 //!
 //! The two planes share nothing that a server could join them by: each has its own connections,
 //! its own TLS sessions and its own socket. Sockets that break, or fall silent, are opened again
-//! after a random wait that doubles at each try; a request that succeeds ends the wait.
+//! after a random wait that doubles at each try, until a connection has held for a minute; a
+//! request that succeeds ends the wait.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use url::Url;
 use super::{Push, Transport, TransportError};
 
 mod account_socket;
+mod follows;
 mod line;
 mod open_socket;
 
@@ -48,6 +50,8 @@ struct Pace {
     silence_before_end: Duration,
     first_retry: Duration,
     last_retry: Duration,
+    /// How long logs are followed that take turns.
+    turn: Duration,
 }
 
 impl Default for Pace {
@@ -58,6 +62,7 @@ impl Default for Pace {
             silence_before_end: Duration::from_secs(corncrake_wire::limits::CLOSE_AFTER),
             first_retry: Duration::from_secs(1),
             last_retry: Duration::from_secs(30),
+            turn: Duration::from_secs(5),
         }
     }
 }
@@ -188,8 +193,8 @@ impl Transport for HttpTransport {
         let _ = self.to_account.send(account_socket::Watch { session, after });
     }
 
-    fn watch(&self, token: AccessToken, after: u64) {
-        let _ = self.to_open.send(open_socket::Order::Watch { token, after });
+    fn watch(&self, token: AccessToken, after: u64, running: Option<[u8; 32]>) {
+        let _ = self.to_open.send(open_socket::Order::Watch { token, after, running });
     }
 
     fn unwatch(&self, log: LogId) {

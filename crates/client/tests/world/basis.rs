@@ -88,7 +88,7 @@ fn whatever_the_network_does_each_entry_stands_once_and_all_watchers_see_one_log
                     let after = watched.borrow().entries.len() as u64;
                     match push {
                         Push::Connected { plane: Plane::Open, .. } => {
-                            link_too.watch(token_too.clone(), after);
+                            link_too.watch(token_too.clone(), after, None);
                         }
                         Push::Entries { entries, head, .. } => {
                             watched.borrow_mut().take(entries, head);

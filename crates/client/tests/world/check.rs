@@ -61,12 +61,18 @@ impl Timeline {
         Self { device: device.clone(), items, shown }
     }
 
+    /// Whether it tells that the server has lost entries.
+    fn tells_of_a_loss(&self) -> bool {
+        self.items.iter().any(|item| item.what == ItemKind::ServerLostEntries)
+    }
+
     /// Whether line `line` tells that something was not readable here.
     fn tells_of_a_hole(&self, line: usize) -> bool {
         matches!(
             self.items[line].what,
             ItemKind::JoinedHere
                 | ItemKind::Gap
+                | ItemKind::ServerLostEntries
                 | ItemKind::Unreadable { .. }
                 | ItemKind::LockedOut { .. }
         )
@@ -217,6 +223,10 @@ fn check_said(timeline: &Timeline, chat: ConversationId) {
 
 /// What both were shown stands in the same order.
 fn check_order(one: &Timeline, other: &Timeline) {
+    // What a server has lost is said again in another order.
+    if [one, other].iter().any(|timeline| timeline.tells_of_a_loss()) {
+        return;
+    }
     let mut newest = None;
     for item in &one.items {
         let ItemKind::Message { id, sender, .. } = &item.what else {

@@ -11,9 +11,14 @@ use std::{
 use corncrake::transport::{Plane, Push, Transport, TransportError};
 use corncrake_wire::{
     AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest, SessionToken,
+    log::RUNNING_START,
 };
 
-use crate::{crash::Crasher, network::Network, server::Server};
+use crate::{
+    crash::Crasher,
+    network::Network,
+    server::{Server, logs::Log},
+};
 
 /// The line of one start of one device; clones are handles to the same one.
 #[derive(Clone)]
@@ -37,6 +42,8 @@ struct Inner {
     serial: Cell<u64>,
     /// Who waits for what became of an append; forgotten with the socket that carried it.
     asked: RefCell<BTreeMap<u64, Answer>>,
+    /// Whether a look at what may be missing is to come.
+    checks: Cell<bool>,
 }
 
 /// Where the answer to an append goes.
@@ -77,12 +84,43 @@ struct Subscription {
     serial: u64,
     /// The newest position sent.
     sent: u64,
+    /// The newest position that has arrived.
+    read: u64,
+    /// The running hash up to where it begins, as far as the device knows it.
+    running: Option<[u8; 32]>,
     /// Whether a page is being read.
     reading: bool,
     /// The newest head that was heard of since the page was begun.
     heard: u64,
     /// Whether nothing has been sent yet.
     greet: bool,
+}
+
+/// How long it is quiet before a device looks whether it has everything.
+const CHECK: u64 = 25_000;
+
+impl Subscription {
+    fn new(serial: u64, after: u64, running: Option<[u8; 32]>) -> Self {
+        let (sent, read) = (after, after);
+        Self { serial, sent, read, running, reading: true, heard: 0, greet: true }
+    }
+
+    /// What is said before the first page.
+    fn begins(&self, log: LogId, held: Option<&Log>) -> Option<Push> {
+        if !self.greet {
+            return None;
+        }
+        let there = match held {
+            Some(held) => held.running_at(self.sent),
+            None => (self.sent == 0).then_some(RUNNING_START),
+        };
+        let (position, head) = (self.sent, held.map_or(0, |held| held.head()));
+        match (self.running, there) {
+            (Some(known), there) if there != Some(known) => Some(Push::Differs { log, head }),
+            (None, Some(running)) => Some(Push::Running { log, position, running }),
+            _ => None,
+        }
+    }
 }
 
 impl Link {
@@ -107,6 +145,7 @@ impl Link {
             watches: RefCell::default(),
             serial: Cell::new(0),
             asked: RefCell::default(),
+            checks: Cell::new(false),
         }));
         network.connect(link.clone());
         link.dial(Plane::Open);
@@ -220,6 +259,7 @@ impl Link {
         let Some(watch) = watches.get_mut(&log) else {
             return;
         };
+        self.check_later();
         watch.heard = watch.heard.max(head);
         if watch.reading || head <= watch.sent {
             return;
@@ -243,12 +283,14 @@ impl Link {
                     return;
                 };
                 executor.sleep(link.0.network.between(0, 4)).await;
-                let (entries, head) = {
+                let (first, entries, head) = {
                     let server = link.server();
                     let server = server.borrow();
                     let held = server.logs.get(&log);
+                    let first = link.with_watch(log, serial, |watch| watch.begins(log, held));
                     let entries = held.map(|held| held.page(after, server.page));
-                    (entries.unwrap_or_default(), held.map_or(0, |held| held.head()))
+                    let head = held.map_or(0, |held| held.head());
+                    (first.flatten(), entries.unwrap_or_default(), head)
                 };
                 executor.sleep(link.0.network.between(0, 4)).await;
                 let forgets = link.0.network.forgets_pushes();
@@ -264,6 +306,14 @@ impl Link {
                 }) else {
                     return;
                 };
+                if let Some(first) = first {
+                    let differs = matches!(first, Push::Differs { .. });
+                    link.send(Plane::Open, move || vec![Frame::Push(first)]);
+                    if differs {
+                        link.0.watches.borrow_mut().remove(&log);
+                        return;
+                    }
+                }
                 if says {
                     let push = Push::Entries { log, entries, head };
                     link.send(Plane::Open, move || vec![Frame::Push(push)]);
@@ -363,7 +413,52 @@ impl Link {
         }
     }
 
+    fn subscribe(&self, log: LogId, watch: Subscription) {
+        let serial = watch.serial;
+        self.0.watches.borrow_mut().insert(log, watch);
+        self.read_pages(log, serial);
+        self.check_later();
+    }
+
+    /// Looks, once it has been quiet, whether the device has everything, as a transport does that
+    /// asks a silent server.
+    fn check_later(&self) {
+        if self.0.checks.replace(true) {
+            return;
+        }
+        let link = self.clone();
+        self.0.network.executor().spawn(async move {
+            link.0.network.executor().sleep(CHECK).await;
+            link.0.checks.set(false);
+            let socket = &link.0.open;
+            if link.0.over.get() || !socket.up.get() || socket.dead.get() {
+                return;
+            }
+            let server = link.server();
+            let wrong: Vec<(LogId, u64)> = {
+                let server = server.borrow();
+                let head = |log| server.logs.get(log).map_or(0, |held| held.head());
+                let watches = link.0.watches.borrow();
+                let wrong = watches.iter().filter(|(log, watch)| watch.read != head(log));
+                wrong.map(|(log, watch)| (*log, watch.read)).collect()
+            };
+            for (log, read) in wrong {
+                let serial = link.fresh_serial();
+                link.subscribe(log, Subscription::new(serial, read, None));
+            }
+        });
+    }
+
     fn push(&self, push: Push) {
+        if let Push::Entries { log, entries, .. } = &push
+            && let Some(watch) = self.0.watches.borrow_mut().get_mut(log)
+        {
+            for entry in entries {
+                if entry.position == watch.read + 1 {
+                    watch.read = entry.position;
+                }
+            }
+        }
         self.0.queue.borrow_mut().push_back(push);
         let reader = self.0.reader.borrow_mut().take();
         reader.into_iter().for_each(Waker::wake);
@@ -492,15 +587,13 @@ impl Transport for Link {
         }
     }
 
-    fn watch(&self, token: AccessToken, after: u64) {
+    fn watch(&self, token: AccessToken, after: u64, running: Option<[u8; 32]>) {
         if !self.0.open.up.get() {
             return;
         }
         let (log, serial) = (token.log_id(), self.fresh_serial());
         self.say(move |link| {
-            let watch = Subscription { serial, sent: after, reading: true, heard: 0, greet: true };
-            link.0.watches.borrow_mut().insert(log, watch);
-            link.read_pages(log, serial);
+            link.subscribe(log, Subscription::new(serial, after, running));
         });
     }
 

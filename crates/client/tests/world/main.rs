@@ -31,6 +31,7 @@ mod flows;
 mod groups;
 mod host;
 mod link;
+mod lost_entries;
 mod mal;
 mod network;
 mod planted;

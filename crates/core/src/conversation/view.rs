@@ -108,6 +108,15 @@ impl View {
         self.marks.push_back(Mark { log, position, hash });
     }
 
+    /// Forgets what was read: it is no longer what the log says.
+    pub(super) fn lose(&mut self) {
+        self.previous = None;
+        self.newest = None;
+        while !self.marks.is_empty() {
+            self.forget_oldest();
+        }
+    }
+
     fn forget_oldest(&mut self) {
         if self.marks.pop_front().is_some() {
             if self.first < self.unsaved {

@@ -22,7 +22,7 @@ use tokio::{sync::mpsc, time::interval};
 
 use super::{
     Connection, Heard, Over, STOPPING, TICK,
-    subscription::{Pushed, Subscription},
+    subscription::{Pushed, Running, Subscription},
 };
 use crate::{
     Error, Origin, State,
@@ -67,7 +67,11 @@ enum Done {
 
 /// What was found behind a subscription's position.
 enum Found {
-    Page(Option<ReadReply>),
+    Page {
+        page: Option<ReadReply>,
+        /// The running hash before it, if the other side is to be told.
+        running: Option<[u8; 32]>,
+    },
     /// The log isn't the one that the other side has read; its newest position.
     Another(u64),
 }
@@ -187,9 +191,9 @@ impl Open {
                 rated?;
                 self.begin_check(digest);
             }
-            ClientFrame::Unsubscribe { id } => {
+            ClientFrame::Unsubscribe { ids } => {
                 rated?;
-                self.unsubscribe(id);
+                ids.into_iter().for_each(|id| self.unsubscribe(id));
             }
             ClientFrame::Ping(number) => {
                 rated?;
@@ -237,7 +241,9 @@ impl Open {
         let (id, log) = (asked.id, asked.token.log_id());
         self.serial += 1;
         let mut subscription = Subscription::new(self.serial, log, asked.after);
-        subscription.running = asked.running;
+        if let Some(running) = asked.running {
+            subscription.running = Running::Check(running);
+        }
         self.subscriptions.insert(id, subscription);
         self.wanting.push_back((id, self.serial));
         // First follow, then read: what comes in between is known of at least.
@@ -268,7 +274,8 @@ impl Open {
                 continue;
             };
             let log = subscription.log;
-            let (after, running) = (subscription.begin_page(), subscription.running.take());
+            let after = subscription.begin_page();
+            let running = core::mem::replace(&mut subscription.running, Running::Done);
             let state = Arc::clone(&self.state);
             let page = async move {
                 Done::Page(id, serial, look_behind(&state, &log, after, running).await)
@@ -323,7 +330,9 @@ impl Open {
             Done::Page(id, serial, page) => {
                 self.pages -= 1;
                 match page.map_err(|error| error.refusal())? {
-                    Found::Page(page) => self.take_page(id, serial, page).await?,
+                    Found::Page { page, running } => {
+                        self.take_page((id, serial), page, running).await?;
+                    }
                     Found::Another(head) => {
                         if self.subscriptions.get(&id).is_some_and(|s| s.serial == serial) {
                             self.unsubscribe(id);
@@ -338,9 +347,9 @@ impl Open {
 
     async fn take_page(
         &mut self,
-        id: u32,
-        serial: u64,
+        (id, serial): (u32, u64),
         page: Option<ReadReply>,
+        running: Option<[u8; 32]>,
     ) -> Result<(), Over> {
         let subscription = self.subscriptions.get_mut(&id).filter(|s| s.serial == serial);
         let Some(subscription) = subscription else {
@@ -352,7 +361,7 @@ impl Open {
         }
         match page {
             Some(ReadReply { entries, head }) => {
-                self.connection.feed(&ServerFrame::Entries { id, entries, head }).await
+                self.connection.feed(&ServerFrame::Entries { id, entries, head, running }).await
             }
             None => Ok(()),
         }
@@ -366,7 +375,8 @@ impl Open {
         match subscription.push_came(&entries, head) {
             Pushed::Nothing => Ok(()),
             Pushed::Entries(entries) => {
-                self.connection.feed(&ServerFrame::Entries { id, entries, head }).await
+                let running = None;
+                self.connection.feed(&ServerFrame::Entries { id, entries, head, running }).await
             }
             Pushed::Page => {
                 self.wanting.push_back((id, subscription.serial));
@@ -381,14 +391,18 @@ async fn look_behind(
     state: &State,
     log: &LogId,
     after: u64,
-    running: Option<[u8; 32]>,
+    running: Running,
 ) -> Result<Found, Error> {
-    if let Some(running) = running
-        && state.logs.running_at(log, after).await? != Some(running)
+    let found = match running {
+        Running::Done => None,
+        _ => state.logs.running_at(log, after).await?,
+    };
+    if let Running::Check(claimed) = running
+        && found != Some(claimed)
     {
         let page = state.logs.page(log, u64::MAX >> 1, 1).await?;
         return Ok(Found::Another(page.map_or(0, |page| page.head)));
     }
     let page = state.logs.page(log, after, limits::PAGE_ENTRIES).await?;
-    Ok(Found::Page(page))
+    Ok(Found::Page { page, running: found.filter(|_| running == Running::Tell) })
 }

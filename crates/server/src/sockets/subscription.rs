@@ -15,8 +15,8 @@ pub(super) struct Subscription {
     /// Tells subscriptions of one name apart.
     pub(super) serial: u64,
     pub(super) log: LogId,
-    /// The running hash up to `sent` as the other side has it, until it was looked at.
-    pub(super) running: Option<[u8; 32]>,
+    /// What to do about the running hash up to `sent` before the first page.
+    pub(super) running: Running,
     /// The newest position that was sent.
     sent: u64,
     /// The log's head, as far as it was heard of.
@@ -29,6 +29,17 @@ pub(super) struct Subscription {
     missed: bool,
     /// Whether anything was sent.
     greeted: bool,
+}
+
+/// What is to be done about the running hash before a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Running {
+    /// It is told to the other side.
+    Tell,
+    /// It has to be this one.
+    Check([u8; 32]),
+    /// Nothing: a page has been read.
+    Done,
 }
 
 /// What follows from a push.
@@ -48,7 +59,7 @@ impl Subscription {
         Self {
             serial,
             log,
-            running: None,
+            running: Running::Tell,
             sent: after,
             head: 0,
             reading: true,

@@ -25,7 +25,9 @@ fn subscribe(id: u32, token: &AccessToken, after: u64) -> ClientFrame {
 impl Socket {
     async fn entries(&mut self, id: u32) -> (Vec<LogEntry>, u64) {
         match self.hear().await {
-            Some(ServerFrame::Entries { id: got, entries, head }) if got == id => (entries, head),
+            Some(ServerFrame::Entries { id: got, entries, head, .. }) if got == id => {
+                (entries, head)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -75,7 +77,7 @@ async fn a_log_is_followed_from_before_its_beginning() {
     assert_eq!((entries.len(), entries[0].position, head), (2, 2, 3));
     api.append(&messages(&log, at(1, b"c1"), &[b"m2", b"m3"])).await.unwrap();
     assert!(socket.is_quiet().await, "a retry is no news");
-    socket.say(&ClientFrame::Unsubscribe { id: 5 }).await;
+    socket.say(&ClientFrame::Unsubscribe { ids: vec![5] }).await;
     socket.say(&ClientFrame::Ping(1)).await;
     assert_eq!(socket.hear().await, Some(ServerFrame::Pong(1)));
     api.append(&messages(&log, at(1, b"c1"), &[b"m4"])).await.unwrap();
@@ -204,7 +206,7 @@ async fn frames_of_the_open_plane_that_do_not_belong_end_the_connection() {
     bad.push((ErrorCode::CredentialsRefused, Message::binary(encode(&session))));
     for frame in [
         encode(&subscribe(1, &token(1), 0)),
-        encode(&ClientFrame::Unsubscribe { id: 300 }),
+        encode(&ClientFrame::Unsubscribe { ids: vec![300] }),
         encode(&ClientFrame::Ping(300)),
         encode(&ClientFrame::Pong(300)),
         good,

@@ -17,7 +17,7 @@ use corncrake_core::{
 };
 use corncrake_wire::{
     AccessToken,
-    log::{Append, LogEntry, NewEntry, Point},
+    log::{Append, LogEntry, NewEntry, Point, running},
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ const STATE_EVERY: u64 = 100;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct LogRow {
     newest: Point,
+    /// The running hash up to there, if it is known.
+    running: Option<[u8; 32]>,
     map: Vec<u8>,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct AccountLog {
     map: AccountMap,
     /// The newest record read.
     newest: Point,
+    /// The running hash up to there, if it is known.
+    running: Option<[u8; 32]>,
     /// Whether it was read to its head since the socket is up.
     is_at_head: bool,
     owed: VecDeque<(u64, AccountLogRecord)>,
@@ -89,6 +93,7 @@ impl AccountLog {
             return false;
         };
         self.newest = row.newest;
+        self.running = row.running;
         self.map = map;
         self.start = None;
         true
@@ -149,14 +154,30 @@ impl AccountLog {
     /// Begins at a state instead of the first record.
     pub(super) fn take_state(&mut self, newest: Point, map: AccountMap, step: &mut Step<'_>) {
         self.newest = newest;
+        self.running = None;
         self.map = map;
         self.save(step);
     }
 
     fn save(&self, step: &mut Step<'_>) {
         let map = self.map.encode().to_vec();
-        let row = LogRow { newest: self.newest, map };
+        let row = LogRow { newest: self.newest, running: self.running, map };
         step.put(Table::AccountLog, &[], 0, &row);
+    }
+
+    /// Learns the running hash where it was unknown.
+    fn set_running(&mut self, position: u64, running: [u8; 32], step: &mut Step<'_>) {
+        if self.newest.position == position && self.running.is_none() {
+            self.running = Some(running);
+            self.save(step);
+        }
+    }
+
+    /// Steps on to the next entry.
+    fn advance(&mut self, entry: &LogEntry) {
+        let (position, id) = (entry.position, entry.id());
+        self.newest = Point { position, id };
+        self.running = self.running.map(|hash| running(hash, position, &id));
     }
 
     pub(super) fn token(&self) -> Option<AccessToken> {

@@ -28,14 +28,17 @@ use crate::{
 
 /// How long a closed log is followed; afterwards it is looked into about once a day.
 const FOLLOWED: Duration = Duration::from_hours(90 * 24);
+/// How many closed logs of a chat are followed.
+const FOLLOWED_LOGS: usize = 3;
 const DAY: Duration = Duration::from_hours(24);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_hours(2 * 24);
 
 impl State {
-    /// Follows the closed logs of a chat, as long as they are.
+    /// Follows the newest closed logs of a chat, as long as they are; older ones are looked into
+    /// from time to time.
     pub(super) fn watch_closed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        for (&number, closed) in &chat.closed {
+        for (&number, closed) in chat.closed.iter().rev().take(FOLLOWED_LOGS) {
             if closed.is_followed(step.now) {
                 self.watch_one(chat, number, closed, step);
             }
@@ -68,7 +71,8 @@ impl State {
         let log = log_of(&keys);
         if log != chat.log() {
             self.chats.logs.insert(log, (chat.row.id, Place::Closed(number)));
-            step.effects.push(Effect::Watch(token_of(&keys), closed.cursor));
+            let watch = Effect::Watch(token_of(&keys), closed.cursor, closed.running);
+            step.effects.push(watch);
         }
     }
 
@@ -91,7 +95,7 @@ impl State {
             if entry.position <= closed.cursor {
                 continue;
             }
-            closed.cursor = entry.position;
+            closed.advance(&entry);
             let kind = kind_of(entry.kind);
             let Ok(inner) = keys.envelope.open(keys.log, kind, &entry.bytes) else {
                 continue;

@@ -441,6 +441,7 @@ impl State {
     /// Founds a conversation: the founding becomes the chat's, and its commit takes off.
     fn found(&mut self, chat: &mut Chat, founding: Founding, step: &mut Step<'_>) {
         chat.conversation = Some(founding.conversation);
+        chat.keep_place(Vec::new(), step);
         chat.row.phase = Phase::Inside;
         chat.row.opening = Opening::True;
         chat.session.head = Some(0);

@@ -58,6 +58,8 @@ pub(crate) struct Enter {
     package: Option<[u8; 32]>,
     /// What the end of the log left, if the fold reached it.
     closed: Option<Box<HandedOver>>,
+    /// Hashes of the messages that it has read.
+    seen: Vec<EntryId>,
     /// What is waited for; nothing once the fold has come to nothing for now.
     pub(super) asking: Option<EnterThen>,
     pub(crate) retry_at: Option<Moment>,
@@ -172,6 +174,7 @@ impl State {
             read: None,
             package: None,
             closed: None,
+            seen: Vec::new(),
             asking: None,
             retry_at: None,
         };
@@ -324,6 +327,7 @@ impl State {
         enter.page.clear();
         enter.passed = false;
         enter.closed = None;
+        enter.seen.clear();
         match enter.states.pop_front() {
             Some(0) => self.enter_ask(number, EnterThen::State(0), step),
             Some(position) => self.enter_ask(number, EnterThen::Anchorage(position), step),

@@ -48,6 +48,9 @@ impl State {
                 let of_log = self.chats.of_log(log);
                 of_log.filter(|(_, place)| *place == Place::Current).map(|(id, _)| id)
             }
+            Input::Push(Push::Differs { log, .. } | Push::Running { log, .. }) => {
+                self.chats.of_log(log).map(|(id, _)| id)
+            }
             Input::Open(request, _) => match self.requests.get(request) {
                 Some(Then::Chat(id, _)) => Some(*id),
                 _ => None,
@@ -84,6 +87,8 @@ impl Chats {
         for chat in loaded.into_iter().filter(|chat| chat.rests()).take(surplus) {
             chat.unload();
             chat.recent.clear();
+            chat.kept.clear();
+            chat.sent.clear();
             chat.is_loaded = false;
         }
     }

@@ -50,6 +50,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.with_chat(id, step, |state, chat, step| match place {
+            _ if !state.place_found(chat, log, head, step) => state.advance(chat, step),
             Place::Closed(number) => {
                 state.closed_entries(chat, (number, head), entries, step);
             }
@@ -99,7 +100,7 @@ impl State {
     }
 
     fn read_entry(&mut self, chat: &mut Chat, entry: &log::LogEntry, step: &mut Step<'_>) -> Page {
-        chat.row.cursor = entry.position;
+        chat.row.advance(entry);
         let kind = kind_of(entry.kind);
         let inner = chat.keys.envelope.open(chat.keys.log, kind, &entry.bytes).ok();
         let hash = inner.as_ref().map(|inner| entry_id(inner));
@@ -126,7 +127,12 @@ impl State {
                     self.tell_item(chat, what, step);
                 }
             }
-            Reading::Own => self.own_landed(chat, flown, step),
+            Reading::Own => {
+                if let Some(hash) = hash {
+                    chat.landed_again(hash, (chat.keys.log, entry.position), step);
+                }
+                self.own_landed(chat, flown, step);
+            }
             Reading::Unreadable { cause: Cause::Undecryptable, .. } if chat.has_heard(hash) => {}
             Reading::Unreadable { sender, cause } => self.unreadable(chat, sender, cause, step),
             Reading::Commit(report) => {
@@ -196,6 +202,7 @@ impl State {
             chat.session.not_before = None;
         }
         if let Some(intent) = entry.intent {
+            chat.remember_sent(entry.inner, intent, step);
             self.end_intent(chat, intent, Ok(()), step);
         }
         self.flight_shrank(chat, step);
@@ -242,8 +249,11 @@ impl State {
                 Ok(()) => Delivery::Sent,
                 Err(why) => Delivery::Failed(why.code().to_owned()),
             };
-            chat.remember(sender, id);
-            self.tell_item(chat, ItemKind::Message { id, sender, text, delivery }, step);
+            // What is said again because the server lost it has its line already.
+            if !chat.recent.contains(&(sender, id)) {
+                chat.remember(sender, id);
+                self.tell_item(chat, ItemKind::Message { id, sender, text, delivery }, step);
+            }
         }
         if let Some(reply) = chat.session.replies.remove(&number) {
             reply.answer(outcome.map_err(Error::Refused), step);
@@ -324,6 +334,11 @@ impl State {
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
+        let gone = accounts(&report.removed).into_iter();
+        let gone =
+            gone.filter(|who| chat.conversation.as_ref().is_some_and(|c| !c.has_account(*who)));
+        let gone = gone.collect();
+        chat.keep_place(gone, step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
         match report.outcome {
@@ -452,9 +467,11 @@ impl State {
         chat.row.next_closed += 1;
         // The handover was read just now.
         let closed_by = chat.conversation.as_ref().map_or(OPENING, Conversation::newest_commit);
+        chat.keep_place(Vec::new(), step);
         let closed = ClosedLog {
             seed: chat.row.seed.clone(),
             cursor: chat.row.cursor,
+            running: chat.row.running,
             closed_by,
             closed_at: step.now,
             look_at: closed::first_look(step),
@@ -477,6 +494,7 @@ impl State {
         if let Some(conversation) = &mut chat.conversation {
             conversation.continue_in(chat.keys.log);
         }
+        chat.keep_place(Vec::new(), step);
         self.watch(chat, step);
         chat.save(step);
         step.event(EventKind::ChatChanged(chat.row.id));

@@ -1,10 +1,13 @@
 //! What a chat keeps in the store.
 
+use std::collections::BTreeSet;
+
 use corncrake_core::{
     conversation::{Conversation, MemberInfo},
     id::{AccountId, ConversationId, DeviceId, EntryId, InboxId, MessageId},
     seal::{envelope::Seed, record::Anchor},
 };
+use corncrake_wire::log::{LogEntry, RUNNING_START, running};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -29,6 +32,8 @@ pub(crate) struct ChatRow {
     pub(crate) seed: Seed,
     /// The newest position of that log that has been read.
     pub(crate) cursor: u64,
+    /// The running hash up to there, if it is known.
+    pub(crate) running: Option<[u8; 32]>,
     /// Whether this log is known to begin with a true state, or to hold one that was seen.
     pub(crate) opening: Opening,
     /// Position and id of the newest commit that counted in this log.
@@ -60,6 +65,10 @@ pub(crate) struct ChatRow {
     pub(crate) is_member: bool,
     /// Whether nothing in the group asks for anything to be done.
     pub(crate) is_calm: bool,
+    /// Whether the server has lost entries, and the log is being read again.
+    pub(crate) recovering: bool,
+    /// Accounts whose removal the server has lost: it is made again before anything is sealed.
+    pub(crate) lost_removals: BTreeSet<AccountId>,
 }
 
 /// What lists show of a chat's group; rewritten when it changes.
@@ -91,6 +100,7 @@ impl ChatRow {
             phase: Phase::Inside,
             seed,
             cursor: 0,
+            running: Some(RUNNING_START),
             opening: Opening::False,
             newest_counted: None,
             hidden: false,
@@ -109,7 +119,25 @@ impl ChatRow {
             seeds_ahead: Vec::new(),
             is_member: false,
             is_calm: false,
+            recovering: false,
+            lost_removals: BTreeSet::new(),
         }
+    }
+}
+
+impl ChatRow {
+    /// Steps on to the next entry of the log.
+    pub(crate) fn advance(&mut self, entry: &LogEntry) {
+        self.cursor = entry.position;
+        self.running = self.running.map(|hash| running(hash, entry.position, &entry.id()));
+    }
+}
+
+impl ClosedLog {
+    /// Steps on to the next entry of the log.
+    pub(crate) fn advance(&mut self, entry: &LogEntry) {
+        self.cursor = entry.position;
+        self.running = self.running.map(|hash| running(hash, entry.position, &entry.id()));
     }
 }
 
@@ -253,6 +281,8 @@ pub(crate) enum Purpose {
 pub(crate) struct ClosedLog {
     pub(crate) seed: Seed,
     pub(crate) cursor: u64,
+    /// The running hash up to there, if it is known.
+    pub(crate) running: Option<[u8; 32]>,
     /// The handover: the `after` of what is appended behind it.
     pub(crate) closed_by: (u64, EntryId),
     pub(crate) closed_at: Timestamp,

@@ -21,7 +21,7 @@ use corncrake_wire::{
 use rand_core::Rng;
 
 use super::{
-    Chat, ChatThen, LOOK_AGAIN,
+    Chat, ChatThen,
     closed::point,
     commands::Waiter,
     rows::{Flight, FlightEntry, Intent, Opening, Pending, Phase, Purpose, Wish},
@@ -51,6 +51,9 @@ impl State {
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             self.look_again(chat, step);
             if chat.is_loaded {
+                if chat.caught_up() {
+                    self.say_again(chat, step);
+                }
                 if chat.flight.is_none() && chat.caught_up() && chat.may_act(step) {
                     self.choose(chat, step);
                 }
@@ -63,25 +66,18 @@ impl State {
         self.answer_knocks(chat, step);
     }
 
-    /// Subscribes anew when the log has been silent for long, or doesn't show what it should.
+    /// Subscribes anew when the log doesn't show what it should.
     fn look_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let every = Duration::from_millis(LOOK_AGAIN);
         match chat.session.show_by {
             Some(by) if by > step.moment => chat.wake_by(by),
             Some(_) => {
                 chat.session.show_by = None;
-                chat.session.watched = None;
+                chat.session.watched = false;
             }
             None => {}
         }
-        match chat.session.watched {
-            Some(watched) if watched.after(every) > step.moment => {
-                chat.wake_by(watched.after(every));
-            }
-            _ => {
-                self.watch(chat, step);
-                chat.wake_by(step.moment.after(every));
-            }
+        if !chat.session.watched {
+            self.watch(chat, step);
         }
     }
 
@@ -89,6 +85,9 @@ impl State {
     fn choose(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         self.do_duties(chat, step);
         if chat.flight.is_some() || !chat.is_member() || chat.row.phase != Phase::Inside {
+            return;
+        }
+        if self.remove_again(chat, step) {
             return;
         }
         chat.mind_waiting_adds(step);
@@ -185,6 +184,9 @@ impl State {
     /// Sends the flight unless it is with the server or has to wait.
     pub(super) fn send_flight(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let may_act = chat.may_act(step);
+        if chat.flight.is_some() && core::mem::take(&mut chat.session.takes_turns) {
+            self.watch(chat, step);
+        }
         let Some(flight) = &chat.flight else { return };
         if chat.session.asked.is_some() || !may_act || !chat.caught_up() {
             return;
@@ -458,7 +460,7 @@ impl Flight {
 }
 
 impl Wish {
-    fn to_change(&self, now: Timestamp) -> Result<Change, Refusal> {
+    pub(super) fn to_change(&self, now: Timestamp) -> Result<Change, Refusal> {
         Ok(match self {
             Self::Add(packages) => Change::add(claimed(packages, now)?),
             Self::Remove(accounts) => Change { remove: accounts.clone(), ..Change::default() },

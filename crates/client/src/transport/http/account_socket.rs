@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use corncrake_wire::{ClientFrame, ErrorCode, ServerFrame, SessionToken};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Server;
 use super::line::{Backoff, Line, Lost};
@@ -40,9 +41,10 @@ pub(super) async fn keep_up(
         let end = match Line::open(server.account_socket(), server.pace).await {
             Ok((line, hello)) => {
                 let mut inbox = Inbox { line, pushes: &pushes, instance: Some(hello.instance) };
+                let since = Instant::now();
                 let end = inbox.follow(&mut watch, &mut watches).await;
                 if inbox.instance.is_none() {
-                    backoff.reset();
+                    backoff.went_well_since(since);
                     if pushes.send(Push::Disconnected(Plane::Account)).await.is_err() {
                         return;
                     }
@@ -102,7 +104,7 @@ impl Inbox<'_> {
                     Some(newer) => Some(End::Renewed(newer)),
                     None => Some(End::Dropped),
                 },
-                frame = self.line.next() => match frame {
+                frame = self.line.next(|| ClientFrame::Ping(0)) => match frame {
                     Ok(frame) => self.take_in(frame, watch).await,
                     Err(lost) => Some(End::Lost(lost)),
                 },

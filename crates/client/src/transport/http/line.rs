@@ -38,7 +38,10 @@ impl From<Refusal> for Lost {
 pub(super) struct Line {
     socket: WebSocket,
     pace: Pace,
+    /// When anything came last.
     heard: Instant,
+    /// When something came last that is no heartbeat.
+    told: Instant,
     pinged: bool,
 }
 
@@ -58,8 +61,9 @@ impl Line {
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = seconds.and_then(|seconds| seconds.parse().ok());
         let socket = response.into_websocket().await.map_err(|_| Lost { retry_after })?;
-        let mut line = Self { socket, pace, heard: Instant::now(), pinged: false };
-        match line.next().await? {
+        let now = Instant::now();
+        let mut line = Self { socket, pace, heard: now, told: now, pinged: false };
+        match line.next(|| ClientFrame::Ping(0)).await? {
             ServerFrame::Hello(hello) if hello.version == VERSION => Ok((line, hello)),
             ServerFrame::Refused { refusal, about: _ } => Err(refusal.into()),
             _ => Err(Lost::default()),
@@ -75,21 +79,24 @@ impl Line {
         }
     }
 
-    /// The next frame that isn't heartbeat. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<ServerFrame, Lost> {
+    /// The next frame that isn't heartbeat; a silent server is asked with `ping`. Cancel-safe.
+    pub(super) async fn next(
+        &mut self,
+        ping: impl Fn() -> ClientFrame,
+    ) -> Result<ServerFrame, Lost> {
         loop {
-            let patience = if self.pinged {
-                self.pace.silence_before_end
+            let until = if self.pinged {
+                self.heard + self.pace.silence_before_end
             } else {
-                self.pace.silence_before_ping
+                self.told + self.pace.silence_before_ping
             };
             let message = tokio::select! {
                 message = self.socket.next() => message,
-                () = sleep_until(self.heard + patience) => {
+                () = sleep_until(until) => {
                     if self.pinged {
                         return Err(Lost::default());
                     }
-                    self.send(&ClientFrame::Ping(0)).await?;
+                    self.send(&ping()).await?;
                     self.pinged = true;
                     continue;
                 }
@@ -97,22 +104,26 @@ impl Line {
             let bytes = match message {
                 Some(Ok(Message::Binary(bytes))) => bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
-                    self.hear();
+                    self.heard = Instant::now();
                     continue;
                 }
                 _ => return Err(Lost::default()),
             };
-            self.hear();
+            self.heard = Instant::now();
             match corncrake_wire::decode(&bytes).map_err(|_| Lost::default())? {
                 ServerFrame::Ping(number) => self.send(&ClientFrame::Pong(number)).await?,
-                ServerFrame::Pong(_) => {}
-                frame => return Ok(frame),
+                ServerFrame::Pong(_) => self.hear(),
+                frame => {
+                    self.hear();
+                    return Ok(frame);
+                }
             }
         }
     }
 
+    /// The server has said more than that it is there.
     fn hear(&mut self) {
-        self.heard = Instant::now();
+        self.told = self.heard;
         self.pinged = false;
     }
 }
@@ -128,8 +139,12 @@ impl Backoff {
         Self { pace, most: pace.first_retry }
     }
 
-    pub(super) fn reset(&mut self) {
-        self.most = self.pace.first_retry;
+    /// A connection held since then, and has ended now. One that ends at once shows that the
+    /// server can't carry it: the next is not made sooner for it.
+    pub(super) fn went_well_since(&mut self, since: Instant) {
+        if since.elapsed() >= self.pace.silence_before_end {
+            self.most = self.pace.first_retry;
+        }
     }
 
     /// Waits at least as long as the server asked, else until `server` is known to be reachable

@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use corncrake_wire::frames::{About, Subscription};
+use corncrake_wire::frames::About;
 use corncrake_wire::log::{Append, AppendReply};
-use corncrake_wire::{AccessToken, ClientFrame, ErrorCode, LogId, Refusal, ServerFrame};
+use corncrake_wire::{AccessToken, ClientFrame, LogId, Refusal, ServerFrame};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::Server;
+use super::follows::Follows;
 use super::line::{Backoff, Line, Lost};
 use crate::transport::{Plane, Push};
 
 /// What the engine wants of this socket.
 #[derive(Debug)]
 pub(super) enum Order {
-    Watch { token: AccessToken, after: u64 },
+    Watch { token: AccessToken, after: u64, running: Option<[u8; 32]> },
     Unwatch(LogId),
     Append { append: Append, answer: Answer },
 }
@@ -38,7 +40,6 @@ pub(super) async fn keep_up(
         };
         let lost = match opened {
             Ok((line, hello)) => {
-                backoff.reset();
                 // What was ordered before is ordered again once the engine knows of the socket.
                 while orders.try_recv().is_ok() {}
                 let instance = hello.instance;
@@ -47,9 +48,13 @@ pub(super) async fn keep_up(
                 if pushes.send(connected).await.is_err() {
                     return;
                 }
-                let lost = Logs::new(line, &pushes).follow(&mut orders).await;
+                let since = Instant::now();
+                let mut logs = Logs::new(line, &pushes, hello.limits.subscriptions);
+                let lost = logs.follow(&mut orders, &server).await;
+                backoff.went_well_since(since);
                 server.open_is_up.store(false, Ordering::Relaxed);
                 // Whoever waits for an append hears now that its outcome is unknown.
+                drop(logs);
                 while orders.try_recv().is_ok() {}
                 if pushes.send(Push::Disconnected(Plane::Open)).await.is_err() {
                     return;
@@ -62,43 +67,75 @@ pub(super) async fn keep_up(
     }
 }
 
-/// The logs that one connection follows.
+async fn hand_over(pushes: &mpsc::Sender<Push>, push: Push) -> Result<(), Lost> {
+    pushes.send(push).await.map_err(|_| Lost::default())
+}
+
+/// One connection and the logs that it follows.
 struct Logs<'a> {
     line: Line,
     pushes: &'a mpsc::Sender<Push>,
-    by_id: HashMap<u32, LogId>,
-    by_log: HashMap<LogId, u32>,
-    next_id: u32,
+    follows: Follows,
+    /// When logs change places that take turns.
+    turn_at: Option<Instant>,
     /// Appends without an answer.
     appends: HashMap<u32, Answer>,
     next_append: u32,
+    /// Appends that have not been sent yet.
+    to_send: Vec<ClientFrame>,
 }
 
 impl<'a> Logs<'a> {
-    fn new(line: Line, pushes: &'a mpsc::Sender<Push>) -> Self {
+    fn new(line: Line, pushes: &'a mpsc::Sender<Push>, subscriptions: u32) -> Self {
         Self {
             line,
             pushes,
-            by_id: HashMap::new(),
-            by_log: HashMap::new(),
-            next_id: 0,
+            follows: Follows::new(subscriptions),
+            turn_at: None,
             appends: HashMap::new(),
             next_append: 0,
+            to_send: Vec::new(),
         }
     }
 
     /// Carries orders out and frames in, until the connection ends.
-    async fn follow(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Lost {
+    async fn follow(
+        &mut self,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        server: &Server,
+    ) -> Lost {
         loop {
+            let alarm = [self.follows.due_at(), self.turn_at].into_iter().flatten().min();
+            let follows = &self.follows;
             let done = tokio::select! {
                 order = orders.recv() => match order {
-                    Some(order) => self.carry_out(order).await,
+                    Some(order) => {
+                        self.carry_out(order);
+                        // All that is ordered by now goes into the same frames.
+                        while let Ok(order) = orders.try_recv() {
+                            self.carry_out(order);
+                        }
+                        Ok(())
+                    }
                     None => Err(Lost::default()),
                 },
-                frame = self.line.next() => match frame {
+                frame = self.line.next(|| follows.check()) => match frame {
                     Ok(frame) => self.take_in(frame).await,
                     Err(lost) => Err(lost),
                 },
+                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
+                    let now = Instant::now();
+                    self.follows.come_back(now);
+                    if self.turn_at.is_some_and(|at| at <= now) {
+                        self.follows.turn();
+                        self.turn_at = None;
+                    }
+                    Ok(())
+                }
+            };
+            let done = match done {
+                Ok(()) => self.speak(server).await,
+                lost => lost,
             };
             if let Err(lost) = done {
                 return lost;
@@ -106,68 +143,69 @@ impl<'a> Logs<'a> {
         }
     }
 
-    async fn carry_out(&mut self, order: Order) -> Result<(), Lost> {
+    fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Unwatch(log) => self.forget(log).await,
+            Order::Unwatch(log) => self.follows.unwatch(&log),
             Order::Append { append, answer } => {
                 let request = self.next_append;
                 self.next_append = self.next_append.wrapping_add(1);
                 self.appends.insert(request, answer);
-                self.line.send(&ClientFrame::Append { request, append }).await
+                self.to_send.push(ClientFrame::Append { request, append });
             }
-            Order::Watch { token, after } => {
-                let log = token.log_id();
-                self.forget(log).await?;
-                // A new id for each subscription tells its frames from those of the one before.
-                let id = self.next_id;
-                self.next_id = self.next_id.wrapping_add(1);
-                self.by_id.insert(id, log);
-                self.by_log.insert(log, id);
-                let logs = vec![Subscription { id, token, after, running: None }];
-                self.line.send(&ClientFrame::Subscribe { logs }).await
-            }
+            Order::Watch { token, after, running } => self.follows.watch(token, after, running),
         }
     }
 
-    async fn forget(&mut self, log: LogId) -> Result<(), Lost> {
-        let Some(id) = self.by_log.remove(&log) else {
-            return Ok(());
-        };
-        self.by_id.remove(&id);
-        self.line.send(&ClientFrame::Unsubscribe { id }).await
+    /// Says what has to be said by now.
+    async fn speak(&mut self, server: &Server) -> Result<(), Lost> {
+        // Appends first: people wait for them.
+        for frame in core::mem::take(&mut self.to_send) {
+            self.line.send(&frame).await?;
+        }
+        let (frames, waiting) = self.follows.speak();
+        for frame in frames {
+            self.line.send(&frame).await?;
+        }
+        for log in waiting {
+            hand_over(self.pushes, Push::TakesTurns(log)).await?;
+        }
+        if !self.follows.takes_turns() {
+            self.turn_at = None;
+        } else if self.turn_at.is_none() {
+            self.turn_at = Some(Instant::now() + server.pace.turn);
+        }
+        Ok(())
     }
 
     async fn take_in(&mut self, frame: ServerFrame) -> Result<(), Lost> {
         match frame {
-            ServerFrame::Entries { id, entries, head } => {
-                let Some(&log) = self.by_id.get(&id) else {
-                    return Ok(());
-                };
-                let push = Push::Entries { log, entries, head };
-                self.pushes.send(push).await.map_err(|_| Lost::default())
+            ServerFrame::Entries { id, entries, head, running } => {
+                for push in self.follows.entries_came(id, entries, head, running) {
+                    hand_over(self.pushes, push).await?;
+                }
             }
             ServerFrame::AppendReply { request, result } => {
                 if let Some(answer) = self.appends.remove(&request) {
                     // Whoever asked may have given up.
                     let _ = answer.send(result);
                 }
-                Ok(())
             }
+            ServerFrame::Differs { id, head } => {
+                if let Some(push) = self.follows.differs(id, head) {
+                    hand_over(self.pushes, push).await?;
+                }
+            }
+            ServerFrame::Heads { heads } => self.follows.checked(&heads),
             ServerFrame::Refused { about: About::Subscription(id), refusal } => {
-                if !self.by_id.contains_key(&id) {
-                    return Ok(());
+                if let Some(log) = self.follows.refused(id, refusal, Instant::now()) {
+                    hand_over(self.pushes, Push::TakesTurns(log)).await?;
                 }
-                if refusal.code == ErrorCode::TooManySubscriptions {
-                    // A new connection would be told the same; the log can still be read.
-                    let log = self.by_id.remove(&id);
-                    log.and_then(|log| self.by_log.remove(&log));
-                    return Ok(());
-                }
-                // A log that is silently not followed would be worse than a new connection.
-                Err(refusal.into())
             }
-            ServerFrame::Refused { about: About::Connection, refusal } => Err(refusal.into()),
-            _ => Err(Lost::default()),
+            ServerFrame::Refused { about: About::Connection, refusal } => {
+                return Err(refusal.into());
+            }
+            _ => return Err(Lost::default()),
         }
+        Ok(())
     }
 }

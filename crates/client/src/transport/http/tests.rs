@@ -1,5 +1,5 @@
 use corncrake_wire::account::{LogOut, Notice};
-use corncrake_wire::frames::{About, Hello, Limits, Subscription};
+use corncrake_wire::frames::{About, Hello, Limits, Subscription, heads_digest};
 use corncrake_wire::log::{EntryKind, LogEntry, NewEntry, Point, Read, ReadReply};
 use corncrake_wire::{ClientFrame, ServerFrame, VERSION};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -63,6 +63,7 @@ impl Script {
             silence_before_end: Duration::from_millis(600),
             first_retry: Duration::from_millis(10),
             last_retry: Duration::from_millis(40),
+            turn: Duration::from_millis(20),
         };
         HttpTransport::with_pace(&self.url, pace).unwrap()
     }
@@ -177,7 +178,7 @@ fn entries(id: u32, positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
         has_welcome: false,
         has_state: false,
     };
-    ServerFrame::Entries { id, entries: positions.map(entry).collect(), head }
+    ServerFrame::Entries { id, entries: positions.map(entry).collect(), head, running: None }
 }
 
 fn notices(positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
@@ -201,6 +202,9 @@ async fn pushed(transport: &HttpTransport) -> String {
         Push::Notices(notices) => {
             format!("{:?}", notices.iter().map(|notice| notice.position).collect::<Vec<_>>())
         }
+        Push::Running { position, .. } => format!("running hash at {position}"),
+        Push::Differs { head, .. } => format!("another log, up to {head}"),
+        Push::TakesTurns(_) => "takes turns".to_owned(),
         Push::SessionRefused => "session refused".to_owned(),
     }
 }
@@ -252,7 +256,7 @@ async fn appends_travel_over_the_socket_that_follows_logs_and_answers_keep_their
     let transport = script.transport();
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
-    transport.watch(token(1), 0);
+    transport.watch(token(1), 0, None);
     assert_eq!(socket.next().await, Some(subscribe(0, 1, 0)));
     let stored = AppendReply::Stored { positions: vec![1], head: 1 };
     let serve = async {
@@ -378,17 +382,17 @@ async fn logs_are_followed_and_resumed_by_position() {
     let transport = script.transport();
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
-    transport.watch(token(1), 3);
+    transport.watch(token(1), 3, None);
     assert_eq!(socket.next().await, Some(subscribe(0, 1, 3)));
     socket.send(entries(0, 4..=5)).await;
     assert_eq!(pushed(&transport).await, "log 1: [4, 5] of 5");
 
     drop(socket);
     assert_eq!(pushed(&transport).await, "Open down");
-    transport.watch(token(2), 0);
+    transport.watch(token(2), 0, None);
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
-    transport.watch(token(1), 5);
+    transport.watch(token(1), 5, None);
     assert_eq!(socket.next().await, Some(subscribe(0, 1, 5)), "what was ordered before is void");
     socket.send(entries(0, 6..=6)).await;
     assert_eq!(pushed(&transport).await, "log 1: [6] of 6");
@@ -400,23 +404,16 @@ async fn a_second_watch_replaces_the_first() {
     let transport = script.transport();
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
-    transport.watch(token(1), 0);
-    transport.watch(token(2), 0);
-    transport.watch(token(1), 9);
+    transport.watch(token(1), 0, None);
+    assert_eq!(socket.next().await, Some(subscribe(0, 1, 0)));
+    transport.watch(token(2), 0, None);
+    assert_eq!(socket.next().await, Some(subscribe(1, 2, 0)));
+    transport.watch(token(1), 9, None);
+    assert_eq!(socket.next().await, Some(ClientFrame::Unsubscribe { ids: vec![0] }));
+    assert_eq!(socket.next().await, Some(subscribe(2, 1, 9)));
     transport.unwatch(token(2).log_id());
     transport.unwatch(token(2).log_id());
-    let mut frames = Vec::new();
-    for _ in 0..5 {
-        frames.push(socket.next().await.unwrap());
-    }
-    let expected = [
-        subscribe(0, 1, 0),
-        subscribe(1, 2, 0),
-        ClientFrame::Unsubscribe { id: 0 },
-        subscribe(2, 1, 9),
-        ClientFrame::Unsubscribe { id: 1 },
-    ];
-    assert_eq!(frames, expected);
+    assert_eq!(socket.next().await, Some(ClientFrame::Unsubscribe { ids: vec![1] }));
     for id in 0..3 {
         socket.send(entries(id, 10..=10)).await;
     }
@@ -426,45 +423,60 @@ async fn a_second_watch_replaces_the_first() {
 }
 
 #[tokio::test]
-async fn a_refused_subscription_opens_a_new_connection() {
+async fn audit_srv_a5_a_refused_subscription_waits_alone_and_keeps_the_connection() {
     let mut script = Script::start().await;
     let transport = script.transport();
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
-    transport.watch(token(1), 0);
+    transport.watch(token(1), 0, None);
     socket.next().await.unwrap();
-    let refused = |id, code: ErrorCode| ServerFrame::Refused {
+    let refused = |id, code, retry_after| ServerFrame::Refused {
         about: About::Subscription(id),
-        refusal: code.into(),
+        refusal: Refusal { code, retry_after },
     };
-    socket.send(refused(9, ErrorCode::RateLimited)).await;
-    socket.send(refused(0, ErrorCode::RateLimited)).await;
-    assert_eq!(pushed(&transport).await, "Open down");
-    let mut socket = script.socket(OPEN_SOCKET).await;
-    assert_eq!(pushed(&transport).await, "Open up");
-    transport.watch(token(1), 0);
-    socket.next().await.unwrap();
-    socket.send(refused(0, ErrorCode::TooManySubscriptions)).await;
-    socket.send(ServerFrame::Ping(1)).await;
-    assert_eq!(socket.next().await, Some(ClientFrame::Pong(1)));
-    transport.watch(token(1), 0);
-    let again = subscribe(1, 1, 0);
-    assert_eq!(socket.next().await, Some(again), "the connection stays");
+    socket.send(refused(9, ErrorCode::RateLimited, Some(1))).await;
+    socket.send(refused(0, ErrorCode::RateLimited, Some(0))).await;
+    assert_eq!(socket.next().await, Some(subscribe(1, 1, 0)), "the connection stays");
+    socket.send(entries(1, 1..=1)).await;
+    assert_eq!(pushed(&transport).await, "log 1: [1] of 1");
+    transport.watch(token(2), 0, None);
+    assert_eq!(socket.next().await, Some(subscribe(2, 2, 0)));
+    socket.send(refused(2, ErrorCode::TooManySubscriptions, None)).await;
+    assert_eq!(pushed(&transport).await, "takes turns");
+    let frames = [socket.next().await.unwrap(), socket.next().await.unwrap()];
+    assert_eq!(frames, [ClientFrame::Unsubscribe { ids: vec![1] }, subscribe(3, 2, 0)]);
 }
 
 #[tokio::test]
-async fn a_silent_server_is_pinged_and_given_up() {
+async fn audit_srv_b3_a_silent_server_is_asked_for_what_is_missing_and_given_up() {
     let mut script = Script::start().await;
     let transport = script.transport();
     let mut socket = script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");
     socket.send(ServerFrame::Ping(5)).await;
     assert_eq!(socket.next().await, Some(ClientFrame::Pong(5)));
+    let check = |heads: &[(u8, u64)]| {
+        let heads = heads.iter().map(|(byte, head)| (token(*byte).log_id(), *head));
+        Some(ClientFrame::CheckHeads { digest: heads_digest(heads) })
+    };
+    transport.watch(token(1), 0, None);
+    assert_eq!(socket.next().await, Some(subscribe(0, 1, 0)));
+    socket.send(entries(0, 1..=3)).await;
+    assert_eq!(pushed(&transport).await, "log 1: [1, 2, 3] of 3");
     for _ in 0..3 {
-        assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
-        socket.send(ServerFrame::Pong(0)).await;
+        // The server's own heartbeat says nothing about the logs.
+        socket.send(ServerFrame::Ping(6)).await;
+        assert_eq!(socket.next().await, Some(ClientFrame::Pong(6)));
+        assert_eq!(socket.next().await, check(&[(1, 3)]));
+        socket.send(ServerFrame::Heads { heads: Vec::new() }).await;
     }
-    assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
+    assert_eq!(socket.next().await, check(&[(1, 3)]));
+    socket.send(ServerFrame::Heads { heads: vec![(0, 4)] }).await;
+    assert_eq!(socket.next().await, Some(ClientFrame::Unsubscribe { ids: vec![0] }));
+    assert_eq!(socket.next().await, Some(subscribe(1, 1, 3)), "the next entry was lost");
+    socket.send(entries(1, 4..=4)).await;
+    assert_eq!(pushed(&transport).await, "log 1: [4] of 4");
+    assert_eq!(socket.next().await, check(&[(1, 4)]));
     assert_eq!(pushed(&transport).await, "Open down");
     script.socket(OPEN_SOCKET).await;
     assert_eq!(pushed(&transport).await, "Open up");

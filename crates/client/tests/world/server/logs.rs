@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use corncrake_wire::{
     Decision, EntryId, ErrorCode, LogId, decide,
     log::{
-        Append, AppendReply, Beside, EntryKind, LogEntry, NewEntry, Part, Point, Read, ReadReply,
-        Sealed, States, StatesReply,
+        Append, AppendReply, Beside, EntryKind, LogEntry, NewEntry, Part, Point, RUNNING_START,
+        Read, ReadReply, Sealed, States, StatesReply, running,
     },
 };
 
@@ -38,6 +38,16 @@ impl Log {
             has_state: entry.state.is_some(),
         });
         page.collect()
+    }
+}
+
+impl Log {
+    /// The running hash up to a position, if the log reaches as far.
+    pub(crate) fn running_at(&self, position: u64) -> Option<[u8; 32]> {
+        let up_to = (1..=position).zip(&self.entries);
+        let hash =
+            up_to.fold(RUNNING_START, |hash, (at, (_, entry))| running(hash, at, &entry.id()));
+        (position <= self.head()).then_some(hash)
     }
 }
 

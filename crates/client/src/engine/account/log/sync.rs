@@ -3,7 +3,7 @@
 use corncrake_core::seal::record::{AccountLogRecord, DeviceNameRecord};
 use corncrake_wire::{
     OpenReply,
-    log::{Append, AppendReply, LogEntry, Point},
+    log::{Append, AppendReply, LogEntry, Point, RUNNING_START},
 };
 
 use super::{OWED, OwedRow, is_newer, same_subject};
@@ -59,7 +59,7 @@ impl State {
             return self.start_account_log(step);
         }
         if let Some(token) = log.token() {
-            step.effects.push(Effect::Watch(token, log.newest.position));
+            step.effects.push(Effect::Watch(token, log.newest.position, log.running));
         }
     }
 
@@ -148,11 +148,32 @@ impl State {
         self.work_account_log(step);
     }
 
+    /// Learns the running hash of the log where it was unknown.
+    pub(crate) fn account_log_running(
+        &mut self,
+        log: corncrake_wire::LogId,
+        position: u64,
+        running: [u8; 32],
+        step: &mut Step<'_>,
+    ) {
+        if self.account.log.is(log) {
+            self.account.log.set_running(position, running, step);
+        }
+    }
+
+    /// The log isn't the one that was read.
+    pub(crate) fn account_log_differs(&mut self, log: corncrake_wire::LogId, step: &mut Step<'_>) {
+        if self.account.log.is(log) {
+            self.mend_account_log(step);
+        }
+    }
+
     /// The server has lost the newest records: the log is read anew, and what it lacks is owed.
     fn mend_account_log(&mut self, step: &mut Step<'_>) {
         let log = &mut self.account.log;
         let known: Vec<_> = core::mem::take(&mut log.map).records().cloned().collect();
         log.newest = Point::START;
+        log.running = Some(RUNNING_START);
         log.is_at_head = false;
         log.sealed = None;
         log.save(step);
@@ -177,7 +198,7 @@ impl State {
                 reached = Reached::Gap;
                 break;
             }
-            log.newest = Point { position: entry.position, id: entry.id() };
+            log.advance(&entry);
             let Some(record) = log.read(&entry) else {
                 continue;
             };

@@ -242,7 +242,7 @@ impl Device {
             Effect::WatchInbox(session, after) => {
                 self.inbox = Some((session, after));
             }
-            Effect::Watch(token, after) => {
+            Effect::Watch(token, after, _) => {
                 let log = token.log_id();
                 let head = self.server.borrow().logs.get(&log).map_or(0, Vec::len) as u64;
                 self.watches.insert(log, after);

@@ -3,9 +3,12 @@
 use corncrake_core::{
     conversation::{Conversation, Kind, LogItem, OPENING, Reading, State as FoldState},
     id::{AccountId, ConversationId, DeviceId, EntryId, LogId},
-    seal::{envelope::Beside, record::Anchor},
+    seal::{
+        envelope::{Beside, EntryKind, entry_id},
+        record::Anchor,
+    },
 };
-use corncrake_wire::log;
+use corncrake_wire::log::{self, RUNNING_START};
 use zeroize::Zeroizing;
 
 use super::EnterThen;
@@ -21,6 +24,9 @@ use crate::{
     },
     event::{ChatKind, EventKind, ItemKind},
 };
+
+/// Messages of which a fold remembers that the log has them.
+const SEEN: usize = 4096;
 
 /// Checks a state, with every leaf in it, and begins a fold with it.
 #[derive(Debug)]
@@ -155,6 +161,9 @@ impl State {
             enter.position = entry.position;
             let kind = kind_of(entry.kind);
             let inner = enter.keys.envelope.open(enter.keys.log, kind, &entry.bytes).ok();
+            if kind == EntryKind::Message && enter.seen.len() < SEEN {
+                enter.seen.extend(inner.as_ref().map(|inner| entry_id(inner)));
+            }
             let id = id_of(&entry);
             let inner = inner.as_ref().map(|inner| inner.as_slice());
             let item = LogItem { position: entry.position, id, kind, inner, own: None };
@@ -295,6 +304,7 @@ impl State {
             chat.drop_flight(step);
             chat.move_to(&enter.seed);
             chat.row.cursor = enter.position;
+            chat.row.running = (enter.position == 0).then_some(RUNNING_START);
             chat.row.opening = Opening::True;
             chat.row.phase = Phase::Inside;
             let context = fold.context();
@@ -311,8 +321,14 @@ impl State {
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
-            let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
-            state.tell_item(chat, what, step);
+            chat.keep_place(Vec::new(), step);
+            for inner in enter.seen {
+                chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
+            }
+            if !chat.row.recovering {
+                let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
+                state.tell_item(chat, what, step);
+            }
             state.learn(id, &accounts, step);
             step.event(if fresh { EventKind::ChatAdded(id) } else { EventKind::ChatChanged(id) });
             state.watch(chat, step);

@@ -1,0 +1,481 @@
+//! A server that lost entries: the chat stops writing, looks for the newest place that the server
+//! still has, reads on from there, and says again what the log lacks.
+//!
+//! Places to begin from are kept for each commit that counted, for the opening of each log and for
+//! each handover. If the group's epoch is still the newest one there, only messages were lost and
+//! the group stays. Else the log wins: its fold is anchored in the kept place, and this device
+//! rejoins.
+
+use std::collections::BTreeSet;
+
+use corncrake_core::{
+    content::{Body, Message},
+    conversation::OPENING,
+    id::{AccountId, ConversationId, EntryId, LogId as CoreLogId, MessageId},
+    seal::record::Anchor,
+};
+use corncrake_wire::LogId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Chat, Place, closed,
+    rows::{ClosedLog, Goal, Intent, Phase, Purpose, Wish},
+};
+use crate::{
+    engine::{Effect, State, Step, tables::Table},
+    event::ItemKind,
+};
+
+/// How many places are kept, and how many own messages, in each chat.
+const KEPT: u64 = 1024;
+
+/// A place from which a log can be read again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    log: CoreLogId,
+    position: u64,
+    /// The newest entry of kind commit up to there.
+    commit: (u64, EntryId),
+    /// The running hash up to there; the place is of no use without it.
+    running: Option<[u8; 32]>,
+    /// The epoch there.
+    anchor: Anchor,
+    /// Accounts of which nothing was left in the tree after the commit there.
+    removed: Vec<AccountId>,
+}
+
+/// An own message that was read back from a log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    log: CoreLogId,
+    /// Where it is; 0 while nobody knows whether the log still has it.
+    position: u64,
+    /// The hash of what lies inside its envelope.
+    inner: EntryId,
+    id: MessageId,
+    content: Vec<u8>,
+}
+
+/// The search for a place that the server still has.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// The place that is asked about.
+    asked: Option<u64>,
+    /// Whether the current log is gone.
+    gone: bool,
+}
+
+impl State {
+    /// Learns the running hash of a log where it was unknown.
+    pub(crate) fn chat_running(
+        &mut self,
+        (id, place): (ConversationId, Place),
+        log: LogId,
+        (position, running): (u64, [u8; 32]),
+        step: &mut Step<'_>,
+    ) {
+        self.with_chat(id, step, |_, chat, step| match place {
+            Place::Current if chat.log() == log => {
+                if chat.row.cursor == position && chat.row.running.is_none() {
+                    chat.row.running = Some(running);
+                    chat.learn_running(position, running, step);
+                    step.put(Table::Chats, id.as_bytes(), 0, &chat.row);
+                }
+            }
+            Place::Current => {}
+            Place::Closed(number) => {
+                if let Some(closed) = chat.closed.get_mut(&number)
+                    && closed.cursor == position
+                    && closed.running.is_none()
+                {
+                    closed.running = Some(running);
+                    closed.save(id, number, step);
+                }
+            }
+        });
+    }
+
+    /// A log is followed from time to time only: it is watched anew when this chat writes.
+    pub(crate) fn chat_takes_turns(&mut self, log: &LogId) {
+        if let Some((id, Place::Current)) = self.chats.of_log(log)
+            && let Some(chat) = self.chats.all.get_mut(&id)
+        {
+            chat.session.takes_turns = true;
+        }
+    }
+
+    /// A log isn't the one that was read.
+    pub(crate) fn chat_differs(
+        &mut self,
+        (id, place): (ConversationId, Place),
+        log: LogId,
+        step: &mut Step<'_>,
+    ) {
+        self.with_chat(id, step, |state, chat, step| {
+            let search = chat.session.search.as_ref().and_then(|search| search.asked);
+            match (search, place) {
+                (Some(asked), _) if chat.kept.get(&asked).is_some_and(|kept| kept.is_in(log)) => {
+                    state.look_for_place(chat, step);
+                }
+                (None, Place::Current) if chat.log() == log && chat.row.phase.follows() => {
+                    chat.drop_flight(step);
+                    chat.session.head = None;
+                    chat.session.search = Some(Search::default());
+                    state.look_for_place(chat, step);
+                }
+                (None, Place::Closed(number)) => state.closed_differs(chat, number, step),
+                _ => {}
+            }
+        });
+    }
+
+    /// A closed log lost what came behind its end, or its end as well; then the current log is
+    /// gone too, and says so.
+    fn closed_differs(&mut self, chat: &mut Chat, number: u64, step: &mut Step<'_>) {
+        let Some(closed) = chat.closed.get_mut(&number) else {
+            return;
+        };
+        let log = closed::log_of(&closed.keys());
+        let at_end = |kept: &&Kept| kept.is_in(log) && kept.position == closed.closed_by.0;
+        let end = chat.kept.values().find(at_end);
+        if let Some(end) = end.filter(|end| end.position < closed.cursor) {
+            closed.cursor = end.position;
+            closed.running = end.running;
+            closed.save(chat.row.id, number, step);
+            self.watch_closed(chat, step);
+        }
+    }
+
+    /// Asks about the newest place that has not been asked about.
+    fn look_for_place(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let Some(search) = &mut chat.session.search else {
+            return;
+        };
+        let older = chat.kept.range(..search.asked.unwrap_or(u64::MAX)).rev();
+        let mut older = older.filter(|(_, kept)| kept.running.is_some());
+        let Some((&number, kept)) = older.next() else {
+            return self.no_place_is_left(chat, step);
+        };
+        search.asked = Some(number);
+        let (position, running) = (kept.position, kept.running);
+        let token = if kept.is_in(chat.log()) {
+            Some(chat.token())
+        } else {
+            let mut closed = chat.closed.iter();
+            let found = closed.find(|(_, closed)| kept.is_in(closed::log_of(&closed.keys())));
+            found.map(|(number, closed)| {
+                let keys = closed.keys();
+                let place = (chat.row.id, Place::Closed(*number));
+                self.chats.logs.insert(closed::log_of(&keys), place);
+                closed::token_of(&keys)
+            })
+        };
+        match token {
+            Some(token) => step.effects.push(Effect::Watch(token, position, running)),
+            None => self.look_for_place(chat, step),
+        }
+    }
+
+    /// The server has nothing of what was kept: a chat of two is looked for from its beginning.
+    fn no_place_is_left(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.session.search = None;
+        if chat.row.kind == crate::event::ChatKind::Direct {
+            let (seed, n) = (chat.row.seed.clone(), chat.row.n);
+            chat.fold_anew(Goal::Direct { n }, step);
+            self.enter(Some(chat.row.id), seed, Goal::Direct { n }, step);
+        }
+    }
+
+    /// The server has the place that was asked about. Tells whether the chat goes on in the log
+    /// that it is in.
+    pub(super) fn place_found(
+        &mut self,
+        chat: &mut Chat,
+        log: LogId,
+        head: u64,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let Some(number) = chat.session.search.as_ref().and_then(|search| search.asked) else {
+            return true;
+        };
+        let Some(kept) = chat.kept.get(&number).cloned().filter(|kept| kept.is_in(log)) else {
+            return false;
+        };
+        let is_current = kept.is_in(chat.log());
+        if is_current && head == 0 && !chat.closed.is_empty() {
+            // The log before it is the truth as it now reads.
+            if let Some(search) = &mut chat.session.search {
+                search.gone = true;
+            }
+            self.look_for_place(chat, step);
+            return false;
+        }
+        let gone = chat.session.search.take().is_some_and(|search| search.gone);
+        let epoch = chat.conversation.as_ref().filter(|c| c.is_member()).map(|c| c.anchor());
+        let same = epoch.is_some_and(|at| {
+            at.epoch == kept.anchor.epoch && at.transcript == kept.anchor.interim
+        });
+        let newest_closed = chat.closed.last_key_value().map(|(_, closed)| closed);
+        let at_end = newest_closed.is_some_and(|closed| {
+            kept.is_in(closed::log_of(&closed.keys())) && kept.position == closed.closed_by.0
+        });
+        if same && (is_current || gone && at_end) {
+            self.read_again(chat, number, &kept, step);
+            return is_current;
+        }
+        self.fold_from(chat, number, &kept, step);
+        false
+    }
+
+    /// No commit that counted was lost: the group stays, and its log is read again.
+    fn read_again(&mut self, chat: &mut Chat, number: u64, kept: &Kept, step: &mut Step<'_>) {
+        let is_current = kept.is_in(chat.log());
+        let (position, commit, running) = if is_current {
+            (kept.position, kept.commit, kept.running)
+        } else {
+            (0, OPENING, Some(corncrake_wire::log::RUNNING_START))
+        };
+        if let Some(conversation) = &mut chat.conversation {
+            conversation.read_again_after(position, commit);
+        }
+        chat.row.cursor = position;
+        chat.row.running = running;
+        chat.lose_sent_after(&kept.log, kept.position, step);
+        chat.forget_places_after(number, step);
+        self.entries_were_lost(chat, step);
+        if !is_current {
+            chat.keep_place(Vec::new(), step);
+            self.watch(chat, step);
+        }
+        chat.save(step);
+    }
+
+    /// A commit that counted was lost: the log wins.
+    fn fold_from(&mut self, chat: &mut Chat, number: u64, kept: &Kept, step: &mut Step<'_>) {
+        let lost = chat.kept.range(number + 1..).flat_map(|(_, kept)| kept.removed.clone());
+        let lost: BTreeSet<AccountId> = lost.collect();
+        chat.row.lost_removals.extend(lost);
+        chat.lose_sent_after(&kept.log, kept.position, step);
+        chat.forget_places_after(number, step);
+        self.entries_were_lost(chat, step);
+        step.effects.push(Effect::Unwatch(chat.log()));
+        if !kept.is_in(chat.log()) {
+            chat.go_back_to(kept, step);
+        }
+        let (seed, goal) = (chat.row.seed.clone(), Goal::Anchor(kept.anchor));
+        chat.fold_anew(goal.clone(), step);
+        self.enter(Some(chat.row.id), seed, goal, step);
+    }
+
+    fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if !core::mem::replace(&mut chat.row.recovering, true) {
+            self.tell_item(chat, ItemKind::ServerLostEntries, step);
+        }
+    }
+
+    /// Once everything has been read again: what the log lacks becomes intents again, before all
+    /// that waits.
+    pub(super) fn say_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if !chat.row.recovering || !chat.is_loaded || !chat.is_member() {
+            return;
+        }
+        chat.row.recovering = false;
+        let lost: Vec<u64> =
+            chat.sent.iter().filter(|(_, sent)| sent.position == 0).map(|(n, _)| *n).collect();
+        let mut again = Vec::new();
+        for number in lost {
+            step.delete(Table::Sent, chat.row.id.as_bytes(), number);
+            if let Some(sent) = chat.sent.remove(&number)
+                && let Ok(Message { body: Body::Text(text), .. }) = Message::decode(&sent.content)
+            {
+                again.push(Intent::Send { id: sent.id, content: sent.content, text });
+            }
+        }
+        if !again.is_empty() {
+            chat.put_first(again, step);
+        }
+        chat.save(step);
+    }
+
+    /// Makes a lost removal again before anything is sealed; tells whether the chat has to wait
+    /// for that.
+    pub(super) fn remove_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) -> bool {
+        let Some(conversation) = chat.conversation.as_ref().filter(|c| c.is_member()) else {
+            return false;
+        };
+        if chat.row.lost_removals.is_empty() {
+            return false;
+        }
+        let me = self.account.me().map(|me| me.account);
+        let before = chat.row.lost_removals.len();
+        let held = |who: &AccountId| conversation.has_account(*who) && Some(*who) != me;
+        let owed: BTreeSet<AccountId> =
+            chat.row.lost_removals.iter().copied().filter(held).collect();
+        chat.row.lost_removals = owed.clone();
+        if owed.len() != before {
+            chat.save(step);
+        }
+        if owed.is_empty() {
+            return false;
+        }
+        // Whoever may not remove waits until somebody who may has done it.
+        if let Ok(change) = Wish::Remove(owed.into_iter().collect()).to_change(step.now) {
+            let _ = self.commit(chat, Purpose::Change, change, None, step);
+        }
+        true
+    }
+}
+
+impl Chat {
+    /// Keeps the place that has just been reached; `removed` are the accounts that the commit
+    /// there took out.
+    pub(crate) fn keep_place(&mut self, removed: Vec<AccountId>, step: &mut Step<'_>) {
+        let Some(conversation) = &self.conversation else {
+            return;
+        };
+        let at = conversation.anchor();
+        let kept = Kept {
+            log: self.keys.log,
+            position: self.row.cursor,
+            commit: conversation.newest_commit(),
+            running: self.row.running,
+            anchor: Anchor { epoch: at.epoch, interim: at.transcript },
+            removed,
+        };
+        let number = self.kept.last_key_value().map_or(1, |(number, _)| number + 1);
+        step.put(Table::Kept, self.row.id.as_bytes(), number, &kept);
+        self.kept.insert(number, kept);
+        if let Some(old) = number.checked_sub(KEPT) {
+            self.kept.remove(&old);
+            step.delete(Table::Kept, self.row.id.as_bytes(), old);
+        }
+    }
+
+    fn learn_running(&mut self, position: u64, running: [u8; 32], step: &mut Step<'_>) {
+        let log = self.keys.log;
+        let here = |kept: &&mut Kept| kept.log == log && kept.position == position;
+        for kept in self.kept.values_mut().filter(here) {
+            kept.running = Some(running);
+        }
+        for (number, kept) in self.kept.iter().filter(|(_, kept)| kept.running == Some(running)) {
+            step.put(Table::Kept, self.row.id.as_bytes(), *number, kept);
+        }
+    }
+
+    fn forget_places_after(&mut self, number: u64, step: &mut Step<'_>) {
+        for (later, _) in self.kept.split_off(&(number + 1)) {
+            step.delete(Table::Kept, self.row.id.as_bytes(), later);
+        }
+    }
+
+    /// Remembers an own message that the log shows.
+    pub(super) fn remember_sent(&mut self, inner: EntryId, intent: u64, step: &mut Step<'_>) {
+        let found = self.intents.iter().find(|(number, _)| *number == intent);
+        let Some((_, Intent::Send { id, content, .. })) = found else {
+            return;
+        };
+        let (log, position) = (self.keys.log, self.row.cursor);
+        let sent = Sent { log, position, inner, id: *id, content: content.clone() };
+        let number = self.sent.last_key_value().map_or(1, |(number, _)| number + 1);
+        step.put(Table::Sent, self.row.id.as_bytes(), number, &sent);
+        self.sent.insert(number, sent);
+        if let Some(old) = number.checked_sub(KEPT) {
+            self.sent.remove(&old);
+            step.delete(Table::Sent, self.row.id.as_bytes(), old);
+        }
+    }
+
+    /// An own message is still there.
+    pub(super) fn landed_again(
+        &mut self,
+        inner: EntryId,
+        at: (CoreLogId, u64),
+        step: &mut Step<'_>,
+    ) {
+        if !self.row.recovering {
+            return;
+        }
+        let here = |(_, sent): &(&u64, &mut Sent)| sent.inner == inner && sent.position == 0;
+        if let Some((number, sent)) = self.sent.iter_mut().find(here) {
+            (sent.log, sent.position) = at;
+            step.put(Table::Sent, self.row.id.as_bytes(), *number, sent);
+        }
+    }
+
+    /// Nobody knows whether the server still has what was sent behind a place.
+    fn lose_sent_after(&mut self, log: &CoreLogId, position: u64, step: &mut Step<'_>) {
+        let earlier: BTreeSet<CoreLogId> = {
+            let logs = self.closed.values().map(|closed| closed.keys().log);
+            logs.take_while(|other| other != log).collect()
+        };
+        let lost = |sent: &Sent| {
+            !earlier.contains(&sent.log) && (sent.log != *log || sent.position > position)
+        };
+        for (number, sent) in self.sent.iter_mut().filter(|(_, sent)| lost(sent)) {
+            sent.position = 0;
+            step.put(Table::Sent, self.row.id.as_bytes(), *number, sent);
+        }
+    }
+
+    /// Makes the log of a kept place, which was closed, the current one; what came after it is
+    /// known ahead.
+    fn go_back_to(&mut self, kept: &Kept, step: &mut Step<'_>) {
+        let is_here = |closed: &ClosedLog| closed.keys().log == kept.log;
+        let Some(number) = self.closed.iter().find(|(_, c)| is_here(c)).map(|(number, _)| *number)
+        else {
+            return;
+        };
+        let again = self.closed.split_off(&number);
+        for number in again.keys() {
+            step.delete(Table::ClosedLogs, self.row.id.as_bytes(), *number);
+        }
+        let mut seeds = again.into_values().map(|closed| closed.seed);
+        let Some(seed) = seeds.next() else { return };
+        self.row.seeds_ahead = seeds.chain([self.row.seed.clone()]).collect();
+        self.row.next_closed = number;
+        self.move_to(&seed);
+    }
+
+    /// Drops the group: it is folded anew.
+    fn fold_anew(&mut self, goal: Goal, step: &mut Step<'_>) {
+        self.row.phase = Phase::Entering(goal);
+        self.row.missed = true;
+        self.drop_group(step);
+        self.drop_flight(step);
+        self.save(step);
+    }
+
+    /// Puts intents before all others.
+    fn put_first(&mut self, first: Vec<Intent>, step: &mut Step<'_>) {
+        let id = self.row.id;
+        let waiting = core::mem::take(&mut self.intents);
+        let mut replies = core::mem::take(&mut self.session.replies);
+        let all = first.into_iter().map(|intent| (None, intent));
+        let all = all.chain(waiting.into_iter().map(|(number, intent)| (Some(number), intent)));
+        for (old, intent) in all {
+            let number = self.row.next_intent;
+            self.row.next_intent += 1;
+            if let Some(old) = old {
+                step.delete(Table::Intents, id.as_bytes(), old);
+                if let Some(reply) = replies.remove(&old) {
+                    self.session.replies.insert(number, reply);
+                }
+            }
+            step.put(Table::Intents, id.as_bytes(), number, &(id, &intent));
+            self.intents.push_back((number, intent));
+        }
+    }
+}
+
+impl Kept {
+    fn is_in(&self, log: LogId) -> bool {
+        *self.log.as_bytes() == log.0
+    }
+}
+
+impl Phase {
+    /// Whether the current log is followed.
+    const fn follows(&self) -> bool {
+        matches!(self, Self::Inside | Self::Waiting)
+    }
+}

@@ -1,0 +1,146 @@
+//! A server that loses the last hour (D3): a backup is restored, with a new instance or with the
+//! old one.
+
+use corncrake::{ConversationId, ItemKind, Standing};
+
+use crate::{
+    chance::Chance, check::Mood, device::Device, flows::texts, server::Server, world::World,
+};
+
+/// What the server knows now.
+fn backup(world: &World) -> Server {
+    world.note("— a backup —");
+    world.server().borrow().clone()
+}
+
+/// Puts a backup back; with a new instance for every other seed.
+fn restore(world: &World, backup: &Server) {
+    world.note("— the backup is restored —");
+    let server = world.server();
+    let mut server = server.borrow_mut();
+    *server = backup.clone();
+    if world.seed() % 2 == 1 {
+        server.instance = Chance::new(world.seed(), "restored").bytes();
+    }
+    drop(server);
+    world.network().crash_server();
+}
+
+fn tells_of_the_loss(device: &Device, chat: ConversationId) -> bool {
+    device.history(chat).iter().any(|item| item.what == ItemKind::ServerLostEntries)
+}
+
+/// Each text once, in whatever order.
+fn sorted(device: &Device, chat: ConversationId) -> Vec<String> {
+    let mut texts = texts(device, chat);
+    texts.sort_unstable();
+    texts
+}
+
+#[test]
+fn audit_srv_a10_d3_messages_are_lost_and_said_again() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.start_chat(&["bob"]);
+        ann.say(chat, "0 kept");
+        world.settle();
+        bob.say(chat, "1 kept");
+        world.settle();
+        let old = backup(&world);
+        for number in 2..7 {
+            let speaker = if number % 2 == 0 { &ann } else { &bob };
+            speaker.say(chat, &format!("{number} lost"));
+        }
+        world.settle();
+        // What one sent and the other never got is lost at the server alone.
+        bob.set_cut(true);
+        ann.say(chat, "7 unheard");
+        world.pass(60_000);
+        restore(&world, &old);
+        bob.set_cut(false);
+        let began = world.executor().now();
+        ann.say(chat, "8 new");
+        world.until("everybody has everything again", || {
+            [&ann, &bob].iter().all(|device| texts(device, chat).contains(&"8 new".to_owned()))
+        });
+        assert!(world.executor().now() - began < 60_000, "within a minute");
+        world.settle();
+        for device in [&ann, &bob] {
+            let texts = sorted(device, chat);
+            assert_eq!(texts.len(), 9, "seed {seed}, {}: {texts:?}", device.label());
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {}", device.label());
+        }
+        // The log has everything again.
+        let newcomer = world.log_in("ann");
+        world.settle();
+        newcomer.say(chat, "9 from a new device");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn d3_a_log_is_refilled_before_a_client_returns() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let old = backup(&world);
+        for number in 0..3 {
+            cem.say(chat, &format!("{number} lost by cem"));
+        }
+        world.settle();
+        cem.crash();
+        restore(&world, &old);
+        for number in 3..9 {
+            ann.say(chat, &format!("{number} refilled"));
+        }
+        world.pass(120_000);
+        cem.start();
+        world.settle();
+        for device in [&ann, &bob, &cem] {
+            let texts = sorted(device, chat);
+            assert_eq!(texts.len(), 9, "seed {seed}, {}: {texts:?}", device.label());
+        }
+        assert!(tells_of_the_loss(&cem, chat));
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn d3_a_commit_is_lost_and_a_laggard_commits_first() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        ann.say(chat, "kept");
+        world.settle();
+        let old = backup(&world);
+        cem.set_cut(true);
+        ann.rename(chat, "field").unwrap();
+        ann.say(chat, "lost with the title");
+        bob.say(chat, "lost as well");
+        world.pass(120_000);
+        restore(&world, &old);
+        ann.set_cut(true);
+        bob.set_cut(true);
+        cem.set_cut(false);
+        // Nobody but owners may change the title: Cem makes a commit of his own otherwise.
+        let second = world.log_in("cem");
+        world.pass(120_000);
+        ann.set_cut(false);
+        bob.set_cut(false);
+        world.settle();
+        for device in [&ann, &bob] {
+            assert_eq!(device.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {}", device.label());
+        }
+        for device in [&ann, &bob, &cem] {
+            let texts = sorted(device, chat);
+            assert_eq!(texts, ["kept", "lost as well", "lost with the title"], "seed {seed}");
+        }
+        assert_eq!(second.info(chat).unwrap().standing, Standing::Member);
+        world.agree(chat, Mood::Honest);
+    }
+}
