@@ -4,7 +4,7 @@
 //! is being read is in that page or not, as the seed has it. Every call and every word is held to
 //! [`PROMPT`](crate::network::PROMPT) by the world's own checks.
 
-use corncrake::{ConversationId, MessageId};
+use corncrake::{Chat, ConversationId, Delivery, Item, ItemKind, MessageId};
 
 use crate::{chance::Chance, check::Mood, device::Device, world::World};
 
@@ -25,6 +25,12 @@ pub(crate) fn talk(world: &World, seed: u64) {
     let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
     let chat = ann.start_chat(&["bob"]);
     let first = ann.say(chat, "the first word");
+    ann.call_in(chat, "settled", async move |chat: Chat| chat.settled().await).unwrap();
+    let sent = |item: &Item| match item.what {
+        ItemKind::Message { id, ref delivery, .. } => id == first && *delivery == Delivery::Sent,
+        _ => false,
+    };
+    assert!(ann.history(chat).iter().any(sent), "settled before it is sent");
     world.until_seen(chat, first, &[&ann, &bob]);
     for round in 0..16 {
         let (one, other) = if round % 2 == 0 { (&bob, &ann) } else { (&ann, &bob) };
