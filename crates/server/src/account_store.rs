@@ -2,6 +2,8 @@
 //!
 //! A write is one transaction of the plane's writer; what a caller is told has been synced.
 
+use std::time::Duration;
+
 use corncrake_wire::{
     AccountId, DeviceId, InboxId, SessionToken,
     account::{
@@ -11,7 +13,7 @@ use corncrake_wire::{
     open::{By, ClaimedPackage, SignedRecord},
 };
 use sqlx::{FromRow, SqlitePool};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     Error, Origin,
@@ -341,6 +343,51 @@ impl AccountStore {
             .await
     }
 }
+
+impl AccountStore {
+    /// Deletes what has expired, in small steps, and gives space back: sessions at their end,
+    /// notices and key packages after 90 days.
+    pub(crate) async fn expire(&self, now: u64) -> Result<(), Error> {
+        // The day of a row may be up to six days before the true one.
+        let day = i64::try_from(now / 86_400).unwrap_or(i64::MAX) - 96;
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let texts = [
+            (
+                "DELETE FROM sessions WHERE digest IN \
+              (SELECT digest FROM sessions WHERE expires <= ? LIMIT 256)",
+                now,
+            ),
+            (
+                "DELETE FROM notices WHERE (device, position) IN \
+              (SELECT device, position FROM notices WHERE day < ? LIMIT 256)",
+                day,
+            ),
+            (
+                "DELETE FROM packages WHERE (device, digest) IN \
+              (SELECT device, digest FROM packages WHERE day < ? LIMIT 256)",
+                day,
+            ),
+        ];
+        for (text, before) in texts {
+            loop {
+                let step = self.writer.run_own(move |connection| {
+                    Box::pin(async move {
+                        let done = sqlx::query(text).bind(before).execute(connection).await?;
+                        Ok(done.rows_affected())
+                    })
+                });
+                if step.await? == 0 {
+                    break;
+                }
+                sleep(PAUSE).await;
+            }
+        }
+        self.writer.give_back().await
+    }
+}
+
+/// The pause between two steps of deleting.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The day that rows of this plane keep: rounded down to a week, because a day on which one
 /// account and one log began would link the two.

@@ -38,6 +38,7 @@ mod inboxes;
 mod logs;
 mod packages;
 mod rates;
+mod retention;
 mod routes;
 mod serve;
 mod sessions;

@@ -1,7 +1,7 @@
 //! Logs: how they are stored, read and followed.
 //!
 //! Entries go into `entries` in the order in which they come, which costs least. Where the
-//! entries of one log stand is kept in memory at first and written to `places` when sixteen have
+//! entries of one log are is kept in memory at first and written to `places` when sixteen have
 //! come together, when a commit comes, or when too much waits; after a crash the rows that were
 //! not settled yet are read once more.
 
@@ -11,8 +11,12 @@ mod log_store;
 mod memory;
 mod plan;
 mod read;
+mod retention;
 mod running;
 mod store;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use append::{Appender, NewAppend, Outcome};
 pub(crate) use live::{Follower, Live, Push};

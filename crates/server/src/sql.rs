@@ -33,8 +33,8 @@ pub(crate) fn insert_entries(rows: usize) -> &'static str {
 pub(crate) fn insert_places(rows: usize) -> &'static str {
     static TEXTS: Texts = LazyLock::new(|| {
         texts(
-            "INSERT INTO places (log, position, entry, length, mark) VALUES ",
-            "(?, ?, ?, ?, ?)",
+            "INSERT INTO places (log, position, entry, flags, length, id, running) VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?)",
             "",
         )
     });
@@ -45,23 +45,11 @@ pub(crate) fn insert_places(rows: usize) -> &'static str {
 pub(crate) fn update_logs(rows: usize) -> &'static str {
     static TEXTS: Texts = LazyLock::new(|| {
         texts(
-            "WITH new (num, head, newest_commit, newest_commit_id) AS (VALUES ",
-            "(?, ?, ?, ?)",
+            "WITH new (num, head, newest_commit, newest_commit_id, running, day) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?)",
             ") UPDATE logs SET head = new.head, newest_commit = new.newest_commit, \
-             newest_commit_id = new.newest_commit_id FROM new WHERE logs.num = new.num",
-        )
-    });
-    text(&TEXTS, rows)
-}
-
-/// Finds the places of entries by log and mark.
-pub(crate) fn known(rows: usize) -> &'static str {
-    static TEXTS: Texts = LazyLock::new(|| {
-        texts(
-            "WITH asked (log, mark) AS (VALUES ",
-            "(?, ?)",
-            ") SELECT p.log, p.mark, p.position FROM asked CROSS JOIN places p \
-             ON p.log = asked.log AND p.mark = asked.mark",
+             newest_commit_id = new.newest_commit_id, running = new.running, day = new.day \
+             FROM new WHERE logs.num = new.num",
         )
     });
     text(&TEXTS, rows)

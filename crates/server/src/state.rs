@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     Config, Error, account_store::AccountStore, attempts::Attempts, budget::Budget, clock::Clock,
     database::Database, disk::Disk, folder::Folder, inboxes::Watchers, logs::LogStore,
-    rates::Rates,
+    rates::Rates, retention,
 };
 
 /// Bodies of more than a megabyte that are in memory at once.
@@ -104,6 +104,8 @@ impl State {
             stopping: watch::Sender::new(false),
             _folder: folder,
         };
-        Ok((Arc::new(state), [writes_accounts, writes_logs]))
+        let state = Arc::new(state);
+        tokio::spawn(retention::run(Arc::downgrade(&state)));
+        Ok((state, [writes_accounts, writes_logs]))
     }
 }

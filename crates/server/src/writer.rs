@@ -35,6 +35,10 @@ const WORK_BYTES: usize = 8 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a write-ahead log is kept at most before it is emptied.
 const WAL_TIME: Duration = Duration::from_secs(60);
+/// Free pages that are kept for what comes.
+const SPARE_PAGES: i64 = 1024;
+/// The pause between two steps of giving pages back.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How large it becomes at most, about.
 const WAL_BYTES: usize = 32 * 1024 * 1024;
 /// The first wait before a connection is opened anew; doubled up to the longest.
@@ -47,6 +51,8 @@ const TRIES: u32 = 12;
 type Told = Box<dyn FnOnce(Result<(), Condition>) + Send>;
 type Done = (Result<(), Broken>, Told);
 type Work = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+/// A step of the server's own work, which gives whether there is more to do.
+pub(crate) type Step<'c> = BoxFuture<'c, Result<bool, Error>>;
 type Queue = queue::Queue<Option<Origin>, Job>;
 
 /// Why the changes of a unit of work don't stay.
@@ -60,13 +66,17 @@ enum Broken {
 enum Job {
     Append(NewAppend, oneshot::Sender<Result<Outcome, Error>>),
     Work(Work),
+    /// Gives places to all entries up to one.
+    Settle(i64, oneshot::Sender<Result<Outcome, Error>>),
 }
 
 impl Job {
     /// Tells the caller that nothing was stored.
     fn refuse(self, condition: Condition) {
         match self {
-            Self::Append(_, reply) => drop(reply.send(Err(condition.refusal().into()))),
+            Self::Append(_, reply) | Self::Settle(_, reply) => {
+                drop(reply.send(Err(condition.refusal().into())))
+            }
             // Its caller's answer is dropped with it, which means the same.
             Self::Work(_) => {}
         }
@@ -145,7 +155,6 @@ impl Writer {
     }
 
     /// Carries out the server's own `work`, which goes on when the disk is full: it may make room.
-    #[cfg_attr(not(test), expect(dead_code, reason = "retention comes next"))]
     pub(crate) async fn run_own<T: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>>
@@ -190,6 +199,41 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.push(Some(from), append.bytes(), Job::Append(append, reply))?;
         answer.await.map_err(|_| Error::from(self.condition_to_tell().refusal()))?
+    }
+
+    /// Gives their places to all entries up to one.
+    pub(crate) async fn settle(&self, entry: i64) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.push(None, WORK_BYTES, Job::Settle(entry, reply))?;
+        let settled = answer.await.map_err(|_| Error::from(self.condition_to_tell().refusal()))?;
+        settled.map(drop)
+    }
+
+    /// Gives free pages back to the disk, in small steps: all of them when the disk is full, else
+    /// when they are more than a tenth.
+    pub(crate) async fn give_back(&self) -> Result<(), Error> {
+        while self.give_some_back(self.health.now() == Condition::Full).await? {
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn give_some_back(&self, all: bool) -> Result<bool, Error> {
+        let step = self.run_own(move |connection| {
+            Box::pin(async move {
+                let pages = sqlx::query_scalar("PRAGMA page_count");
+                let pages: i64 = pages.fetch_one(&mut *connection).await?;
+                let free = sqlx::query_scalar("PRAGMA freelist_count");
+                let free: i64 = free.fetch_one(&mut *connection).await?;
+                let due = if all { free > 0 } else { free > SPARE_PAGES.max(pages / 10) };
+                if due {
+                    let vacuum = sqlx::query("PRAGMA incremental_vacuum(64)");
+                    vacuum.fetch_all(connection).await?;
+                }
+                Ok(due)
+            })
+        });
+        step.await
     }
 
     fn push(&self, from: Option<Origin>, bytes: usize, job: Job) -> Result<(), Error> {
@@ -274,11 +318,18 @@ impl Task {
         };
         let mut appends = Vec::new();
         let mut works = Vec::new();
+        let mut settled = Vec::new();
         for job in jobs {
             match job {
                 Job::Append(append, reply) => {
                     self.wal_bytes += append.bytes();
                     appends.push((append, reply));
+                }
+                Job::Settle(entry, reply) => {
+                    settled.push(reply);
+                    if let Some(appender) = &mut self.appender {
+                        appender.settle_up_to(entry);
+                    }
                 }
                 Job::Work(work) => {
                     self.wal_bytes += WORK_BYTES;
@@ -295,6 +346,9 @@ impl Task {
                 told.into_iter().for_each(|told| told(Ok(())));
                 for ((_, reply), outcome) in appends.into_iter().zip(outcomes) {
                     drop(reply.send(Ok(outcome)));
+                }
+                for reply in settled {
+                    drop(reply.send(Ok(Outcome::Stored { positions: Vec::new(), head: 0 })));
                 }
                 Ok(())
             }
@@ -384,14 +438,16 @@ async fn batch(
     works: Vec<Work>,
     told: &mut Vec<Told>,
 ) -> Result<Vec<Outcome>, Error> {
-    // Works know nothing of logs, so that appends may be decided first.
     let appends = appends.iter_mut().map(|(append, _)| append).collect();
-    let mut plan = match &mut appender {
-        Some(appender) => appender.prepare(connection, appends).await?,
-        None => Plan::default(),
-    };
-    if works.is_empty() && plan.is_one_statement() {
-        plan.store(connection).await?;
+    if works.is_empty() {
+        let mut plan = plan(connection, &mut appender, appends).await?;
+        if plan.is_one_statement() {
+            plan.store(connection).await?;
+        } else {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            plan.store(&mut transaction).await?;
+            transaction.commit().await?;
+        }
         return Ok(appender.map_or_else(Vec::new, |appender| appender.publish(plan)));
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -405,7 +461,20 @@ async fn batch(
             Err(Broken::Storage(error)) => return Err(error),
         }
     }
+    // Works may let logs go; appends are decided after that.
+    let mut plan = plan(&mut transaction, &mut appender, appends).await?;
     plan.store(&mut transaction).await?;
     transaction.commit().await?;
     Ok(appender.map_or_else(Vec::new, |appender| appender.publish(plan)))
+}
+
+async fn plan(
+    connection: &mut SqliteConnection,
+    appender: &mut Option<&mut Appender>,
+    appends: Vec<&mut NewAppend>,
+) -> Result<Plan, Error> {
+    match appender {
+        Some(appender) => appender.prepare(connection, appends).await,
+        None => Ok(Plan::default()),
+    }
 }

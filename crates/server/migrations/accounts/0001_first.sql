@@ -38,6 +38,7 @@ CREATE TABLE sessions (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_of_account ON sessions (account);
 CREATE INDEX sessions_of_device ON sessions (device);
+CREATE INDEX sessions_by_end ON sessions (expires);
 
 CREATE TABLE packages (
     device INTEGER NOT NULL REFERENCES devices ON DELETE CASCADE,
@@ -49,6 +50,7 @@ CREATE TABLE packages (
     PRIMARY KEY (device, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX packages_to_claim ON packages (device, suite, last_resort, day);
+CREATE INDEX packages_by_day ON packages (day);
 
 CREATE TABLE notices (
     device INTEGER NOT NULL REFERENCES devices ON DELETE CASCADE,
@@ -59,3 +61,4 @@ CREATE TABLE notices (
     PRIMARY KEY (device, position),
     UNIQUE (device, id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX notices_by_day ON notices (day);

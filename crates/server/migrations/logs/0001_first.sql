@@ -10,11 +10,14 @@ CREATE TABLE logs (
     id BLOB NOT NULL UNIQUE,
     head INTEGER NOT NULL,
     newest_commit INTEGER NOT NULL,
-    newest_commit_id BLOB NOT NULL
+    newest_commit_id BLOB NOT NULL,
+    running BLOB NOT NULL,
+    day INTEGER NOT NULL
 ) STRICT;
 
 -- Appended in order and nothing else, which makes an append cheap. `places` says where a log's
--- entries stand; it follows in steps of many entries, `progress.settled` tells how far.
+-- entries are; it follows in steps of many entries, `progress.settled` tells how far. A row there
+-- outlives its entry, which expires if it is a message; `progress.expired` tells how far that is.
 CREATE TABLE entries (
     num INTEGER PRIMARY KEY,
     log INTEGER NOT NULL,
@@ -27,15 +30,17 @@ CREATE TABLE places (
     log INTEGER NOT NULL,
     position INTEGER NOT NULL,
     entry INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
     length INTEGER NOT NULL,
-    mark BLOB NOT NULL,
+    id BLOB NOT NULL,
+    running BLOB NOT NULL,
     PRIMARY KEY (log, position)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX places_by_mark ON places (log, mark);
 
 CREATE TABLE progress (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    settled INTEGER NOT NULL
+    settled INTEGER NOT NULL,
+    expired INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE besides (
@@ -49,4 +54,9 @@ CREATE TABLE besides (
 CREATE TABLE days (
     day INTEGER PRIMARY KEY,
     first_entry INTEGER NOT NULL
+) STRICT;
+
+-- Logs that are gone and whose rows are being deleted.
+CREATE TABLE doomed (
+    log INTEGER PRIMARY KEY
 ) STRICT;

@@ -7,18 +7,18 @@ use std::{
 
 use corncrake_wire::{
     EntryId, ErrorCode, LogId,
-    log::{Append, EntryKind, NewEntry, Point},
+    log::{Append, EntryKind, NewEntry, Point, running},
 };
 use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Live, Memory, kind_of,
-    memory::{Log, Mark, Placed},
+    memory::{Log, Placed, RECENT, mark},
     plan::{Draft, Plan, Waiting},
     unsigned,
 };
-use crate::{Error, budget::Share, clock::Clock, sql};
+use crate::{Error, budget::Share, clock::Clock};
 
 /// Every so many batches, the logs of the batch with so many waiting entries get them placed, so
 /// that one statement places many.
@@ -33,7 +33,7 @@ const WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// How far `progress` may lag behind.
 const PROGRESS: i64 = 2048;
 /// Logs in memory at most.
-const LOGS: usize = 100_000;
+const LOGS: usize = 32 * 1024;
 
 /// An append that was found well-formed.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct NewAppend {
     pub(super) kind: EntryKind,
     pub(super) after: Point,
     pub(super) entries: Vec<NewEntry>,
-    pub(super) marks: Vec<Mark>,
+    pub(super) ids: Vec<EntryId>,
     pub(super) opening: Option<Vec<u8>>,
     bytes: usize,
     /// What the append holds of the budget, until it is stored or refused.
@@ -52,11 +52,11 @@ pub(crate) struct NewAppend {
 impl NewAppend {
     /// Checks an append as far as it can be checked without the log.
     pub(crate) fn new(append: Append, share: Share) -> Result<Self, ErrorCode> {
-        let marks = append.check()?.iter().map(mark).collect();
+        let ids = append.check()?;
         let bytes = append.bytes();
         let log = append.token.log_id();
         let Append { token: _, kind, after, entries, opening, admission: _ } = append;
-        Ok(Self { log, kind, after, entries, marks, opening, bytes, _share: share })
+        Ok(Self { log, kind, after, entries, ids, opening, bytes, _share: share })
     }
 
     /// Its bytes, with all that lies beside it.
@@ -68,10 +68,6 @@ impl NewAppend {
     pub(crate) const fn log(&self) -> &LogId {
         &self.log
     }
-}
-
-fn mark(id: &EntryId) -> Mark {
-    id.0.first_chunk().copied().unwrap_or_default()
 }
 
 /// What became of an append.
@@ -97,6 +93,8 @@ pub(crate) struct Appender {
     /// Entries that had no place when they came, oldest first.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Entries up to this one are to have their place, whatever else waits.
+    settle_up_to: i64,
 }
 
 impl Appender {
@@ -118,6 +116,7 @@ impl Appender {
             progress: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            settle_up_to: 0,
         };
         appender.recover(connection).await?;
         Ok(appender)
@@ -125,50 +124,53 @@ impl Appender {
 
     /// Forgets everything and learns it anew.
     pub(crate) async fn recover(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
-        sqlx::query("INSERT OR IGNORE INTO progress (one, settled) VALUES (1, 0)")
+        sqlx::query("INSERT OR IGNORE INTO progress (one, settled, expired) VALUES (1, 0, 0)")
             .execute(&mut *connection)
             .await?;
         let numbers = sqlx::query(
-            "SELECT (SELECT coalesce(max(num), 0) FROM entries), \
-             (SELECT coalesce(max(num), 0) FROM logs), \
-             (SELECT coalesce(max(day), 0) FROM days), (SELECT settled FROM progress)",
+            "SELECT (SELECT coalesce(max(num), 0) FROM entries) AS entry, \
+             (SELECT max(coalesce((SELECT max(num) FROM logs), 0), \
+             coalesce((SELECT max(log) FROM doomed), 0))) AS log, \
+             (SELECT coalesce(max(day), 0) FROM days) AS day, settled, expired FROM progress",
         )
         .fetch_one(&mut *connection)
         .await?;
-        self.next_entry = numbers.try_get::<i64, _>(0)? + 1;
-        self.next_log = numbers.try_get::<i64, _>(1)? + 1;
-        self.day = numbers.try_get(2)?;
-        self.progress = numbers.try_get(3)?;
+        self.next_entry = numbers.try_get::<i64, _>("entry")?.max(numbers.try_get("expired")?) + 1;
+        self.next_log = numbers.try_get::<i64, _>("log")? + 1;
+        self.day = numbers.try_get("day")?;
+        self.progress = numbers.try_get("settled")?;
         self.waiting.clear();
         self.waiting_bytes = 0;
 
         let mut logs = HashMap::<LogId, Log>::new();
         let mut rows = sqlx::query(
             "SELECT logs.id, logs.num, logs.head, logs.newest_commit, logs.newest_commit_id, \
-             e.num, e.position, e.flags, e.bytes \
+             logs.running, e.num AS entry, e.position, e.flags, e.bytes \
              FROM entries e JOIN logs ON logs.num = e.log WHERE e.num > ? ORDER BY e.num",
         )
         .bind(self.progress)
         .fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
-            let name = log_id(&row, 0)?;
-            let (entry, bytes): (i64, &[u8]) = (row.try_get(5)?, row.try_get(8)?);
-            let position = unsigned(row.try_get(6)?);
+            let name = LogId::try_from(row.try_get::<&[u8], _>("id")?)?;
+            let (entry, bytes): (i64, &[u8]) = (row.try_get("entry")?, row.try_get("bytes")?);
+            let position = unsigned(row.try_get("position")?);
             let log = match logs.entry(name) {
                 Entry::Occupied(log) => log.into_mut(),
-                Entry::Vacant(log) => log.insert(log_from(&row, 1)?),
+                Entry::Vacant(log) => log.insert(log_from(&row)?),
             };
             if position <= log.settled {
                 continue;
             }
             let id = EntryId::of(bytes);
-            let placed = Placed { entry, mark: mark(&id), length: bytes.len() };
             if position != log.head + 1 {
                 return Err(Error::failed("an entry is missing in the database"));
             }
-            log.tail.push(placed);
+            let flags = row.try_get("flags")?;
+            log.running = running(log.running, position, &id);
+            let running = log.running;
+            log.tail.push(Placed { entry, flags, id, length: bytes.len(), running });
             log.head = position;
-            if kind_of(row.try_get(7)?) == EntryKind::Commit {
+            if kind_of(flags) == EntryKind::Commit {
                 log.newest_commit = Point { position, id };
             }
             self.waiting_bytes += bytes.len();
@@ -176,6 +178,11 @@ impl Appender {
         }
         *self.memory.lock() = logs;
         Ok(())
+    }
+
+    /// Has the next plan give their places to all entries up to this one.
+    pub(crate) fn settle_up_to(&mut self, entry: i64) {
+        self.settle_up_to = self.settle_up_to.max(entry);
     }
 
     /// Decides about appends, in order; what they bring is to be stored with [`Plan::store`].
@@ -191,14 +198,14 @@ impl Appender {
             ..Plan::default()
         };
         if appends.is_empty() {
+            self.choose_settling(&mut plan);
             return Ok(plan);
         }
         self.batches = self.batches.wrapping_add(1);
         plan.tail = if self.batches.is_multiple_of(SETTLING) { TAIL } else { LONG_TAIL };
         self.draft_logs(connection, &appends, &mut plan).await?;
-        let known = self.known(connection, &appends, &plan).await?;
         for append in appends {
-            let outcome = plan.decide(append, &known, &self.live);
+            let outcome = plan.decide(append, &self.live);
             plan.outcomes.push(outcome);
         }
         let today = self.clock.today();
@@ -224,8 +231,7 @@ impl Appender {
             }
             for (id, mut draft) in plan.drafts {
                 if draft.settles {
-                    draft.log.settled = draft.log.head;
-                    draft.log.tail.clear();
+                    draft.log.settle();
                 }
                 if draft.added > 0 {
                     pushes.push((id, draft.pushed.unwrap_or_default(), draft.log.head));
@@ -272,48 +278,26 @@ impl Appender {
             }
         }
         for id in cold {
-            let row = sqlx::query(
-                "SELECT num, head, newest_commit, newest_commit_id FROM logs WHERE id = ?",
-            )
-            .bind(id.0.to_vec())
-            .fetch_optional(&mut *connection)
-            .await?;
+            let row = sqlx::query("SELECT * FROM logs WHERE id = ?")
+                .bind(id.0.to_vec())
+                .fetch_optional(&mut *connection)
+                .await?;
             let draft = match row {
-                Some(row) => Draft { log: log_from(&row, 0)?, ..Draft::default() },
+                Some(row) => Draft { log: log_from(&row)?, ..Draft::default() },
                 None => Draft { is_new: true, ..Draft::default() },
             };
             plan.drafts.insert(id, draft);
         }
+        for draft in plan.drafts.values_mut() {
+            if draft.log.recent.is_none() {
+                let nothing = draft.log.settled == 0;
+                draft.log.recent = Some(match nothing {
+                    true => Arc::default(),
+                    false => recent(connection, draft.log.num).await?,
+                });
+            }
+        }
         Ok(())
-    }
-
-    /// Finds entries of the batch that have a place already.
-    async fn known(
-        &self,
-        connection: &mut SqliteConnection,
-        appends: &[&mut NewAppend],
-        plan: &Plan,
-    ) -> Result<HashMap<(i64, Mark), u64>, Error> {
-        let mut asked = Vec::new();
-        for append in appends {
-            if let Some(draft) = plan.drafts.get(&append.log)
-                && draft.log.settled > 0
-            {
-                asked.extend(append.marks.iter().map(|mark| (draft.log.num, *mark)));
-            }
-        }
-        let mut known = HashMap::new();
-        for chunk in asked.chunks(sql::ROWS) {
-            let mut query = sqlx::query(sql::known(chunk.len()));
-            for (log, mark) in chunk {
-                query = query.bind(*log).bind(mark.to_vec());
-            }
-            for row in query.fetch_all(&mut *connection).await? {
-                let mark: Mark = row.try_get::<&[u8], _>(1)?.try_into().unwrap_or_default();
-                known.insert((row.try_get(0)?, mark), unsigned(row.try_get(2)?));
-            }
-        }
-        Ok(known)
     }
 
     /// Adds the logs of the oldest waiting entries to those that get their places, when too much
@@ -329,7 +313,7 @@ impl Appender {
                 None => logs.get(&waiting.log).is_none_or(|log| log.settled >= waiting.position),
             };
             if !settled {
-                if count <= WAITING && bytes <= WAITING_BYTES {
+                if count <= WAITING && bytes <= WAITING_BYTES && waiting.entry > self.settle_up_to {
                     oldest = waiting.entry;
                     break;
                 }
@@ -347,21 +331,32 @@ impl Appender {
     }
 }
 
-fn log_id(row: &SqliteRow, column: usize) -> Result<LogId, Error> {
-    LogId::try_from(row.try_get::<&[u8], _>(column)?).map_err(Error::from)
-}
-
-/// A settled log from the columns `num`, `head`, `newest_commit` and `newest_commit_id`.
-fn log_from(row: &SqliteRow, first: usize) -> Result<Log, Error> {
-    let head = unsigned(row.try_get(first + 1)?);
+/// A settled log.
+fn log_from(row: &SqliteRow) -> Result<Log, Error> {
+    let head = unsigned(row.try_get("head")?);
     Ok(Log {
-        num: row.try_get(first)?,
+        num: row.try_get("num")?,
         head,
         newest_commit: Point {
-            position: unsigned(row.try_get(first + 2)?),
-            id: EntryId::try_from(row.try_get::<&[u8], _>(first + 3)?)?,
+            position: unsigned(row.try_get("newest_commit")?),
+            id: EntryId::try_from(row.try_get::<&[u8], _>("newest_commit_id")?)?,
         },
+        running: row.try_get::<&[u8], _>("running")?.try_into().map_err(Error::failed)?,
         settled: head,
         tail: Vec::new(),
+        recent: None,
     })
+}
+
+/// What is kept of the ids of a log's newest settled entries, the newest last.
+async fn recent(connection: &mut SqliteConnection, log: i64) -> Result<Arc<Vec<u64>>, Error> {
+    let limit = i64::try_from(RECENT).unwrap_or(i64::MAX);
+    let ids: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT id FROM places WHERE log = ? ORDER BY position DESC LIMIT ?")
+            .bind(log)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+    let marks = ids.iter().rev().map(|id| Ok(mark(&EntryId::try_from(id.as_slice())?)));
+    marks.collect::<Result<_, Error>>().map(Arc::new)
 }

@@ -9,7 +9,7 @@ use corncrake_wire::{
 use sqlx::SqlitePool;
 use tokio::task::JoinHandle;
 
-use super::{Appender, Live, Memory, NewAppend, Outcome, read, running};
+use super::{Appender, Live, Memory, NewAppend, Outcome, read, retention, running};
 use crate::{
     Error, Origin,
     clock::Clock,
@@ -71,6 +71,12 @@ impl LogStore {
     /// Appends to a log and gives the outcome after the commit.
     pub(crate) async fn append(&self, from: Origin, append: NewAppend) -> Result<Outcome, Error> {
         self.writer.append(from, append).await
+    }
+
+    /// Deletes what has expired by `today`, and gives space back.
+    pub(crate) async fn expire(&self, today: i64) -> Result<(), Error> {
+        retention::expire(&self.writer, &self.readers, &self.memory, today).await?;
+        self.writer.give_back().await
     }
 
     /// A page of a log after a position: at most `limit` entries and a page's bytes, but at least

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use corncrake_wire::{
     Decision, EntryId, ErrorCode, LogId, decide,
-    log::{EntryKind, LogEntry, NewEntry, Part, Point},
+    log::{EntryKind, LogEntry, NewEntry, Part, Point, running},
 };
 
 use super::{
     COMMIT, Live, STATE, WELCOME,
     append::{NewAppend, Outcome},
-    memory::{Log, Mark, Placed},
+    memory::{Log, Placed},
     read::log_entry,
 };
 
@@ -75,18 +75,13 @@ pub(super) struct BesideRow {
 
 impl Plan {
     /// Decides about one append; takes its entries out of it if they are to be stored.
-    pub(super) fn decide(
-        &mut self,
-        append: &mut NewAppend,
-        known: &HashMap<(i64, Mark), u64>,
-        live: &Live,
-    ) -> Outcome {
+    pub(super) fn decide(&mut self, append: &mut NewAppend, live: &Live) -> Outcome {
         let Some(draft) = self.drafts.get_mut(&append.log) else {
             return Outcome::Refused(ErrorCode::Internal);
         };
         let log = &mut draft.log;
         let (head, newest_commit) = (log.head, log.newest_commit);
-        let positions: Vec<_> = append.marks.iter().map(|mark| log.find(mark, known)).collect();
+        let positions: Vec<_> = append.ids.iter().map(|id| log.find(id)).collect();
         match decide(head, newest_commit, &positions, append.kind, append.after) {
             Decision::Stored(positions) => return Outcome::Stored { positions, head },
             Decision::Refuse(code) => return Outcome::Refused(code),
@@ -105,11 +100,11 @@ impl Plan {
             self.besides.push(BesideRow { log, part, position, bytes });
         }
         let followed = live.is_followed(&append.log);
-        for (new, mark) in append.entries.drain(..).zip(&append.marks) {
+        for (new, id) in append.entries.drain(..).zip(&append.ids) {
             let entry = self.next_entry;
             self.next_entry += 1;
             let (position, length) = (draft.log.head + 1, new.bytes.len());
-            let row = draft.add(entry, append.kind, new, *mark, &mut self.besides);
+            let row = draft.add(entry, append.kind, new, *id, &mut self.besides);
             if followed {
                 let entry = log_entry(position, row.flags, row.bytes.clone());
                 draft.pushed.get_or_insert_default().push(entry);
@@ -119,7 +114,7 @@ impl Plan {
         }
         draft.settles |= draft.log.tail.len() >= self.tail;
         let head = draft.log.head;
-        let first = head + 1 - append.marks.len() as u64;
+        let first = head + 1 - append.ids.len() as u64;
         Outcome::Stored { positions: (first..=head).collect(), head }
     }
 }
@@ -131,7 +126,7 @@ impl Draft {
         entry: i64,
         kind: EntryKind,
         new: NewEntry,
-        mark: Mark,
+        id: EntryId,
         besides: &mut Vec<BesideRow>,
     ) -> EntryRow {
         let NewEntry { bytes, welcome, state } = new;
@@ -141,7 +136,7 @@ impl Draft {
         let mut flags = 0;
         if kind == EntryKind::Commit {
             flags |= COMMIT;
-            log.newest_commit = Point { position, id: EntryId::of(&bytes) };
+            log.newest_commit = Point { position, id };
         }
         let parts = [(Part::Welcome, WELCOME, welcome), (Part::State, STATE, state)];
         for (part, flag, bytes) in parts {
@@ -150,7 +145,9 @@ impl Draft {
                 besides.push(BesideRow { log: num, part, position, bytes });
             }
         }
-        log.tail.push(Placed { entry, mark, length: bytes.len() });
+        log.running = running(log.running, position, &id);
+        let running = log.running;
+        log.tail.push(Placed { entry, flags, id, length: bytes.len(), running });
         self.added += 1;
         self.settles |= kind == EntryKind::Commit;
         EntryRow { entry, log: num, position, flags, bytes }

@@ -1,13 +1,21 @@
 //! Reading pages of logs, and what lies beside commits.
 
-use corncrake_wire::{
-    LogId, limits,
-    log::{LogEntry, Part, ReadReply},
-};
-use sqlx::{Row, SqlitePool};
+use std::collections::HashMap;
 
-use super::{Memory, STATE, WELCOME, kind_of, part_number, signed, unsigned};
+use corncrake_wire::{
+    EntryId, LogId, limits,
+    log::{EntryKind, LogEntry, Part, ReadReply},
+};
+use sqlx::{FromRow, SqliteConnection, SqlitePool};
+
+use super::{Memory, STATE, WELCOME, kind_of, memory::TailRow, part_number, signed, unsigned};
 use crate::Error;
+
+#[derive(FromRow)]
+struct LogRow {
+    num: i64,
+    head: i64,
+}
 
 /// A page of a log after a position: at most `limit` entries and a page's bytes, but at least
 /// one entry if there is any. Nothing if the log doesn't exist.
@@ -22,58 +30,107 @@ pub(super) async fn page(
     // Memory first: what gets its place in between is then seen twice rather than never.
     let (tail, mut head) = memory.tail_after(id, after, limit as usize);
     let mut connection = readers.acquire().await?;
-    let Some(log) = sqlx::query("SELECT num, head FROM logs WHERE id = ?")
+    let log: Option<LogRow> = sqlx::query_as("SELECT num, head FROM logs WHERE id = ?")
         .bind(id.0.to_vec())
         .fetch_optional(&mut *connection)
-        .await?
-    else {
-        return Ok(None);
-    };
-    head = head.max(unsigned(log.try_get(1)?));
+        .await?;
+    let Some(log) = log else { return Ok(None) };
+    head = head.max(unsigned(log.head));
     let mut rows = Vec::new();
     if tail.first().is_none_or(|first| first.position > after + 1) {
-        let settled = sqlx::query(
-            "SELECT position, entry, length FROM places \
-             WHERE log = ? AND position > ? ORDER BY position LIMIT ?",
-        )
-        .bind(log.try_get::<i64, _>(0)?)
-        .bind(signed(after))
-        .bind(limit)
-        .fetch_all(&mut *connection)
-        .await?;
-        for row in settled {
-            let (position, length) = (unsigned(row.try_get(0)?), unsigned(row.try_get(2)?));
-            rows.push((position, row.try_get::<i64, _>(1)?, length));
-        }
+        rows = places(&mut connection, log.num, after, limit).await?;
     }
-    let newest = rows.last().map_or(after, |(position, ..)| *position);
-    let tail = tail.into_iter().filter(|row| row.position > newest);
-    rows.extend(tail.map(|row| (row.position, row.entry, row.length)));
+    let newest = rows.last().map_or(after, |row| row.position);
+    rows.extend(tail.into_iter().filter(|row| row.position > newest));
 
     let mut bytes = 0;
-    let fits = rows.iter().take(limit as usize).take_while(|(_, _, length)| {
-        bytes += length;
+    let fits = rows.iter().take(limit as usize).take_while(|row| {
+        bytes += row.length;
         bytes <= limits::PAGE_BYTES as u64
     });
     rows.truncate(fits.count().max(1));
-    let Some((first, ..)) = rows.first() else {
+    if rows.is_empty() {
         return Ok((head > 0).then_some(ReadReply { entries: Vec::new(), head }));
-    };
-    let first = *first;
-    let numbers: Vec<_> = rows.iter().map(|(_, entry, _)| entry.to_string()).collect();
-    let stored = sqlx::query(
-        "SELECT flags, bytes FROM entries \
-         WHERE num IN (SELECT value FROM json_each(?)) ORDER BY num",
-    )
-    .bind(format!("[{}]", numbers.join(",")))
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut entries = Vec::with_capacity(stored.len());
-    for (position, row) in (first..).zip(stored) {
-        entries.push(log_entry(position, row.try_get(0)?, row.try_get(1)?));
     }
+    let mut stored = stored(&mut connection, &rows).await?;
+    let entries: Vec<_> =
+        rows.into_iter().map(|row| whole(&row, stored.remove(&row.entry))).collect();
     let head = head.max(entries.last().map_or(0, |entry| entry.position));
     Ok(Some(ReadReply { entries, head }))
+}
+
+/// Where the settled entries after a position are.
+async fn places(
+    connection: &mut SqliteConnection,
+    log: i64,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<TailRow>, Error> {
+    #[derive(FromRow)]
+    struct Place {
+        position: i64,
+        entry: i64,
+        flags: i64,
+        length: i64,
+        id: Vec<u8>,
+    }
+    let places: Vec<Place> = sqlx::query_as(
+        "SELECT position, entry, flags, length, id FROM places \
+         WHERE log = ? AND position > ? ORDER BY position LIMIT ?",
+    )
+    .bind(log)
+    .bind(signed(after))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let rows = places.into_iter().map(|place| {
+        Ok(TailRow {
+            position: unsigned(place.position),
+            entry: place.entry,
+            flags: place.flags,
+            length: unsigned(place.length),
+            id: EntryId::try_from(place.id.as_slice())?,
+        })
+    });
+    rows.collect()
+}
+
+/// The bytes of entries, by the numbers of their rows, as far as they are there.
+async fn stored(
+    connection: &mut SqliteConnection,
+    rows: &[TailRow],
+) -> Result<HashMap<i64, Vec<u8>>, Error> {
+    let numbers: Vec<_> = rows.iter().map(|row| row.entry.to_string()).collect();
+    let stored: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT num, bytes FROM entries WHERE num IN (SELECT value FROM json_each(?))",
+    )
+    .bind(format!("[{}]", numbers.join(",")))
+    .fetch_all(connection)
+    .await?;
+    Ok(stored.into_iter().collect())
+}
+
+/// An entry as it is handed out. One whose bytes have expired keeps its id, and so does one whose
+/// bytes are damaged, so that readers see where something is missing and go on.
+fn whole(row: &TailRow, bytes: Option<Vec<u8>>) -> LogEntry {
+    let is_commit = kind_of(row.flags) == EntryKind::Commit;
+    match bytes {
+        Some(bytes) if EntryId::of(&bytes) == row.id => log_entry(row.position, row.flags, bytes),
+        None if !is_commit => expired(row),
+        damaged => {
+            let lost = damaged.is_none();
+            tracing::error!(
+                row = row.entry,
+                lost,
+                "an entry in logs.db is damaged; see PRAGMA quick_check"
+            );
+            expired(row)
+        }
+    }
+}
+
+fn expired(row: &TailRow) -> LogEntry {
+    LogEntry { expired: Some(row.id), ..log_entry(row.position, row.flags, Vec::new()) }
 }
 
 /// What lies beside a commit, or the opening state at position 0.

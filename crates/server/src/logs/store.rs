@@ -34,11 +34,12 @@ impl Plan {
         }
         for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.is_new && draft.added > 0) {
             sqlx::query(
-                "INSERT INTO logs (num, id, head, newest_commit, newest_commit_id) \
-                 VALUES (?, ?, 0, 0, zeroblob(32))",
+                "INSERT INTO logs (num, id, head, newest_commit, newest_commit_id, running, day) \
+                 VALUES (?, ?, 0, 0, zeroblob(32), zeroblob(32), ?)",
             )
             .bind(draft.log.num)
             .bind(id.0.to_vec())
+            .bind(self.day)
             .execute(&mut *connection)
             .await?;
         }
@@ -83,6 +84,7 @@ impl Plan {
                 let Point { position, id } = log.newest_commit;
                 query = query.bind(log.num).bind(signed(log.head));
                 query = query.bind(signed(position)).bind(id.0.to_vec());
+                query = query.bind(log.running.to_vec()).bind(self.day);
             }
             query.execute(&mut *connection).await?;
         }
@@ -93,8 +95,10 @@ impl Plan {
                     .bind(*log)
                     .bind(signed(*position))
                     .bind(placed.entry)
+                    .bind(placed.flags)
                     .bind(signed(placed.length as u64))
-                    .bind(placed.mark.to_vec());
+                    .bind(placed.id.0.to_vec())
+                    .bind(placed.running.to_vec());
             }
             query.execute(&mut *connection).await?;
         }

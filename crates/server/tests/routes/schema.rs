@@ -69,7 +69,7 @@ async fn audit_srv_a6_each_plane_has_a_database_of_its_own() {
     ];
     let logs: Vec<Vec<u8>> = vec![
         log.log_id().0.to_vec(),
-        EntryId::of(b"founding").0[..16].to_vec(),
+        EntryId::of(b"founding").0.to_vec(),
         b"founding".to_vec(),
         b"hello".to_vec(),
         b"opening".to_vec(),
