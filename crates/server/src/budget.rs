@@ -11,9 +11,13 @@ use std::{
     time::Duration,
 };
 
+use corncrake_wire::{ErrorCode, Refusal};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{Origin, rates::Network};
+
+/// What is told when there is no share in time.
+pub(crate) const BUSY: Refusal = Refusal { code: ErrorCode::Unavailable, retry_after: Some(5) };
 
 /// How long a connection waits for its share before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +44,8 @@ struct Taken {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Budget,
-    from: Origin,
+    /// Whose it is, unless nobody's in particular.
+    from: Option<Origin>,
     amount: usize,
 }
 
@@ -69,7 +74,15 @@ impl Budget {
         for (network, _) in from.networks() {
             *taken.by_network.entry(network).or_default() += amount;
         }
-        Some(Share { budget: self.clone(), from, amount })
+        Some(Share { budget: self.clone(), from: Some(from), amount })
+    }
+
+    /// Takes a share for nobody in particular.
+    pub(crate) fn take_unnamed(&self, amount: usize) -> Option<Share> {
+        let mut taken = self.lock();
+        let in_all = taken.in_all.checked_add(amount).filter(|in_all| *in_all <= self.0.most)?;
+        taken.in_all = in_all;
+        Some(Share { budget: self.clone(), from: None, amount })
     }
 
     /// Takes a share as soon as there is one; `None` if there was none for a while.
@@ -92,13 +105,29 @@ impl Budget {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
+impl Share {
+    /// Adds another share of the same address.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        debug_assert_eq!(self.from, other.from, "shares of two addresses");
+        self.amount += std::mem::take(&mut other.amount);
+    }
+
+    /// Gives back all but `amount`.
+    pub(crate) fn shrink(&mut self, amount: usize) {
+        let amount = amount.min(self.amount);
+        self.give_back(self.amount - amount);
+        self.amount = amount;
+    }
+
+    fn give_back(&self, amount: usize) {
+        if amount == 0 {
+            return;
+        }
         let mut taken = self.budget.lock();
-        taken.in_all -= self.amount;
-        for (network, _) in self.from.networks() {
+        taken.in_all -= amount;
+        for (network, _) in self.from.iter().flat_map(|from| from.networks()) {
             if let Some(held) = taken.by_network.get_mut(&network) {
-                *held -= self.amount;
+                *held -= amount;
                 if *held == 0 {
                     taken.by_network.remove(&network);
                 }
@@ -106,6 +135,12 @@ impl Drop for Share {
         }
         drop(taken);
         self.budget.0.freed.notify_waiters();
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back(self.amount);
     }
 }
 

@@ -4,6 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::budget::Budget;
+
+const MIB: usize = 1024 * 1024;
+
 /// Stores ciphertext, orders it and hands it out; cannot read any of it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "corncrake-server", version)]
@@ -45,14 +49,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Limits on connections and rates. Rates fill up over ten seconds: who was quiet may ask for
-/// ten seconds' worth at once. 0 means no limit.
+/// Limits on connections, rates, bytes and memory. Rates fill up over ten seconds: whoever was
+/// quiet may ask for ten seconds' worth at once. Bytes fill up over a minute. IPv6 addresses
+/// count by /64; a /56 has twice the limit of an address, a /48 four times. 0 means no limit.
 #[derive(Clone, Debug, Args)]
 pub struct Limits {
     /// Header in which a reverse proxy names the client's address, such as x-forwarded-for.
     #[arg(long, env = "CORNCRAKE_PROXY_HEADER")]
     pub proxy_header: Option<String>,
-    /// Connections in all.
+    /// Connections in all. No address gets more of them than are left for others.
     #[arg(long, env = "CORNCRAKE_MAX_CONNECTIONS", default_value_t = 10_000)]
     pub max_connections: usize,
     /// Connections per address.
@@ -67,9 +72,39 @@ pub struct Limits {
     /// Sign-ups, log-ins and renewals per minute and address.
     #[arg(long, env = "CORNCRAKE_ATTEMPTS_PER_MINUTE", default_value_t = 300)]
     pub attempts_per_minute: u32,
+    /// MiB that one address may send per minute, whatever for.
+    #[arg(long, env = "CORNCRAKE_MIB_PER_MINUTE", default_value_t = 64)]
+    pub mib_per_minute: u32,
+    /// MiB that all addresses may append to one log per minute.
+    #[arg(long, env = "CORNCRAKE_LOG_MIB_PER_MINUTE", default_value_t = 64)]
+    pub log_mib_per_minute: u32,
+    /// MiB that all addresses together may send per minute.
+    #[arg(long, env = "CORNCRAKE_ALL_MIB_PER_MINUTE", default_value_t = 4096)]
+    pub all_mib_per_minute: u32,
+    /// MiB that all connections have in memory under way at once; one address has at most a
+    /// quarter. Below 96, the largest commits don't fit.
+    #[arg(long, env = "CORNCRAKE_MEMORY_MIB", default_value_t = 96)]
+    pub memory_mib: u32,
     /// Turns all limits on rates and connections off, for tests and measurements.
     #[arg(long, env = "CORNCRAKE_NO_RATE_LIMITS")]
     pub no_rate_limits: bool,
+}
+
+impl Limits {
+    /// Bytes under way. This bounds memory, so it holds even without limits on rates; then one
+    /// address may have them all.
+    pub(crate) fn memory(&self) -> Budget {
+        let most = (self.memory_mib as usize).saturating_mul(MIB);
+        Budget::new(most, if self.no_rate_limits { most } else { most / 4 })
+    }
+
+    /// Places for connections.
+    pub(crate) fn places(&self) -> Budget {
+        let most = |limit| {
+            if self.no_rate_limits || limit == 0 { usize::MAX } else { limit }
+        };
+        Budget::new(most(self.max_connections), most(self.max_connections_per_address))
+    }
 }
 
 impl Config {

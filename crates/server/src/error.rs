@@ -145,6 +145,10 @@ impl IntoResponse for Error {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        if code == ErrorCode::RateLimited {
+            // Whoever goes on has to begin anew each time.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response.extensions_mut().insert(code);
         response
     }

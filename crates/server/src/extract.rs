@@ -3,29 +3,37 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use axum::{
-    body::{Body, to_bytes},
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use corncrake_wire::{
-    CONTENT_TYPE, Call, ErrorCode, OPEN_SOCKET, Refusal, SESSION_HEADER, encode, limits,
-    log::Append,
+    CONTENT_TYPE, Call, ErrorCode, OPEN_SOCKET, SESSION_HEADER, encode, limits, log::Append,
 };
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::{Error, Origin, State};
+use crate::{
+    Error, Origin, State,
+    budget::{BUSY, Share},
+};
 
 /// Where a request comes from that came over no connection.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// Seconds in which a body must have come.
-const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long a body or a message may take without regard to its pace, and how long a pause in it
+/// may be.
+const GRACE: Duration = Duration::from_secs(20);
+/// Bytes per second that it needs after that.
+const PACE: u64 = 1024;
+/// What of a reply is handed over at once.
+const CHUNK: usize = 64 * 1024;
 
 /// The address at the other end of the connection, put into each request by the listener.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +57,37 @@ impl FromRequestParts<Arc<State>> for Origin {
 #[derive(Debug)]
 pub(crate) struct Posted<C>(pub(crate) C);
 
+/// What a request holds of the budget. The listener puts it into the request and keeps it until
+/// the handler has come to its end, even if nobody waits for the answer any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(Arc<Mutex<Option<Share>>>);
+
+impl Held {
+    /// Takes the share out, for what goes on to hold it.
+    pub(crate) fn take(&self) -> Option<Share> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, share: Share) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
+    }
+}
+
+impl FromRequestParts<Arc<State>> for Held {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<State>) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get_or_insert_default::<Self>().clone())
+    }
+}
+
 impl<C: Call> FromRequest<Arc<State>> for Posted<C> {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, Error> {
         let (mut parts, body) = request.into_parts();
         let Ok(origin) = Origin::from_request_parts(&mut parts, state).await;
-        state.rates.request(origin)?;
+        let Ok(held) = Held::from_request_parts(&mut parts, state).await;
         check_plane(C::PATH, &parts.headers)?;
         let is_ours = |value: &header::HeaderValue| value.as_bytes() == CONTENT_TYPE.as_bytes();
         if !parts.headers.get(header::CONTENT_TYPE).is_some_and(is_ours) {
@@ -69,28 +101,45 @@ impl<C: Call> FromRequest<Arc<State>> for Posted<C> {
         if announced.is_some_and(|length| length > limit) {
             return Err(ErrorCode::TooLarge.into());
         }
-        // A body whose length nobody announced must be small; few big ones come at a time.
+        // A body whose length nobody announced must be small.
         let limit = announced.unwrap_or(limits::BODY);
-        let _permit = match announced {
-            Some(length) if length > limits::BODY => {
-                let busy = Refusal { code: ErrorCode::Unavailable, retry_after: Some(5) };
-                Some(state.big_bodies.try_acquire().map_err(|_| busy)?)
-            }
-            _ => None,
-        };
+        state.rates.write(origin, limit)?;
+        held.put(state.budget.wait(origin, limit).await.ok_or(BUSY)?);
         let body = read_body(body, limit).await?;
+        // Decoding copies: large bodies take turns.
+        let _turn = match body.len() {
+            0..=limits::BODY => None,
+            _ => Some(state.decoding.acquire().await.map_err(Error::failed)?),
+        };
         Ok(Self(corncrake_wire::decode(&body)?))
     }
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<bytes::Bytes, Error> {
-    let read = timeout(BODY_TIME, to_bytes(body, limit)).await.map_err(|_| ErrorCode::TimedOut)?;
-    read.map_err(|error| {
-        let too_large = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit"));
-        let code = if too_large { ErrorCode::TooLarge } else { ErrorCode::Malformed };
-        code.into()
-    })
+async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Error> {
+    let mut chunks = body.into_data_stream();
+    let began = Instant::now();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = timeout(GRACE, chunks.next()).await.map_err(|_| ErrorCode::TimedOut)? {
+        let chunk = chunk.map_err(|_| ErrorCode::Malformed)?;
+        if chunk.len() > limit - bytes.len() {
+            return Err(ErrorCode::TooLarge.into());
+        }
+        if bytes.is_empty() {
+            bytes.reserve_exact(limit);
+        }
+        bytes.extend_from_slice(&chunk);
+        if is_too_slow(began, bytes.len() as u64) {
+            return Err(ErrorCode::TimedOut.into());
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether something that began then and has come so far comes too slowly: a slow uplink may
+/// send something large, but nobody holds memory for nothing.
+pub(crate) fn is_too_slow(began: Instant, received: u64) -> bool {
+    let elapsed = began.elapsed();
+    elapsed > GRACE && received < elapsed.as_secs() * PACE
 }
 
 /// The open plane refuses credentials. `PrivateToken` (RFC 9577) names nobody and is reserved.
@@ -117,4 +166,19 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
         ([(header::CONTENT_TYPE, CONTENT_TYPE)], encode(&self.0)).into_response()
     }
+}
+
+/// An answer that holds its share of the budget until it is written.
+pub(crate) fn counted<T: Serialize>(answer: &T, share: Option<Share>) -> Response {
+    let bytes = Bytes::from(encode(answer));
+    let length = bytes.len();
+    let chunks = stream::unfold((bytes, share), async |(mut rest, share)| {
+        let chunk = rest.split_to(rest.len().min(CHUNK));
+        (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), (rest, share)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE)),
+        (header::CONTENT_LENGTH, length.into()),
+    ];
+    (headers, Body::from_stream(chunks)).into_response()
 }

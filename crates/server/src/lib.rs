@@ -36,6 +36,7 @@ mod folder;
 mod health;
 mod inboxes;
 mod logs;
+mod paced;
 mod packages;
 mod rates;
 mod retention;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{self, Request},
     middleware::{self, Next},
     response::Response,
 };
@@ -12,9 +12,9 @@ use corncrake_wire::{
     ACCOUNT_SOCKET, AccountRequest, ErrorCode, INFO_PATH, OPEN_SOCKET, OpenRequest,
 };
 
-use crate::{Error, State, sockets};
+use crate::{Error, Origin, State, sockets};
 
-pub(crate) use logs::carry_out;
+pub(crate) use logs::{carry_out, page};
 
 mod devices;
 mod directory;
@@ -47,12 +47,24 @@ pub fn app(state: Arc<State>) -> Router {
         .merge(sockets::router())
         .fallback(async || Error::from(ErrorCode::UnknownRoute))
         .method_not_allowed_fallback(async || Error::from(ErrorCode::MethodNotAllowed))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), rate))
         .layer(middleware::from_fn(trace))
         .with_state(state)
 }
 
-/// One line in the server's log for each request: which call, which outcome, how long. Not who,
-/// and nothing of what was said.
+/// Every request costs, whatever it asks for, before anything is done for it.
+async fn rate(
+    extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    state.rates.request(origin)?;
+    Ok(next.run(request).await)
+}
+
+/// One line in the server's log for each request, for whoever looks for a fault: which call,
+/// which outcome, how long. Not who, and nothing of what was said.
 async fn trace(request: Request, next: Next) -> Response {
     let known = [health::PATH, INFO_PATH, ACCOUNT_SOCKET, OPEN_SOCKET];
     let path = AccountRequest::PATHS
@@ -65,6 +77,6 @@ async fn trace(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let code = response.extensions().get::<ErrorCode>().map(|code| code.as_str());
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(path, status = response.status().as_u16(), code, micros, "request");
+    tracing::debug!(path, status = response.status().as_u16(), code, micros, "request");
     response
 }

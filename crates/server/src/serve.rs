@@ -1,28 +1,40 @@
 //! The listener: limits on connections, and an orderly end.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    net::SocketAddr,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, http::Request, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    http::Request,
+    response::{IntoResponse, Response},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use tower::ServiceExt;
 
-use crate::{Config, Error, Origin, State, SystemClock, app, config::Limits, extract::Peer};
+use crate::{
+    Config, Error, Origin, State, SystemClock, app,
+    budget::Share,
+    extract::{Held, Peer},
+    paced::Paced,
+};
 
+/// Connections that wait to be accepted at most; the kernel may allow less.
+const BACKLOG: u32 = 16 * 1024;
+/// Connections that are told at once that they are too many; others just end.
+const REFUSING: usize = 256;
+/// What is read from an HTTP connection before it is dealt with.
+const BUFFER: usize = 32 * 1024;
+/// Bytes that the kernel keeps for a connection in each direction.
+pub(crate) const SEND_BUFFER: u32 = 128 * 1024;
+const RECEIVE_BUFFER: u32 = 256 * 1024;
 /// How long a connection may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(15);
 /// How long what is under way may take when the server stops.
@@ -43,7 +55,7 @@ impl Server {
     /// # Errors
     /// When the data folder or the address can't be used.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let listener = TcpListener::bind(config.listen).await.map_err(Error::failed)?;
+        let listener = bind(config.listen).map_err(Error::failed)?;
         let address = listener.local_addr().map_err(Error::failed)?;
         let origins = origins(&config, address);
         let (state, writing) = State::open(config, origins, Arc::new(SystemClock)).await?;
@@ -82,6 +94,17 @@ impl Server {
     }
 }
 
+/// A listener with room for a storm of reconnects, whose connections keep little in the kernel.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Connections inherit these. The kernel doubles them.
+    socket.set_send_buffer_size(SEND_BUFFER / 2)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER / 2)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// The origins under which renewals may be signed.
 fn origins(config: &Config, address: SocketAddr) -> Vec<String> {
     if !config.origin.is_empty() {
@@ -103,7 +126,9 @@ fn origins(config: &Config, address: SocketAddr) -> Vec<String> {
 
 async fn listen(listener: TcpListener, state: Arc<State>) {
     let mut stopping = pin!(state.stopping());
-    let connections = Connections::new(&state.config.limits);
+    let places = state.config.limits.places();
+    let proxied = state.config.limits.proxy_header.is_some();
+    let refusing = Arc::new(Semaphore::new(REFUSING));
     let app = app(Arc::clone(&state));
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     loop {
@@ -119,20 +144,28 @@ async fn listen(listener: TcpListener, state: Arc<State>) {
             },
             () = &mut stopping => break,
         };
-        let Some(ticket) = connections.admit(peer) else {
-            tracing::info!("a connection was refused: too many");
-            tokio::spawn(refuse(stream));
+        // All connections of a proxy come from one address.
+        let origin = (!proxied).then(|| Origin::of(peer.ip()));
+        let place = match origin {
+            Some(origin) => places.take(origin, 1),
+            None => places.take_unnamed(1),
+        };
+        let Some(place) = place else {
+            tracing::debug!("a connection was refused: too many");
+            if let Ok(permit) = Arc::clone(&refusing).try_acquire_owned() {
+                tokio::spawn(async move {
+                    refuse(stream).await;
+                    drop(permit);
+                });
+            }
             continue;
         };
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        let (ticket, open) = (Arc::new(ticket), open.clone());
-        let serve = serve(stream, peer, ticket, app.clone(), Arc::clone(&state));
-        tokio::spawn(async move {
-            serve.await;
-            drop(open);
-        });
+        let ticket = Arc::new(Ticket { _place: place, _open: open.clone() });
+        let stream = Paced::new(stream, state.budget.clone(), origin);
+        tokio::spawn(serve(stream, peer, ticket, app.clone(), Arc::clone(&state)));
     }
     drop((listener, open));
     // Nothing is ever sent: this waits until every connection has dropped its end.
@@ -142,7 +175,7 @@ async fn listen(listener: TcpListener, state: Arc<State>) {
 /// Serves one connection to its end, which is the business of the other side, or ours when the
 /// server stops.
 async fn serve(
-    stream: TcpStream,
+    stream: Paced,
     peer: SocketAddr,
     ticket: Arc<Ticket>,
     app: Router,
@@ -153,6 +186,7 @@ async fn serve(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
@@ -172,7 +206,16 @@ async fn answer(
     request.extensions_mut().insert(Peer(peer.ip()));
     // A WebSocket outlives its request, and takes the ticket along.
     request.extensions_mut().insert(ticket);
-    app.oneshot(request.map(Body::new)).await
+    let held = Held::default();
+    request.extensions_mut().insert(held.clone());
+    // What has begun comes to its end, and holds its share of the budget until then, even if the
+    // other side hangs up meanwhile.
+    let handler = tokio::spawn(async move {
+        let response = app.oneshot(request.map(Body::new)).await;
+        drop(held.take());
+        response
+    });
+    handler.await.unwrap_or_else(|error| Ok(Error::failed(error).into_response()))
 }
 
 /// Tells one whose connection is one too many when to come back.
@@ -193,55 +236,9 @@ async fn refuse(stream: TcpStream) {
     drop(timeout(Duration::from_secs(1), talk).await);
 }
 
-/// How many connections there are, in all and by address.
-#[derive(Clone, Debug)]
-struct Connections {
-    open: Arc<Mutex<HashMap<Origin, usize>>>,
-    most: usize,
-    most_per_address: usize,
-    proxied: bool,
-}
-
-/// One connection; gives its place back when dropped.
+/// A connection's place, and a sign that it isn't over yet.
 #[derive(Debug)]
-pub(crate) struct Ticket(Connections, Origin);
-
-impl Connections {
-    fn new(limits: &Limits) -> Self {
-        let most = |limit| {
-            if limits.no_rate_limits || limit == 0 { usize::MAX } else { limit }
-        };
-        Self {
-            open: Arc::default(),
-            most: most(limits.max_connections),
-            most_per_address: most(limits.max_connections_per_address),
-            proxied: limits.proxy_header.is_some(),
-        }
-    }
-
-    fn admit(&self, peer: SocketAddr) -> Option<Ticket> {
-        let origin = Origin::of(peer.ip());
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_all: usize = open.values().sum();
-        let here = open.entry(origin).or_default();
-        // All connections of a proxy come from one address.
-        if in_all >= self.most || !self.proxied && *here >= self.most_per_address {
-            return None;
-        }
-        *here += 1;
-        Some(Ticket(self.clone(), origin))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let Self(connections, origin) = self;
-        let mut open = connections.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = open.get_mut(origin) {
-            *here -= 1;
-            if *here == 0 {
-                open.remove(origin);
-            }
-        }
-    }
+pub(crate) struct Ticket {
+    _place: Share,
+    _open: mpsc::Sender<Infallible>,
 }

@@ -17,12 +17,6 @@ use crate::{
     rates::Rates, retention,
 };
 
-/// Bodies of more than a megabyte that are in memory at once.
-const BIG_BODIES: usize = 4;
-
-/// Bytes that all connections have under way together.
-const UNDER_WAY: usize = 96 * 1024 * 1024;
-
 /// What all requests share.
 #[derive(Debug)]
 pub struct State {
@@ -39,7 +33,10 @@ pub struct State {
     pub(crate) rates: Rates,
     /// Bytes under way of all connections.
     pub(crate) budget: Budget,
-    pub(crate) big_bodies: Arc<Semaphore>,
+    /// Places for sockets, by the address that a proxy names.
+    pub(crate) sockets: Budget,
+    /// The turn to decode something large.
+    pub(crate) decoding: Semaphore,
     pub(crate) connections: AtomicU64,
     /// Origins under which renewals are signed.
     pub(crate) origins: Vec<String>,
@@ -89,7 +86,8 @@ impl State {
         let secret = folder.secret(accounts.count().await?)?;
         let state = Self {
             rates: Rates::new(&config.limits),
-            budget: Budget::new(UNDER_WAY, UNDER_WAY / 4),
+            budget: config.limits.memory(),
+            sockets: config.limits.places(),
             config,
             clock,
             accounts,
@@ -98,7 +96,7 @@ impl State {
             watchers: Watchers::default(),
             log_ins: Attempts::new(),
             renewals: Attempts::new(),
-            big_bodies: Arc::new(Semaphore::new(BIG_BODIES)),
+            decoding: Semaphore::new(1),
             connections: AtomicU64::new(0),
             origins,
             stopping: watch::Sender::new(false),

@@ -14,6 +14,8 @@ pub const APPEND_BODY: usize = COMMIT + 3 * BESIDE + 4096;
 pub const BODY: usize = 1024 * 1024;
 /// A frame from client to server; larger appends go by HTTP.
 pub const FRAME: usize = BATCH * MESSAGE + 256 * 1024;
+/// A frame on a connection that has not shown any token yet: the largest subscribing frame.
+pub const FIRST_FRAME: usize = 80 * SUBSCRIBE;
 /// Entries in one page.
 pub const PAGE_ENTRIES: u32 = 256;
 /// Sealed bytes in one page; a page always has room for one entry.

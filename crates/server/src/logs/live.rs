@@ -2,11 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use corncrake_wire::{LogId, log::LogEntry};
 use tokio::sync::mpsc;
+
+/// Bytes of entries that wait for a connection at most.
+const QUEUED: usize = 128 * 1024;
 
 /// Entries that were just committed.
 #[derive(Clone, Debug)]
@@ -28,6 +34,8 @@ pub(crate) struct Follower {
     pub(crate) subscription: u32,
     /// Where pushes go.
     pub(crate) pushes: mpsc::Sender<Push>,
+    /// Bytes of the entries in `pushes`.
+    pub(crate) queued: Arc<AtomicUsize>,
     /// Subscriptions of the connection for which `pushes` had no room.
     pub(crate) missed: Arc<Mutex<Vec<u32>>>,
 }
@@ -62,10 +70,15 @@ impl Live {
     /// Hands entries to all followers of the log, waiting for nobody.
     pub(super) fn push(&self, log: &LogId, entries: &Arc<Vec<LogEntry>>, head: u64) {
         let logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
         for follower in logs.get(log).into_iter().flatten() {
             let push =
                 Push { subscription: follower.subscription, entries: Arc::clone(entries), head };
-            if follower.pushes.try_send(push).is_err() {
+            // What is long is read from the database when the connection can take it.
+            let queued = follower.queued.fetch_add(bytes, Ordering::AcqRel);
+            let has_room = queued + bytes <= QUEUED;
+            if !has_room || follower.pushes.try_send(push).is_err() {
+                follower.queued.fetch_sub(bytes, Ordering::AcqRel);
                 let mut missed = follower.missed.lock().unwrap_or_else(PoisonError::into_inner);
                 if !missed.contains(&follower.subscription) {
                     missed.push(follower.subscription);

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract, routing::post};
+use axum::{Router, extract, response::Response, routing::post};
 use corncrake_wire::{
-    Call, ErrorCode, Refusal, limits,
+    Call, ErrorCode, LogId, Refusal, limits,
     log::{Append, AppendReply, Beside, Part, Read, ReadReply, Sealed, States, StatesReply},
 };
 
 use crate::{
     Error, Origin, State,
-    extract::{Answer, Posted},
+    budget::{BUSY, Share},
+    extract::{Answer, Held, Posted, counted},
     logs::{NewAppend, Outcome},
 };
+
+/// Bytes that an append is charged that may begin a log.
+const NEW_LOG: usize = 16 * 1024;
 
 pub(super) fn router() -> Router<Arc<State>> {
     Router::new()
@@ -25,56 +29,65 @@ pub(super) fn router() -> Router<Arc<State>> {
 async fn append(
     extract::State(state): extract::State<Arc<State>>,
     origin: Origin,
+    held: Held,
     Posted(request): Posted<Append>,
-) -> Result<Answer<AppendReply>, Error> {
-    Ok(Answer(carry_out(&state, origin, request).await?))
+) -> Result<Response, Error> {
+    let share = held.take().ok_or(BUSY)?;
+    let (reply, share) = carry_out(&state, origin, request, share).await?;
+    Ok(counted(&reply, share))
 }
 
-/// Carries out an append, for the route and for the socket.
+/// Carries out an append, for the route and for the socket. A page in the reply comes with its
+/// share of the budget.
 pub(crate) async fn carry_out(
     state: &Arc<State>,
     origin: Origin,
     append: Append,
-) -> Result<AppendReply, Error> {
-    let busy = Refusal { code: ErrorCode::Unavailable, retry_after: Some(5) };
-    let share = state.budget.wait(origin, append.bytes()).await.ok_or(busy)?;
+    share: Share,
+) -> Result<(AppendReply, Option<Share>), Error> {
+    let cost = append.bytes() + if append.opening.is_some() { NEW_LOG } else { 0 };
     let after = append.after.position;
     let append = NewAppend::new(append, share)?;
     let log = *append.log();
-    state.rates.append(log, origin)?;
+    state.rates.append(log, origin, cost)?;
     match state.logs.append(origin, append).await? {
-        Outcome::Stored { positions, head } => Ok(AppendReply::Stored { positions, head }),
+        Outcome::Stored { positions, head } => Ok((AppendReply::Stored { positions, head }, None)),
         Outcome::Refused(code) => Err(Refusal::from(code).into()),
         Outcome::Conflict { newest_commit, head } => {
             let limit = limits::PAGE_ENTRIES;
-            let page = state.logs.page(&log, after, limit).await?;
+            let (page, share) = page(state, origin, &log, after, limit).await?;
             let (missing, head) = page.map_or((Vec::new(), head), |page| (page.entries, page.head));
-            Ok(AppendReply::Conflict { newest_commit, head, missing })
+            Ok((AppendReply::Conflict { newest_commit, head, missing }, Some(share)))
         }
     }
 }
 
 async fn read(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     Posted(request): Posted<Read>,
-) -> Result<Answer<ReadReply>, Error> {
+) -> Result<Response, Error> {
     check_admission(&request.admission)?;
     let Read { token, after, limit, admission: _ } = request;
-    let page = state.logs.page(&token.log_id(), after, limit).await?;
-    Ok(Answer(page.ok_or(ErrorCode::LogNotFound)?))
+    let (page, share) = page(&state, origin, &token.log_id(), after, limit).await?;
+    Ok(counted(&page.ok_or(ErrorCode::LogNotFound)?, Some(share)))
 }
 
 async fn beside(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     Posted(request): Posted<Beside>,
-) -> Result<Answer<Sealed>, Error> {
+) -> Result<Response, Error> {
     check_admission(&request.admission)?;
     let Beside { token, position, part, admission: _ } = request;
     if position == 0 && part == Part::Welcome {
         return Err(ErrorCode::NotFound.into());
     }
+    let mut share = state.budget.wait(origin, limits::BESIDE).await.ok_or(BUSY)?;
     let bytes = state.logs.beside(&token.log_id(), part, position).await?;
-    Ok(Answer(Sealed { bytes: bytes.ok_or(ErrorCode::NotFound)? }))
+    let sealed = Sealed { bytes: bytes.ok_or(ErrorCode::NotFound)? };
+    share.shrink(sealed.bytes.len());
+    Ok(counted(&sealed, Some(share)))
 }
 
 async fn states(
@@ -84,6 +97,21 @@ async fn states(
     check_admission(&request.admission)?;
     let positions = state.logs.states(&request.token.log_id(), request.at_most).await?;
     Ok(Answer(StatesReply { positions: positions.ok_or(ErrorCode::LogNotFound)? }))
+}
+
+/// Reads a page, which has its share of the budget before.
+pub(crate) async fn page(
+    state: &State,
+    origin: Origin,
+    log: &LogId,
+    after: u64,
+    limit: u32,
+) -> Result<(Option<ReadReply>, Share), Error> {
+    let mut share = state.budget.wait(origin, limits::PAGE_BYTES).await.ok_or(BUSY)?;
+    let page = state.logs.page(log, after, limit).await?;
+    let bytes = |page: &ReadReply| page.entries.iter().map(|entry| entry.bytes.len()).sum();
+    share.shrink(page.as_ref().map_or(0, bytes));
+    Ok((page, share))
 }
 
 fn check_admission(admission: &[u8]) -> Result<(), ErrorCode> {

@@ -32,11 +32,11 @@ async fn serve(
     }
     let first = timeout(FIRST_FRAME, connection.hear()).await;
     let (session, mut after) = match first {
-        Ok(Heard::Frame(frame)) => match *frame {
+        Ok(Heard::Frame(frame, _)) => match *frame {
             ClientFrame::Authenticate { session, after } => (session, after),
             _ => return Err(ErrorCode::SessionRequired.into()),
         },
-        Ok(Heard::Bad(code)) => return Err(code.into()),
+        Ok(Heard::Bad(refusal)) => return Err(refusal),
         Ok(Heard::Gone) => return Ok(Over),
         Ok(Heard::Life) | Err(_) => return Err(ErrorCode::SessionRequired.into()),
     };
@@ -58,7 +58,7 @@ async fn serve(
         loop {
             tokio::select! {
                 heard = connection.hear() => match heard {
-                    Heard::Frame(frame) => {
+                    Heard::Frame(frame, _) => {
                         state.rates.request(origin)?;
                         match *frame {
                             ClientFrame::Ping(number) => {
@@ -70,8 +70,12 @@ async fn serve(
                             _ => return Err(ErrorCode::FrameRefused.into()),
                         }
                     }
-                    Heard::Life => {}
-                    Heard::Bad(code) => return Err(code.into()),
+                    Heard::Life => {
+                        if connection.flush().await.is_err() {
+                            return Ok(Over);
+                        }
+                    }
+                    Heard::Bad(refusal) => return Err(refusal),
                     Heard::Gone => return Ok(Over),
                 },
                 _ = wake.changed() => break,
@@ -106,7 +110,7 @@ async fn catch_up(
             let nothing = ServerFrame::Notices { notices };
             return Ok(if must { connection.send(&nothing).await } else { Ok(()) });
         };
-        if connection.send(&ServerFrame::Notices { notices }).await.is_err() {
+        if connection.notices(notices).await.is_err() || connection.flush().await.is_err() {
             return Ok(Err(Over));
         }
         *after = newest;

@@ -8,7 +8,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use corncrake_wire::{
@@ -26,8 +29,9 @@ use super::{
 };
 use crate::{
     Error, Origin, State,
+    budget::Share,
     logs::{Follower, Push},
-    routes::carry_out,
+    routes::{carry_out, page},
 };
 
 /// Logs of one subscribing frame that cost as much as a request.
@@ -61,8 +65,8 @@ impl From<Refusal> for End {
 
 /// Something that was under way and has come to its end.
 enum Done {
-    Append(u32, Result<AppendReply, Error>),
-    Page(u32, u64, Result<Found, Error>),
+    Append(u32, Result<(AppendReply, Option<Share>), Error>),
+    Page(u32, u64, Result<(Found, Option<Share>), Error>),
 }
 
 /// What was found behind a subscription's position.
@@ -90,6 +94,8 @@ struct Open {
     /// A check of heads that has no answer yet.
     check: Option<[u8; 32]>,
     pushes: mpsc::Sender<Push>,
+    /// Bytes of the pushes that wait.
+    queued: Arc<AtomicUsize>,
     missed: Arc<Mutex<Vec<u32>>>,
 }
 
@@ -109,6 +115,7 @@ pub(super) async fn run(state: Arc<State>, origin: Origin, connection: Connectio
         pages: 0,
         check: None,
         pushes,
+        queued: Arc::default(),
         missed: Arc::default(),
     };
     let end = open.serve(&mut pushed).await;
@@ -145,8 +152,16 @@ impl Open {
                     self.finish(done).await?;
                 }
                 Some(push) = pushed.recv() => self.pass_on(push).await?,
-                _ = ticks.tick() => self.connection.tick().await?,
-                () = &mut stopping => return Err(STOPPING.into()),
+                _ = ticks.tick() => {
+                    if self.under_way.len() >= UNDER_WAY {
+                        self.connection.rest();
+                    }
+                    self.connection.tick().await?;
+                }
+                () = &mut stopping => {
+                    self.end_appends().await?;
+                    return Err(STOPPING.into());
+                }
             }
             // What is ready by now goes out with the same flush.
             for _ in 0..BURST {
@@ -167,26 +182,46 @@ impl Open {
         }
     }
 
+    /// Answers the appends that are under way, of which each may be stored already.
+    async fn end_appends(&mut self) -> Result<(), End> {
+        while self.under_way.len() > self.pages
+            && let Some(done) = self.under_way.next().await
+        {
+            self.finish(done).await?;
+        }
+        Ok(())
+    }
+
     async fn handle(&mut self, heard: Heard) -> Result<(), End> {
-        let frame = match heard {
-            Heard::Frame(frame) => *frame,
+        let (frame, share) = match heard {
+            Heard::Frame(frame, share) => (*frame, share),
             Heard::Life => return Ok(()),
-            Heard::Bad(code) => return Err(Refusal::from(code).into()),
+            Heard::Bad(refusal) => return Err(refusal.into()),
             Heard::Gone => return Err(End::Over),
         };
         let rated = self.state.rates.request(self.origin);
         match frame {
-            ClientFrame::Append { request, append } => match rated {
-                Ok(()) => self.append(request, append),
-                Err(refusal) => {
-                    let result = Err(refusal);
-                    self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
+            ClientFrame::Append { request, append } => {
+                self.connection.trust();
+                let rated =
+                    rated.and_then(|()| self.state.rates.write(self.origin, append.bytes()));
+                match rated {
+                    Ok(()) => self.append(request, append, share),
+                    Err(refusal) => {
+                        let result = Err(refusal);
+                        self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
+                    }
                 }
-            },
+                self.connection.count(rated)?;
+            }
             ClientFrame::Subscribe { logs } if logs.len() > limits::SUBSCRIBE => {
                 return Err(Refusal::from(ErrorCode::TooLarge).into());
             }
-            ClientFrame::Subscribe { logs } => self.subscribe_all(logs, rated).await?,
+            ClientFrame::Subscribe { logs } => {
+                self.connection.trust();
+                self.subscribe_all(logs, rated).await?;
+                self.connection.count(rated)?;
+            }
             ClientFrame::CheckHeads { digest } => {
                 rated?;
                 self.begin_check(digest);
@@ -207,9 +242,10 @@ impl Open {
         Ok(())
     }
 
-    fn append(&self, request: u32, append: Append) {
+    fn append(&self, request: u32, append: Append, share: Share) {
         let (state, origin) = (Arc::clone(&self.state), self.origin);
-        let done = async move { Done::Append(request, carry_out(&state, origin, append).await) };
+        let done =
+            async move { Done::Append(request, carry_out(&state, origin, append, share).await) };
         self.under_way.push(done.boxed());
     }
 
@@ -253,6 +289,7 @@ impl Open {
                 connection: self.number,
                 subscription: id,
                 pushes: self.pushes.clone(),
+                queued: Arc::clone(&self.queued),
                 missed: Arc::clone(&self.missed),
             },
         );
@@ -276,9 +313,9 @@ impl Open {
             let log = subscription.log;
             let after = subscription.begin_page();
             let running = core::mem::replace(&mut subscription.running, Running::Done);
-            let state = Arc::clone(&self.state);
+            let (state, origin) = (Arc::clone(&self.state), self.origin);
             let page = async move {
-                Done::Page(id, serial, look_behind(&state, &log, after, running).await)
+                Done::Page(id, serial, look_behind(&state, origin, (&log, after), running).await)
             };
             self.under_way.push(page.boxed());
             self.pages += 1;
@@ -324,17 +361,31 @@ impl Open {
     async fn finish(&mut self, done: Done) -> Result<(), End> {
         match done {
             Done::Append(request, result) => {
-                let result = result.map_err(|error| error.refusal());
+                let (result, _share) = match result {
+                    Ok((reply, share)) => (Ok(reply), share),
+                    Err(error) => (Err(error.refusal()), None),
+                };
                 self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
             }
             Done::Page(id, serial, page) => {
                 self.pages -= 1;
-                match page.map_err(|error| error.refusal())? {
+                let is_current = self.subscriptions.get(&id).is_some_and(|s| s.serial == serial);
+                let (found, _share) = match page {
+                    Ok(found) => found,
+                    Err(error) if is_current => {
+                        self.unsubscribe(id);
+                        let (about, refusal) = (About::Subscription(id), error.refusal());
+                        self.connection.feed(&ServerFrame::Refused { about, refusal }).await?;
+                        return Ok(());
+                    }
+                    Err(_) => return Ok(()),
+                };
+                match found {
                     Found::Page { page, running } => {
                         self.take_page((id, serial), page, running).await?;
                     }
                     Found::Another(head) => {
-                        if self.subscriptions.get(&id).is_some_and(|s| s.serial == serial) {
+                        if is_current {
                             self.unsubscribe(id);
                             self.connection.feed(&ServerFrame::Differs { id, head }).await?;
                         }
@@ -360,23 +411,22 @@ impl Open {
             self.wanting.push_back((id, serial));
         }
         match page {
-            Some(ReadReply { entries, head }) => {
-                self.connection.feed(&ServerFrame::Entries { id, entries, head, running }).await
-            }
+            Some(page) => self.connection.entries(id, page, running).await,
             None => Ok(()),
         }
     }
 
     async fn pass_on(&mut self, push: Push) -> Result<(), Over> {
         let Push { subscription: id, entries, head } = push;
+        let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
+        self.queued.fetch_sub(bytes, Ordering::AcqRel);
         let Some(subscription) = self.subscriptions.get_mut(&id) else {
             return Ok(());
         };
         match subscription.push_came(&entries, head) {
             Pushed::Nothing => Ok(()),
             Pushed::Entries(entries) => {
-                let running = None;
-                self.connection.feed(&ServerFrame::Entries { id, entries, head, running }).await
+                self.connection.entries(id, ReadReply { entries, head }, None).await
             }
             Pushed::Page => {
                 self.wanting.push_back((id, subscription.serial));
@@ -389,10 +439,10 @@ impl Open {
 /// Reads the page after a position, if the log is the one that the other side has read up to there.
 async fn look_behind(
     state: &State,
-    log: &LogId,
-    after: u64,
+    origin: Origin,
+    (log, after): (&LogId, u64),
     running: Running,
-) -> Result<Found, Error> {
+) -> Result<(Found, Option<Share>), Error> {
     let found = match running {
         Running::Done => None,
         _ => state.logs.running_at(log, after).await?,
@@ -401,8 +451,9 @@ async fn look_behind(
         && found != Some(claimed)
     {
         let page = state.logs.page(log, u64::MAX >> 1, 1).await?;
-        return Ok(Found::Another(page.map_or(0, |page| page.head)));
+        return Ok((Found::Another(page.map_or(0, |page| page.head)), None));
     }
-    let page = state.logs.page(log, after, limits::PAGE_ENTRIES).await?;
-    Ok(Found::Page { page, running: found.filter(|_| running == Running::Tell) })
+    let (page, share) = page(state, origin, log, after, limits::PAGE_ENTRIES).await?;
+    let running = found.filter(|_| running == Running::Tell);
+    Ok((Found::Page { page, running }, Some(share)))
 }

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -17,6 +18,7 @@ mod holdings;
 mod inbox;
 mod info;
 mod kill;
+mod load;
 mod log_in;
 mod logs;
 mod packages;

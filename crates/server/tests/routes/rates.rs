@@ -154,3 +154,110 @@ async fn connections_are_limited_and_sockets_count() {
     }
     panic!("the place was not given back");
 }
+
+#[tokio::test]
+async fn audit_srv_a12_every_request_costs_whatever_it_asks_for() {
+    let paths = ["/v1/info", "/healthz", "/v1/account/get-vault", "/nowhere"];
+    for path in paths {
+        let api = limited(|config| config.limits.requests_per_second = 1).await;
+        let headers =
+            [("content-type", CONTENT_TYPE.to_owned()), ("corncrake-session", "ab".repeat(32))];
+        let mut passed = 0;
+        loop {
+            let url = format!("http://{}{path}", api.address());
+            let mut request = match path {
+                "/v1/account/get-vault" => api.http.post(url).body(vec![1]),
+                _ => api.http.get(url),
+            };
+            for (name, value) in &headers {
+                request = request.header(*name, value);
+            }
+            let response = request.send().await.unwrap();
+            if response.status() == 429 {
+                // Whoever goes on has to connect anew.
+                assert_eq!(response.headers()["connection"], "close");
+                break;
+            }
+            passed += 1;
+        }
+        assert!((9..=14).contains(&passed), "{path}: {passed}");
+    }
+}
+
+#[tokio::test]
+async fn audit_srv_a4_bytes_cost_wherever_they_go() {
+    let api = limited(|config| config.limits.mib_per_minute = 1).await;
+    let large = vec![7; 60 * 1024];
+    let mut passed = 0u8;
+    let refusal = loop {
+        let mut entry = large.clone();
+        entry[0] = passed;
+        // Each to a log of its own.
+        match api.append(&messages(&token(passed), Point::START, &[&entry])).await {
+            Ok(_) => passed += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!((16..=18).contains(&passed), "{passed}");
+    assert!(is_limited::<()>(&Err(refusal)));
+    // On a socket it is the same bucket.
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    let append = messages(&token(100), Point::START, &[&large]);
+    socket.say(&ClientFrame::Append { request: 1, append }).await;
+    match socket.hear().await {
+        Some(ServerFrame::AppendReply { result: Err(refusal), .. }) => {
+            assert_eq!(refusal.code, ErrorCode::RateLimited);
+            assert!(refusal.retry_after.is_some_and(|seconds| seconds >= 1));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn audit_srv_a12_whoever_goes_on_after_refusals_is_closed() {
+    let api = limited(|config| config.limits.requests_per_second = 1).await;
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    let (mut refused, mut closed) = (0, false);
+    for request in 0..400 {
+        let append = messages(&token(1), Point::START, &[&[request as u8]]);
+        socket.say(&ClientFrame::Append { request, append }).await;
+        match socket.hear().await {
+            Some(ServerFrame::AppendReply { result, .. }) => refused += u32::from(result.is_err()),
+            Some(ServerFrame::Refused { about: About::Connection, refusal }) => {
+                assert_eq!(refusal.code, ErrorCode::RateLimited);
+                assert!(refusal.retry_after.is_some());
+                closed = true;
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(closed && refused < 200, "{refused}");
+}
+
+#[tokio::test]
+async fn audit_srv_a12_sockets_are_counted_by_the_address_that_the_proxy_names() {
+    let api = limited(|config| {
+        config.limits.max_connections_per_address = 2;
+        config.limits.proxy_header = Some("x-forwarded-for".to_owned());
+    })
+    .await;
+    let connect = async |address: &'static str| {
+        let mut stream = TcpStream::connect(api.address()).await.unwrap();
+        let head = format!(
+            "GET {OPEN_SOCKET} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nx-forwarded-for: {address}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        (String::from_utf8_lossy(&answer).into_owned(), stream)
+    };
+    let first = connect("198.51.100.1").await;
+    let second = connect("198.51.100.1").await;
+    let third = connect("198.51.100.1").await;
+    let elsewhere = connect("198.51.100.2").await;
+    let all = [first.0, second.0, third.0, elsewhere.0];
+    assert_eq!(all, ["HTTP/1.1 101", "HTTP/1.1 101", "HTTP/1.1 503", "HTTP/1.1 101"]);
+}

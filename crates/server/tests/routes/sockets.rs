@@ -9,8 +9,15 @@ use corncrake_wire::{
     limits,
     log::{AppendReply, LogEntry, Point},
 };
-use futures_util::SinkExt;
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    client::IntoClientRequest,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 use crate::support::{
     Api, Socket, answer, at, commit, deposit, log_in, messages, problem, random, sign_up, stored,
@@ -355,4 +362,48 @@ async fn a_server_that_stops_says_so_and_frees_its_folder() {
     let (api, open, account) = tokio::join!(api.restart(), open.refused(), account.refused());
     assert_eq!((open, account), (ErrorCode::Unavailable, ErrorCode::Unavailable));
     tokio::time::timeout(Duration::from_secs(5), api.socket(OPEN_SOCKET)).await.unwrap();
+}
+
+#[tokio::test]
+async fn audit_srv_a3_a_long_message_needs_a_token_first() {
+    let api = Api::start().await;
+    let long = messages(&token(1), Point::START, &[&[1; 60_000], &[2; 60_000]]);
+    let append = ClientFrame::Append { request: 1, append: long };
+    let mut stranger = api.socket(OPEN_SOCKET).await;
+    stranger.say(&append).await;
+    let Some(ServerFrame::Refused { about: About::Connection, refusal }) = stranger.hear().await
+    else {
+        panic!("a refusal");
+    };
+    assert_eq!(refusal.code, ErrorCode::TooLarge);
+    let mut known = api.socket(OPEN_SOCKET).await;
+    known.say(&subscribe(1, &token(1), 0)).await;
+    known.hear().await.unwrap();
+    known.say(&append).await;
+    assert!(matches!(known.hear().await, Some(ServerFrame::AppendReply { result: Ok(_), .. })));
+}
+
+#[tokio::test]
+async fn messages_may_come_in_pieces_with_pings_between_them() {
+    let api = Api::start().await;
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    let bytes = encode(&ClientFrame::Ping(77));
+    let piece = |at: std::ops::Range<usize>, code, is_last| {
+        Message::Frame(Frame::message(bytes[at].to_vec(), OpCode::Data(code), is_last))
+    };
+    let middle = bytes.len() / 2;
+    socket.0.send(piece(0..1, Data::Binary, false)).await.unwrap();
+    socket.0.send(Message::Ping(vec![1, 2, 3].into())).await.unwrap();
+    socket.0.send(piece(1..middle, Data::Continue, false)).await.unwrap();
+    socket.0.send(piece(middle..bytes.len(), Data::Continue, true)).await.unwrap();
+    let pong = socket.0.next().await.unwrap().unwrap();
+    assert_eq!(pong, Message::Pong(vec![1, 2, 3].into()));
+    assert_eq!(socket.hear().await, Some(ServerFrame::Pong(77)));
+    // A piece of nothing is no message.
+    socket.0.send(piece(0..1, Data::Continue, true)).await.unwrap();
+    let Some(ServerFrame::Refused { about: About::Connection, refusal }) = socket.hear().await
+    else {
+        panic!("a refusal");
+    };
+    assert_eq!(refusal.code, ErrorCode::Malformed);
 }
