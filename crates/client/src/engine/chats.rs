@@ -132,6 +132,8 @@ pub(crate) struct Session {
     pub(crate) watched: bool,
     /// The search for what a server that lost entries still has.
     pub(crate) search: Option<lost::Search>,
+    /// Until when those who lost the same epoch may come back before anything is said.
+    pub(crate) others_return: Option<Moment>,
     /// Whether the log is followed from time to time only.
     pub(crate) takes_turns: bool,
     /// Who waits for an intent.

@@ -2,9 +2,11 @@
 //! old one.
 
 use corncrake::{ConversationId, ItemKind, Standing};
+use corncrake_core::conversation::Change;
 
 use crate::{
-    chance::Chance, check::Mood, device::Device, flows::texts, server::Server, world::World,
+    chance::Chance, check::Mood, device::Device, flows::texts, mal::Mal, server::Server,
+    world::World,
 };
 
 /// What the server knows now.
@@ -141,6 +143,121 @@ fn d3_a_commit_is_lost_and_a_laggard_commits_first() {
             assert_eq!(texts, ["kept", "lost as well", "lost with the title"], "seed {seed}");
         }
         assert_eq!(second.info(chat).unwrap().standing, Standing::Member);
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn d3_a_removal_is_lost_and_mal_commits_first() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let mut mal = Mal::sign_up(&world, "mal");
+        let chat = ann.create_group("meadow", &["bob", "mal"]);
+        world.settle();
+        ann.say(chat, "kept");
+        world.settle();
+        let mut seat = mal.sit();
+        seat.read(&mal);
+        let old = backup(&world);
+        ann.remove(chat, "mal").unwrap();
+        world.settle();
+        ann.say(chat, "secret of ann");
+        bob.say(chat, "secret of bob");
+        world.settle();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        seat.commit(&mut mal, Change::fresh_path());
+        // Bob, who may not remove, comes first.
+        bob.set_cut(false);
+        bob.say(chat, "another secret of bob");
+        world.pass(600_000);
+        ann.set_cut(false);
+        ann.say(chat, "another secret of ann");
+        let began = world.executor().now();
+        world.until("everybody reads everything again", || {
+            let read = |device: &&Device| {
+                let texts = texts(device, chat);
+                ["another secret of ann", "another secret of bob"]
+                    .iter()
+                    .all(|text| texts.contains(&(*text).to_owned()))
+            };
+            [&ann, &bob].iter().all(read)
+        });
+        assert!(world.executor().now() - began < 60_000, "within a minute");
+        world.settle();
+        seat.read(&mal);
+        assert_eq!(seat.heard, ["kept"], "seed {seed}: the removed one reads on");
+        for device in [&ann, &bob] {
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {}", device.label());
+            let members = device.info(chat).unwrap().members;
+            assert!(members.iter().all(|member| member.account != mal.account));
+            assert_eq!(texts(device, chat).len(), 5, "{}", device.label());
+        }
+        world.agree(chat, Mood::Attacked);
+    }
+}
+
+#[test]
+fn d3_a_handover_and_the_next_log_are_lost() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        ann.say(chat, "kept");
+        world.settle();
+        // The removal is in the log, and nobody has confirmed it yet.
+        bob.set_cut(true);
+        let removes = ann.begin_remove(chat, "cem");
+        world.pass(60_000);
+        let old = backup(&world);
+        bob.set_cut(false);
+        ann.wait(&removes, "remove cem").unwrap();
+        world.settle();
+        let logs = world.server().borrow().logs.len();
+        assert!(logs > old.logs.len(), "the group has moved on");
+        ann.say(chat, "lost with the log");
+        bob.say(chat, "likewise");
+        world.settle();
+        restore(&world, &old);
+        ann.say(chat, "new");
+        world.settle();
+        for device in [&ann, &bob] {
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {}", device.label());
+            let texts = sorted(device, chat);
+            assert_eq!(texts, ["kept", "likewise", "lost with the log", "new"], "seed {seed}");
+        }
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Removed);
+        assert_eq!(texts(&cem, chat), ["kept"]);
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn d3_the_next_log_is_lost_and_the_handover_is_not() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        ann.say(chat, "kept");
+        world.settle();
+        let before = backup(&world);
+        ann.remove(chat, "cem").unwrap();
+        world.settle();
+        ann.say(chat, "lost with the log");
+        world.settle();
+        // The newest log goes, the one before it stays whole.
+        let mut old = backup(&world);
+        old.logs.retain(|log, _| before.logs.contains_key(log));
+        restore(&world, &old);
+        bob.say(chat, "new");
+        world.settle();
+        for device in [&ann, &bob] {
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {}", device.label());
+            assert_eq!(sorted(device, chat), ["kept", "lost with the log", "new"], "seed {seed}");
+        }
+        assert_eq!(texts(&cem, chat), ["kept"]);
         world.agree(chat, Mood::Honest);
     }
 }

@@ -6,6 +6,7 @@
 //! the group stays. Else the log wins: its fold is anchored in the kept place, and this device
 //! rejoins.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use corncrake_core::{
@@ -26,6 +27,9 @@ use crate::{
     event::ItemKind,
 };
 
+/// How long a device that came back waits before it says anything: others that lost the same
+/// epoch come back as well, each after a random wait, and can't read what is said before that.
+pub(super) const OTHERS_RETURN: Duration = Duration::from_secs(8);
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 

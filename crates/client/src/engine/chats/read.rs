@@ -17,6 +17,7 @@ use super::{
     Chat, Place,
     closed::{self, id_of},
     duties::{COPY_WAIT, Duty},
+    lost::OTHERS_RETURN,
     rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish},
 };
 use crate::{
@@ -398,6 +399,9 @@ impl State {
         if let (true, Some(conversation)) = (flight.state.is_some(), &mut chat.conversation) {
             let state = conversation.state().encode();
             conversation.check_state(position, &state);
+        }
+        if flight.purpose == Purpose::Rejoin && chat.row.recovering {
+            chat.session.others_return = Some(step.moment.after(OTHERS_RETURN));
         }
         if flight.purpose == Purpose::Rejoin && core::mem::take(&mut chat.row.missed) {
             self.tell_item(chat, ItemKind::Gap, step);

@@ -90,6 +90,9 @@ impl State {
         if self.remove_again(chat, step) {
             return;
         }
+        if let Some(until) = chat.session.others_return.filter(|until| *until > step.moment) {
+            return chat.wake_by(until);
+        }
         chat.mind_waiting_adds(step);
         let clock = step.clock();
         loop {
