@@ -355,6 +355,11 @@ impl Chat {
         }
     }
 
+    /// Whether it waits at the end of the log that it is in.
+    pub(super) fn waits_here(&self) -> bool {
+        self.row.phase == Phase::Waiting && self.conversation.is_some()
+    }
+
     fn learn_running(&mut self, position: u64, running: [u8; 32], step: &mut Step<'_>) {
         let log = self.keys.log;
         let here = |kept: &&mut Kept| kept.log == log && kept.position == position;

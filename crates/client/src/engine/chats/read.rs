@@ -84,7 +84,9 @@ impl State {
                 self.watch(chat, step);
                 break;
             }
-            if self.read_entry(chat, &entry, step) == Page::Ends {
+            // Behind the end of a log whose successor is unknown, answers to knocks may follow.
+            let ends = self.read_entry(chat, &entry, step) == Page::Ends;
+            if ends && (chat.log() != log || !chat.waits_here()) {
                 break;
             }
         }
