@@ -171,12 +171,30 @@ impl Client {
         self.ask(Command::Connection).await
     }
 
+    /// Waits until the connection is another than `known`, and says how it is then.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn connection_after(&self, known: Connection) -> Result<Connection, Error> {
+        self.ask(|reply| Command::ConnectionAfter(known, reply)).await
+    }
+
     /// Waits until every log has been read to its head and nothing that was asked for is still owed.
     ///
     /// # Errors
     /// [`Error::Closed`].
     pub async fn settle(&self) -> Result<(), Error> {
         self.ask(Command::Settle).await
+    }
+
+    /// Waits until every log and the inbox have been read to their heads, and whoever was invited has
+    /// been told. Unlike [`Client::settle`] it doesn't wait for what may take long, such as a change
+    /// that has to be confirmed by others first.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn caught_up(&self) -> Result<(), Error> {
+        self.ask(Command::CaughtUp).await
     }
 
     /// Ends the engine; all that was answered is stored. When this answers, the store is closed:

@@ -35,8 +35,12 @@ pub(crate) enum Command {
     NextEvent { taken: Option<u64>, heard: Option<Connection>, reply: Reply<Event> },
     /// How the connection stands.
     Connection(Reply<Connection>),
+    /// How it is once it is another than this.
+    ConnectionAfter(Connection, Reply<Connection>),
     /// Answers when nothing is owed any more.
     Settle(Reply<()>),
+    /// Answers when everything is read.
+    CaughtUp(Reply<()>),
     /// Ends the engine.
     Close(Reply<()>),
     /// Something about one chat.

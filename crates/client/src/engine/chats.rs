@@ -427,6 +427,19 @@ impl State {
             || self.chats.entering.values().any(|enter| !enter.is_stuck())
     }
 
+    /// Whether every log has been read to its head, and every fold that can end has ended.
+    pub(crate) fn chats_are_read(&self) -> bool {
+        let is_read = |chat: &Chat| match chat.row.phase {
+            Phase::Inside => chat.caught_up(),
+            // Its fold has begun and waits for somebody.
+            Phase::Entering(_) => {
+                self.chats.entering.values().any(|enter| enter.id == Some(chat.row.id))
+            }
+            Phase::Waiting | Phase::Removed | Phase::Left => true,
+        };
+        self.chats.all.values().all(is_read) && self.chats.entering.values().all(Enter::is_stuck)
+    }
+
     pub(crate) fn chat_ids(&self) -> Vec<ConversationId> {
         self.chats.all.keys().copied().collect()
     }

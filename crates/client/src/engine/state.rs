@@ -26,7 +26,12 @@ pub(crate) struct State {
     pub(crate) next_request: u64,
     pub(crate) events: EventQueue,
     pub(crate) online: Online,
+    /// Who waits until nothing is owed.
     pub(crate) settling: Vec<Reply<()>>,
+    /// Who waits until the connection is another.
+    pub(crate) watching: Vec<(Connection, Reply<Connection>)>,
+    /// Who waits until everything is read.
+    pub(crate) reading: Vec<Reply<()>>,
 }
 
 /// Which planes are up.
@@ -68,6 +73,8 @@ impl State {
             events: EventQueue::default(),
             online: Online::default(),
             settling: Vec::new(),
+            watching: Vec::new(),
+            reading: Vec::new(),
         }
     }
 
@@ -133,7 +140,9 @@ impl State {
                 self.events.asked = Some((heard, reply));
             }
             Command::Connection(reply) => step.answer(reply, Ok(self.connection())),
+            Command::ConnectionAfter(known, reply) => self.watching.push((known, reply)),
             Command::Settle(reply) => self.settling.push(reply),
+            Command::CaughtUp(reply) => self.reading.push(reply),
             Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
             Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
@@ -227,8 +236,21 @@ impl State {
     }
 
     fn answer_settled(&mut self, step: &mut Step<'_>) {
+        let connection = self.connection();
+        for (known, reply) in core::mem::take(&mut self.watching) {
+            if known == connection {
+                self.watching.push((known, reply));
+            } else {
+                step.answer(reply, Ok(connection));
+            }
+        }
         if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe(step.clock()) {
             for reply in core::mem::take(&mut self.settling) {
+                step.answer(reply, Ok(()));
+            }
+        }
+        if !self.reading.is_empty() && !self.account_owes() && self.chats_are_read() {
+            for reply in core::mem::take(&mut self.reading) {
                 step.answer(reply, Ok(()));
             }
         }

@@ -25,7 +25,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Notify, OnceCell, mpsc, oneshot};
 use tokio::task::JoinSet;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Push, Transport, TransportError};
 
@@ -121,10 +121,11 @@ impl HttpTransport {
     }
 
     fn with_pace(server: &str, pace: Pace) -> Result<Self, TransportError> {
+        let base = base_url(server)?;
         let server = Arc::new(Server {
-            account: client(pace)?,
-            open: client(pace)?,
-            base: base_url(server)?,
+            account: client(&base, pace)?,
+            open: client(&base, pace)?,
+            base,
             open_base: OnceCell::new(),
             open_is_up: AtomicBool::new(false),
             reached: Notify::new(),
@@ -240,10 +241,12 @@ impl Server {
 }
 
 /// A client of its own: nothing of its connections is shared with another's.
-fn client(pace: Pace) -> Result<Client, TransportError> {
+fn client(base: &Url, pace: Pace) -> Result<Client, TransportError> {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    // A proxy of the environment would look for this machine's own address on another one.
+    let builder = if is_loopback(base) { Client::builder().no_proxy() } else { Client::builder() };
+    builder
         .redirect(Policy::none())
         .referer(false)
         .connect_timeout(pace.connect)
@@ -251,6 +254,15 @@ fn client(pace: Pace) -> Result<Client, TransportError> {
         .tcp_nodelay(true)
         .build()
         .map_err(|_| TransportError::Unreachable)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
 }
 
 fn base_url(text: &str) -> Result<Url, TransportError> {
