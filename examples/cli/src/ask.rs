@@ -1,31 +1,34 @@
 //! What can be asked of an account, on the command line and in a session alike.
 
-use std::time::Duration;
+use std::{future::ready, pin::pin, time::Duration};
 
-use corncrake::{Client, Delivery, Role};
-use serde::Deserialize;
-use serde_json::json;
+use corncrake::{Adding, Chat, Client, Connection, Delivery, Error, Refusal, Role};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::Failure,
     options::RoleName,
-    qr,
     reach::{self, Reach},
-    show::{self, Answer, Names},
-    tame,
+    turns::Turn,
+    view::{self, Names},
 };
 
-/// A question or an order. In a session, the field `do` names it.
-#[derive(Debug, Deserialize)]
+/// A question or an order; the field `do` names it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Ask {
     Account {},
     Devices {},
-    Chats {},
+    Chats {
+        /// Seconds to wait until everything new is read.
+        #[serde(default)]
+        wait: u64,
+    },
     Send {
         chat: String,
         text: String,
-        /// Seconds to wait until the message stands in the log.
+        /// Seconds to wait until the message is in the log.
         #[serde(default)]
         wait: u64,
     },
@@ -35,30 +38,44 @@ pub(crate) enum Ask {
         before: Option<u64>,
         #[serde(default = "page")]
         limit: u32,
+        #[serde(default)]
+        wait: u64,
     },
     CreateGroup {
         title: String,
         names: Vec<String>,
+        #[serde(default = "a_minute")]
+        wait: u64,
     },
     Add {
         chat: String,
         names: Vec<String>,
+        #[serde(default = "a_minute")]
+        wait: u64,
     },
     Remove {
         chat: String,
         names: Vec<String>,
+        #[serde(default = "a_minute")]
+        wait: u64,
     },
     Leave {
         chat: String,
+        #[serde(default = "a_minute")]
+        wait: u64,
     },
     Rename {
         chat: String,
         title: String,
+        #[serde(default = "a_minute")]
+        wait: u64,
     },
     Role {
         chat: String,
         name: String,
         role: RoleName,
+        #[serde(default = "a_minute")]
+        wait: u64,
     },
     Hide {
         chat: String,
@@ -77,53 +94,118 @@ const fn page() -> u32 {
     50
 }
 
+const fn a_minute() -> u64 {
+    60
+}
+
 impl Ask {
-    /// Whether the answer depends on having read what is new.
-    pub(crate) const fn reads(&self) -> bool {
-        matches!(self, Self::Chats {} | Self::History { .. })
+    /// How long the answer may wait for the network, in seconds.
+    pub(crate) const fn wait(&self) -> Option<u64> {
+        match self {
+            Self::Chats { wait }
+            | Self::Send { wait, .. }
+            | Self::History { wait, .. }
+            | Self::CreateGroup { wait, .. }
+            | Self::Add { wait, .. }
+            | Self::Remove { wait, .. }
+            | Self::Leave { wait, .. }
+            | Self::Rename { wait, .. }
+            | Self::Role { wait, .. }
+            | Self::Settle { wait } => Some(*wait),
+            _ => None,
+        }
     }
 
-    /// Asks and waits for the answer.
-    pub(crate) async fn carry_out(self, client: &Client) -> Result<Answer, Failure> {
+    /// Whether it may be asked again when no answer came: it changes nothing, or nothing more.
+    pub(crate) const fn is_repeatable(&self) -> bool {
+        matches!(
+            self,
+            Self::Account {}
+                | Self::Devices {}
+                | Self::Chats { .. }
+                | Self::History { .. }
+                | Self::Hide { .. }
+                | Self::Verify { .. }
+                | Self::Settle { .. }
+        )
+    }
+
+    /// The chat that it is about, in the words that were used.
+    pub(crate) fn chat(&self) -> Option<String> {
+        match self {
+            Self::Send { chat, .. }
+            | Self::History { chat, .. }
+            | Self::Add { chat, .. }
+            | Self::Remove { chat, .. }
+            | Self::Leave { chat, .. }
+            | Self::Rename { chat, .. }
+            | Self::Role { chat, .. }
+            | Self::Hide { chat } => Some(chat.clone()),
+            Self::CreateGroup { title, .. } => Some(format!("#{title}")),
+            _ => None,
+        }
+    }
+
+    /// Asks when its turn has come, and waits for the answer.
+    pub(crate) async fn carry_out(self, client: &Client, mut turn: Turn) -> Result<Value, Failure> {
+        turn.come().await;
+        match self.begin(client, turn).await {
+            Err(failure)
+                if failure.is_of_the_server()
+                    && client.connection().await == Ok(Connection::SignedOut) =>
+            {
+                Err(Failure::signed_out())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn begin(self, client: &Client, turn: Turn) -> Result<Value, Failure> {
         match self {
             Self::Account {} => account(client).await,
             Self::Devices {} => devices(client).await,
-            Self::Chats {} => chats(client).await,
-            Self::Send { chat, text, wait } => send(client, &chat, &text, wait).await,
-            Self::History { chat, before, limit } => history(client, &chat, before, limit).await,
-            Self::CreateGroup { title, names } => {
+            Self::Chats { wait } => chats(client, wait).await,
+            Self::Send { chat, text, wait } => send(client, (&chat, &text), wait, turn).await,
+            Self::History { chat, before, limit, wait } => {
+                let read = catch_up(client, wait).await?;
+                history(client, &chat, (before, limit), read).await
+            }
+            Self::CreateGroup { title, names, wait } => {
                 let chat = client.create_group(&title, &strs(&names)).await?;
-                let text = format!("{} is founded", tame::line(&title));
-                Ok(Answer::new(json!({"chat": chat.id().to_string()}), text))
+                let answer = change(client, &chat, wait, turn, done(chat.settled())).await;
+                tell_them(client).await?;
+                answer
             }
-            Self::Add { chat, names } => {
-                reach::find(client, &chat).await?.add(&strs(&names)).await?;
-                Ok(done("added"))
+            Self::Add { chat, names, wait } => {
+                let chat = reach::find(client, &chat).await?;
+                let answer = change(client, &chat, wait, turn, chat.add(&strs(&names))).await;
+                tell_them(client).await?;
+                answer
             }
-            Self::Remove { chat, names } => {
-                reach::find(client, &chat).await?.remove(&strs(&names)).await?;
-                Ok(done("removed"))
+            Self::Remove { chat, names, wait } => {
+                let chat = reach::find(client, &chat).await?;
+                change(client, &chat, wait, turn, done(chat.remove(&strs(&names)))).await
             }
-            Self::Leave { chat } => {
-                reach::find(client, &chat).await?.leave().await?;
-                Ok(done("left"))
+            Self::Leave { chat, wait } => {
+                let chat = reach::find(client, &chat).await?;
+                change(client, &chat, wait, turn, done(chat.leave())).await
             }
-            Self::Rename { chat, title } => {
-                reach::find(client, &chat).await?.rename(&title).await?;
-                Ok(done("renamed"))
+            Self::Rename { chat, title, wait } => {
+                let chat = reach::find(client, &chat).await?;
+                change(client, &chat, wait, turn, done(chat.rename(&title))).await
             }
-            Self::Role { chat, name, role } => {
+            Self::Role { chat, name, role, wait } => {
                 let role = match role {
                     RoleName::Owner => Role::Owner,
                     RoleName::Admin => Role::Admin,
                     RoleName::Member => Role::Member,
                 };
-                reach::find(client, &chat).await?.set_role(&name, role).await?;
-                Ok(done("changed"))
+                let chat = reach::find(client, &chat).await?;
+                change(client, &chat, wait, turn, done(chat.set_role(&name, role))).await
             }
             Self::Hide { chat } => {
                 reach::find(client, &chat).await?.hide().await?;
-                Ok(done("hidden and erased on this device"))
+                Ok(json!({}))
             }
             Self::Verify { name } => verify(client, &name).await,
             Self::Settle { wait } => settle(client, wait).await,
@@ -135,114 +217,175 @@ fn strs(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }
 
-fn done(what: &str) -> Answer {
-    Answer::new(json!({}), what.to_owned())
-}
-
-async fn account(client: &Client) -> Result<Answer, Failure> {
+async fn account(client: &Client) -> Result<Value, Failure> {
     let me = client.account().await?;
-    let json = json!({
+    Ok(json!({
         "account": me.id.to_string(),
         "name": me.username,
         "device": me.device.to_string(),
-    });
-    Ok(Answer::new(json, format!("{} ({})", tame::line(&me.username), me.id)))
+    }))
 }
 
-async fn devices(client: &Client) -> Result<Answer, Failure> {
+async fn devices(client: &Client) -> Result<Value, Failure> {
     let devices = client.devices().await?;
     let list =
         devices.iter().map(|one| json!({"device": one.id.to_string(), "this": one.this_device}));
-    let lines = devices.iter().map(|one| {
-        let mark = if one.this_device { "  this one" } else { "" };
-        format!("{}{mark}", one.id)
-    });
-    Ok(Answer::new(
-        json!({"devices": list.collect::<Vec<_>>()}),
-        lines.collect::<Vec<_>>().join("\n"),
-    ))
+    Ok(json!({"devices": list.collect::<Vec<_>>()}))
 }
 
-async fn chats(client: &Client) -> Result<Answer, Failure> {
-    let chats = client.chats().await?;
-    let list: Vec<_> = chats.iter().map(show::chat_json).collect();
-    let lines = chats.iter().filter(|chat| !chat.hidden).map(show::chat_line);
-    let mut text = lines.collect::<Vec<_>>().join("\n");
-    if text.is_empty() {
-        "no chats yet: corncrake send NAME \"hi\"".clone_into(&mut text);
+/// Reads what is new if there is time for it.
+async fn catch_up(client: &Client, wait: u64) -> Result<Option<Reach>, Failure> {
+    match wait {
+        0 => Ok(None),
+        _ => reach::catch_up(client, Duration::from_secs(wait)).await.map(Some),
     }
-    Ok(Answer::new(json!({"chats": list}), text))
 }
 
-async fn send(client: &Client, to: &str, text: &str, wait: u64) -> Result<Answer, Failure> {
-    let mut chat = reach::find_or_start(client, to).await?;
-    if let Some(other) = chat.info().await?.continues_in {
-        chat = client.chat(other).await?;
+async fn chats(client: &Client, wait: u64) -> Result<Value, Failure> {
+    let read = catch_up(client, wait).await?;
+    let mut list = Vec::new();
+    for info in client.chats().await? {
+        let last = client.chat(info.id).await?.history(None, 1).await?;
+        let adding = Names::list(client, &info.adding).await?;
+        list.push(view::Chat::of(&info, last.last(), adding));
     }
-    let message = chat.send_text(text).await?;
-    let delivery = match wait {
-        0 => Delivery::Queued,
-        _ => reach::wait_sent(client, &chat, message, Duration::from_secs(wait)).await?,
-    };
-    let answer = |state: &str, text: &str, exit| Answer {
-        json: json!({
-            "chat": chat.id().to_string(),
-            "message": message.to_string(),
-            "delivery": state,
-        }),
-        text: text.to_owned(),
-        exit,
-    };
-    match delivery {
-        Delivery::Failed(code) => {
-            let message = "the message is in the history and will not be sent";
-            Err(Failure::refused(&code, message))
-        }
-        Delivery::Queued => Ok(answer(
-            "queued",
-            "queued: it leaves as soon as this account is online again",
-            Exit::Offline,
-        )),
-        Delivery::Sent | Delivery::Received => Ok(answer("sent", "sent", Exit::Done)),
+    let mut answer = json!({"chats": list});
+    tell(&mut answer, read);
+    Ok(answer)
+}
+
+/// Says how far what the answer shows is read.
+fn tell(answer: &mut Value, read: Option<Reach>) {
+    if let (Some(answer), Some(read)) = (answer.as_object_mut(), read) {
+        answer.insert("read".to_owned(), json!(read.as_str()));
     }
 }
 
 async fn history(
     client: &Client,
     chat: &str,
-    before: Option<u64>,
-    limit: u32,
-) -> Result<Answer, Failure> {
+    (before, limit): (Option<u64>, u32),
+    read: Option<Reach>,
+) -> Result<Value, Failure> {
     let chat = reach::find(client, chat).await?;
     let items = chat.history(before, limit).await?;
     let names = Names::of(client, &items).await?;
-    let list: Vec<_> = items.iter().map(|item| show::item_json(item, &names)).collect();
-    let lines: Vec<_> = items.iter().map(|item| show::item_line(item, &names)).collect();
-    Ok(Answer::new(json!({"chat": chat.id().to_string(), "items": list}), lines.join("\n")))
+    let list: Vec<_> = items.iter().map(|item| view::Item::of(item, &names)).collect();
+    let mut answer = json!({"chat": chat.id().to_string(), "items": list});
+    tell(&mut answer, read);
+    Ok(answer)
 }
 
-async fn verify(client: &Client, name: &str) -> Result<Answer, Failure> {
+async fn send(
+    client: &Client,
+    (to, text): (&str, &str),
+    wait: u64,
+    turn: Turn,
+) -> Result<Value, Failure> {
+    let (mut chat, new) = reach::find_or_start(client, to).await?;
+    if let Some(other) = chat.info().await?.continues_in {
+        chat = client.chat(other).await?;
+    }
+    let message = chat.send_text(text).await?;
+    drop(turn);
+    let (delivery, reach) = match wait {
+        0 => (Delivery::Queued, Reach::Head),
+        _ => reach::wait_sent(client, &chat, message, Duration::from_secs(wait)).await?,
+    };
+    if new && delivery == Delivery::Sent {
+        tell_them(client).await?;
+    }
+    let mut answer = match delivery {
+        Delivery::Failed(code) => {
+            let message = "the message is in the history and will not be sent";
+            return Err(Failure::refused(&code, message));
+        }
+        Delivery::Queued if wait == 0 => answer_of(&chat, None),
+        Delivery::Queued => queued(&chat, reach)?,
+        Delivery::Sent | Delivery::Received => answer_of(&chat, Some("sent")),
+    };
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("message".to_owned(), json!(message.to_string()));
+    }
+    Ok(answer)
+}
+
+/// Asks for a change and waits until it is in the log, at most `wait` seconds.
+async fn change(
+    client: &Client,
+    chat: &Chat,
+    wait: u64,
+    turn: Turn,
+    change: impl Future<Output = Result<Adding, Error>>,
+) -> Result<Value, Failure> {
+    let mut change = pin!(change);
+    // The first look asks for it; then the next command of this chat may follow.
+    let done = tokio::select! {
+        biased;
+        done = &mut change => Some(done),
+        () = ready(()) => None,
+    };
+    drop(turn);
+    let done = match done {
+        Some(done) => Ok(done?),
+        None => reach::within(client, Duration::from_secs(wait), change).await?,
+    };
+    match done {
+        Ok(Adding::Done) => Ok(answer_of(chat, Some("sent"))),
+        Ok(_) => {
+            let mut answer = queued(chat, Reach::NotYet)?;
+            if let Some(answer) = answer.as_object_mut() {
+                answer.insert("waits_for".to_owned(), json!("removal"));
+            }
+            Ok(answer)
+        }
+        Err(reach) => queued(chat, reach),
+    }
+}
+
+/// A change that is in the log when it answers.
+async fn done(change: impl Future<Output = Result<(), Error>>) -> Result<Adding, Error> {
+    change.await.map(|()| Adding::Done)
+}
+
+/// Waits until those who are new in a chat have been told, as this program may be about to end.
+async fn tell_them(client: &Client) -> Result<(), Failure> {
+    reach::catch_up(client, reach::TELLING).await.map(drop)
+}
+
+fn answer_of(chat: &Chat, delivery: Option<&str>) -> Value {
+    json!({"chat": chat.id().to_string(), "delivery": delivery.unwrap_or("queued")})
+}
+
+/// The answer about something that is stored and waits.
+fn queued(chat: &Chat, reach: Reach) -> Result<Value, Failure> {
+    let connection = match reach {
+        Reach::SignedOut => return Err(Failure::signed_out()),
+        Reach::Offline => "offline",
+        Reach::Head | Reach::NotYet => "online",
+    };
+    let mut answer = answer_of(chat, None);
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("connection".to_owned(), json!(connection));
+    }
+    Ok(answer)
+}
+
+async fn verify(client: &Client, name: &str) -> Result<Value, Failure> {
+    if client.account().await?.username == name.to_ascii_lowercase() {
+        return Err(Error::from(Refusal::ChatWithOneself).into());
+    }
     let number = client.safety_number(name).await?;
-    let bytes = number.qr_bytes();
-    let json = json!({"name": name, "digits": number.digits(), "qr": hex::encode(&bytes)});
-    let [a, b, c] = [0, 4, 8].map(|from| {
-        number.digits().iter().skip(from).take(4).cloned().collect::<Vec<_>>().join(" ")
-    });
-    let text = format!(
-        "Compare with {}, over something other than this chat. The same digits or code on both \
-         sides: nobody stands between you.\n\n  {a}\n  {b}\n  {c}\n\n{}",
-        tame::line(name),
-        qr::draw(&bytes)?
-    );
-    Ok(Answer::new(json, text))
+    Ok(json!({"name": name, "digits": number.digits(), "qr": hex::encode(number.qr_bytes())}))
 }
 
-async fn settle(client: &Client, wait: u64) -> Result<Answer, Failure> {
-    match reach::catch_up(client, Duration::from_secs(wait)).await? {
-        Reach::Head => Ok(done("everything is read and sent")),
+async fn settle(client: &Client, wait: u64) -> Result<Value, Failure> {
+    match reach::settle(client, Duration::from_secs(wait)).await? {
+        Reach::Head => Ok(json!({})),
         Reach::NotYet => {
             Err(Failure::refused("not_settled", "something is still on its way: wait longer"))
         }
-        Reach::Offline => Err(corncrake::Error::Offline.into()),
+        Reach::Offline => Err(Error::Offline.into()),
+        Reach::SignedOut => Err(Failure::signed_out()),
     }
 }

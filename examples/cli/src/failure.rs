@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use corncrake::Error;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Why a command did not do what was asked.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     /// The stable code.
     pub(crate) code: String,
@@ -16,7 +18,8 @@ pub(crate) struct Failure {
 }
 
 /// How the program ends; see `--help`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Exit {
     Done = 0,
     Refused = 1,
@@ -46,6 +49,33 @@ impl Failure {
     /// The home folder or something in it cannot be used.
     pub(crate) fn home(message: impl Into<String>) -> Self {
         Self { code: "home_unusable".to_owned(), message: message.into(), exit: Exit::Files }
+    }
+
+    /// The server no longer knows this device.
+    pub(crate) fn signed_out() -> Self {
+        Self::refused(
+            "signed_out",
+            "this device was removed from its account: its chats can be read here; to go on, log \
+             in with a new home folder",
+        )
+    }
+
+    /// The program that had the store ended in the middle.
+    pub(crate) fn interrupted() -> Self {
+        Self::refused(
+            "interrupted",
+            "this was begun and cut short: the history shows whether it was done or is queued",
+        )
+    }
+
+    /// Whether the server's part in it may be that it does not know this device.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        matches!(self.exit, Exit::Offline | Exit::Server) || self.code == "unknown_account"
+    }
+
+    /// What programs get to read.
+    pub(crate) fn json(&self) -> Value {
+        json!({"code": self.code, "message": self.message})
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
-use corncrake::{SqliteStore, StoreKey};
+use corncrake::{Client, Error, Refusal, SqliteStore, StoreKey};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -24,11 +24,20 @@ pub(crate) struct Home {
 impl Home {
     /// The folder that was given, or the one in the home folder.
     pub(crate) fn locate(given: Option<PathBuf>) -> Result<Self, Failure> {
-        let folder = given.or_else(|| env::home_dir().map(|home| home.join(".corncrake")));
-        match folder {
-            Some(folder) => Ok(Self { folder }),
+        let named = env::var_os("CORNCRAKE_HOME").filter(|named| !named.is_empty());
+        let folder = given
+            .or_else(|| named.map(PathBuf::from))
+            .or_else(|| env::home_dir().map(|home| home.join(".corncrake")));
+        match folder.map(path::absolute) {
+            Some(Ok(folder)) => Ok(Self { folder }),
+            Some(Err(error)) => Err(Failure::home(format!("the home folder has no path: {error}"))),
             None => Err(Failure::home("there is no home folder: name one with --home")),
         }
+    }
+
+    /// The folder's path, which is absolute.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The server that was given, or the one of last time.
@@ -48,8 +57,28 @@ impl Home {
 
     /// Keeps the server's address for the next time.
     pub(crate) fn remember_server(&self, server: &str) -> Result<(), Failure> {
-        fs::write(self.folder.join(SERVER), format!("{server}\n"))
-            .map_err(|error| self.unusable(SERVER, &error))
+        self.write(SERVER, format!("{server}\n").as_bytes())
+    }
+
+    /// Refuses if an account is here already, before anything is asked for a new one.
+    pub(crate) async fn check_free(&self, server: &str) -> Result<(), Failure> {
+        if !self.folder.join(STORE).exists() {
+            return Ok(());
+        }
+        let taken = Err(Error::from(Refusal::AlreadyHasAccount).into());
+        let opened = match self.open().await {
+            Ok(store) => Client::open(server, store).await,
+            Err(failure) if failure.code == "store_in_use" => return taken,
+            Err(failure) => return Err(failure),
+        };
+        match opened {
+            Ok(client) => {
+                client.close().await?;
+                taken
+            }
+            Err(Error::Refused(Refusal::NoAccount)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens the store of an account that is here.
@@ -66,10 +95,16 @@ impl Home {
     /// Opens the store, making folder, key and store where they are missing.
     pub(crate) async fn make(&self) -> Result<SqliteStore, Failure> {
         private::make_folder(&self.folder).map_err(|error| self.unusable("", &error))?;
-        if !self.folder.join(KEY).exists() && !self.folder.join(STORE).exists() {
-            self.make_key()?;
-        }
-        self.open_with(self.read_key()?).await
+        // A key without a store has sealed nothing: one that was cut short is made anew.
+        let fresh = !self.folder.join(STORE).exists();
+        let key = match self.read_key() {
+            Err(_) if fresh => {
+                self.make_key()?;
+                self.read_key()?
+            }
+            key => key?,
+        };
+        self.open_with(key).await
     }
 
     /// Where the key lies, for the note that says so.
@@ -78,9 +113,7 @@ impl Home {
     }
 
     async fn open_with(&self, key: StoreKey) -> Result<SqliteStore, Failure> {
-        Ok(SqliteStore::open(&self.folder.join(STORE), key)
-            .await
-            .map_err(corncrake::Error::from)?)
+        Ok(SqliteStore::open(&self.folder.join(STORE), key).await.map_err(Error::from)?)
     }
 
     fn make_key(&self) -> Result<(), Failure> {
@@ -88,11 +121,17 @@ impl Home {
         getrandom::fill(&mut *key)
             .map_err(|_| Failure::home("the system gives no random bytes for the store's key"))?;
         let text = Zeroizing::new(hex::encode(*key));
-        let mut file =
-            private::create(&self.folder.join(KEY)).map_err(|error| self.unusable(KEY, &error))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| self.unusable(KEY, &error))
+        self.write(KEY, text.as_bytes())
+    }
+
+    /// Writes a file whole or not at all: under another name first, which then becomes its own.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let (new, path) = (self.folder.join(format!("{name}.new")), self.folder.join(name));
+        let written = private::create(&new)
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&new, &path))
+            .and_then(|()| private::sync_folder(&self.folder));
+        written.map_err(|error| self.unusable(name, &error))
     }
 
     fn read_key(&self) -> Result<StoreKey, Failure> {
@@ -105,8 +144,7 @@ impl Home {
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(|error| self.unusable(KEY, &error))?;
         let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), &mut *key)
-            .map_err(|_| Failure::home(format!("{} is no key", path.display())))?;
+        hex::decode_to_slice(text.trim(), &mut *key).map_err(|_| Failure::home(no_key(&path)))?;
         Ok(StoreKey::from_bytes(*key))
     }
 
@@ -115,11 +153,19 @@ impl Home {
     }
 }
 
+fn no_key(path: &Path) -> String {
+    format!(
+        "{} is empty or damaged, and without it the store beside it can't be read: put back a copy \
+         of the key, or take another home folder and log in anew",
+        path.display()
+    )
+}
+
 /// Files that nobody else on the machine may read.
 #[cfg(unix)]
 mod private {
     use std::{
-        fs::{DirBuilder, File, OpenOptions},
+        fs::{self, DirBuilder, File, OpenOptions},
         io,
         os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     };
@@ -131,7 +177,13 @@ mod private {
     }
 
     pub(super) fn create(path: &Path) -> io::Result<File> {
+        // What an earlier try has left may have other permissions.
+        let _ = fs::remove_file(path);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
     }
 
     pub(super) fn is_exposed(file: &File) -> io::Result<bool> {
@@ -154,7 +206,11 @@ mod private {
     }
 
     pub(super) fn create(path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).open(path)
+        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    }
+
+    pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) fn is_exposed(_: &File) -> io::Result<bool> {
@@ -180,6 +236,23 @@ mod tests {
         assert!(home.read_key().is_ok());
         fs::set_permissions(home.key_path(), fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(home.read_key().unwrap_err().code, "home_unusable");
+    }
+
+    #[tokio::test]
+    async fn audit_prog_m5_a_key_cut_short_is_made_anew_unless_it_sealed_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(folder.path().to_owned())).unwrap();
+        fs::write(home.folder.join("store.key.new"), "cut").unwrap();
+        private::create(&home.key_path()).unwrap();
+        drop(home.make().await.unwrap());
+        let key = fs::read(home.key_path()).unwrap();
+        assert_eq!(key.len(), 64);
+        assert!(!home.folder.join("store.key.new").exists());
+        drop(private::create(&home.key_path()).unwrap());
+        let refused = home.make().await.unwrap_err();
+        assert_eq!(refused.code, "home_unusable");
+        assert!(refused.message.contains("put back a copy"), "{}", refused.message);
+        assert!(fs::read(home.key_path()).unwrap().is_empty(), "it is not replaced");
     }
 
     #[test]

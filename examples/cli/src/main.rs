@@ -1,36 +1,47 @@
 //! Corncrake from a terminal: `corncrake --help`.
 
 use std::{
-    io::{Write, stderr, stdout},
+    io::{Read, Write, stderr, stdin, stdout},
     process::ExitCode,
 };
 
 use clap::Parser;
-use corncrake::{Client, Event, EventKind};
-use serde_json::json;
+use corncrake::Client;
+use serde_json::{Value, json};
 
 mod ask;
 mod failure;
 mod home;
+mod hub;
+mod link;
 mod options;
 mod password;
+mod protocol;
 mod qr;
 mod reach;
+mod service;
 mod session;
 mod show;
+mod signals;
+mod socket;
 mod tame;
+mod turns;
+mod view;
 
 use ask::Ask;
 use failure::{Exit, Failure};
 use home::Home;
+use link::{Heard, Link};
 use options::{Command, Group, Options};
 use reach::Reach;
-use show::Answer;
+use view::Event;
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let json = options.json;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // A thread of its own serves other programs: this one may stand still at its output.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(options)),
         Err(error) => Err(Failure::home(format!("the system gives no event loop: {error}"))),
@@ -39,13 +50,10 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             let text = if json {
-                tame::json(&json!({"error": {"code": failure.code, "message": failure.message}}))
+                tame::json(&json!({"error": failure.json()}))
             } else {
-                format!(
-                    "corncrake: {} [{}]",
-                    tame::line(&failure.message),
-                    tame::line(&failure.code)
-                )
+                let (message, code) = (tame::line(&failure.message), tame::line(&failure.code));
+                format!("corncrake: {message} [{code}]")
             };
             drop(writeln!(stderr(), "{text}"));
             failure.exit.into()
@@ -55,62 +63,83 @@ fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<Exit, Failure> {
     let home = Home::locate(options.home)?;
+    let server = options::server(options.server);
+    let json = options.json;
     let ask = match options.command {
         Command::SignUp { name } => {
-            return enter(&home, options.server, &name, password::Kind::New, options.json).await;
+            return enter(&home, server, &name, password::Kind::New, json).await;
         }
         Command::LogIn { name } => {
-            return enter(&home, options.server, &name, password::Kind::Known, options.json).await;
+            return enter(&home, server, &name, password::Kind::Known, json).await;
         }
         Command::Listen => {
-            let client = open(&home, options.server).await?;
-            listen(&client, options.json).await;
-            client.close().await?;
-            return Ok(Exit::Done);
+            let mut link = Link::new(home, server);
+            let outcome = listen(&mut link, json).await;
+            let closed = link.close().await;
+            return outcome.and(closed).map(|()| Exit::Done);
         }
         Command::Session => {
-            let client = open(&home, options.server).await?;
-            session::run(&client).await?;
-            client.close().await?;
-            return Ok(Exit::Done);
+            let mut link = Link::new(home, server);
+            let outcome = session::run(&mut link).await;
+            let closed = link.close().await;
+            return outcome.and(closed).map(|()| Exit::Done);
         }
-        command => ask_of(command),
+        command => ask_of(command)?,
     };
-    let client = open(&home, options.server).await?;
-    if ask.reads() && reach::catch_up(&client, reach::CATCH_UP).await? != Reach::Head {
-        drop(writeln!(stderr(), "corncrake: not online: this is what this device has"));
-    }
-    let answer = ask.carry_out(&client).await;
-    client.close().await?;
+    let mut link = Link::new(home, server);
+    let number = link.ask(ask.clone());
+    let mut signal = signals::end()?;
+    let answer = tokio::select! {
+        answer = link.answer(number) => answer,
+        () = signal.comes() => Err(Failure::interrupted()),
+    };
+    let closed = link.close().await;
     let answer = answer?;
-    print(&answer, options.json);
-    Ok(answer.exit)
+    if let Some(note) = show::note(&answer) {
+        drop(writeln!(stderr(), "corncrake: {note}"));
+    }
+    let text = if json { tame::json(&answer) } else { show::answer(&ask, &answer)? };
+    drop(writeln!(stdout(), "{text}"));
+    closed.map(|()| show::exit(&ask, &answer))
 }
 
 /// What a command asks of an account that is open.
-fn ask_of(command: Command) -> Ask {
-    match command {
-        Command::Send { chat, text, wait } => Ask::Send { chat, text, wait },
-        Command::History { chat, limit, before } => Ask::History { chat, before, limit },
-        Command::Group(Group::Create { title, names }) => Ask::CreateGroup { title, names },
-        Command::Group(Group::Add { chat, names }) => Ask::Add { chat, names },
-        Command::Group(Group::Remove { chat, names }) => Ask::Remove { chat, names },
-        Command::Group(Group::Leave { chat }) => Ask::Leave { chat },
-        Command::Group(Group::Rename { chat, title }) => Ask::Rename { chat, title },
-        Command::Group(Group::Role { chat, name, role }) => Ask::Role { chat, name, role },
+fn ask_of(command: Command) -> Result<Ask, Failure> {
+    let read = reach::CATCH_UP.as_secs();
+    Ok(match command {
+        Command::Send { chat, text, wait } => Ask::Send { chat, text: text_of(text)?, wait },
+        Command::History { chat, limit, before } => {
+            Ask::History { chat, before, limit, wait: read }
+        }
+        Command::Group(group) => match (group.what, group.wait) {
+            (Group::Create { title, names }, wait) => Ask::CreateGroup { title, names, wait },
+            (Group::Add { chat, names }, wait) => Ask::Add { chat, names, wait },
+            (Group::Remove { chat, names }, wait) => Ask::Remove { chat, names, wait },
+            (Group::Leave { chat }, wait) => Ask::Leave { chat, wait },
+            (Group::Rename { chat, title }, wait) => Ask::Rename { chat, title, wait },
+            (Group::Role { chat, name, role }, wait) => Ask::Role { chat, name, role, wait },
+        },
         Command::Hide { chat } => Ask::Hide { chat },
         Command::Devices => Ask::Devices {},
         Command::Verify { name } => Ask::Verify { name },
-        _ => Ask::Chats {},
+        _ => Ask::Chats { wait: read },
+    })
+}
+
+/// A text that was typed, or all of standard input for `-`.
+fn text_of(typed: String) -> Result<String, Failure> {
+    if typed != "-" {
+        return Ok(typed);
     }
+    let mut text = String::new();
+    stdin().read_to_string(&mut text).map_err(|error| {
+        Failure::refused("no_text", format!("standard input gives no text: {error}"))
+    })?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
 }
 
-async fn open(home: &Home, server: Option<String>) -> Result<Client, Failure> {
-    let store = home.open().await?;
-    Ok(Client::open(&home.server(server)?, store).await?)
-}
-
-/// Signs up or logs in, and says where the key lies.
+/// Signs up or logs in, and says where the key is.
 async fn enter(
     home: &Home,
     server: Option<String>,
@@ -119,6 +148,10 @@ async fn enter(
     json: bool,
 ) -> Result<Exit, Failure> {
     let server = home.server(server)?;
+    home.check_free(&server).await?;
+    if kind == password::Kind::New && !is_username(name) {
+        return Err(corncrake::Error::from(corncrake::Refusal::BadUsername).into());
+    }
     let password = password::ask(kind)?;
     let store = home.make().await?;
     let client = match kind {
@@ -126,59 +159,54 @@ async fn enter(
         password::Kind::Known => Client::log_in(&server, store, name, &password).await?,
     };
     home.remember_server(&server)?;
-    let reach = reach::catch_up(&client, reach::CATCH_UP).await?;
+    let reach = reach::settle(&client, reach::CATCH_UP).await?;
     let me = client.account().await?;
     client.close().await?;
-    let key = home.key_path();
+    let key = home.key_path().display().to_string();
+    let answer = json!({
+        "account": me.id.to_string(),
+        "name": me.username,
+        "device": me.device.to_string(),
+        "key_file": key,
+        "settled": reach == Reach::Head,
+    });
     let text = format!(
         "This device is now one of {}.\nThe key of its store lies unencrypted in {}: only you can \
          read that file, and whoever copies it together with the store can read your chats.",
         tame::line(&me.username),
-        tame::line(&key.display().to_string())
+        tame::line(&key)
     );
-    let json_answer = json!({
-        "account": me.id.to_string(),
-        "name": me.username,
-        "device": me.device.to_string(),
-        "key_file": key.display().to_string(),
-        "settled": reach == Reach::Head,
-    });
-    print(&Answer::new(json_answer, text), json);
+    drop(writeln!(stdout(), "{}", if json { tame::json(&answer) } else { text }));
     Ok(Exit::Done)
 }
 
+/// Whether a server would take this name, so that nobody types a password for nothing.
+fn is_username(name: &str) -> bool {
+    (3..=32).contains(&name.len())
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
+}
+
 /// Shows events until interrupted.
-async fn listen(client: &Client, json: bool) {
-    let mut events = client.events();
+async fn listen(link: &mut Link, json: bool) -> Result<(), Failure> {
+    link.listen();
+    let mut signal = signals::end()?;
     loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            _ = tokio::signal::ctrl_c() => None,
+        let heard = tokio::select! {
+            heard = link.next() => heard?,
+            () = signal.comes() => return Ok(()),
         };
-        let Some(event) = event else { return };
-        let line = describe(client, &event, json).await;
-        if line.is_some_and(|line| writeln!(stdout(), "{line}").is_err()) {
-            return;
+        let Heard::Event(event) = heard else { continue };
+        let line = if json { Some(tame::json(&event)) } else { line_of(&event) };
+        if let Some(line) = line
+            && writeln!(stdout(), "{line}").is_err()
+        {
+            return Ok(());
         }
+        link.shown(&event);
     }
 }
 
-async fn describe(client: &Client, event: &Event, json: bool) -> Option<String> {
-    let names = session::names_for(client, event).await;
-    if json {
-        return Some(tame::json(&show::event_json(event, &names)));
-    }
-    let title = match &event.what {
-        EventKind::ChatAdded(chat) | EventKind::Item { chat, .. } => {
-            let chats = client.chats().await.unwrap_or_default();
-            chats.into_iter().find(|info| info.id == *chat).map(|info| info.title)
-        }
-        _ => None,
-    };
-    show::event_line(event, title.as_deref(), &names)
-}
-
-fn print(answer: &Answer, json: bool) {
-    let text = if json { tame::json(&answer.json) } else { answer.text.clone() };
-    drop(writeln!(stdout(), "{text}"));
+fn line_of(event: &Value) -> Option<String> {
+    let event: Event = serde_json::from_value(event.clone()).ok()?;
+    show::event_line(&event)
 }

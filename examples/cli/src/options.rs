@@ -1,15 +1,15 @@
 //! What can be typed after `corncrake`.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  refused: the message says what to do, the code in brackets is stable
   2  not understood: see --help
-  3  the server was not reached; what was to be sent is queued
+  3  not in time, or the server was not reached; what was to be sent is queued
   4  the files in the home folder cannot be used
   5  the server refused or answered something that does not hold
 
@@ -18,19 +18,23 @@ Passwords are asked for at the terminal, or read as the first line of standard i
 
 const SESSION: &str = "\
 {\"id\": 1, \"do\": \"send\", \"chat\": \"bob\", \"text\": \"hi\"} is answered by {\"id\": 1, \"ok\": ...}
-or {\"id\": 1, \"error\": {\"code\": ..., \"message\": ...}}, in the order of the lines. Lines with the field
-event tell what happens; each comes once, or again after a crash, with the same sequence number.
-The end of standard input ends the session. docs/session.md lists commands and events.";
+or {\"id\": 1, \"error\": {\"code\": ..., \"message\": ...}}, as soon as the answer is known. Lines with the
+field event tell what happens; each comes once, or again after a crash, with the same sequence number.
+The end of standard input ends the session when all is answered. docs/session.md lists commands and events.";
 
 /// End-to-end encrypted chats from a terminal.
 #[derive(Debug, Parser)]
 #[command(name = "corncrake", version, after_help = EXIT_CODES)]
 pub(crate) struct Options {
     /// Folder for this device's store and its key [default: .corncrake in your home folder].
-    #[arg(long, global = true, env = "CORNCRAKE_HOME")]
+    ///
+    /// Without it: the environment's CORNCRAKE_HOME.
+    #[arg(long, global = true)]
     pub(crate) home: Option<PathBuf>,
     /// The server, such as <https://chat.example>; needed at first, then remembered.
-    #[arg(long, global = true, env = "CORNCRAKE_SERVER")]
+    ///
+    /// Without it: the environment's CORNCRAKE_SERVER.
+    #[arg(long, global = true)]
     pub(crate) server: Option<String>,
     /// Answers as JSON on standard output, errors as JSON on standard error.
     #[arg(long, global = true)]
@@ -53,11 +57,11 @@ pub(crate) enum Command {
     },
     /// Lists the chats.
     Chats,
-    /// Sends a message and waits until it stands in the chat's log.
+    /// Sends a message and waits until it is in the chat's log.
     Send {
         /// Username, #title or id.
         chat: String,
-        /// What to say.
+        /// What to say; '-' reads it from standard input.
         text: String,
         /// Seconds to wait before leaving the message queued.
         #[arg(long, default_value_t = 15)]
@@ -77,8 +81,7 @@ pub(crate) enum Command {
         before: Option<u64>,
     },
     /// Makes and changes groups.
-    #[command(subcommand)]
-    Group(Group),
+    Group(GroupOptions),
     /// Hides a chat and erases its history on this device.
     Hide {
         /// Username, #title or id.
@@ -94,6 +97,15 @@ pub(crate) enum Command {
     /// Takes commands from standard input, one JSON object a line, and writes answers and events.
     #[command(after_help = SESSION)]
     Session,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupOptions {
+    #[command(subcommand)]
+    pub(crate) what: Group,
+    /// Seconds to wait until the change is in the group's log, before leaving it queued.
+    #[arg(long, global = true, default_value_t = 15)]
+    pub(crate) wait: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,7 +157,7 @@ pub(crate) enum Group {
 }
 
 /// The roles of a group.
-#[derive(Clone, Copy, Debug, ValueEnum, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RoleName {
     /// May do everything.
@@ -154,4 +166,9 @@ pub(crate) enum RoleName {
     Admin,
     /// Speaks and leaves.
     Member,
+}
+
+/// The server that was named with `--server`, else that of the environment.
+pub(crate) fn server(given: Option<String>) -> Option<String> {
+    given.or_else(|| env::var("CORNCRAKE_SERVER").ok().filter(|server| !server.is_empty()))
 }

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use corncrake::{
-    Chat, ChatInfo, ChatKind, Client, Connection, ConversationId, Delivery, ItemKind, MessageId,
-    Standing,
+    Chat, ChatInfo, ChatKind, Client, Connection, ConversationId, Delivery, Error, ItemKind,
+    MessageId, Standing,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::failure::Failure;
 
 /// How long a command waits to have read everything before it goes on.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(20);
-const GLANCE: Duration = Duration::from_millis(50);
+/// How long a command waits until those who are new in a chat have been told.
+pub(crate) const TELLING: Duration = Duration::from_secs(3);
+/// How long a command that reads waits for what is still to be sent.
+const SENDING: Duration = Duration::from_secs(3);
 /// How long a connection may be down before a command goes on without it.
 const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
 /// How many items from the end an own message is looked for.
@@ -21,70 +24,112 @@ const RECENT: u32 = 100;
 /// How far the network let us come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Everything is read and sent.
+    /// Everything that was waited for is there.
     Head,
     /// Something is still on its way.
     NotYet,
     /// The server is not there.
     Offline,
+    /// The server no longer knows this device.
+    SignedOut,
+}
+
+impl Reach {
+    /// Its stable name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::NotYet => "not_yet",
+            Self::Offline => "offline",
+            Self::SignedOut => "signed_out",
+        }
+    }
+}
+
+/// Waits until everything is read, for `patience` at most, and a moment for what is still to be
+/// sent: the next program may be long in coming.
+pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+    let reach = within(client, patience, client.caught_up()).await?;
+    if reach.is_ok() {
+        settle(client, patience.min(SENDING)).await?;
+    }
+    Ok(reach.err().unwrap_or(Reach::Head))
 }
 
 /// Waits until everything is read and sent, for `patience` at most.
-pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+pub(crate) async fn settle(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+    let reach = within(client, patience, client.settle()).await?;
+    Ok(reach.err().unwrap_or(Reach::Head))
+}
+
+/// Waits for something, but not longer than `patience`, nor while the server is away.
+pub(crate) async fn within<T>(
+    client: &Client,
+    patience: Duration,
+    wish: impl Future<Output = Result<T, Error>>,
+) -> Result<Result<T, Reach>, Failure> {
     tokio::select! {
         biased;
-        done = client.settle() => done.map(|()| Reach::Head).map_err(Failure::from),
-        reach = watch_connection(client, patience) => reach,
+        done = wish => Ok(Ok(done?)),
+        reach = watch_connection(client, patience) => reach.map(Err),
     }
 }
 
 /// Waits until the server has been away for a while, or `patience` is over.
 async fn watch_connection(client: &Client, patience: Duration) -> Result<Reach, Failure> {
-    let start = Instant::now();
-    let mut last_online = start;
-    while start.elapsed() < patience {
-        if client.connection().await? == Connection::Online {
-            last_online = Instant::now();
-        } else if last_online.elapsed() > PATIENCE_OFFLINE {
-            return Ok(Reach::Offline);
+    let end = Instant::now() + patience;
+    let mut away_from = Instant::now();
+    let mut connection = client.connection().await?;
+    loop {
+        let until = match connection {
+            Connection::SignedOut => return Ok(Reach::SignedOut),
+            Connection::Online => end,
+            _ => end.min(away_from + PATIENCE_OFFLINE),
+        };
+        let was = connection;
+        tokio::select! {
+            changed = client.connection_after(was) => connection = changed?,
+            () = sleep_until(until), if until < end => return Ok(Reach::Offline),
+            () = sleep_until(end) => return Ok(Reach::NotYet),
         }
-        sleep(GLANCE).await;
+        if was == Connection::Online {
+            away_from = Instant::now();
+        }
     }
-    Ok(Reach::NotYet)
 }
 
-/// Waits until an own message stands in the log, for `patience` at most.
+/// Waits until an own message is in the log, for `patience` at most.
 pub(crate) async fn wait_sent(
     client: &Client,
     chat: &Chat,
     message: MessageId,
     patience: Duration,
-) -> Result<Delivery, Failure> {
+) -> Result<(Delivery, Reach), Failure> {
     tokio::select! {
         biased;
         // However it ended, the message's line says what became of it.
-        _ = chat.settled() => delivery(chat, message).await,
-        gone = watch_connection(client, patience) => gone.map(|_| Delivery::Queued),
+        _ = chat.settled() => Ok((delivery(chat, message).await?, Reach::Head)),
+        reach = watch_connection(client, patience) => Ok((Delivery::Queued, reach?)),
     }
 }
 
 async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> {
     let page = chat.history(None, RECENT).await?;
-    let found = page.into_iter().find_map(|item| match item.what {
+    let found = page.into_iter().rev().find_map(|item| match item.what {
         ItemKind::Message { id, delivery, .. } if id == message => Some(delivery),
         _ => None,
     });
     Ok(found.unwrap_or(Delivery::Queued))
 }
-
-/// The chat that `name` names; the chat of two with a username is started if there is none.
-pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<Chat, Failure> {
+/// The chat that `name` names, and whether it is new: the chat of two with a username is started if
+/// there is none.
+pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, bool), Failure> {
     if name.starts_with('#') {
-        return find(client, name).await;
+        return Ok((find(client, name).await?, false));
     }
     match find_among(&client.chats().await?, name)? {
-        Some(id) => Ok(client.chat(id).await?),
-        None => Ok(client.start_chat(&[name]).await?),
+        Some(id) => Ok((client.chat(id).await?, false)),
+        None => Ok((client.start_chat(&[name]).await?, true)),
     }
 }
 

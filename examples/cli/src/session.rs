@@ -1,133 +1,142 @@
 //! `corncrake session`: commands on standard input, answers and events on standard output.
 
 use std::{
+    collections::BTreeMap,
+    future::pending,
     io::{self, BufRead, Write},
     thread,
+    time::Duration,
 };
 
-use corncrake::{Client, Event, EventKind};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
-    ask::Ask,
     failure::Failure,
-    show::{self, Names},
-    tame,
+    link::{Heard, Link},
+    protocol, signals, tame,
 };
 
-/// Answers lines until standard input ends. Events are written between answers.
-pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
-    let mut lines = read_lines();
-    let events = tokio::spawn(write_events(client.clone()));
-    while let Some(line) = lines.recv().await {
-        if !line.trim().is_empty() && write(&answer(client, &line).await).is_err() {
-            break;
+/// How long what was asked may still take after the end of standard input.
+const AT_THE_END: Duration = Duration::from_secs(20);
+/// And after a signal to end.
+const AT_A_SIGNAL: Duration = Duration::from_secs(2);
+
+/// Answers lines until standard input ends or a signal comes, and what was asked is answered.
+pub(crate) async fn run(link: &mut Link) -> Result<(), Failure> {
+    link.listen();
+    let mut session = Session { link, ids: BTreeMap::new() };
+    let outcome = session.answer_all().await;
+    let failure = match &outcome {
+        Ok(()) => Failure::interrupted(),
+        Err(failure) => {
+            // Whoever has gone does not read it.
+            let _ = write(&json!({"event": "closed", "error": failure.json()}));
+            failure.clone()
         }
+    };
+    for (_, id) in session.ids {
+        let _ = write(&json!({"id": id, "error": failure.json()}));
     }
-    events.abort();
-    Ok(())
+    outcome
 }
 
-/// Reads standard input on a thread of its own, which ends with the process.
-fn read_lines() -> mpsc::Receiver<String> {
+struct Session<'a> {
+    link: &'a mut Link,
+    /// The ids of what was asked and not answered.
+    ids: BTreeMap<u64, Value>,
+}
+
+impl Session<'_> {
+    async fn answer_all(&mut self) -> Result<(), Failure> {
+        let mut lines = read_lines();
+        let mut signal = signals::end()?;
+        let mut end = None;
+        while end.is_none() || !self.ids.is_empty() {
+            let over = async {
+                match end {
+                    Some(end) => sleep_until(end).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = over => break,
+                () = signal.comes() => {
+                    let soon = Instant::now() + AT_A_SIGNAL;
+                    end = Some(end.map_or(soon, |end| soon.min(end)));
+                }
+                heard = self.link.next() => {
+                    if self.tell(heard?).is_err() {
+                        break;
+                    }
+                }
+                line = lines.recv(), if end.is_none() => match line {
+                    Some(line) => {
+                        if self.ask(&line).is_err() {
+                            break;
+                        }
+                    }
+                    None => end = Some(Instant::now() + AT_THE_END),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, line: &[u8]) -> io::Result<()> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        match protocol::parse(line) {
+            (id, Ok(ask)) => {
+                self.ids.insert(self.link.ask(ask), id);
+                Ok(())
+            }
+            (id, Err(failure)) => write(&json!({"id": id, "error": failure.json()})),
+        }
+    }
+
+    fn tell(&mut self, heard: Heard) -> io::Result<()> {
+        match heard {
+            Heard::Event(event) => {
+                write(&event)?;
+                self.link.shown(&event);
+                Ok(())
+            }
+            Heard::Answer(number, answer) => {
+                let id = self.ids.remove(&number).unwrap_or_default();
+                match answer {
+                    Ok(answer) => write(&json!({"id": id, "ok": answer})),
+                    Err(failure) => write(&json!({"id": id, "error": failure.json()})),
+                }
+            }
+        }
+    }
+}
+
+/// Reads standard input on a thread of its own, which ends with the process. A line may hold any
+/// bytes.
+fn read_lines() -> mpsc::Receiver<Vec<u8>> {
     let (sender, lines) = mpsc::channel(1);
     thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
-                return;
+        let mut input = io::stdin().lock();
+        loop {
+            let mut line = Vec::new();
+            match input.read_until(b'\n', &mut line) {
+                Ok(1..) if sender.blocking_send(line).is_ok() => {}
+                _ => return,
             }
         }
     });
     lines
 }
 
-async fn answer(client: &Client, line: &str) -> Value {
-    let (id, ask) = parse(line);
-    let answer = match ask {
-        Ok(ask) => ask.carry_out(client).await,
-        Err(failure) => Err(failure),
-    };
-    match answer {
-        Ok(answer) => json!({"id": id, "ok": answer.json}),
-        Err(failure) => json!({
-            "id": id,
-            "error": {"code": failure.code, "message": failure.message},
-        }),
-    }
-}
-
-/// The `id` of a line and what it asks for.
-fn parse(line: &str) -> (Value, Result<Ask, Failure>) {
-    let bad = |message: String| Failure::refused("bad_command", message);
-    let mut value: Value = match serde_json::from_str(line) {
-        Ok(value) => value,
-        Err(error) => {
-            return (Value::Null, Err(bad(format!("not a line of JSON: {error}"))));
-        }
-    };
-    let id = value.as_object_mut().and_then(|object| object.remove("id")).unwrap_or_default();
-    (id, serde_json::from_value(value).map_err(|error| bad(error.to_string())))
-}
-
-/// Writes each event; the engine counts it as taken once the next one is asked for.
-async fn write_events(client: Client) {
-    let mut events = client.events();
-    while let Some(event) = events.next().await {
-        let names = names_for(&client, &event).await;
-        if write(&show::event_json(&event, &names)).is_err() {
-            return;
-        }
-    }
-}
-
-/// The names that an event's line needs.
-pub(crate) async fn names_for(client: &Client, event: &Event) -> Names {
-    match &event.what {
-        EventKind::Item { item, .. } => Names::of(client, [item]).await.unwrap_or_default(),
-        _ => Names::default(),
-    }
-}
-
 fn write(line: &Value) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{}", tame::json(line))?;
     output.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_command_on_the_page_of_sessions_is_understood() {
-        let page = include_str!("../../../docs/session.md");
-        let commands = page.split("```").nth(1).unwrap();
-        let lines: Vec<_> = commands.lines().filter(|line| line.starts_with('{')).collect();
-        assert!(lines.len() > 10);
-        for line in lines {
-            let (id, ask) = parse(line);
-            assert!(id.is_number() && ask.is_ok(), "{line}: {ask:?}");
-        }
-    }
-
-    #[test]
-    fn lines_are_understood_or_refused_with_their_id() {
-        let (id, ask) = parse(r#"{"id": 7, "do": "send", "chat": "bob", "text": "hi"}"#);
-        assert_eq!(id, json!(7));
-        assert!(matches!(ask, Ok(Ask::Send { wait: 0, .. })));
-        for line in [
-            r#"{"id": 7, "do": "fly"}"#,
-            r#"{"id": 7}"#,
-            r#"{"id": 7, "do": "send", "chat": "bob"}"#,
-            r#"{"id": 7, "do": "chats", "extra": 1}"#,
-        ] {
-            let (id, ask) = parse(line);
-            assert_eq!(id, json!(7));
-            assert_eq!(ask.unwrap_err().code, "bad_command");
-        }
-        for line in ["", "[]", "7", "{", "null"] {
-            assert_eq!(parse(line).1.unwrap_err().code, "bad_command");
-        }
-    }
 }

@@ -23,7 +23,12 @@ fn audit_prog_h7_a_message_cannot_forge_lines_of_the_history() {
     }
     let history = place.see("bob", &["history", "ann"]);
     let lines = own_lines(&history);
-    assert!(lines.iter().all(|line| !line.contains("  bob: ")), "{history}");
+    // After the number and the time.
+    let said = |line: &&str| line.chars().skip(25).collect::<String>();
+    assert!(
+        lines.iter().map(said).all(|said| said.starts_with("ann: hi") || said.starts_with("* ")),
+        "{history}"
+    );
     assert_eq!(lines.iter().filter(|line| line.contains("  ann: hi")).count(), forged.len());
     let wild =
         |c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}' | '\u{202e}' | '\u{e0041}');

@@ -1,0 +1,339 @@
+//! What answers and events say: the JSON that programs read, from which the lines for people are
+//! made too, in this program or in another one that has the store.
+
+use std::collections::BTreeMap;
+
+use corncrake::{
+    AccountId, ChatInfo, ChatKind, Client, ConversationId, Delivery, EventKind, ItemKind, Role,
+    Standing,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// A chat in a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Chat {
+    pub(crate) chat: String,
+    pub(crate) kind: String,
+    pub(crate) title: String,
+    pub(crate) members: Vec<Member>,
+    pub(crate) standing: String,
+    pub(crate) hidden: bool,
+    pub(crate) confirmed: bool,
+    pub(crate) continues_in: Option<String>,
+    /// Who is added once a removal is confirmed.
+    pub(crate) adding: Vec<String>,
+    pub(crate) last_item: Option<u64>,
+    /// When the last item came to be.
+    pub(crate) last_at: Option<u64>,
+}
+
+/// Somebody in a chat.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) account: String,
+    pub(crate) name: Option<String>,
+    pub(crate) role: String,
+    pub(crate) devices: usize,
+    pub(crate) me: bool,
+}
+
+/// A line of a timeline.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
+    pub(crate) number: u64,
+    pub(crate) at: u64,
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+/// What a line of a timeline tells; people are usernames.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum What {
+    Message {
+        message: String,
+        from: String,
+        text: String,
+        delivery: String,
+        code: Option<String>,
+    },
+    UnknownKind {
+        message: String,
+        from: String,
+    },
+    Unreadable {
+        from: Option<String>,
+        code: String,
+    },
+    ServerLostEntries,
+    JoinedHere,
+    Gap,
+    Added {
+        by: String,
+        who: Vec<String>,
+    },
+    Removed {
+        by: String,
+        who: Vec<String>,
+    },
+    Rejoined {
+        who: String,
+    },
+    Left {
+        who: String,
+    },
+    Renamed {
+        by: String,
+        title: String,
+    },
+    RolesChanged {
+        by: String,
+    },
+    LockedOut {
+        by: String,
+    },
+    ViewDiffers {
+        from: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// Something that happened.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Event {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sequence: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) what: Happened,
+}
+
+/// What happened; `name` is what commands call the chat.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Happened {
+    Ready,
+    Connection {
+        connection: String,
+    },
+    ChatAdded {
+        chat: String,
+        name: String,
+    },
+    ChatChanged {
+        chat: String,
+    },
+    Item {
+        chat: String,
+        name: String,
+        item: Item,
+    },
+    /// Events were left out, as this reader did not keep up.
+    Lagged,
+    #[serde(other)]
+    Other,
+}
+
+/// The usernames of those who appear in items.
+#[derive(Debug, Default)]
+pub(crate) struct Names(BTreeMap<AccountId, String>);
+
+impl Names {
+    /// The names of everybody in these items.
+    pub(crate) async fn of(
+        client: &Client,
+        items: impl IntoIterator<Item = &corncrake::Item>,
+    ) -> Result<Self, Failure> {
+        let mut names = BTreeMap::new();
+        for account in items.into_iter().flat_map(people) {
+            if !names.contains_key(&account)
+                && let Some(name) = client.name_of(account).await?
+            {
+                names.insert(account, name);
+            }
+        }
+        Ok(Self(names))
+    }
+
+    /// The names of these people, in their order.
+    pub(crate) async fn list(
+        client: &Client,
+        people: &[AccountId],
+    ) -> Result<Vec<String>, Failure> {
+        let mut names = Self::default();
+        for account in people {
+            if let Some(name) = client.name_of(*account).await? {
+                names.0.insert(*account, name);
+            }
+        }
+        Ok(names.all(people))
+    }
+
+    fn get(&self, account: &AccountId) -> String {
+        let short = || account.to_string().chars().take(8).collect();
+        self.0.get(account).cloned().unwrap_or_else(short)
+    }
+
+    fn all(&self, accounts: &[AccountId]) -> Vec<String> {
+        accounts.iter().map(|account| self.get(account)).collect()
+    }
+}
+
+/// Whose accounts an item names.
+fn people(item: &corncrake::Item) -> Vec<AccountId> {
+    match &item.what {
+        ItemKind::Message { sender, .. }
+        | ItemKind::UnknownKind { sender, .. }
+        | ItemKind::ViewDiffers { sender } => vec![*sender],
+        ItemKind::Unreadable { sender, .. } => sender.iter().copied().collect(),
+        ItemKind::Added { by, who } | ItemKind::Removed { by, who } => {
+            who.iter().chain([by]).copied().collect()
+        }
+        ItemKind::Rejoined { who } | ItemKind::Left { who } => vec![*who],
+        ItemKind::Renamed { by, .. }
+        | ItemKind::RolesChanged { by }
+        | ItemKind::LockedOut { by } => vec![*by],
+        _ => Vec::new(),
+    }
+}
+
+/// The stable name of a standing.
+const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Founding => "founding",
+        Standing::Joining => "joining",
+        Standing::Member => "member",
+        Standing::LockedOut => "locked_out",
+        Standing::Waiting => "waiting",
+        Standing::Removed => "removed",
+        Standing::Left => "left",
+    }
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+}
+
+impl Chat {
+    /// A chat whose newest item is `last`, with the names of those who are being added.
+    pub(crate) fn of(chat: &ChatInfo, last: Option<&corncrake::Item>, adding: Vec<String>) -> Self {
+        let member = |member: &corncrake::Member| Member {
+            account: member.account.to_string(),
+            name: member.name.clone(),
+            role: role(member.role).to_owned(),
+            devices: member.devices,
+            me: member.is_me,
+        };
+        Self {
+            chat: chat.id.to_string(),
+            kind: match chat.kind {
+                ChatKind::Direct => "direct",
+                ChatKind::Group => "group",
+            }
+            .to_owned(),
+            title: chat.title.clone(),
+            members: chat.members.iter().map(member).collect(),
+            standing: standing(chat.standing).to_owned(),
+            hidden: chat.hidden,
+            confirmed: chat.confirmed,
+            continues_in: chat.continues_in.map(|other| other.to_string()),
+            adding,
+            last_item: chat.last_item,
+            last_at: last.map(|item| item.at.0),
+        }
+    }
+}
+
+impl Item {
+    /// A line of a timeline with the names of people.
+    pub(crate) fn of(item: &corncrake::Item, names: &Names) -> Self {
+        let what = match &item.what {
+            ItemKind::Message { id, sender, text, delivery } => {
+                let (delivery, code) = match delivery {
+                    Delivery::Received => ("received", None),
+                    Delivery::Queued => ("queued", None),
+                    Delivery::Sent => ("sent", None),
+                    Delivery::Failed(code) => ("failed", Some(code.clone())),
+                };
+                What::Message {
+                    message: id.to_string(),
+                    from: names.get(sender),
+                    text: text.clone(),
+                    delivery: delivery.to_owned(),
+                    code,
+                }
+            }
+            ItemKind::UnknownKind { id, sender } => {
+                What::UnknownKind { message: id.to_string(), from: names.get(sender) }
+            }
+            ItemKind::Unreadable { sender, code } => What::Unreadable {
+                from: sender.as_ref().map(|one| names.get(one)),
+                code: code.clone(),
+            },
+            ItemKind::ServerLostEntries => What::ServerLostEntries,
+            ItemKind::JoinedHere => What::JoinedHere,
+            ItemKind::Gap => What::Gap,
+            ItemKind::Added { by, who } => What::Added { by: names.get(by), who: names.all(who) },
+            ItemKind::Removed { by, who } => {
+                What::Removed { by: names.get(by), who: names.all(who) }
+            }
+            ItemKind::Rejoined { who } => What::Rejoined { who: names.get(who) },
+            ItemKind::Left { who } => What::Left { who: names.get(who) },
+            ItemKind::Renamed { by, title } => {
+                What::Renamed { by: names.get(by), title: title.clone() }
+            }
+            ItemKind::RolesChanged { by } => What::RolesChanged { by: names.get(by) },
+            ItemKind::LockedOut { by } => What::LockedOut { by: names.get(by) },
+            ItemKind::ViewDiffers { sender } => What::ViewDiffers { from: names.get(sender) },
+            _ => What::Other,
+        };
+        Self { number: item.number, at: item.at.0, what }
+    }
+}
+
+impl Event {
+    /// An event with the names that it needs.
+    pub(crate) async fn of(client: &Client, event: &corncrake::Event) -> Self {
+        let what = match &event.what {
+            EventKind::Ready => Happened::Ready,
+            EventKind::Connection(state) => {
+                Happened::Connection { connection: state.as_str().to_owned() }
+            }
+            EventKind::ChatAdded(chat) => {
+                Happened::ChatAdded { chat: chat.to_string(), name: name_of(client, *chat).await }
+            }
+            EventKind::ChatChanged(chat) => Happened::ChatChanged { chat: chat.to_string() },
+            EventKind::Item { chat, item } => {
+                let names = Names::of(client, [item]).await.unwrap_or_default();
+                Happened::Item {
+                    chat: chat.to_string(),
+                    name: name_of(client, *chat).await,
+                    item: Item::of(item, &names),
+                }
+            }
+            _ => Happened::Other,
+        };
+        Self { sequence: event.sequence, what }
+    }
+}
+
+/// What commands call a chat.
+async fn name_of(client: &Client, id: ConversationId) -> String {
+    let info = match client.chat(id).await {
+        Ok(chat) => chat.info().await.ok(),
+        Err(_) => None,
+    };
+    match info {
+        Some(info) if !info.title.is_empty() => match info.kind {
+            ChatKind::Direct => info.title,
+            ChatKind::Group => format!("#{}", info.title),
+        },
+        _ => id.to_string().chars().take(8).collect(),
+    }
+}

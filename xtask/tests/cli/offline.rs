@@ -1,0 +1,118 @@
+//! What commands say when the server is away, or when something waits.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use xtask::programs::Server;
+
+use crate::place::Place;
+
+/// Long enough for any answer that does not wait for what never comes.
+const PATIENCE: Duration = Duration::from_secs(14);
+
+#[test]
+fn audit_prog_h8_a_group_is_founded_and_everybody_invited_when_it_is_said() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob", "cem"]);
+    let made = place.ask("ann", &["group", "create", "Trip", "bob", "cem"], "");
+    assert_eq!(made["delivery"], "sent");
+    for who in ["bob", "cem"] {
+        assert!(place.see(who, &["chats"]).contains("#Trip"), "{who}");
+    }
+    place.ask("ann", &["group", "leave", "#Trip"], "");
+    assert_eq!(place.ask("bob", &["send", "#Trip", "still here"], "")["delivery"], "sent");
+    server.stop().unwrap();
+}
+
+#[test]
+fn audit_prog_m1_changes_without_a_server_are_queued_and_happen_later() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob", "cem"]);
+    place.ask("ann", &["group", "create", "Trip", "bob", "cem"], "");
+    let address = server.address().to_owned();
+    server.stop().unwrap();
+    let changes: [&[&str]; 4] = [
+        &["group", "rename", "#Trip", "Long trip"],
+        &["group", "role", "#Trip", "bob", "owner"],
+        &["group", "remove", "#Trip", "cem"],
+        &["group", "leave", "#Trip"],
+    ];
+    for change in changes {
+        let start = Instant::now();
+        let output = place.run("ann", change, "");
+        assert_eq!(output.status.code(), Some(3), "{change:?}: {output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&answer["delivery"], &answer["connection"]),
+            (&"queued".into(), &"offline".into())
+        );
+        assert!(start.elapsed() < PATIENCE, "{change:?}");
+    }
+    let data = place.folder.path().join("server");
+    let server = Server::start(&place.programs, &data, &address, None).unwrap();
+    let mut session =
+        xtask::session::Session::start(&place.programs, "ann", &place.home("ann"), &place.url)
+            .unwrap();
+    session.settle().unwrap();
+    session.close().unwrap();
+    let chats = place.ask("bob", &["chats"], "");
+    let members = chats["chats"][0]["members"].as_array().unwrap();
+    assert_eq!(chats["chats"][0]["title"], "Long trip");
+    assert_eq!(members.len(), 1, "{chats}");
+    server.stop().unwrap();
+}
+
+#[test]
+fn audit_prog_m3_nobody_is_called_offline_who_is_not_and_nothing_owed_takes_time() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob", "cem", "dan"]);
+    place.ask("ann", &["group", "create", "Trip", "bob", "cem"], "");
+    place.ask("ann", &["group", "remove", "#Trip", "cem"], "");
+    // Nobody is there to confirm the removal.
+    let start = Instant::now();
+    let added = place.run("ann", &["group", "add", "#Trip", "dan"], "");
+    assert_eq!(added.status.code(), Some(3), "{added:?}");
+    let answer: Value = serde_json::from_slice(&added.stdout).unwrap();
+    assert_eq!(answer["waits_for"], "removal");
+    for command in [["chats"].as_slice(), &["history", "#Trip"]] {
+        let output = place.run("ann", command, "");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["read"], "head");
+    }
+    assert!(place.see("ann", &["chats"]).contains("  adding dan"));
+    assert!(start.elapsed() < PATIENCE);
+    assert_eq!(place.ask("ann", &["send", "#Trip", "meanwhile"], "")["delivery"], "sent");
+    place.ask("bob", &["chats"], "");
+    assert!(
+        place.see("dan", &["chats"]).contains("#Trip") || {
+            place.ask("ann", &["chats"], "");
+            place.see("dan", &["chats"]).contains("#Trip")
+        }
+    );
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_asked_for_this_machine() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann"]);
+    let mut command = place.programs.corncrake(&place.home("ann"), &place.url);
+    command.args(["--json", "chats"]).env("http_proxy", "http://127.0.0.1:1");
+    let output = command.env("ALL_PROXY", "http://127.0.0.1:1").output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["read"], "head");
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_text_comes_from_standard_input_and_waiting_may_be_left_out() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    place.ask("ann", &["send", "bob", "-"], "one\ntwo\n");
+    assert!(place.see("bob", &["history", "ann"]).contains("ann: one\n      | two\n"));
+    let output = place.run("ann", &["send", "bob", "later", "--wait", "0"], "");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &answer["delivery"]), (Some(0), &"queued".into()));
+    server.stop().unwrap();
+}
