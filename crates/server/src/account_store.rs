@@ -42,7 +42,7 @@ impl AccountStore {
     ) -> Result<(Self, JoinHandle<()>), Error> {
         database.prepare().await?;
         let mut connection = database.writer().await?;
-        let instance = database::instance(&mut connection).await?;
+        let instance = database::instance(&mut connection, &database).await?;
         let readers = database.readers().await?;
         let (writer, task) = Writer::start(database, connection, None, disk);
         Ok((Self { writer, readers, instance }, task))

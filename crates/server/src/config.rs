@@ -16,7 +16,7 @@ pub struct Config {
     #[arg(long, env = "CORNCRAKE_LISTEN", default_value = "127.0.0.1:8787")]
     pub listen: SocketAddr,
     /// Folder for the database and the password protocol's seed; made if missing.
-    #[arg(long, env = "CORNCRAKE_DATA", default_value = "corncrake-data")]
+    #[arg(long, env = "CORNCRAKE_DATA", default_value = "corncrake-data", global = true)]
     pub data: PathBuf,
     /// Origin under which clients reach this server, such as <https://chat.example>; may be given
     /// several times. Without it, the listening address and its loopback names.

@@ -2,6 +2,7 @@
 //! would keep the writes of both planes in order and so link accounts to logs.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use sqlx::{
 
 use crate::{
     Error,
-    folder::{private, sync_folder},
+    folder::{private, replace, sync_folder},
     random,
 };
 
@@ -26,6 +27,9 @@ const READERS: u32 = 4;
 
 /// How long the writer waits for readers when it empties the write-ahead log.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+const ACCOUNTS_FILE: &str = "accounts.db";
+const LOGS_FILE: &str = "logs.db";
 
 static ACCOUNTS: Migrator = sqlx::migrate!("migrations/accounts");
 static LOGS: Migrator = sqlx::migrate!("migrations/logs");
@@ -40,12 +44,61 @@ pub(crate) struct Database {
 impl Database {
     /// The account plane's: accounts, devices, sessions, vaults, records, packages and inboxes.
     pub(crate) fn accounts(folder: &Path) -> Self {
-        Self { path: folder.join("accounts.db"), migrator: &ACCOUNTS }
+        Self { path: folder.join(ACCOUNTS_FILE), migrator: &ACCOUNTS }
     }
 
     /// The open plane's: logs.
     pub(crate) fn logs(folder: &Path) -> Self {
-        Self { path: folder.join("logs.db"), migrator: &LOGS }
+        Self { path: folder.join(LOGS_FILE), migrator: &LOGS }
+    }
+
+    /// One of the two at a path.
+    pub(crate) fn at(path: &Path) -> Self {
+        let is_logs = path.file_name().is_some_and(|name| name == LOGS_FILE);
+        Self { path: path.to_owned(), migrator: if is_logs { &LOGS } else { &ACCOUNTS } }
+    }
+
+    /// Where the file is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a connection to a file needs that is neither to be changed nor brought up to date.
+    pub(crate) fn plain(path: &Path) -> SqliteConnectOptions {
+        SqliteConnectOptions::new().filename(path).disable_statement_logging()
+    }
+
+    /// Steps the counter on: first in the database, then in the file beside it, so that the file
+    /// is ahead only of a database that was brought back.
+    pub(crate) async fn count(&self, writer: &mut SqliteConnection) -> Result<(), Error> {
+        let counter: i64 =
+            sqlx::query_scalar("UPDATE server SET counter = counter + 1 RETURNING counter")
+                .fetch_one(writer)
+                .await?;
+        replace(&self.counter_file(), counter.to_string().as_bytes())
+    }
+
+    /// Puts the counter beside this database ahead of what `file`, a copy of it, says.
+    pub(crate) async fn put_counter_ahead(&self, file: &Path) -> Result<(), Error> {
+        let mut copy = Self::plain(file).read_only(true).connect().await?;
+        let counter: i64 =
+            sqlx::query_scalar("SELECT counter FROM server").fetch_one(&mut copy).await?;
+        sqlx::Connection::close(copy).await?;
+        let counter = counter.max(self.counter_outside()?.unwrap_or(0)) + 1;
+        replace(&self.counter_file(), counter.to_string().as_bytes())
+    }
+
+    /// The counter in the file beside the database.
+    fn counter_outside(&self) -> Result<Option<i64>, Error> {
+        match std::fs::read_to_string(self.counter_file()) {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::failed(error)),
+        }
+    }
+
+    fn counter_file(&self) -> PathBuf {
+        self.path.with_extension("counter")
     }
 
     /// Makes the file if it is missing, and brings its tables up to date.
@@ -91,13 +144,36 @@ impl Database {
     }
 }
 
-/// The name of a plane's database, made at its first start.
-pub(crate) async fn instance(writer: &mut SqliteConnection) -> Result<[u8; 16], Error> {
-    sqlx::query("INSERT OR IGNORE INTO server (one, instance) VALUES (1, ?)")
+/// The name of a plane's database: made at its first start, and made anew when the file beside it
+/// shows that the database is older than it was, because a copy was brought back.
+pub(crate) async fn instance(
+    writer: &mut SqliteConnection,
+    database: &Database,
+) -> Result<[u8; 16], Error> {
+    sqlx::query("INSERT OR IGNORE INTO server (one, instance, counter) VALUES (1, ?, 0)")
         .bind(random::<16>()?.to_vec())
         .execute(&mut *writer)
         .await?;
-    let instance: Vec<u8> =
-        sqlx::query_scalar("SELECT instance FROM server").fetch_one(writer).await?;
-    instance.try_into().map_err(|_| Error::failed("the instance in the database is damaged"))
+    let (instance, counter): (Vec<u8>, i64) =
+        sqlx::query_as("SELECT instance, counter FROM server").fetch_one(&mut *writer).await?;
+    let outside = database.counter_outside()?;
+    // A database that has lost its counter was moved here by somebody.
+    let is_older = outside.map_or(counter > 0, |outside| outside > counter);
+    let counter = counter.max(outside.unwrap_or(0));
+    let stepped = async {
+        sqlx::query("UPDATE server SET counter = ?").bind(counter).execute(&mut *writer).await?;
+        database.count(writer).await
+    };
+    match stepped.await {
+        // Even then reading goes on.
+        Err(error) if error.is_full() && !is_older => tracing::warn!(%error, "the disk is full"),
+        stepped => stepped?,
+    }
+    if !is_older {
+        return instance.try_into().map_err(|_| Error::failed("the instance is damaged"));
+    }
+    tracing::warn!(database = %database.path.display(), "an older copy was brought back");
+    let instance = random::<16>()?;
+    sqlx::query("UPDATE server SET instance = ?").bind(instance.to_vec()).execute(writer).await?;
+    Ok(instance)
 }

@@ -44,7 +44,12 @@ impl Error {
 
     /// Whether the database failed because the disk is full.
     pub(crate) fn is_full(&self) -> bool {
+        let of_file = match self {
+            Self::Refused(_) => None,
+            Self::Failed(cause) => cause.downcast_ref::<std::io::Error>(),
+        };
         self.database_code().is_some_and(|code| code & 0xff == FULL)
+            || of_file.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
     }
 
     fn sqlx(&self) -> Option<&sqlx::Error> {

@@ -25,6 +25,7 @@
 mod account_store;
 mod accounts;
 mod attempts;
+mod backup;
 mod budget;
 mod clock;
 mod config;
@@ -48,6 +49,7 @@ mod sql;
 mod state;
 mod writer;
 
+pub use backup::{backup, restore, restored};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Limits, LogFormat};
 pub use error::Error;

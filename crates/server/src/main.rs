@@ -2,22 +2,70 @@
 
 use std::{
     io::{Write, stderr, stdout},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use clap::Parser;
-use corncrake_server::{Config, LogFormat, Server};
+use clap::{Parser, Subcommand};
+use corncrake_server::{Config, Error, LogFormat, Server, backup, restore, restored};
 use tracing_subscriber::EnvFilter;
+
+/// The program's arguments: without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "corncrake-server", version, about)]
+struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes a backup while the server runs: FILE, FILE.logs and FILE.opaque-seed, which belongs
+    /// elsewhere.
+    Backup {
+        /// The backup; it and the two files beside it must not exist.
+        file: PathBuf,
+    },
+    /// Brings a backup into a data folder without databases.
+    Restore {
+        /// The backup, with FILE.logs and FILE.opaque-seed beside it.
+        file: PathBuf,
+    },
+    /// Says that the data folder is an older copy that was brought back by other means.
+    Restored,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let Program { command, config } = Program::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match config.log {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
     }
+    let done = match command {
+        None => return serve(config).await,
+        Some(Command::Backup { file }) => backup(&config.data, &file).await,
+        Some(Command::Restore { file }) => restore(&config.data, &file).await,
+        Some(Command::Restored) => restored(&config.data).await,
+    };
+    told(done)
+}
+
+fn told(done: Result<(), Error>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "nothing was done");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> ExitCode {
     let server = match Server::start(config).await {
         Ok(server) => server,
         Err(error) => {

@@ -422,6 +422,9 @@ impl Task {
         let Some(connection) = &mut self.connection else { return };
         self.wal_bytes = 0;
         self.wal_since = None;
+        if let Err(error) = self.database.count(connection).await {
+            tracing::warn!(%error, "the counter was not stepped on");
+        }
         // Who reads an old state, such as a backup, keeps the log from being emptied until later.
         let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await;
         if let Err(error) = emptied {

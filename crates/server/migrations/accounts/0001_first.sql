@@ -4,7 +4,8 @@
 
 CREATE TABLE server (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    instance BLOB NOT NULL
+    instance BLOB NOT NULL,
+    counter INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE accounts (

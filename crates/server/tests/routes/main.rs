@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod backup;
 mod bad_requests;
 mod devices;
 mod directory;

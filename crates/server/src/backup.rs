@@ -1,0 +1,153 @@
+//! Backups: taken while the server runs, and brought back.
+//!
+//! A backup is three files: `FILE` with the accounts, `FILE.logs`, and `FILE.opaque-seed`, which
+//! allows guesses of passwords to be tested and belongs elsewhere. Accounts are copied first, so
+//! that no notice in the backup names an entry that it lacks.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use sqlx::{AssertSqlSafe, ConnectOptions};
+
+use crate::{
+    Error,
+    database::Database,
+    folder::{Folder, SEED, private, replace, sync_folder},
+};
+
+/// Writes a backup of the databases in the folder `data` to `file` and the two files beside it.
+///
+/// # Errors
+/// When one of the files exists, can't be written, or would be damaged.
+pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
+    let files = Files::of(file);
+    for (from, to) in files.databases(data) {
+        if !from.exists() {
+            return Err(Error::failed(format!("there is no {}", from.display())));
+        }
+        refuse_existing(&to)?;
+    }
+    refuse_existing(&files.seed)?;
+    for (from, to) in files.databases(data) {
+        let partial = beside(&to, ".partial");
+        drop(std::fs::remove_file(&partial));
+        drop(private(&partial)?);
+        let options = Database::plain(&from).read_only(true);
+        let mut database = options.connect().await?;
+        sqlx::query("VACUUM INTO ?")
+            .bind(partial.to_string_lossy().into_owned())
+            .execute(&mut database)
+            .await?;
+        check(&partial).await?;
+        move_into_place(&partial, &to)?;
+    }
+    let seed = zeroize::Zeroizing::new(std::fs::read(data.join(SEED)).map_err(Error::failed)?);
+    replace(&files.seed, &seed)
+}
+
+/// Brings a backup into the folder `data`, which has no databases yet. When the server starts
+/// there, it gives its databases new names, by which clients notice that entries may be missing.
+///
+/// # Errors
+/// When the folder is in use or has databases, or the backup is damaged.
+pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
+    let files = Files::of(file);
+    let folder = Folder::open(data)?;
+    for (to, from) in files.databases(folder.path()) {
+        refuse_existing(&to)?;
+        check(&from).await?;
+    }
+    if files.seed.exists() {
+        let seed = zeroize::Zeroizing::new(std::fs::read(&files.seed).map_err(Error::failed)?);
+        replace(&folder.path().join(SEED), &seed)?;
+    } else if !folder.path().join(SEED).exists() {
+        let seed = files.seed.display();
+        return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
+    }
+    for (to, from) in files.databases(folder.path()) {
+        // First the counter: whatever happens in between, a start finds it ahead.
+        Database::at(&to).put_counter_ahead(&from).await?;
+        let partial = beside(&to, ".partial");
+        let mut copy = private(&partial)?;
+        let mut from = File::open(&from).map_err(Error::failed)?;
+        copy.set_len(0).map_err(Error::failed)?;
+        std::io::copy(&mut from, &mut copy).map_err(Error::failed)?;
+        move_into_place(&partial, &to)?;
+    }
+    Ok(())
+}
+
+/// Says that the folder `data` is an old copy: when the server starts there, it gives its databases
+/// new names, as after [`restore`].
+///
+/// # Errors
+/// When the folder is in use or has no databases.
+pub async fn restored(data: &Path) -> Result<(), Error> {
+    let folder = Folder::open(data)?;
+    for database in [Database::accounts(folder.path()), Database::logs(folder.path())] {
+        database.put_counter_ahead(database.path()).await?;
+    }
+    Ok(())
+}
+
+/// The files of a backup.
+struct Files {
+    accounts: PathBuf,
+    logs: PathBuf,
+    seed: PathBuf,
+}
+
+impl Files {
+    fn of(file: &Path) -> Self {
+        let (logs, seed) = (beside(file, ".logs"), beside(file, ".opaque-seed"));
+        Self { accounts: file.to_owned(), logs, seed }
+    }
+
+    /// The databases of a folder, each with its file of the backup.
+    fn databases(&self, data: &Path) -> [(PathBuf, PathBuf); 2] {
+        let path = |database: Database| database.path().to_owned();
+        [
+            (path(Database::accounts(data)), self.accounts.clone()),
+            (path(Database::logs(data)), self.logs.clone()),
+        ]
+    }
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(ending);
+    name.into()
+}
+
+fn refuse_existing(path: &Path) -> Result<(), Error> {
+    match path.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::failed(format!("{} exists already", path.display()))),
+        Err(error) => Err(Error::failed(error)),
+    }
+}
+
+/// Asks SQLite whether a database is whole.
+async fn check(path: &Path) -> Result<(), Error> {
+    let options = Database::plain(path).read_only(true).immutable(true);
+    let mut database = options.connect().await?;
+    let found: String = sqlx::query_scalar(AssertSqlSafe("PRAGMA quick_check(1)".to_owned()))
+        .fetch_one(&mut database)
+        .await?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{} is damaged: {found}", path.display())))
+}
+
+fn move_into_place(partial: &Path, to: &Path) -> Result<(), Error> {
+    File::open(partial).and_then(|file| file.sync_all()).map_err(Error::failed)?;
+    std::fs::rename(partial, to).map_err(Error::failed)?;
+    match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
+        _ => sync_folder(Path::new(".")),
+    }
+}

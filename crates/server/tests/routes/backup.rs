@@ -1,0 +1,125 @@
+//! Backups of a running server, and what starts on them.
+
+use std::{path::Path, process::Command};
+
+use corncrake_server::{Config, Server};
+use corncrake_wire::log::Point;
+use tempfile::TempDir;
+
+use crate::support::{ACCOUNTS, Api, LOGS, commit, database, log_in, messages, sign_up, token};
+
+fn run(data: &Path, arguments: &[&str]) -> bool {
+    let status = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .env("RUST_LOG", "off")
+        .status();
+    status.unwrap().success()
+}
+
+async fn instances(data: &Path) -> [Vec<u8>; 2] {
+    let mut names = Vec::new();
+    for plane in [ACCOUNTS, LOGS] {
+        let mut database = database(data, plane).await;
+        let name = sqlx::query_scalar("SELECT instance FROM server").fetch_one(&mut database);
+        names.push(name.await.unwrap());
+    }
+    names.try_into().unwrap()
+}
+
+async fn start(data: &Path) -> (Server, Api) {
+    let server = Server::start(Config::for_tests(data.into())).await.unwrap();
+    let api = Api::at(server.address(), TempDir::new().unwrap());
+    (server, api)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_srv_a10_a_backup_of_a_running_server_is_restored_under_new_names() {
+    let folder = TempDir::new().unwrap();
+    let (data, brought) = (folder.path().join("data"), folder.path().join("brought"));
+    let (server, api) = start(&data).await;
+    sign_up(&api, "bob", b"correct horse").await;
+    let log = token(1);
+    api.append(&commit(&log, Point::START, b"founding")).await.unwrap();
+    let file = folder.path().join("backup");
+    let name = file.to_str().unwrap();
+    assert!(run(&data, &["backup", name]), "while the server runs");
+    assert!(!run(&data, &["backup", name]), "nothing is overwritten");
+    let later = messages(&log, crate::support::at(1, b"founding"), &[b"after the backup"]);
+    api.append(&later).await.unwrap();
+
+    assert!(!run(&data, &["restore", name]), "a folder in use is left alone");
+    assert!(run(&brought, &["restore", name]));
+    assert!(!run(&brought, &["restore", name]), "nor are databases overwritten");
+    let before = instances(&data).await;
+    server.stop().await;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&data), 0o700);
+        for folder in [&data, &brought, &folder.path().to_owned()] {
+            for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+                assert!(file.is_dir() || mode(&file) == 0o600, "{}", file.display());
+            }
+        }
+    }
+
+    let (server, api) = start(&brought).await;
+    let after = instances(&brought).await;
+    assert!(before.iter().all(|name| !after.contains(name)), "clients notice");
+    log_in(&api, "bob", b"correct horse").await;
+    assert_eq!(api.read(&log, 0).await.unwrap().head, 1);
+    server.stop().await;
+    let (server, _) = start(&brought).await;
+    assert_eq!(instances(&brought).await, after, "a mere restart changes nothing");
+    server.stop().await;
+    assert!(run(&brought, &["restored"]));
+    let (server, _) = start(&brought).await;
+    assert!(instances(&brought).await.iter().all(|name| !after.contains(name)));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_srv_a10_a_database_that_was_copied_back_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let (server, api) = start(&data).await;
+    api.append(&commit(&token(1), Point::START, b"founding")).await.unwrap();
+    server.stop().await;
+    let before = instances(&data).await;
+    let copy = folder.path().join("copy");
+    std::fs::copy(data.join(LOGS), &copy).unwrap();
+    let (server, _) = start(&data).await;
+    server.stop().await;
+    assert_eq!(instances(&data).await, before);
+    std::fs::copy(&copy, data.join(LOGS)).unwrap();
+    let (server, _) = start(&data).await;
+    server.stop().await;
+    let after = instances(&data).await;
+    assert_eq!(after[0], before[0]);
+    assert_ne!(after[1], before[1]);
+}
+
+#[tokio::test]
+async fn audit_srv_a10_a_damaged_backup_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let (server, api) = start(&data).await;
+    for log in 0..20 {
+        api.append(&commit(&token(log), Point::START, &[log; 5000])).await.unwrap();
+    }
+    server.stop().await;
+    let file = folder.path().join("backup");
+    assert!(run(&data, &["backup", file.to_str().unwrap()]));
+    let logs = folder.path().join("backup.logs");
+    let mut bytes = std::fs::read(&logs).unwrap();
+    for page in bytes.chunks_mut(8192).skip(1) {
+        page[..100].fill(7);
+    }
+    std::fs::write(&logs, bytes).unwrap();
+    let brought = folder.path().join("brought");
+    assert!(!run(&brought, &["restore", file.to_str().unwrap()]));
+    assert!(!brought.join(ACCOUNTS).exists());
+}
