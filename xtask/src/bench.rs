@@ -33,6 +33,17 @@ pub fn server() -> Result<()> {
     run("corncrake-server", "throughput")
 }
 
+/// The load test of the server's limits, at its full length.
+///
+/// # Errors
+/// A bound did not hold.
+pub fn flood() -> Result<()> {
+    let test = ["-p", "corncrake-server", "--test", "routes", "--", "audit_load_l1_a_flood"];
+    let mut command = cargo(&[["test", "--release"].as_slice(), &test, &["--nocapture"]].concat());
+    command.env("CORNCRAKE_FLOOD_SECONDS", "120");
+    if watch(command, LIMIT)?.success { Ok(()) } else { Err("a bound did not hold".into()) }
+}
+
 fn run(package: &str, program: &str) -> Result<()> {
     measure(&["run", "--release", "--quiet", "-p", package, "--example", program])
 }

@@ -11,10 +11,7 @@ use axum::{
 };
 use corncrake_wire::{
     ACCOUNT_SOCKET, ClientFrame, ErrorCode, Hello, Notice, OPEN_SOCKET, Refusal, ServerFrame,
-    VERSION, decode, encode,
-    frames::{About, Limits},
-    limits,
-    log::ReadReply,
+    decode, encode, frames::About, limits, log::ReadReply,
 };
 use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
@@ -231,8 +228,7 @@ impl Connection {
 
     /// The first frame.
     async fn hello(&mut self, instance: [u8; 16]) -> Result<(), Over> {
-        let hello = Hello { version: VERSION, instance, limits: Limits::DEFAULT };
-        self.send(&ServerFrame::Hello(hello)).await
+        self.send(&ServerFrame::Hello(Hello::new(instance))).await
     }
 
     /// Looks at the other side's silence, and at its pace.

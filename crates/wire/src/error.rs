@@ -144,6 +144,8 @@ codes! {
     Internal "internal" 500,
     /// The server's disk is full: nothing is stored until there is space again.
     StorageFull "storage_full" 507,
+    /// No version of the protocol is known to both client and server.
+    UnsupportedVersion "unsupported_version" 426,
 }
 
 impl fmt::Display for ErrorCode {

@@ -156,14 +156,47 @@ pub enum About {
 }
 
 /// How a server introduces itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The protocol's version, [`VERSION`](crate::VERSION).
-    pub version: u16,
+    /// The versions of the protocol that the server speaks. This much of a `Hello` is the same in
+    /// every version.
+    pub versions: Versions,
     /// Names the database; a new one means that it may have lost its newest entries.
     pub instance: [u8; 16],
     /// What this server allows.
     pub limits: Limits,
+    /// What later versions add; ignored by this one.
+    #[serde(with = "codec::bytes")]
+    pub extension: Vec<u8>,
+}
+
+impl Hello {
+    /// What a server of this version says.
+    #[must_use]
+    pub const fn new(instance: [u8; 16]) -> Self {
+        Self { versions: Versions::OURS, instance, limits: Limits::DEFAULT, extension: Vec::new() }
+    }
+}
+
+/// The versions of the protocol that one side speaks, without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The oldest.
+    pub lowest: u16,
+    /// The newest.
+    pub highest: u16,
+}
+
+impl Versions {
+    /// Those of this crate.
+    pub const OURS: Self = Self { lowest: crate::LOWEST_VERSION, highest: crate::VERSION };
+
+    /// The newest version that both sides speak, which they then use.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let highest = self.highest.min(other.highest);
+        (highest >= self.lowest.max(other.lowest)).then_some(highest)
+    }
 }
 
 /// What a server allows.
@@ -188,6 +221,17 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn audit_srv_b11_the_highest_version_that_both_know_is_spoken() {
+        let versions = |lowest, highest| Versions { lowest, highest };
+        assert_eq!(versions(1, 4).common(versions(2, 7)), Some(4));
+        assert_eq!(versions(1, 4).common(versions(1, 1)), Some(1));
+        assert_eq!(versions(1, 4).common(versions(4, 9)), Some(4));
+        assert_eq!(versions(1, 4).common(versions(5, 9)), None);
+        assert_eq!(versions(5, 9).common(versions(1, 4)), None);
+        assert_eq!(Versions::OURS.common(Versions::OURS), Some(crate::VERSION));
+    }
 
     #[test]
     fn hello_names_the_limits_that_hold() {

@@ -48,8 +48,12 @@ pub use ids::{AccessToken, AccountId, DeviceId, EntryId, InboxId, LogId, NoticeI
 pub use log::{EntryKind, LogEntry};
 pub use open::{OpenReply, OpenRequest};
 
-/// The version of this protocol, named in [`ServerFrame::Hello`] and in `/v1/info`.
+/// The newest version of this protocol that is spoken here. [`ServerFrame::Hello`] and `/v1/info`
+/// name it and [`LOWEST_VERSION`]; the client takes the newest that both sides know. What a later
+/// version adds are new variants at the end and bytes in fields that older readers ignore.
 pub const VERSION: u16 = 1;
+/// The oldest version that is still spoken here.
+pub const LOWEST_VERSION: u16 = 1;
 /// The content type of requests and replies.
 pub const CONTENT_TYPE: &str = "application/vnd.corncrake";
 /// The content type of refusals (RFC 9457).

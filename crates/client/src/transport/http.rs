@@ -13,6 +13,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use corncrake_wire::frames::Versions;
 use corncrake_wire::limits::{APPEND_BODY, PAGE_BYTES};
 use corncrake_wire::log::{Append, AppendReply};
 use corncrake_wire::{
@@ -99,6 +100,7 @@ struct Server {
 #[derive(Deserialize)]
 struct Info {
     open_url: Option<String>,
+    versions: Option<Versions>,
 }
 
 /// The body of a refusal (RFC 9457).
@@ -160,6 +162,8 @@ impl Transport for HttpTransport {
         session: Option<SessionToken>,
         request: AccountRequest,
     ) -> Result<AccountReply, TransportError> {
+        // Whether the server speaks a version of ours is asked once.
+        self.server.open_base().await?;
         let url = join(&self.server.base, request.path());
         let mut post = self.server.account.post(url).body(request.encode());
         if let Some(session) = session {
@@ -226,6 +230,9 @@ impl Server {
             let response = request.send().await.map_err(|_| TransportError::Unreachable)?;
             let info: Info = serde_json::from_slice(&answer(response).await?)
                 .map_err(|_| TransportError::Malformed)?;
+            if info.versions.is_some_and(|theirs| theirs.common(Versions::OURS).is_none()) {
+                return Err(TransportError::Refused(ErrorCode::UnsupportedVersion.into()));
+            }
             open_base(&self.base, info.open_url.as_deref())
         };
         self.open_base.get_or_try_init(ask).await

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::{Router, extract, http::header, response::IntoResponse, routing::get};
-use corncrake_wire::{INFO_PATH, VERSION, frames::Limits};
+use corncrake_wire::{
+    INFO_PATH,
+    frames::{Limits, Versions},
+};
 
 use crate::State;
 
@@ -12,10 +15,11 @@ pub(super) fn router() -> Router<Arc<State>> {
 }
 
 async fn info(extract::State(state): extract::State<Arc<State>>) -> impl IntoResponse {
+    let Versions { lowest, highest } = Versions::OURS;
     let Limits { frame, subscriptions, batch, inbox } = Limits::DEFAULT;
     let info = serde_json::json!({
         "name": state.config.name,
-        "version": VERSION,
+        "versions": { "lowest": lowest, "highest": highest },
         "open_url": state.config.open_url,
         "limits": {
             "frame": frame, "subscriptions": subscriptions, "batch": batch, "inbox": inbox,

@@ -1,4 +1,4 @@
-use corncrake_wire::{INFO_PATH, VERSION};
+use corncrake_wire::{INFO_PATH, LOWEST_VERSION, VERSION};
 
 use crate::support::{Api, answer};
 
@@ -13,7 +13,8 @@ async fn the_server_describes_itself_to_anybody() {
     let body = answer(api.http.get(url).send().await.unwrap()).await.unwrap();
     let info: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(info["name"], "a test");
-    assert_eq!(info["version"], VERSION);
+    assert_eq!(info["versions"]["highest"], VERSION);
+    assert_eq!(info["versions"]["lowest"], LOWEST_VERSION);
     assert_eq!(info["open_url"], "https://open.example");
     assert_eq!(info["limits"]["batch"], 64);
 }

@@ -204,9 +204,17 @@ fn empty_entries() -> Vec<u8> {
 
 /// Every trick at once, from 127.0.0.1, until it is dropped.
 async fn flood(to: SocketAddr, sent: &AtomicU32) {
-    let pipelines = join_all((0..16).map(|n| pipeline_appends(to, n % 2 == 0, sent)));
-    let unfinished = join_all((0..40).map(|_| unfinished_message(to)));
+    let pipelines = async {
+        sleep(Duration::from_millis(300)).await;
+        join_all((0..16).map(|n| pipeline_appends(to, n % 2 == 0, sent))).await
+    };
+    let unfinished = async {
+        sleep(Duration::from_millis(300)).await;
+        join_all((0..40).map(|_| unfinished_message(to))).await
+    };
     let empty = async {
+        // Later, as it uses up what the address may send.
+        sleep(Duration::from_secs(3)).await;
         let body = empty_entries();
         loop {
             let posts = (0..2).map(|_| post(to, Append::PATH, body.len(), &body));
@@ -290,7 +298,7 @@ async fn audit_load_l1_a_flood_from_one_address_is_bounded_and_leaves_others_alo
     assert!(most < 256 * 1024, "memory: {} MiB", most / 1024);
     // A minute's worth at once, what comes after it, and a write-ahead log.
     let budget = 64 + 64 * (seconds + 5) / 60 + 64;
-    assert!(grown <= budget, "{grown} MiB of {budget}");
+    assert!((16..=budget).contains(&grown), "{grown} MiB of {budget}");
 }
 
 /// `CORNCRAKE_CONNECTIONS` makes it more of them.

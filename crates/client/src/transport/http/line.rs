@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use corncrake_wire::frames::Hello;
+use corncrake_wire::frames::{Hello, Versions};
 use corncrake_wire::limits::{COMMIT, PAGE_BYTES};
-use corncrake_wire::{ClientFrame, Refusal, ServerFrame, VERSION};
+use corncrake_wire::{ClientFrame, Refusal, ServerFrame};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::RequestBuilder;
 use reqwest::header::RETRY_AFTER;
@@ -64,7 +64,9 @@ impl Line {
         let now = Instant::now();
         let mut line = Self { socket, pace, heard: now, told: now, pinged: false };
         match line.next(|| ClientFrame::Ping(0)).await? {
-            ServerFrame::Hello(hello) if hello.version == VERSION => Ok((line, hello)),
+            ServerFrame::Hello(hello) if hello.versions.common(Versions::OURS).is_some() => {
+                Ok((line, hello))
+            }
             ServerFrame::Refused { refusal, about: _ } => Err(refusal.into()),
             _ => Err(Lost::default()),
         }

@@ -1,5 +1,5 @@
 use corncrake_wire::account::{LogOut, Notice};
-use corncrake_wire::frames::{About, Hello, Limits, Subscription, heads_digest};
+use corncrake_wire::frames::{About, Hello, Subscription, heads_digest};
 use corncrake_wire::log::{EntryKind, LogEntry, NewEntry, Point, Read, ReadReply};
 use corncrake_wire::{ClientFrame, ServerFrame, VERSION};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -72,7 +72,7 @@ impl Script {
     async fn socket(&mut self, path: &str) -> Socket {
         let mut socket = self.sockets.recv().await.unwrap();
         assert_eq!(socket.path, path);
-        let hello = Hello { version: VERSION, instance: INSTANCE, limits: Limits::DEFAULT };
+        let hello = Hello::new(INSTANCE);
         socket.send(ServerFrame::Hello(hello)).await;
         socket
     }
@@ -486,7 +486,8 @@ async fn audit_srv_b3_a_silent_server_is_asked_for_what_is_missing_and_given_up(
 async fn nonsense_and_other_versions_end_a_connection() {
     let mut script = Script::start().await;
     let transport = script.transport();
-    let hello = Hello { version: VERSION + 1, instance: INSTANCE, limits: Limits::DEFAULT };
+    let mut hello = Hello::new(INSTANCE);
+    hello.versions = Versions { lowest: VERSION + 1, highest: VERSION + 2 };
     for first in [ServerFrame::Hello(hello), ServerFrame::Pong(1), notices(1..=1)] {
         let mut socket = script.sockets.recv().await.unwrap();
         socket.send(first).await;
@@ -499,12 +500,41 @@ async fn nonsense_and_other_versions_end_a_connection() {
     }
 }
 
+#[tokio::test]
+async fn audit_srv_b11_a_later_server_that_speaks_our_version_too_is_spoken_to() {
+    let mut script = Script::start().await;
+    let transport = script.transport();
+    let mut later = Hello::new(INSTANCE);
+    later.versions.highest = VERSION + 7;
+    later.extension = b"something new".to_vec();
+    for _ in 0..2 {
+        let mut socket = script.sockets.recv().await.unwrap();
+        socket.send(ServerFrame::Hello(later.clone())).await;
+        if socket.path == OPEN_SOCKET {
+            assert_eq!(pushed(&transport).await, "Open up");
+            return;
+        }
+    }
+    panic!("no open socket");
+}
+
+#[tokio::test]
+async fn audit_srv_b11_a_server_that_speaks_no_version_of_ours_is_named_as_that() {
+    let info = format!(r#"{{"versions":{{"lowest":{},"highest":99}}}}"#, VERSION + 1);
+    let script = Script::with_info(info).await;
+    let transport = script.transport();
+    let refused = Err(TransportError::Refused(ErrorCode::UnsupportedVersion.into()));
+    let read = Read { token: AccessToken::new([1; 32]), after: 0, limit: 1, admission: vec![] };
+    assert_eq!(transport.open(read.into()).await.map(|_| ()), refused);
+    assert_eq!(transport.account(None, LogOut.into()).await.map(|_| ()), refused);
+}
+
 /// The next socket of the account plane; those of the open plane are let go.
 async fn account_socket(script: &mut Script) -> Socket {
     loop {
         let mut socket = script.sockets.recv().await.unwrap();
         if socket.path == ACCOUNT_SOCKET {
-            let hello = Hello { version: VERSION, instance: INSTANCE, limits: Limits::DEFAULT };
+            let hello = Hello::new(INSTANCE);
             socket.send(ServerFrame::Hello(hello)).await;
             return socket;
         }
