@@ -67,7 +67,7 @@ pub struct Limits {
     #[arg(long, env = "CORNCRAKE_REQUESTS_PER_SECOND", default_value_t = 200)]
     pub requests_per_second: u32,
     /// Appends per second and log.
-    #[arg(long, env = "CORNCRAKE_APPENDS_PER_SECOND", default_value_t = 50)]
+    #[arg(long, env = "CORNCRAKE_APPENDS_PER_SECOND", default_value_t = 200)]
     pub appends_per_second: u32,
     /// Sign-ups, log-ins and renewals per minute and address.
     #[arg(long, env = "CORNCRAKE_ATTEMPTS_PER_MINUTE", default_value_t = 300)]

@@ -3,6 +3,7 @@
 use corncrake_core::{
     conversation::check_claimed,
     id::{AccountId, DeviceId, InboxId},
+    seal::record::AccountLogRecord,
 };
 use corncrake_wire::{
     OpenReply,
@@ -39,7 +40,25 @@ pub(super) type Claims = Jobs<AccountId, ClaimedPackage, ClaimThen>;
 impl State {
     /// Claims a key package of every device of these accounts but this one, all or none of the
     /// accounts; chats get what may be added.
-    pub(crate) fn claim(&mut self, accounts: Vec<AccountId>, then: ClaimThen, step: &mut Step<'_>) {
+    pub(crate) fn claim(
+        &mut self,
+        mut accounts: Vec<AccountId>,
+        then: ClaimThen,
+        step: &mut Step<'_>,
+    ) {
+        // A claim takes a package of this device too, so it is made only where there are others.
+        // One of which nothing here tells yet comes in by itself.
+        if let Some(me) = self.account.me() {
+            let mut records = self.account.log.records();
+            let is_named = records.any(|record| match record {
+                AccountLogRecord::DeviceName(name) => name.device != me.device,
+                _ => false,
+            });
+            let own = self.account.contact(&me.account);
+            if !is_named && own.is_some_and(|own| own.devices.len() <= 1) {
+                accounts.retain(|account| *account != me.account);
+            }
+        }
         self.account.claims.begin(accounts, then);
         self.work_claims(step);
     }

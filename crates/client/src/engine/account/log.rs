@@ -268,7 +268,6 @@ impl AccountLog {
     }
 }
 
-#[cfg(test)]
 impl AccountLog {
     /// What the account's devices told each other so far.
     pub(super) fn records(&self) -> impl Iterator<Item = &AccountLogRecord> {
