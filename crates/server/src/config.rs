@@ -83,7 +83,8 @@ pub struct Limits {
     pub all_mib_per_minute: u32,
     /// MiB that all connections have in memory under way at once; one address has at most a
     /// quarter. Below 96, the largest commits don't fit.
-    #[arg(long, env = "CORNCRAKE_MEMORY_MIB", default_value_t = 96)]
+    #[arg(long, env = "CORNCRAKE_MEMORY_MIB", default_value_t = 96,
+          value_parser = clap::value_parser!(u32).range(16..))]
     pub memory_mib: u32,
     /// Turns all limits on rates and connections off, for tests and measurements.
     #[arg(long, env = "CORNCRAKE_NO_RATE_LIMITS")]

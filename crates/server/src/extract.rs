@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
@@ -168,6 +168,26 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     }
 }
 
+/// Answers of this length need no share: they fit into what the kernel keeps.
+const SMALL: u64 = 16 * 1024;
+
+/// Gives an answer its share of the budget, unless it is small or has one.
+pub(crate) fn count(response: Response, state: &State, from: Origin) -> Result<Response, Error> {
+    let Some(length @ SMALL..) = response.body().size_hint().exact() else {
+        return Ok(response);
+    };
+    let length = usize::try_from(length).map_err(Error::failed)?;
+    let share = state.budget.take(from, length).ok_or(BUSY)?;
+    let (mut parts, body) = response.into_parts();
+    parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    let body = body.into_data_stream().map(move |chunk| {
+        // The share lives as long as the body.
+        let _ = &share;
+        chunk
+    });
+    Ok(Response::from_parts(parts, Body::from_stream(body)))
+}
+
 /// An answer that holds its share of the budget until it is written.
 pub(crate) fn counted<T: Serialize>(answer: &T, share: Option<Share>) -> Response {
     let bytes = Bytes::from(encode(answer));
@@ -181,4 +201,18 @@ pub(crate) fn counted<T: Serialize>(answer: &T, share: Option<Share>) -> Respons
         (header::CONTENT_LENGTH, length.into()),
     ];
     (headers, Body::from_stream(chunks)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_srv_a12_a_slow_uplink_is_waited_for_and_a_silent_one_is_not() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        assert!(!is_too_slow(ago(19), 0));
+        assert!(is_too_slow(ago(22), 10 * 1024));
+        assert!(!is_too_slow(ago(600), 601 * 1024));
+        assert!(is_too_slow(ago(600), 500 * 1024));
+    }
 }

@@ -12,7 +12,7 @@ use corncrake_wire::{
     ACCOUNT_SOCKET, AccountRequest, ErrorCode, INFO_PATH, OPEN_SOCKET, OpenRequest,
 };
 
-use crate::{Error, Origin, State, sockets};
+use crate::{Error, Origin, State, extract::count, sockets};
 
 pub(crate) use logs::{carry_out, page};
 
@@ -52,7 +52,8 @@ pub fn app(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-/// Every request costs, whatever it asks for, before anything is done for it.
+/// Every request costs, whatever it asks for, before anything is done for it. Its answer has a
+/// share of the budget until it is written.
 async fn rate(
     extract::State(state): extract::State<Arc<State>>,
     origin: Origin,
@@ -60,7 +61,7 @@ async fn rate(
     next: Next,
 ) -> Result<Response, Error> {
     state.rates.request(origin)?;
-    Ok(next.run(request).await)
+    count(next.run(request).await, &state, origin)
 }
 
 /// One line in the server's log for each request, for whoever looks for a fault: which call,

@@ -234,6 +234,8 @@ impl Connection {
     /// Looks at the other side's silence, and at its pace.
     async fn tick(&mut self) -> Result<(), Over> {
         if self.socket.is_too_slow() {
+            let refusal = Refusal { code: ErrorCode::TimedOut, retry_after: Some(5) };
+            self.send(&ServerFrame::Refused { about: About::Connection, refusal }).await?;
             return Err(Over);
         }
         match Silence::after(self.socket.heard.elapsed()) {

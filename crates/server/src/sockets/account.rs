@@ -6,7 +6,7 @@ use corncrake_wire::{ClientFrame, ErrorCode, Refusal, ServerFrame, limits};
 use tokio::time::{interval, timeout};
 
 use super::{Connection, Heard, Over, STOPPING, TICK};
-use crate::{Error, Origin, State};
+use crate::{Error, Origin, State, budget::BUSY};
 
 /// How long the first frame may take.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ async fn serve(
     let mut ticked = 0u32;
     let mut greeted = false;
     loop {
-        match catch_up(state, connection, device, &mut after, greeted).await {
+        match catch_up(state, (origin, connection), device, &mut after, greeted).await {
             Ok(Ok(())) => greeted = true,
             Ok(Err(Over)) => return Ok(Over),
             Err(error) => return Err(error.refusal()),
@@ -98,18 +98,20 @@ async fn serve(
 /// Sends all notices after `after`; the first time even if there are none.
 async fn catch_up(
     state: &Arc<State>,
-    connection: &mut Connection,
+    (origin, connection): (Origin, &mut Connection),
     device: i64,
     after: &mut u64,
     greeted: bool,
 ) -> Result<Result<(), Over>, Error> {
     let mut must = !greeted;
     loop {
+        let mut share = state.budget.wait(origin, limits::PAGE_BYTES).await.ok_or(BUSY)?;
         let notices = state.accounts.notices(device, *after, limits::PAGE_ENTRIES).await?;
         let Some(newest) = notices.last().map(|notice| notice.position) else {
             let nothing = ServerFrame::Notices { notices };
             return Ok(if must { connection.send(&nothing).await } else { Ok(()) });
         };
+        share.shrink(notices.iter().map(|notice| notice.bytes.len()).sum());
         if connection.notices(notices).await.is_err() || connection.flush().await.is_err() {
             return Ok(Err(Over));
         }

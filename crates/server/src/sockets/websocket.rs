@@ -5,7 +5,7 @@
 //! back beyond [`OUTPUT`]; and both buffers are given back once they are empty, so that a
 //! connection is as small after traffic as it was before.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use corncrake_wire::{ErrorCode, Refusal, limits};
@@ -25,6 +25,8 @@ const INPUT: usize = 4 * 1024;
 pub(super) const OUTPUT: usize = 16 * 1024;
 /// What a message costs beside its bytes, while it is under way.
 const MESSAGE: usize = 512;
+/// A write that takes longer keeps from reading, which isn't the other side's pace.
+const MOMENT: Duration = Duration::from_secs(1);
 /// The longest payload of a ping, pong or close.
 const CONTROL: usize = 125;
 
@@ -275,10 +277,14 @@ impl WebSocket {
 
     /// The stream itself ends a write that makes no progress.
     async fn write(&mut self, mut bytes: Bytes) -> bool {
+        let begun = Instant::now();
         while bytes.has_remaining() {
             if !self.io.write_buf(&mut bytes).await.is_ok_and(|written| written > 0) {
                 return false;
             }
+        }
+        if begun.elapsed() > MOMENT {
+            self.rest();
         }
         self.io.flush().await.is_ok()
     }
