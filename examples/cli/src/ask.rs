@@ -2,7 +2,7 @@
 
 use std::{future::ready, pin::pin, time::Duration};
 
-use corncrake::{Adding, Chat, Client, Connection, Delivery, Error, Refusal, Role};
+use corncrake::{Adding, Chat, Client, Delivery, Error, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -149,18 +149,32 @@ impl Ask {
     /// Asks when its turn has come, and waits for the answer.
     pub(crate) async fn carry_out(self, client: &Client, mut turn: Turn) -> Result<Value, Failure> {
         turn.come().await;
-        match self.begin(client, turn).await {
-            Err(failure)
-                if failure.is_of_the_server()
-                    && client.connection().await == Ok(Connection::SignedOut) =>
-            {
-                Err(Failure::signed_out())
-            }
-            answer => answer,
+        let answer = self.begin(client, turn).await;
+        if answer.as_ref().is_err_and(Failure::may_be_signed_out) {
+            reach::connect(client).await?;
         }
+        answer
+    }
+
+    /// Whether it is of no use to a device that the server no longer knows.
+    const fn needs_the_account(&self) -> bool {
+        matches!(
+            self,
+            Self::Devices {}
+                | Self::Verify { .. }
+                | Self::CreateGroup { .. }
+                | Self::Add { .. }
+                | Self::Remove { .. }
+                | Self::Leave { .. }
+                | Self::Rename { .. }
+                | Self::Role { .. }
+        )
     }
 
     async fn begin(self, client: &Client, turn: Turn) -> Result<Value, Failure> {
+        if self.needs_the_account() {
+            reach::connect(client).await?;
+        }
         match self {
             Self::Account {} => account(client).await,
             Self::Devices {} => devices(client).await,

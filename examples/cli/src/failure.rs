@@ -68,9 +68,10 @@ impl Failure {
         )
     }
 
-    /// Whether the server's part in it may be that it does not know this device.
-    pub(crate) fn is_of_the_server(&self) -> bool {
-        matches!(self.exit, Exit::Offline | Exit::Server) || self.code == "unknown_account"
+    /// Whether the reason may be that the server no longer knows this device.
+    pub(crate) fn may_be_signed_out(&self) -> bool {
+        matches!(self.exit, Exit::Offline | Exit::Server)
+            || matches!(self.code.as_str(), "unknown_account" | "not_a_member")
     }
 
     /// What programs get to read.

@@ -7,13 +7,14 @@ use std::{
 
 use clap::Parser;
 use corncrake::Client;
-use serde_json::{Value, json};
+use serde_json::json;
 
 mod ask;
 mod failure;
 mod home;
 mod hub;
 mod link;
+mod listen;
 mod options;
 mod password;
 mod protocol;
@@ -31,10 +32,9 @@ mod view;
 use ask::Ask;
 use failure::{Exit, Failure};
 use home::Home;
-use link::{Heard, Link};
+use link::Link;
 use options::{Command, Group, Options};
 use reach::Reach;
-use view::Event;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -74,7 +74,7 @@ async fn run(options: Options) -> Result<Exit, Failure> {
         }
         Command::Listen => {
             let mut link = Link::new(home, server);
-            let outcome = listen(&mut link, json).await;
+            let outcome = listen::run(&mut link, json).await;
             let closed = link.close().await;
             return outcome.and(closed).map(|()| Exit::Done);
         }
@@ -184,29 +184,4 @@ async fn enter(
 fn is_username(name: &str) -> bool {
     (3..=32).contains(&name.len())
         && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
-}
-
-/// Shows events until interrupted.
-async fn listen(link: &mut Link, json: bool) -> Result<(), Failure> {
-    link.listen();
-    let mut signal = signals::end()?;
-    loop {
-        let heard = tokio::select! {
-            heard = link.next() => heard?,
-            () = signal.comes() => return Ok(()),
-        };
-        let Heard::Event(event) = heard else { continue };
-        let line = if json { Some(tame::json(&event)) } else { line_of(&event) };
-        if let Some(line) = line
-            && writeln!(stdout(), "{line}").is_err()
-        {
-            return Ok(());
-        }
-        link.shown(&event);
-    }
-}
-
-fn line_of(event: &Value) -> Option<String> {
-    let event: Event = serde_json::from_value(event.clone()).ok()?;
-    show::event_line(&event)
 }

@@ -6,7 +6,7 @@ use corncrake::{
     Chat, ChatInfo, ChatKind, Client, Connection, ConversationId, Delivery, Error, ItemKind,
     MessageId, Standing,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::failure::Failure;
 
@@ -42,6 +42,23 @@ impl Reach {
             Self::NotYet => "not_yet",
             Self::Offline => "offline",
             Self::SignedOut => "signed_out",
+        }
+    }
+}
+
+/// Waits until the connection is up, but not long; refuses if the server does not know this device.
+pub(crate) async fn connect(client: &Client) -> Result<(), Failure> {
+    let end = Instant::now() + PATIENCE_OFFLINE;
+    let mut connection = client.connection().await?;
+    loop {
+        match connection {
+            Connection::Online => return Ok(()),
+            Connection::SignedOut => return Err(Failure::signed_out()),
+            _ => {}
+        }
+        match timeout_at(end, client.connection_after(connection)).await {
+            Ok(changed) => connection = changed?,
+            Err(_) => return Ok(()),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use xtask::programs::Server;
+use xtask::{programs::Server, session::Session};
 
-use crate::place::Place;
+use crate::place::{Place, code, password, wait_for};
 
 /// Long enough for any answer that does not wait for what never comes.
 const PATIENCE: Duration = Duration::from_secs(14);
@@ -51,8 +51,7 @@ fn audit_prog_m1_changes_without_a_server_are_queued_and_happen_later() {
     let data = place.folder.path().join("server");
     let server = Server::start(&place.programs, &data, &address, None).unwrap();
     let mut session =
-        xtask::session::Session::start(&place.programs, "ann", &place.home("ann"), &place.url)
-            .unwrap();
+        Session::start(&place.programs, "ann", &place.home("ann"), &place.url).unwrap();
     session.settle().unwrap();
     session.close().unwrap();
     let chats = place.ask("bob", &["chats"], "");
@@ -114,5 +113,36 @@ fn a_text_comes_from_standard_input_and_waiting_may_be_left_out() {
     let output = place.run("ann", &["send", "bob", "later", "--wait", "0"], "");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &answer["delivery"]), (Some(0), &"queued".into()));
+    server.stop().unwrap();
+}
+
+#[test]
+fn audit_prog_m3_a_device_that_was_removed_hears_it_from_every_command() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    place.ask("ann", &["send", "bob", "first"], "");
+    for device in 1..=10 {
+        place.ask(&format!("ann {device}"), &["log-in", "ann"], &password("ann"));
+    }
+    let signed_out = |arguments: &[&str]| {
+        let start = Instant::now();
+        assert_eq!(place.refused("ann", arguments, ""), code(1, "signed_out"), "{arguments:?}");
+        assert!(start.elapsed() < PATIENCE, "{arguments:?}");
+    };
+    signed_out(&["send", "bob", "is anybody there?"]);
+    signed_out(&["devices"]);
+    signed_out(&["verify", "bob"]);
+    signed_out(&["group", "create", "Trip", "bob"]);
+    for command in [["chats"].as_slice(), &["history", "bob"]] {
+        let output = place.run("ann", command, "");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["read"], "signed_out");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no longer knows this device"));
+    }
+    let mut session =
+        Session::start(&place.programs, "ann", &place.home("ann"), &place.url).unwrap();
+    let refused = session.try_ask(serde_json::json!({"do": "settle", "wait": 20})).unwrap();
+    assert_eq!(refused.unwrap_err()["code"], "signed_out");
+    session.close().unwrap();
     server.stop().unwrap();
 }

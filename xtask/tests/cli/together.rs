@@ -264,8 +264,9 @@ fn audit_prog_m4_a_session_whose_store_fails_says_why_once_and_ends() {
     }
     let status = session.ends(Duration::from_secs(30));
     assert_eq!(status.code(), Some(4));
-    assert!(wait_for(|| session.sees("\"closed\"")));
-    let closed: Vec<_> = session.seen.iter().filter(|line| line.contains("\"closed\"")).collect();
+    let tells = "\"event\":\"closed\"";
+    assert!(wait_for(|| session.sees(tells)));
+    let closed: Vec<_> = session.seen.iter().filter(|line| line.contains(tells)).collect();
     assert_eq!(closed.len(), 1);
     assert!(closed[0].contains("store_unavailable"), "{closed:?}");
     // With space again all is well; what was acknowledged is there.

@@ -200,9 +200,7 @@ fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
         ChatCommand::SendText { text, .. } if text.len() > MAX_TEXT => {
             Some(Refusal::MessageTooLong)
         }
-        ChatCommand::SendText { .. }
-        | ChatCommand::RevokeDevice { .. }
-        | ChatCommand::Settled(_) => None,
+        ChatCommand::SendText { .. } | ChatCommand::RevokeDevice { .. } => None,
         _ if direct => Some(Refusal::NotInDirectChat),
         ChatCommand::Rename { title, .. } if title.len() > TITLE => Some(Refusal::TitleTooLong),
         ChatCommand::Add { names, .. } | ChatCommand::Remove { names, .. } if names.is_empty() => {
