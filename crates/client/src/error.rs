@@ -147,6 +147,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => f.write_str(refusal.advice()),
+            Self::Server(ErrorCode::UnknownOrigin, _) => f.write_str(
+                "the server does not know itself by this address: use the one that its operator \
+                 names, who tells it to the server with --origin",
+            ),
             Self::Server(code, None) => write!(f, "the server refused: {code}"),
             Self::Server(code, Some(seconds)) => {
                 write!(f, "the server refused: {code}; try again in {seconds} s")

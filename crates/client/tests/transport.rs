@@ -270,17 +270,22 @@ async fn refusals_of_the_real_server_keep_their_code() {
 }
 
 /// Signs up with an account of meaningless bytes; the server looks into none of them.
-async fn sign_up(transport: &HttpTransport) -> SessionToken {
+async fn sign_up(transport: &HttpTransport, server: &Server) -> SessionToken {
     let mut rng = ChaCha20Rng::from_seed([1; 32]);
     let cheap = Stretch::with(|input, output| output.copy_from_slice(input));
     let name = "ann".to_owned();
     let (registration, request) = opaque::register(b"password", &mut rng).unwrap();
-    let start = SignUpStart { name: name.clone(), opaque: request };
+    let start = SignUpStart {
+        name: name.clone(),
+        origin: format!("http://{}", server.address()),
+        opaque: request,
+    };
     let started = account(transport, start).await;
     let (upload, _) = registration.finish(&started.opaque, cheap, &mut rng).unwrap();
     let finish = SignUpFinish {
         name,
         account: AccountId([3; 32]),
+        identity_key: [5; 32],
         opaque: upload,
         vault: vec![1],
         record: SignedRecord { version: 1, bytes: vec![2] },
@@ -297,7 +302,7 @@ async fn the_inbox_is_followed_over_a_cable_that_is_cut() {
     let cable = Cable::to(&server).await;
     let sender = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
     let transport = HttpTransport::new(&cable.url).unwrap();
-    let session = sign_up(&transport).await;
+    let session = sign_up(&transport, &server).await;
     transport.watch_inbox(session, 0);
     let mut received = Vec::new();
     let mut connections = 0;

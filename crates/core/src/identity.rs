@@ -115,6 +115,11 @@ impl IdentityKey {
         self.0.public()
     }
 
+    /// Signs what a server is told to replace: `SignWithLabel(., "corncrake replacement", content)`.
+    pub fn sign_replacement(&self, content: &[u8]) -> Vec<u8> {
+        self.sign("corncrake replacement", content)
+    }
+
     fn sign(&self, label: &str, content: &[u8]) -> Vec<u8> {
         self.0.sign_with_label(label, content)
     }

@@ -80,6 +80,11 @@ impl AccountStore {
         accounts::look_up(&self.readers, by).await
     }
 
+    /// The id of an account, and the identity key that signs its replacements.
+    pub(crate) async fn identity(&self, account: i64) -> Result<(AccountId, [u8; 32]), Error> {
+        accounts::identity(&self.readers, account).await
+    }
+
     /// The vault of an account.
     pub(crate) async fn vault(&self, account: i64) -> Result<Vault, Error> {
         accounts::vault(&self.readers, account).await
@@ -273,7 +278,7 @@ impl AccountStore {
         now: u64,
     ) -> Result<Session, Error> {
         let today = day(now);
-        let AddDevice { record, device, packages: first, drop } = new;
+        let AddDevice { record, device, packages: first, drop, signature: _ } = new;
         self.writer
             .run(from, move |connection| {
                 Box::pin(async move {

@@ -60,12 +60,13 @@ pub(crate) async fn create(
 ) -> Result<i64, Error> {
     let num = crate::random_number()?;
     sqlx::query(
-        "INSERT INTO accounts (num, name, id, opaque, vault_version, vault, record_version, record, \
-         signed_up_day) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+        "INSERT INTO accounts (num, name, id, identity_key, opaque, vault_version, vault, \
+         record_version, record, signed_up_day) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
     )
     .bind(num)
     .bind(new.name)
     .bind(new.account.0.to_vec())
+    .bind(new.identity_key.to_vec())
     .bind(new.opaque)
     .bind(new.vault)
     .bind(signed(new.record.version)?)
@@ -74,6 +75,19 @@ pub(crate) async fn create(
     .execute(connection)
     .await?;
     Ok(num)
+}
+
+/// The id of an account, and the identity key that signs its replacements.
+pub(crate) async fn identity(
+    readers: &SqlitePool,
+    account: i64,
+) -> Result<(AccountId, [u8; 32]), Error> {
+    let row = sqlx::query("SELECT id, identity_key FROM accounts WHERE num = ?")
+        .bind(account)
+        .fetch_one(readers)
+        .await?;
+    let key = row.try_get::<&[u8], _>("identity_key")?.try_into().map_err(Error::failed)?;
+    Ok((AccountId::try_from(row.try_get::<&[u8], _>("id")?)?, key))
 }
 
 /// The vault of an account.

@@ -40,6 +40,7 @@ mod logs;
 mod paced;
 mod packages;
 mod rates;
+mod replacements;
 mod retention;
 mod routes;
 mod serve;

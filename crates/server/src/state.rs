@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use corncrake_wire::{
-    AccountId, DeviceId,
+    AccountId, DeviceId, ErrorCode,
     opaque::{LogInState, ServerSecret},
 };
 use tokio::{
@@ -60,6 +60,17 @@ impl State {
             () = self.accounts.health().dead() => {}
             () = self.logs.health().dead() => {}
         }
+    }
+
+    /// Refuses a client that sees this server under an origin for which it would accept no renewal
+    /// of a session: better now than in weeks.
+    pub(crate) fn check_origin(&self, seen: &str) -> Result<(), ErrorCode> {
+        if self.origins.iter().any(|ours| ours == seen) {
+            return Ok(());
+        }
+        let seen: String = seen.chars().take(256).collect();
+        tracing::warn!(?seen, "a client uses an origin that is not ours: add it with --origin");
+        Err(ErrorCode::UnknownOrigin)
     }
 
     /// Waits until the server stops.

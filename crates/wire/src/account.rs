@@ -53,6 +53,9 @@ calls! {
 pub struct SignUpStart {
     /// The username.
     pub name: String,
+    /// The server's origin as the client sees it, such as `https://chat.example`: renewals will be
+    /// signed for it, so a server that doesn't know itself by it refuses now.
+    pub origin: String,
     /// The registration request of [`opaque`](crate::opaque).
     #[serde(with = "codec::bytes")]
     pub opaque: Vec<u8>,
@@ -106,6 +109,8 @@ pub struct SignUpFinish {
     pub name: String,
     /// The account's id.
     pub account: AccountId,
+    /// The account's first identity key, an Ed25519 key, which signs replacements.
+    pub identity_key: [u8; 32],
     /// The registration upload of [`opaque`](crate::opaque).
     #[serde(with = "codec::bytes")]
     pub opaque: Vec<u8>,
@@ -135,6 +140,8 @@ pub struct Session {
 pub struct LogInStart {
     /// The username.
     pub name: String,
+    /// The server's origin as the client sees it.
+    pub origin: String,
     /// The log-in request of [`opaque`](crate::opaque).
     #[serde(with = "codec::bytes")]
     pub opaque: Vec<u8>,
@@ -185,6 +192,9 @@ pub struct AddDevice {
     pub packages: Vec<NewPackage>,
     /// A device that gives its place to this one.
     pub drop: Option<DeviceId>,
+    /// Of the identity key, over the [`Replacement`](crate::session::Replacement); 64 bytes.
+    #[serde(with = "codec::bytes")]
+    pub signature: Vec<u8>,
 }
 
 /// Asks for a nonce to sign.
@@ -231,6 +241,9 @@ pub struct GetVault;
 pub struct ReplaceVault {
     /// The next version.
     pub vault: Vault,
+    /// Of the identity key, over the [`Replacement`](crate::session::Replacement); 64 bytes.
+    #[serde(with = "codec::bytes")]
+    pub signature: Vec<u8>,
 }
 
 /// Replaces the account record.
@@ -238,6 +251,9 @@ pub struct ReplaceVault {
 pub struct ReplaceRecord {
     /// The next version.
     pub record: SignedRecord,
+    /// Of the identity key, over the [`Replacement`](crate::session::Replacement); 64 bytes.
+    #[serde(with = "codec::bytes")]
+    pub signature: Vec<u8>,
 }
 
 /// Adds key packages of the session's device.

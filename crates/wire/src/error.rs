@@ -146,6 +146,10 @@ codes! {
     StorageFull "storage_full" 507,
     /// No version of the protocol is known to both client and server.
     UnsupportedVersion "unsupported_version" 426,
+    /// The server doesn't know itself by the origin that the client sees.
+    UnknownOrigin "unknown_origin" 421,
+    /// The account's identity key has not signed what is to be replaced.
+    SignatureRefused "signature_refused" 403,
 }
 
 impl fmt::Display for ErrorCode {

@@ -90,10 +90,12 @@ fn account_requests() -> Vec<AccountRequest> {
     let record = SignedRecord { version: 1, bytes: vec![9; 4] };
     let packages = vec![NewPackage { suite: 3, last_resort: true, bytes: vec![1, 2] }];
     vec![
-        SignUpStart { name: name.clone(), opaque: vec![1; 4] }.into(),
+        SignUpStart { name: name.clone(), origin: "http://a".to_owned(), opaque: vec![1; 4] }
+            .into(),
         SignUpFinish {
             name: name.clone(),
             account,
+            identity_key: [5; 32],
             opaque: vec![1; 4],
             vault: vec![2; 4],
             record: record.clone(),
@@ -101,21 +103,23 @@ fn account_requests() -> Vec<AccountRequest> {
             packages: packages.clone(),
         }
         .into(),
-        LogInStart { name, opaque: vec![1; 4] }.into(),
+        LogInStart { name, origin: "http://a".to_owned(), opaque: vec![1; 4] }.into(),
         LogInFinish { attempt: [6; 16], opaque: vec![1; 4] }.into(),
         AddDevice {
             record: record.clone(),
             device: device.clone(),
             packages: packages.clone(),
             drop: Some(device.id),
+            signature: vec![8; 64],
         }
         .into(),
         RenewStart { account, device: device.id }.into(),
         Renew { account, device: device.id, nonce: [7; 32], signature: vec![8; 64] }.into(),
         LogOut.into(),
         GetVault.into(),
-        ReplaceVault { vault: Vault { version: 2, bytes: vec![2; 4] } }.into(),
-        ReplaceRecord { record }.into(),
+        ReplaceVault { vault: Vault { version: 2, bytes: vec![2; 4] }, signature: vec![8; 64] }
+            .into(),
+        ReplaceRecord { record, signature: vec![8; 64] }.into(),
         UploadPackages { packages }.into(),
         CountPackages { suite: 3 }.into(),
         ReadInbox { after: 1, limit: 2 }.into(),

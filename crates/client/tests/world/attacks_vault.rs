@@ -12,7 +12,9 @@ use corncrake_wire::{
     open::SignedRecord,
 };
 
-use crate::{chance::Chance, device::Device, flows::texts, host::cheap_stretch, world::World};
+use crate::{
+    chance::Chance, device::Device, flows::texts, host::cheap_stretch, server::ORIGIN, world::World,
+};
 
 /// What a log-in gives.
 #[derive(Clone)]
@@ -75,7 +77,8 @@ enum Contact {
 /// The key that a device's password gives.
 fn export_key(world: &World, device: &Device, chance: &mut Chance) -> ExportKey {
     let (state, request) = opaque::log_in(device.password().as_bytes(), chance.rng()).unwrap();
-    let start = LogInStart { name: device.name().to_owned(), opaque: request };
+    let start =
+        LogInStart { name: device.name().to_owned(), origin: ORIGIN.to_owned(), opaque: request };
     let started = world.server().borrow_mut().handle_account(0, None, start.into());
     let Ok(AccountReply::LogInStart(started)) = started else { panic!() };
     let stretch = Stretch::with(cheap_stretch);

@@ -23,7 +23,7 @@ use crate::{
     link::Link,
     mal::{Mal, Seat},
     network::{Faults, Network},
-    server::Server,
+    server::{ORIGIN, Server},
     trace::Trace,
     world::World,
 };
@@ -165,7 +165,7 @@ fn ask(server: &mut Server, request: AccountRequest) -> Result<AccountReply, Err
 fn log_in(server: &mut Server, name: &str, password: &[u8]) -> Result<(), ErrorCode> {
     let mut chance = Chance::new(5, "log in");
     let (state, request) = opaque::log_in(password, chance.rng()).unwrap();
-    let start = LogInStart { name: name.to_owned(), opaque: request };
+    let start = LogInStart { name: name.to_owned(), origin: ORIGIN.to_owned(), opaque: request };
     let AccountReply::LogInStart(started) = ask(server, start.into())? else { panic!() };
     let stretch = Stretch::with(|_, output| output.fill(1));
     let (proof, _) =
@@ -179,13 +179,14 @@ fn the_memory_server_signs_up_once_and_lets_in_who_knows_the_password() {
     let mut server = Server::new(1);
     let mut chance = Chance::new(4, "sign up");
     let (state, request) = opaque::register(b"password", chance.rng()).unwrap();
-    let start = SignUpStart { name: "ann".to_owned(), opaque: request };
+    let start = SignUpStart { name: "ann".to_owned(), origin: ORIGIN.to_owned(), opaque: request };
     let Ok(AccountReply::SignUpStart(started)) = ask(&mut server, start.into()) else { panic!() };
     let stretch = Stretch::with(|_, output| output.fill(1));
     let (upload, _) = state.finish(&started.opaque, stretch, chance.rng()).unwrap();
     let finish = SignUpFinish {
         name: "ann".to_owned(),
         account: [1; 32].into(),
+        identity_key: [7; 32],
         opaque: upload,
         vault: vec![1],
         record: SignedRecord { version: 1, bytes: vec![2] },

@@ -37,7 +37,7 @@ use crate::{
     chance::Chance,
     craft::Crafted,
     network::{Network, Touched},
-    server::Server,
+    server::{ORIGIN, Server},
     trace::short,
     world::World,
 };
@@ -115,7 +115,8 @@ impl Mal {
         let record = record.issue(&self.identity).unwrap();
         let packages = (0..5).map(|number| self.new_package(number == 0)).collect();
         let (state, request) = opaque::register(b"mal", self.chance.rng()).unwrap();
-        let start = SignUpStart { name: self.name.clone(), opaque: request };
+        let start =
+            SignUpStart { name: self.name.clone(), origin: ORIGIN.to_owned(), opaque: request };
         let AccountReply::SignUpStart(started) = self.ask(start.into()) else { panic!() };
         let stretch = Stretch::with(|_, output| output.fill(7));
         let (upload, _) = state.finish(&started.opaque, stretch, self.chance.rng()).unwrap();
@@ -123,6 +124,7 @@ impl Mal {
         let finish = SignUpFinish {
             name: self.name.clone(),
             account: (*self.account.as_bytes()).into(),
+            identity_key: *self.identity.public().as_bytes(),
             opaque: upload,
             vault: vec![0],
             record: SignedRecord { version: 1, bytes: record },

@@ -12,6 +12,7 @@ CREATE TABLE accounts (
     num INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
     name TEXT NOT NULL UNIQUE,
+    identity_key BLOB NOT NULL,
     opaque BLOB NOT NULL,
     vault_version INTEGER NOT NULL,
     vault BLOB NOT NULL,

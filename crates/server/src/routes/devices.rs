@@ -7,12 +7,13 @@ use corncrake_wire::{
     Call, ErrorCode,
     account::{AddDevice, ReplaceRecord, Session},
     limits,
+    session::Replacement,
 };
 
 use crate::{
     Error, Origin, State,
     extract::{Answer, Posted},
-    packages,
+    packages, replacements,
     sessions::Caller,
 };
 
@@ -30,6 +31,14 @@ async fn add(
         return Err(ErrorCode::TooLarge.into());
     }
     packages::check(&request.packages)?;
+    let (account, key) = state.accounts.identity(caller.account).await?;
+    let replacement = Replacement {
+        record: Some(&request.record),
+        add: Some(&request.device),
+        drop: request.drop.as_ref(),
+        ..Replacement::of(&account)
+    };
+    replacements::check(&key, &replacement, &request.signature)?;
     let now = state.clock.now();
     let session = state.accounts.add_device(origin, caller.account, request, now).await?;
     Ok(Answer(session))
@@ -44,6 +53,9 @@ async fn replace(
     if request.record.bytes.len() > limits::RECORD {
         return Err(ErrorCode::TooLarge.into());
     }
+    let (account, key) = state.accounts.identity(caller.account).await?;
+    let replacement = Replacement { record: Some(&request.record), ..Replacement::of(&account) };
+    replacements::check(&key, &replacement, &request.signature)?;
     state.accounts.replace_record(origin, caller.account, request.record).await?;
     Ok(Answer(()))
 }

@@ -26,6 +26,7 @@ async fn start(
     Posted(request): Posted<LogInStart>,
 ) -> Result<Answer<LogInStarted>, Error> {
     state.rates.attempt(origin)?;
+    state.check_origin(&request.origin)?;
     if !limits::is_username(&request.name) {
         return Err(ErrorCode::InvalidName.into());
     }

@@ -25,6 +25,7 @@ async fn start(
     Posted(request): Posted<SignUpStart>,
 ) -> Result<Answer<SignUpStarted>, Error> {
     state.rates.attempt(origin)?;
+    state.check_origin(&request.origin)?;
     check_name(&request.name)?;
     let opaque = state.secret.registration_reply(&request.name, &request.opaque)?;
     Ok(Answer(SignUpStarted { opaque }))

@@ -7,11 +7,13 @@ use corncrake_wire::{
     Call, ErrorCode,
     account::{GetVault, ReplaceVault, Vault},
     limits,
+    session::Replacement,
 };
 
 use crate::{
     Error, Origin, State,
     extract::{Answer, Posted},
+    replacements,
     sessions::Caller,
 };
 
@@ -36,6 +38,9 @@ async fn replace(
     if request.vault.bytes.len() > limits::VAULT {
         return Err(ErrorCode::TooLarge.into());
     }
+    let (account, key) = state.accounts.identity(caller.account).await?;
+    let replacement = Replacement { vault: Some(&request.vault), ..Replacement::of(&account) };
+    replacements::check(&key, &replacement, &request.signature)?;
     state.accounts.replace_vault(origin, caller.account, request.vault).await?;
     Ok(Answer(()))
 }

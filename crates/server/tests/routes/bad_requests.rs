@@ -52,19 +52,31 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
     let (device, _) = new_device();
     let (account, id) = (sign_up.account, device.id);
     let packages = vec![one_time(b"package")];
-    let add: AddDevice = add_device(2, &device);
+    let add: AddDevice = add_device(&account, 2, &device);
     vec![
-        (SignUpStart { name: "carol".to_owned(), opaque: vec![1; 32] }.into(), false),
+        (
+            SignUpStart { name: "carol".to_owned(), origin: api.origin(), opaque: vec![1; 32] }
+                .into(),
+            false,
+        ),
         (sign_up.into(), false),
-        (LogInStart { name: "carol".to_owned(), opaque: vec![1; 96] }.into(), false),
+        (
+            LogInStart { name: "carol".to_owned(), origin: api.origin(), opaque: vec![1; 96] }
+                .into(),
+            false,
+        ),
         (LogInFinish { attempt: [1; 16], opaque: vec![1; 64] }.into(), false),
         (RenewStart { account, device: id }.into(), false),
         (Renew { account, device: id, nonce: [1; 32], signature: vec![1; 64] }.into(), false),
         (add.into(), true),
         (LogOut.into(), true),
         (GetVault.into(), true),
-        (ReplaceVault { vault: Vault { version: 2, bytes: vec![1] } }.into(), true),
-        (ReplaceRecord { record: record(2) }.into(), true),
+        (
+            ReplaceVault { vault: Vault { version: 2, bytes: vec![1] }, signature: vec![1; 64] }
+                .into(),
+            true,
+        ),
+        (ReplaceRecord { record: record(2), signature: vec![1; 64] }.into(), true),
         (UploadPackages { packages }.into(), true),
         (CountPackages { suite: SUITE }.into(), true),
         (ReadInbox { after: 0, limit: 1 }.into(), true),

@@ -1,12 +1,16 @@
 use corncrake_wire::{
     DeviceId, ErrorCode,
-    account::{AddDevice, CountPackages, GetVault, ReplaceRecord, WhatYouHold},
+    account::{
+        AddDevice, CountPackages, GetVault, ReplaceRecord, ReplaceVault, Vault, WhatYouHold,
+    },
     limits,
     open::{By, SignedRecord},
+    session::Replacement,
 };
 
 use crate::support::{
-    Api, SUITE, add_device, log_in, look_up, new_device, one_time, problem, random, record, sign_up,
+    Api, SUITE, add_device, log_in, look_up, new_device, one_time, problem, random, record, sign,
+    sign_up, signed,
 };
 
 #[tokio::test]
@@ -15,7 +19,7 @@ async fn a_second_device_joins_and_may_say_so_twice() {
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let logged_in = log_in(&api, "bob", b"correct horse").await;
     let (device, _) = new_device();
-    let add = add_device(2, &device);
+    let add = add_device(&bob.account, 2, &device);
     let mut tokens = Vec::new();
     for _ in 0..2 {
         let session = api.call_as(Some(&logged_in.session.token), &add).await.unwrap();
@@ -35,8 +39,10 @@ async fn a_record_is_replaced_by_its_next_version_only() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let token = Some(&bob.session.token);
-    let replace = |version, bytes: &[u8]| ReplaceRecord {
-        record: SignedRecord { version, bytes: bytes.to_vec() },
+    let replace = |version, bytes: &[u8]| {
+        let record = SignedRecord { version, bytes: bytes.to_vec() };
+        let replacement = Replacement { record: Some(&record), ..Replacement::of(&bob.account) };
+        ReplaceRecord { signature: sign(&bob.account, &replacement), record }
     };
     let conflict = Err(problem(ErrorCode::VersionConflict));
     assert_eq!(api.call_as(token, &replace(3, b"far")).await, conflict);
@@ -60,12 +66,12 @@ async fn a_refused_device_leaves_nothing_behind() {
     let token = Some(&bob.session.token);
     let rows = api.rows().await;
     let (device, _) = new_device();
-    let good = add_device(2, &device);
+    let good = add_device(&bob.account, 2, &device);
     let cases = [
         (ErrorCode::VersionConflict, AddDevice { record: record(3), ..good.clone() }),
         (ErrorCode::UnknownDevice, AddDevice { drop: Some(DeviceId(random())), ..good.clone() }),
         (ErrorCode::UnknownDevice, AddDevice { drop: Some(eve.device.id), ..good.clone() }),
-        (ErrorCode::IdTaken, add_device(2, &eve.device)),
+        (ErrorCode::IdTaken, add_device(&bob.account, 2, &eve.device)),
         (
             ErrorCode::TooManyPackages,
             AddDevice { packages: (0..=50u8).map(|n| one_time(&[n])).collect(), ..good.clone() },
@@ -76,6 +82,7 @@ async fn a_refused_device_leaves_nothing_behind() {
         ),
     ];
     for (code, add) in cases {
+        let add = signed(&bob.account, add);
         assert_eq!(api.call_as(token, &add).await, Err(problem(code)));
         assert_eq!(api.rows().await, rows);
         assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(1)));
@@ -83,7 +90,7 @@ async fn a_refused_device_leaves_nothing_behind() {
     // The same id with another key is another device.
     let (mut impostor, _) = new_device();
     impostor.id = bob.device.id;
-    let refused = api.call_as(token, &add_device(2, &impostor)).await;
+    let refused = api.call_as(token, &add_device(&bob.account, 2, &impostor)).await;
     assert_eq!(refused, Err(problem(ErrorCode::IdTaken)));
     assert!(api.call_as(token, &good).await.is_ok());
 }
@@ -97,15 +104,57 @@ async fn the_eleventh_device_needs_the_place_of_another() {
     let mut devices = Vec::new();
     for version in 2..=10 {
         let (device, _) = new_device();
-        sessions.push(api.call_as(token, &add_device(version, &device)).await.unwrap());
+        sessions
+            .push(api.call_as(token, &add_device(&bob.account, version, &device)).await.unwrap());
         devices.push(device);
     }
     let (device, _) = new_device();
-    let mut add = add_device(11, &device);
+    let mut add = add_device(&bob.account, 11, &device);
     assert_eq!(api.call_as(token, &add).await, Err(problem(ErrorCode::TooManyDevices)));
-    add.drop = Some(devices[0].id);
+    add = signed(&bob.account, AddDevice { drop: Some(devices[0].id), ..add });
     assert!(api.call_as(token, &add).await.is_ok());
     let dropped = api.call_as(Some(&sessions[0].token), &GetVault).await;
     assert_eq!(dropped, Err(problem(ErrorCode::SessionRequired)));
     assert!(api.call_as(Some(&sessions[1].token), &GetVault).await.is_ok());
+}
+
+/// A session token opens one's own things for 30 days; it must not be enough to destroy them.
+#[tokio::test]
+async fn audit_srv_a7_a_session_alone_replaces_nothing() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let eve = sign_up(&api, "eve", b"correct horse").await;
+    let token = Some(&bob.session.token);
+    let refused = Err(problem(ErrorCode::SignatureRefused));
+    let (device, _) = new_device();
+    let vault = Vault { version: 2, bytes: b"garbage".to_vec() };
+    let good = add_device(&bob.account, 2, &device);
+    // No signature, one of another account, and true ones of other contents.
+    let replacement = Replacement { vault: Some(&vault), ..Replacement::of(&bob.account) };
+    let by_eve = sign(&eve.account, &replacement);
+    let for_eve = sign(&bob.account, &Replacement { account: &eve.account, ..replacement });
+    for signature in [Vec::new(), vec![0; 64], by_eve, for_eve, good.signature.clone()] {
+        let replace = ReplaceVault { vault: vault.clone(), signature: signature.clone() };
+        assert_eq!(api.call_as(token, &replace).await, refused);
+        let replace = ReplaceRecord { record: record(2), signature };
+        assert_eq!(api.call_as(token, &replace).await, refused);
+    }
+    let (other, _) = new_device();
+    for changed in [
+        AddDevice { signature: Vec::new(), ..good.clone() },
+        AddDevice { drop: Some(bob.device.id), ..good.clone() },
+        AddDevice { device: other, ..good.clone() },
+        AddDevice { record: record(3), ..good.clone() },
+    ] {
+        assert_eq!(api.call_as(token, &changed).await.map(drop), refused);
+    }
+    let vault = api.call_as(token, &GetVault).await.unwrap();
+    assert_eq!((vault.version, vault.bytes), (1, b"vault 1".to_vec()));
+    assert_eq!(api.call_as(token, &WhatYouHold).await.unwrap().devices.len(), 1);
+    assert!(api.call_as(token, &good).await.is_ok());
+    // What was signed once doesn't bring an old state back.
+    let newer = add_device(&bob.account, 3, &device);
+    assert!(api.call_as(token, &newer).await.is_ok());
+    let replayed = api.call_as(token, &good).await.map(drop);
+    assert_eq!(replayed, Err(problem(ErrorCode::VersionConflict)));
 }

@@ -34,7 +34,7 @@ async fn a_wrong_password_and_an_unknown_name_end_alike() {
     let mut lengths = Vec::new();
     for name in ["bob", "eve"] {
         let (_, request) = opaque::log_in(b"guess", &mut rng()).unwrap();
-        let start = LogInStart { name: name.to_owned(), opaque: request };
+        let start = LogInStart { name: name.to_owned(), origin: api.origin(), opaque: request };
         let started = api.call(&start).await.unwrap();
         lengths.push(started.opaque.len());
         let forged = LogInFinish { attempt: started.attempt, opaque: vec![7; 64] };
@@ -59,10 +59,11 @@ async fn an_attempt_is_good_for_one_proof() {
 async fn names_and_messages_that_are_none_are_refused() {
     let api = Api::start().await;
     let (client, request) = opaque::log_in(b"pw", &mut rng()).unwrap();
-    let start = LogInStart { name: "Bob".to_owned(), opaque: request.clone() };
+    let start =
+        LogInStart { name: "Bob".to_owned(), origin: api.origin(), opaque: request.clone() };
     assert_eq!(api.call(&start).await, Err(problem(ErrorCode::InvalidName)));
     for opaque in [Vec::new(), request[1..].to_vec(), [&request[..], &[0]].concat()] {
-        let start = LogInStart { name: "bob".to_owned(), opaque };
+        let start = LogInStart { name: "bob".to_owned(), origin: api.origin(), opaque };
         assert_eq!(api.call(&start).await, Err(problem(ErrorCode::Malformed)));
     }
     assert!(client.finish(&[0; 10], CHEAP, &mut rng()).is_err());

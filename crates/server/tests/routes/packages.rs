@@ -74,7 +74,7 @@ async fn each_package_is_claimed_once_then_the_last_resort() {
     let upload = UploadPackages { packages: nineteen };
     api.call_as(Some(&bob.session.token), &upload).await.unwrap();
     let (second, _) = new_device();
-    api.call_as(Some(&bob.session.token), &add_device(2, &second)).await.unwrap();
+    api.call_as(Some(&bob.session.token), &add_device(&bob.account, 2, &second)).await.unwrap();
 
     let claims = (0..30).map(|_| async { api.call(&claim(bob.account)).await.unwrap().packages });
     let claims = futures_util::future::join_all(claims).await;

@@ -1,6 +1,6 @@
 use corncrake_wire::{
     AccountId, ErrorCode,
-    account::{GetVault, NewPackage, SignUpStart},
+    account::{GetVault, LogInStart, NewPackage, SignUpStart},
     limits,
     open::{By, LookUp},
 };
@@ -62,10 +62,12 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     let api = Api::start().await;
     let rows = api.rows().await;
     for name in ["", "ab", "Bob", "bob smith", "böb", &"x".repeat(33)] {
-        let start = SignUpStart { name: name.to_owned(), opaque: vec![0; 32] };
+        let start =
+            SignUpStart { name: name.to_owned(), origin: api.origin(), opaque: vec![0; 32] };
         assert_eq!(api.call(&start).await, Err(problem(ErrorCode::InvalidName)), "{name}");
     }
-    let start = SignUpStart { name: "bob".to_owned(), opaque: vec![0xff; 32] };
+    let start =
+        SignUpStart { name: "bob".to_owned(), origin: api.origin(), opaque: vec![0xff; 32] };
     assert_eq!(api.call(&start).await, Err(problem(ErrorCode::Malformed)));
 
     let (good, _) = prepare_sign_up(&api, "bob", b"correct horse").await;
@@ -98,4 +100,32 @@ async fn what_does_not_fit_is_refused_and_not_stored() {
     bad = good.clone();
     bad.account = AccountId(random());
     assert!(api.call(&bad).await.is_ok(), "the server believes any account id");
+}
+
+/// A server behind a proxy that was not told its public address would accept the account and
+/// refuse, weeks later, each renewal of its sessions.
+#[tokio::test]
+async fn audit_srv_a11_an_origin_that_is_not_ours_is_refused_at_once() {
+    let api = Api::start().await;
+    sign_up(&api, "bob", b"correct horse").await;
+    let unknown = Err(problem(ErrorCode::UnknownOrigin));
+    let long = "http://".repeat(1000);
+    for origin in ["", "https://chat.example", &api.origin().to_uppercase(), &long] {
+        let (name, origin) = ("eve".to_owned(), origin.to_owned());
+        let start = SignUpStart { name, origin: origin.clone(), opaque: vec![0; 32] };
+        assert_eq!(api.call(&start).await.map(drop), unknown, "{origin:.40}");
+        let start = LogInStart { name: "bob".to_owned(), origin, opaque: vec![0; 96] };
+        assert_eq!(api.call(&start).await.map(drop), unknown);
+    }
+    let api =
+        Api::start_with(|config| config.origin = vec!["https://chat.example/".to_owned()]).await;
+    let start = |origin: &str| SignUpStart {
+        name: "eve".to_owned(),
+        origin: origin.to_owned(),
+        opaque: vec![1; 32],
+    };
+    let known = api.call(&start("https://chat.example")).await.map(drop);
+    assert_ne!(known, unknown);
+    let listening = format!("http://{}", api.address());
+    assert_eq!(api.call(&start(&listening)).await.map(drop), unknown);
 }

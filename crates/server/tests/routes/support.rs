@@ -15,8 +15,9 @@ use corncrake_wire::{
     log::{Append, AppendReply, NewEntry, Point, Read, ReadReply},
     opaque::{self, Stretch},
     open::{By, Claim, Deposit, LookUp, SignedRecord},
+    session::Replacement,
 };
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use futures_util::{SinkExt, StreamExt};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -40,6 +41,7 @@ pub(crate) struct Problem {
 pub(crate) struct Api {
     server: Option<Server>,
     address: SocketAddr,
+    origin: String,
     pub(crate) folder: TempDir,
     pub(crate) http: reqwest::Client,
 }
@@ -53,14 +55,16 @@ impl Api {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::for_tests(folder.path().into());
         change(&mut config);
+        let named = config.origin.first().map(|it| it.trim_end_matches('/').to_owned());
         let server = Server::start(config).await.unwrap();
-        let address = server.address();
-        Self { server: Some(server), ..Self::at(address, folder) }
+        let api = Self::at(server.address(), folder);
+        Self { server: Some(server), origin: named.unwrap_or(api.origin), ..api }
     }
 
     /// A client of a server that somebody else runs.
     pub(crate) fn at(address: SocketAddr, folder: TempDir) -> Self {
-        Self { server: None, address, folder, http: http() }
+        let origin = format!("http://{address}");
+        Self { server: None, address, origin, folder, http: http() }
     }
 
     /// Stops the server and starts it again on the same data.
@@ -69,6 +73,11 @@ impl Api {
         let server = Server::start(Config::for_tests(self.folder.path().into())).await.unwrap();
         let address = server.address();
         Self { server: Some(server), ..Self::at(address, self.folder) }
+    }
+
+    /// The origin that the server knows itself by.
+    pub(crate) fn origin(&self) -> String {
+        self.origin.clone()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -260,13 +269,15 @@ pub(crate) async fn prepare_sign_up(
 ) -> (SignUpFinish, SigningKey) {
     let mut rng = rng();
     let (client, request) = opaque::register(password, &mut rng).unwrap();
-    let start = SignUpStart { name: name.to_owned(), opaque: request };
+    let start = SignUpStart { name: name.to_owned(), origin: api.origin(), opaque: request };
     let started = api.call(&start).await.unwrap();
     let (upload, _) = client.finish(&started.opaque, CHEAP, &mut rng).unwrap();
     let (device, key) = new_device();
+    let account = AccountId(random());
     let finish = SignUpFinish {
         name: name.to_owned(),
-        account: AccountId(random()),
+        account,
+        identity_key: identity_of(&account).verifying_key().to_bytes(),
         opaque: upload,
         vault: b"vault 1".to_vec(),
         record: record(1),
@@ -321,7 +332,7 @@ pub(crate) fn stored(positions: &[u64], head: u64) -> AppendReply {
 pub(crate) async fn prepare_log_in(api: &Api, name: &str, password: &[u8]) -> Option<LogInFinish> {
     let mut rng = rng();
     let (client, request) = opaque::log_in(password, &mut rng).unwrap();
-    let start = LogInStart { name: name.to_owned(), opaque: request };
+    let start = LogInStart { name: name.to_owned(), origin: api.origin(), opaque: request };
     let LogInStarted { attempt, opaque } = api.call(&start).await.unwrap();
     let (opaque, _) = client.finish(&opaque, CHEAP, &mut rng).ok()?;
     Some(LogInFinish { attempt, opaque })
@@ -332,13 +343,36 @@ pub(crate) async fn log_in(api: &Api, name: &str, password: &[u8]) -> LoggedIn {
     api.call(&finish).await.unwrap()
 }
 
-pub(crate) fn add_device(version: u64, device: &NewDevice) -> AddDevice {
-    AddDevice {
+/// The identity key of an account of these tests.
+fn identity_of(account: &AccountId) -> SigningKey {
+    SigningKey::from_bytes(&account.0)
+}
+
+/// The signature of an account's identity key.
+pub(crate) fn sign(account: &AccountId, replacement: &Replacement<'_>) -> Vec<u8> {
+    identity_of(account).sign(&replacement.signed()).to_bytes().to_vec()
+}
+
+pub(crate) fn add_device(account: &AccountId, version: u64, device: &NewDevice) -> AddDevice {
+    let add = AddDevice {
         record: record(version),
         device: device.clone(),
         packages: vec![one_time(device.id.as_bytes())],
         drop: None,
-    }
+        signature: Vec::new(),
+    };
+    signed(account, add)
+}
+
+/// The call with the account's signature.
+pub(crate) fn signed(account: &AccountId, add: AddDevice) -> AddDevice {
+    let replacement = Replacement {
+        record: Some(&add.record),
+        add: Some(&add.device),
+        drop: add.drop.as_ref(),
+        ..Replacement::of(account)
+    };
+    AddDevice { signature: sign(account, &replacement), ..add }
 }
 
 pub(crate) fn deposit(inbox: InboxId, notice: &[u8]) -> Deposit {

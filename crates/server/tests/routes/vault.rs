@@ -2,17 +2,21 @@ use corncrake_wire::{
     ErrorCode,
     account::{GetVault, ReplaceVault, Vault},
     limits,
+    session::Replacement,
 };
 
-use crate::support::{Api, problem, sign_up};
+use crate::support::{Api, problem, sign, sign_up};
 
 #[tokio::test]
 async fn a_vault_is_replaced_by_its_next_version_only() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let token = Some(&bob.session.token);
-    let replace =
-        |version, bytes: &[u8]| ReplaceVault { vault: Vault { version, bytes: bytes.to_vec() } };
+    let replace = |version, bytes: &[u8]| {
+        let vault = Vault { version, bytes: bytes.to_vec() };
+        let replacement = Replacement { vault: Some(&vault), ..Replacement::of(&bob.account) };
+        ReplaceVault { signature: sign(&bob.account, &replacement), vault }
+    };
     let conflict = Err(problem(ErrorCode::VersionConflict));
     for version in [0, 1, 3, u64::MAX] {
         assert_eq!(api.call_as(token, &replace(version, b"other")).await, conflict);

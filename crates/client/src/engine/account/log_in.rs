@@ -10,6 +10,7 @@ use corncrake_wire::{
     account::{AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn},
     opaque::{self, ClientLogIn, ExportKey},
     open::SignedRecord,
+    session::Replacement,
 };
 use zeroize::Zeroizing;
 
@@ -17,7 +18,7 @@ use super::{
     AccountRow, AccountThen, By, Me, SlowDone, SlowWork,
     flow::{FlowThen, Path, PendingRow, damaged},
     session::reply_of,
-    wire_device,
+    wire_account, wire_device,
 };
 use crate::{
     engine::{Reply, State, Step},
@@ -51,7 +52,8 @@ impl State {
         };
         let (client, request) = opaque::log_in(flow.password.as_bytes(), step.rng)
             .map_err(|_| Refusal::WrongPassword)?;
-        let request = LogInStart { name: pending.name.clone(), opaque: request };
+        let origin = self.origin.clone();
+        let request = LogInStart { name: pending.name.clone(), origin, opaque: request };
         let then = FlowThen::LogInStarted(Box::new(client));
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
@@ -120,7 +122,16 @@ impl State {
         let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
         // What was uploaded with the device stays as it is; later checks fill it up.
         let packages = if is_new { self.first_packages(&me, step) } else { Vec::new() };
-        let request = AddDevice { record, device: pending.new_device()?, packages, drop };
+        let device = pending.new_device()?;
+        let account = wire_account(account);
+        let replacement = Replacement {
+            record: Some(&record),
+            add: Some(&device),
+            drop: drop.as_ref(),
+            ..Replacement::of(&account)
+        };
+        let signature = opened.identity.sign_replacement(&replacement.content());
+        let request = AddDevice { record, device, packages, drop, signature };
         let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row)));
         self.ask_account_with(Some(session.token), then, request, step);
         Ok(())

@@ -79,7 +79,8 @@ impl State {
         };
         let (client, request) = opaque::register(flow.password.as_bytes(), step.rng)
             .map_err(|_| Refusal::WeakPassword)?;
-        let request = SignUpStart { name: pending.name.clone(), opaque: request };
+        let origin = self.origin.clone();
+        let request = SignUpStart { name: pending.name.clone(), origin, opaque: request };
         let then = FlowThen::SignUpStarted(Box::new(client));
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
@@ -120,12 +121,13 @@ impl State {
         };
         let first = !new.sent;
         let slot = SlotKey::password(export.expose_bytes());
-        let Made { row, record, vault } = make_account(&pending, &new, &slot, step)?;
+        let Made { row, identity_key, record, vault } = make_account(&pending, &new, &slot, step)?;
         let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
         let packages = self.first_packages(&me, step);
         let request = SignUpFinish {
             name: pending.name.clone(),
             account: wire_account(me.account),
+            identity_key,
             opaque: upload,
             vault,
             record: SignedRecord { version: FIRST, bytes: record },
@@ -173,6 +175,7 @@ impl State {
 /// A new account: its row, and what the server gets.
 struct Made {
     row: AccountRow,
+    identity_key: [u8; 32],
     record: Vec<u8>,
     vault: Vec<u8>,
 }
@@ -199,12 +202,13 @@ fn make_account(
     };
     let record = record.issue(&identity).map_err(damaged)?;
     let account = chain.account_id();
+    let identity_key = *identity.public().as_bytes();
     let vault = Vault { identity, chain, storage_key: new.storage_key.clone(), contact_key };
     let vault =
         vault.seal(account, FIRST, core::slice::from_ref(slot), step.rng).map_err(damaged)?;
     let keys = (new.storage_key.clone(), new.contact_key.clone());
     let row = pending.account_row(certificate, keys, FIRST);
-    Ok(Made { row, record, vault })
+    Ok(Made { row, identity_key, record, vault })
 }
 
 fn is_taken(error: &TransportError) -> bool {

@@ -11,7 +11,7 @@ use corncrake_wire::{
     limits,
     opaque::{check_log_in, check_record},
     open::SignedRecord,
-    session::{RENEWAL_LABEL, renewal_content},
+    session::{RENEWAL_LABEL, REPLACEMENT_LABEL, Replacement, renewal_content},
 };
 
 use super::{ORIGIN, Server};
@@ -23,6 +23,7 @@ pub(crate) struct Account {
     pub(crate) record: SignedRecord,
     pub(crate) vault: Vault,
     opaque: Vec<u8>,
+    identity_key: [u8; 32],
 }
 
 /// A device's row.
@@ -79,6 +80,9 @@ impl Server {
             Q::AddDevice(request) => A::AddDevice(self.add_device(now, row.account, request)?),
             Q::GetVault(_) => A::GetVault(self.account(row.account)?.vault.clone()),
             Q::ReplaceVault(request) => {
+                let vault = Some(&request.vault);
+                let replacement = Replacement { vault, ..Replacement::of(&row.account) };
+                self.check_replacement(&replacement, &request.signature)?;
                 let account = self.account(row.account)?;
                 let next = account.vault.version + 1;
                 if request.vault != account.vault && request.vault.version != next {
@@ -88,6 +92,9 @@ impl Server {
                 A::ReplaceVault(())
             }
             Q::ReplaceRecord(request) => {
+                let record = Some(&request.record);
+                let replacement = Replacement { record, ..Replacement::of(&row.account) };
+                self.check_replacement(&replacement, &request.signature)?;
                 A::ReplaceRecord(self.replace_record(row.account, request.record)?)
             }
             Q::UploadPackages(request) => {
@@ -144,6 +151,7 @@ impl Server {
     }
 
     fn sign_up_start(&self, request: &SignUpStart) -> Result<SignUpStarted, ErrorCode> {
+        check_origin(&request.origin)?;
         self.check_name(&request.name)?;
         let opaque = self.secret.registration_reply(&request.name, &request.opaque);
         Ok(SignUpStarted { opaque: opaque.map_err(|_| ErrorCode::Malformed)? })
@@ -175,12 +183,14 @@ impl Server {
             record: request.record,
             vault: Vault { version: 1, bytes: request.vault },
             opaque: request.opaque,
+            identity_key: request.identity_key,
         };
         self.accounts.insert(request.account, account);
         Ok(self.begin_session(now, request.account, Some(request.device.id)))
     }
 
     fn log_in_start(&mut self, request: &LogInStart) -> Result<LogInStarted, ErrorCode> {
+        check_origin(&request.origin)?;
         let account = self.names.get(&request.name).and_then(|id| self.accounts.get(id));
         let record = account.map(|account| account.opaque.clone());
         let (opaque, state) = self
@@ -212,6 +222,13 @@ impl Server {
         account: AccountId,
         request: AddDevice,
     ) -> Result<Session, ErrorCode> {
+        let replacement = Replacement {
+            record: Some(&request.record),
+            add: Some(&request.device),
+            drop: request.drop.as_ref(),
+            ..Replacement::of(&account)
+        };
+        self.check_replacement(&replacement, &request.signature)?;
         let confirms = self
             .devices
             .get(&request.device.id)
@@ -234,6 +251,17 @@ impl Server {
         }
         self.replace_record(account, request.record)?;
         Ok(self.begin_session(now, account, Some(request.device.id)))
+    }
+
+    fn check_replacement(
+        &mut self,
+        replacement: &Replacement<'_>,
+        signature: &[u8],
+    ) -> Result<(), ErrorCode> {
+        let key = self.account(*replacement.account)?.identity_key;
+        SignaturePublicKey::from_bytes(key)
+            .verify_with_label(REPLACEMENT_LABEL, &replacement.content(), signature)
+            .map_err(|_| ErrorCode::SignatureRefused)
     }
 
     fn insert_device(
@@ -354,4 +382,8 @@ impl Server {
             sessions: u32::try_from(sessions).unwrap(),
         })
     }
+}
+
+fn check_origin(seen: &str) -> Result<(), ErrorCode> {
+    if seen == ORIGIN { Ok(()) } else { Err(ErrorCode::UnknownOrigin) }
 }
