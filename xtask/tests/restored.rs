@@ -1,10 +1,6 @@
 //! The real server's folder copied back under running sessions, with the instance that it had.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on should fail"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 use std::{
     fs,

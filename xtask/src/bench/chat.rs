@@ -147,7 +147,7 @@ fn first_contact(bench: &Bench) -> Result<String> {
     let mut times = Times::default();
     for _ in 0..STRANGERS {
         let mut stranger = bench.visitor()?;
-        let start = say_in(&mut ann, &stranger.name().to_owned(), "nice to meet you")?;
+        let start = say_in(&mut ann, stranger.name(), "nice to meet you")?;
         times.add(stranger.hear("nice to meet you", PATIENCE)? - start);
     }
     Ok(bench.summary(&times))
@@ -169,7 +169,7 @@ fn ping_pong(bench: &Bench) -> Result<String> {
     let mut times = Times::default();
     for hop in 0..HOPS {
         let text = format!("hop {hop}");
-        let start = say_in(&mut one, &other.name().to_owned(), &text)?;
+        let start = say_in(&mut one, other.name(), &text)?;
         times.add(other.hear(&text, PATIENCE)? - start);
         std::mem::swap(&mut one, &mut other);
     }

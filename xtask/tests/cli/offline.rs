@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use xtask::{programs::Server, session::Session};
 
-use crate::place::{Place, code, password, wait_for};
+use crate::place::{Place, code, password};
 
 /// Long enough for any answer that does not wait for what never comes.
 const PATIENCE: Duration = Duration::from_secs(14);
