@@ -36,7 +36,8 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
         drop(std::fs::remove_file(&partial));
         drop(private(&partial)?);
         let options = Database::plain(&from).read_only(true);
-        let mut database = options.connect().await?;
+        // Else the copy holds what was in memory where its pages hold nothing.
+        let mut database = options.pragma("secure_delete", "ON").connect().await?;
         sqlx::query("VACUUM INTO ?")
             .bind(partial.to_string_lossy().into_owned())
             .execute(&mut database)

@@ -11,8 +11,9 @@ use crate::{Error, State, random};
 /// Seconds that a session without a device lasts.
 const DEVICELESS: u64 = 3600;
 /// Ends of sessions are rounded up to this many seconds, so that they don't tell the moment of a
-/// log-in.
+/// log-in; with a device to a week, as all days of this plane.
 const ROUNDING: u64 = 600;
+const DEVICE_ROUNDING: u64 = 7 * 86_400;
 
 /// Begins a session.
 pub(crate) async fn begin(
@@ -22,8 +23,11 @@ pub(crate) async fn begin(
     now: u64,
 ) -> Result<Session, Error> {
     let token = SessionToken::new(random()?);
-    let lifetime = if device.is_some() { limits::SESSION } else { DEVICELESS };
-    let expires = (now + lifetime).next_multiple_of(ROUNDING);
+    let (lifetime, rounding) = match device {
+        Some(_) => (limits::SESSION, DEVICE_ROUNDING),
+        None => (DEVICELESS, ROUNDING),
+    };
+    let expires = (now + lifetime).next_multiple_of(rounding);
     sqlx::query("DELETE FROM sessions WHERE account = ? AND expires <= ?")
         .bind(account)
         .bind(signed(now))

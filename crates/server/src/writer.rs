@@ -35,6 +35,11 @@ const WORK_BYTES: usize = 8 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a write-ahead log is kept at most before it is emptied.
 const WAL_TIME: Duration = Duration::from_secs(60);
+/// How often the account plane's database is written anew, so that its pages don't tell the order
+/// in which its rows came.
+const SHUFFLE_TIME: Duration = Duration::from_secs(3600);
+/// Larger databases are not: it would take seconds, and many sign-ups a day hide each other.
+const SHUFFLE_BYTES: u64 = 64 * 1024 * 1024;
 /// Free pages that are kept for what comes.
 const SPARE_PAGES: i64 = 1024;
 /// The pause between two steps of giving pages back.
@@ -111,6 +116,7 @@ impl Writer {
         disk: Disk,
     ) -> (Self, JoinHandle<()>) {
         let (queue, health) = (Arc::new(Queue::new()), Health::new());
+        let is_accounts = appender.is_none();
         let task = Task {
             database,
             connection: Some(connection),
@@ -120,6 +126,7 @@ impl Writer {
             health: health.clone(),
             wal_bytes: 0,
             wal_since: None,
+            shuffled: Some(Instant::now()).filter(|_| is_accounts),
         };
         let (died, closed) = (health.clone(), Arc::clone(&queue));
         let watched = tokio::spawn(async move {
@@ -265,6 +272,8 @@ struct Task {
     /// What went into the write-ahead log since it was emptied, about.
     wal_bytes: usize,
     wal_since: Option<Instant>,
+    /// When the database was last written anew, if it is one that is.
+    shuffled: Option<Instant>,
 }
 
 impl Task {
@@ -285,6 +294,8 @@ impl Task {
             }
             self.tend_wal().await;
         }
+        self.count().await;
+        self.shuffle().await;
         self.empty_wal().await;
         if let Some(connection) = self.connection.take() {
             connection.close().await?;
@@ -414,7 +425,30 @@ impl Task {
         let most = self.disk.free().map_or(WAL_BYTES, |free| WAL_BYTES.min(free / 4));
         let old = self.wal_since.is_some_and(|since| since.elapsed() >= WAL_TIME);
         if old || self.wal_since.is_some() && self.wal_bytes >= most {
+            self.count().await;
+            if self.shuffled.is_some_and(|then| then.elapsed() >= SHUFFLE_TIME) {
+                self.shuffle().await;
+            }
             self.empty_wal().await;
+        }
+    }
+
+    async fn count(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = self.database.count(connection).await {
+            tracing::warn!(%error, "the counter was not stepped on");
+        }
+    }
+
+    /// Writes the account plane's database anew, in the order of its random numbers.
+    async fn shuffle(&mut self) {
+        let (Some(connection), Some(_)) = (&mut self.connection, self.shuffled) else { return };
+        self.shuffled = Some(Instant::now());
+        if std::fs::metadata(self.database.path()).is_ok_and(|file| file.len() > SHUFFLE_BYTES) {
+            return;
+        }
+        if let Err(error) = sqlx::query("VACUUM").execute(connection).await {
+            tracing::warn!(%error, "the accounts' database was not written anew");
         }
     }
 
@@ -422,9 +456,6 @@ impl Task {
         let Some(connection) = &mut self.connection else { return };
         self.wal_bytes = 0;
         self.wal_since = None;
-        if let Err(error) = self.database.count(connection).await {
-            tracing::warn!(%error, "the counter was not stepped on");
-        }
         // Who reads an old state, such as a backup, keeps the log from being emptied until later.
         let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await;
         if let Err(error) = emptied {
