@@ -37,6 +37,7 @@ pub enum ClientFrame {
     /// [`limits::SUBSCRIBE`](crate::limits::SUBSCRIBE).
     Unsubscribe {
         /// The subscriptions.
+        #[serde(deserialize_with = "codec::at_most::<_, _, { limits::SUBSCRIBE }>")]
         ids: Vec<u32>,
     },
     /// Open plane: appends to a log.
