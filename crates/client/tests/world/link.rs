@@ -599,7 +599,9 @@ impl Transport for Link {
 
     fn unwatch(&self, log: LogId) {
         if self.0.open.up.get() {
-            self.say(move |link| drop(link.0.watches.borrow_mut().remove(&log)));
+            self.say(move |link| {
+                link.0.watches.borrow_mut().remove(&log);
+            });
         }
     }
 

@@ -164,7 +164,7 @@ impl State {
             if kind == EntryKind::Message && enter.seen.len() < SEEN {
                 enter.seen.extend(inner.as_ref().map(|inner| entry_id(inner)));
             }
-            let id = id_of(&entry);
+            let id = id_of(entry);
             let inner = inner.as_ref().map(|inner| inner.as_slice());
             let item = LogItem { position: entry.position, id, kind, inner, own: None };
             let reading = fold.read(item);
