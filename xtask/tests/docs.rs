@@ -61,7 +61,7 @@ fn codes_of_the_code() -> BTreeSet<String> {
     codes.extend(code_lines.flat_map(quoted));
     for path in sources(&root().join("examples/cli/src")) {
         let text = fs::read_to_string(path).unwrap();
-        let calls = text.split("Failure::refused(").skip(1).map(str::trim_start);
+        let calls = text.split("::refused(").skip(1).map(str::trim_start);
         codes.extend(
             calls.filter(|call| call.starts_with('"')).filter_map(|call| quoted(call).next()),
         );
@@ -88,10 +88,12 @@ fn the_readmes_lines_are_those_of_the_example() {
     let readme = read("README.md");
     let block = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
     let example = read("examples/embed/src/main.rs");
-    let lines: Vec<_> =
-        example.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
-    assert!(lines.join("\n").contains(block.trim_end()), "README.md and examples/embed differ");
-    assert!(block.lines().filter(|line| !line.trim().is_empty()).count() <= 10);
+    let mut lines = example.lines().map(str::trim);
+    let shown: Vec<_> = block.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    for line in &shown {
+        assert!(lines.any(|other| other == *line), "examples/embed has no {line}, or not here");
+    }
+    assert!(shown.len() <= 13, "they are to be few");
 }
 
 /// A claim in SECURITY.md ends in `(test: name)` or `(tests: name, name)`.

@@ -194,7 +194,10 @@ fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
     let out = matches!(chat.row.phase, Phase::Removed | Phase::Left);
     let direct = chat.row.kind == ChatKind::Direct;
     match command {
-        ChatCommand::Info(_) | ChatCommand::History { .. } | ChatCommand::Hide(_) => None,
+        ChatCommand::Info(_)
+        | ChatCommand::History { .. }
+        | ChatCommand::Settled(_)
+        | ChatCommand::Hide(_) => None,
         _ if out => Some(Refusal::NotAMember),
         ChatCommand::SendText { text, .. } if text.is_empty() => Some(Refusal::MessageEmpty),
         ChatCommand::SendText { text, .. } if text.len() > MAX_TEXT => {
