@@ -8,25 +8,24 @@
 use core::{future::Future, pin::Pin, time::Duration};
 use std::rc::Rc;
 
-use corncrake_core::id::ConversationId;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
-use self::tables::Table;
 use crate::{
     client::Reason,
     command::{ChatCommand, Command},
-    error::{Error, Refusal},
-    event::Item,
+    error::Error,
     host::{Clock, Host, Moment},
-    store::{Order, SealedStore, Store},
+    store::{SealedStore, Store},
     transport::Transport,
 };
 
 pub(crate) mod account;
 pub(crate) mod chats;
+mod events;
+mod history;
 mod load;
 mod state;
 mod step;
@@ -160,6 +159,9 @@ impl<H: Host> Engine<'_, H> {
                 load::group(&self.store, chat).await?;
             }
         }
+        if self.state.events.is_needed(&input) {
+            load::waiting_events(&self.store, &mut self.state.events).await?;
+        }
         let mut step = Step::new(clock, &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
@@ -174,6 +176,7 @@ impl<H: Host> Engine<'_, H> {
                 effect => self.carry_out(effect),
             }
         }
+        self.tell().await?;
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
         self.forget(clock.moment).await;
         Ok(turn)
@@ -187,29 +190,6 @@ impl<H: Host> Engine<'_, H> {
                 Err(_) => Some(now.after(FORGET_AGAIN)),
             };
         }
-    }
-
-    /// A page of a timeline, straight from the store.
-    async fn history(
-        &self,
-        id: ConversationId,
-        before: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<Item>, Error> {
-        let chat = self.state.chats.all.get(&id).ok_or(Refusal::UnknownChat)?;
-        let end = before.unwrap_or(u64::MAX).min(chat.row.next_item);
-        let mut items = Vec::new();
-        if let Some(last) = end.checked_sub(1) {
-            let table = (Table::Timeline.into(), id.as_bytes().as_slice());
-            let rows = self.store.range(table, 0..=last, Order::Descending, limit).await?;
-            for (_, bytes) in rows.into_iter().rev() {
-                items.push(tables::decode::<Item>(&bytes)?);
-            }
-        }
-        if let (None, Some(me)) = (before, self.state.account.me()) {
-            items.extend(chat.queued_items(me.account, self.host.now()));
-        }
-        Ok(items)
     }
 
     fn carry_out(&mut self, effect: Effect) {

@@ -245,15 +245,16 @@ pub enum ItemKind {
 /// Something that happened, once for each client, or how things stand at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows by one from event to event, over restarts too. Events that tell of the moment only
-    /// have none: they are not stored and never come again.
+    /// Grows from event to event, over restarts too; numbers of events that were erased with their
+    /// chat are left out. Events that tell of the moment only have none: they are not stored and
+    /// never come again.
     pub sequence: Option<u64>,
     /// What happened.
     pub what: EventKind,
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
     /// The account is usable.
@@ -271,4 +272,7 @@ pub enum EventKind {
         /// The item as it is now.
         item: Item,
     },
+    /// So many events waited that they were dropped: whoever shows chats reads them and their
+    /// timelines anew.
+    Lagged,
 }

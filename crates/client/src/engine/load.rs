@@ -13,11 +13,11 @@ use super::{
         Chat, Chats,
         rows::{ChatRow, ClosedLog, Flight, GroupRow, Intent},
     },
-    state::EventQueue,
+    events::EventQueue,
     tables::{Table, decode, part_of},
 };
 use crate::{
-    event::{EventKind, Item, ItemKind},
+    event::{Item, ItemKind},
     host::{Clock, Settings},
     store::{Order, SealedStore, Store, StoreError},
 };
@@ -38,18 +38,27 @@ pub(super) async fn state<S: Store>(
     Ok(state)
 }
 
+/// Where the events stand; they themselves are read when somebody asks for them.
 async fn events<S: Store>(store: &SealedStore<'_, S>) -> Result<EventQueue, StoreError> {
-    let mut queue = EventQueue::default();
-    if let Some(bytes) = store.get(Table::Events.into(), EventQueue::COUNTER, 0).await? {
-        queue.next = decode(&bytes)?;
-    }
-    let all = 0..=u64::MAX;
-    let rows = store.range((Table::Events.into(), &[]), all, Order::Ascending, u32::MAX).await?;
-    for (sequence, bytes) in rows {
-        queue.next = queue.next.max(sequence + 1);
-        queue.waiting.push_back((sequence, decode::<EventKind>(&bytes)?));
-    }
-    Ok(queue)
+    let counters = match store.get(Table::Events.into(), EventQueue::COUNTERS, 0).await {
+        Ok(None) => None,
+        Ok(Some(bytes)) => Some(decode(&bytes)),
+        Err(StoreError::Damaged) => Some(Err(StoreError::Damaged)),
+        Err(error) => return Err(error),
+    };
+    Ok(EventQueue::stored(counters))
+}
+
+/// The events that the app has not taken.
+pub(super) async fn waiting_events<S: Store>(
+    store: &SealedStore<'_, S>,
+    queue: &mut EventQueue,
+) -> Result<(), StoreError> {
+    let (table, all) = ((Table::Events.into(), [].as_slice()), 0..=u64::MAX);
+    let rows = store.range_each(table, all, Order::Ascending, u32::MAX).await?;
+    let rows = rows.into_iter();
+    queue.load(rows.map(|(number, bytes)| (number, bytes.and_then(|bytes| decode(&bytes).ok()))));
+    Ok(())
 }
 
 /// All chats; of those that rest, only what they need for that.

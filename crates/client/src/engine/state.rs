@@ -1,16 +1,16 @@
 //! All state of an engine, and the dispatch of its inputs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use corncrake_wire::OpenRequest;
 
 use super::{
-    Done, Effect, Input, Reply, Step, Then, account::AccountState, chats::Chats, tables::Table,
+    Done, Effect, Input, Reply, Step, Then, account::AccountState, chats::Chats, events::EventQueue,
 };
 use crate::{
     command::Command,
     error::Error,
-    event::{Connection, Event, EventKind},
+    event::Connection,
     host::{Moment, Settings},
     transport::{Plane, Push},
 };
@@ -39,21 +39,6 @@ pub(crate) struct State {
 pub(crate) struct Online {
     pub(crate) account: bool,
     pub(crate) open: bool,
-}
-
-/// Events that the app has not taken, and the one who waits for the next.
-#[derive(Debug, Default)]
-pub(crate) struct EventQueue {
-    pub(crate) next: u64,
-    /// With their sequence numbers.
-    pub(crate) waiting: VecDeque<(u64, EventKind)>,
-    /// With how the connection stands as far as the one who waits has heard.
-    pub(crate) asked: Option<(Option<Connection>, Reply<Event>)>,
-}
-
-impl EventQueue {
-    /// The id of the row that tells the next sequence number.
-    pub(crate) const COUNTER: &[u8] = b"next";
 }
 
 impl State {
@@ -155,7 +140,7 @@ impl State {
         }
     }
 
-    const fn connection(&self) -> Connection {
+    pub(super) const fn connection(&self) -> Connection {
         match (self.online.account, self.online.open) {
             _ if !self.is_signed_in() => Connection::SignedOut,
             (true, true) => Connection::Online,
@@ -205,33 +190,6 @@ impl State {
             Push::TakesTurns(log) => self.chat_takes_turns(&log),
             Push::Notices(notices) => self.account_notices(notices, step),
             Push::SessionRefused => self.session_refused(step),
-        }
-    }
-
-    fn events_taken(&mut self, up_to: Option<u64>, step: &mut Step<'_>) {
-        while let Some((sequence, _)) = self.events.waiting.front()
-            && Some(*sequence) <= up_to
-        {
-            step.delete(Table::Events, &[], *sequence);
-            self.events.waiting.pop_front();
-        }
-    }
-
-    /// Numbers the events of this step. Who waits for one is told how the connection stands if
-    /// that is news, else what happened first.
-    fn tell(&mut self, step: &mut Step<'_>) {
-        step.number_events(&mut self.events);
-        let Some((heard, reply)) = self.events.asked.take() else {
-            return;
-        };
-        let connection = self.connection();
-        if heard != Some(connection) {
-            let event = Event { sequence: None, what: EventKind::Connection(connection) };
-            step.answer(reply, Ok(event));
-        } else if let Some((sequence, what)) = self.events.waiting.front() {
-            step.answer(reply, Ok(Event { sequence: Some(*sequence), what: what.clone() }));
-        } else {
-            self.events.asked = Some((heard, reply));
         }
     }
 

@@ -17,7 +17,6 @@ use super::{
         ChatThen,
         enter::{EnterThen, fold::FoldWork},
     },
-    state::EventQueue,
     tables::{self, Table},
 };
 use crate::{
@@ -186,19 +185,6 @@ impl<'a> Step<'a> {
             let _ = reply.send(result);
         }));
         self.effects.push(Effect::Answer(answer));
-    }
-
-    /// Gives each event its durable number; they stay in the store until they are taken.
-    pub(crate) fn number_events(&mut self, queue: &mut EventQueue) {
-        if self.events.is_empty() {
-            return;
-        }
-        for what in core::mem::take(&mut self.events) {
-            self.put(Table::Events, &[], queue.next, &what);
-            queue.waiting.push_back((queue.next, what));
-            queue.next += 1;
-        }
-        self.put(Table::Events, EventQueue::COUNTER, 0, &queue.next);
     }
 
     /// The batch and the effects.

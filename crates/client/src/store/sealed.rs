@@ -28,6 +28,9 @@ pub struct Writes {
     delete_ranges: Vec<(Table, Vec<u8>)>,
 }
 
+/// A row by its name, and its value if that opens.
+pub type NamedRow = ([u8; 16], u64, Option<Zeroizing<Vec<u8>>>);
+
 /// A row by its id instead of its name.
 type Row = (Table, Vec<u8>, u64);
 
@@ -118,13 +121,50 @@ impl<'a, S: Store> SealedStore<'a, S> {
         order: Order,
         limit: u32,
     ) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, StoreError> {
-        let name = self.store.key().name(table.0, id);
+        let name = self.name(table, id);
         let rows = self.store.range((table, name), range, order, limit).await?;
         let open = |(index, sealed): (u64, Vec<u8>)| {
             let value = self.unseal(Key { table, name, index }, &sealed)?;
             Ok((index, value))
         };
         rows.into_iter().map(open).collect()
+    }
+
+    /// The same; `None` where a row doesn't open.
+    ///
+    /// # Errors
+    /// An error of the backend.
+    pub async fn range_each(
+        &self,
+        (table, id): (Table, &[u8]),
+        range: RangeInclusive<u64>,
+        order: Order,
+        limit: u32,
+    ) -> Result<Vec<(u64, Option<Zeroizing<Vec<u8>>>)>, StoreError> {
+        let name = self.name(table, id);
+        let rows = self.store.range((table, name), range, order, limit).await?;
+        let open = |(index, sealed): (u64, Vec<u8>)| {
+            (index, self.unseal(Key { table, name, index }, &sealed).ok())
+        };
+        Ok(rows.into_iter().map(open).collect())
+    }
+
+    /// Every row of a small table by its name and index; `None` where it doesn't open.
+    ///
+    /// # Errors
+    /// An error of the backend.
+    pub async fn scan_each(&self, table: Table) -> Result<Vec<NamedRow>, StoreError> {
+        let rows = self.store.scan(table).await?;
+        let open = |(key, sealed): (Key, Vec<u8>)| {
+            (key.name, key.index, self.unseal(key, &sealed).ok())
+        };
+        Ok(rows.into_iter().map(open).collect())
+    }
+
+    /// The name of an id in a table.
+    #[must_use]
+    pub fn name(&self, table: Table, id: &[u8]) -> [u8; 16] {
+        self.store.key().name(table.0, id)
     }
 
     /// Every value of a small table with its index, in no order that means anything.
@@ -165,7 +205,7 @@ impl<'a, S: Store> SealedStore<'a, S> {
     }
 
     fn row_key(&self, table: Table, id: &[u8], index: u64) -> Key {
-        Key { table, name: self.store.key().name(table.0, id), index }
+        Key { table, name: self.name(table, id), index }
     }
 
     fn unseal(&self, key: Key, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {

@@ -54,6 +54,8 @@ struct Inner {
     late: Cell<Late>,
     /// By how many milliseconds the device's clock is wrong.
     set_by: Rc<Cell<i64>>,
+    /// Whether the app takes events.
+    listens: Cell<bool>,
 }
 
 /// A message that the engine has acknowledged.
@@ -99,18 +101,28 @@ impl Told {
             return self.connections.push(connection);
         };
         if let Some(earlier) = self.events.get(&sequence) {
-            if *earlier != event {
+            if *earlier != event && !is_queued(earlier) {
                 let complaint = format!("event {sequence} changed: {earlier:?} / {event:?}");
                 self.complaints.push(complaint);
             }
             return;
         }
+        // Numbers of events whose item is no more are left out.
         let newest = self.events.keys().next_back().copied();
-        if newest.is_some_and(|newest| sequence != newest + 1) {
+        if newest.is_some_and(|newest| sequence < newest) {
             self.complaints.push(format!("event {sequence} follows {newest:?}"));
         }
         self.events.insert(sequence, event);
     }
+}
+
+/// Whether an event is about a message on its way, whose number may change.
+fn is_queued(event: &Event) -> bool {
+    matches!(
+        &event.what,
+        EventKind::Item { item: Item { what: ItemKind::Message { delivery, .. }, .. }, .. }
+            if *delivery == Delivery::Queued
+    )
 }
 
 /// A call that is under way.
@@ -143,6 +155,7 @@ impl Device {
             follows: Cell::new(true),
             late: Cell::new(Late::Nothing),
             set_by: Rc::default(),
+            listens: Cell::new(true),
         }))
     }
 
@@ -218,6 +231,9 @@ impl Device {
         *inner.link.borrow_mut() = Some(link);
         *inner.client.borrow_mut() = Some(client.clone());
         self.note("started");
+        if !self.0.listens.get() {
+            return;
+        }
         let device = self.clone();
         executor.spawn(async move {
             let mut events = client.events();
@@ -287,6 +303,17 @@ impl Device {
     /// From its next start on the device's store makes this durable too late.
     pub(crate) fn set_late(&self, late: Late) {
         self.0.late.set(late);
+    }
+
+    /// Forgets which events were told before.
+    pub(crate) fn told_nothing(&self) {
+        self.0.told.borrow_mut().events.clear();
+    }
+
+    /// From its next start on the device's app takes events, or doesn't.
+    pub(crate) fn set_listening(&self, listens: bool) {
+        self.0.listens.set(listens);
+        self.0.follows.set(false);
     }
 
     /// Sets the device's clock to be wrong by so many days; time itself goes on as always.

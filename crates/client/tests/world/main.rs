@@ -26,6 +26,7 @@ mod crash;
 mod crashes;
 mod device;
 mod duels;
+mod events;
 mod executor;
 mod flows;
 mod groups;

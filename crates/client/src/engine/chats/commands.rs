@@ -183,6 +183,8 @@ impl State {
     fn hide(&mut self, chat: &mut Chat, reply: Reply<()>, step: &mut Step<'_>) {
         chat.row.hidden = true;
         step.delete_all(Table::Timeline, chat.row.id.as_bytes());
+        chat.row.first_item = chat.row.next_item;
+        self.erase_events(chat.row.id, step);
         self.record_again(chat, step);
         step.answer(reply, Ok(()));
         self.advance(chat, step);

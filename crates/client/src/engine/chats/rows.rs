@@ -45,6 +45,8 @@ pub(crate) struct ChatRow {
     pub(crate) unconfirmed: Option<AccountId>,
     /// Since when a handover is due; adds wait for it, an hour at most.
     pub(crate) handover_due: Option<Timestamp>,
+    /// The number of the first item that was not erased.
+    pub(crate) first_item: u64,
     pub(crate) next_item: u64,
     pub(crate) next_intent: u64,
     pub(crate) next_own: u64,
@@ -107,6 +109,7 @@ impl ChatRow {
             notice: 0,
             unconfirmed: None,
             handover_due: None,
+            first_item: 0,
             next_item: 0,
             next_intent: 0,
             next_own: 0,

@@ -1,0 +1,380 @@
+//! Events that the app has not taken: where they happened, and nothing of what was said.
+//!
+//! An event names a chat and the number of an item; its content is looked up when the app takes
+//! it. So what is erased from a timeline is erased everywhere, and events that nobody takes cost
+//! a few bytes each. Beyond [`MOST`] of them one line stands for all.
+
+use std::collections::VecDeque;
+
+use corncrake_core::id::{ConversationId, MessageId};
+use serde::{Deserialize, Serialize};
+
+use super::{Input, Reply, State, Step, tables::Table};
+use crate::{
+    command::{ChatCommand, Command},
+    event::{Connection, Delivery, Event, EventKind, Item, ItemKind},
+    host::Timestamp,
+    store::StoreError,
+};
+
+/// The largest number of events that wait for the app.
+pub(crate) const MOST: u64 = 16_384;
+
+/// An event as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum EventRow {
+    Ready,
+    ChatAdded(ConversationId),
+    ChatChanged(ConversationId),
+    /// A line of a timeline, by its number.
+    Item(ConversationId, u64),
+    /// A message of the outbox.
+    Queued(ConversationId, MessageId),
+    Lagged,
+}
+
+impl EventRow {
+    /// `None` for what is true of a moment only.
+    const fn of(what: &EventKind) -> Option<Self> {
+        Some(match what {
+            EventKind::Ready => Self::Ready,
+            EventKind::Connection(_) => return None,
+            EventKind::ChatAdded(chat) => Self::ChatAdded(*chat),
+            EventKind::ChatChanged(chat) => Self::ChatChanged(*chat),
+            EventKind::Item { chat, item } => match &item.what {
+                ItemKind::Message { id, delivery: Delivery::Queued, .. } => {
+                    Self::Queued(*chat, *id)
+                }
+                _ => Self::Item(*chat, item.number),
+            },
+            EventKind::Lagged => Self::Lagged,
+        })
+    }
+
+    /// What the app is told, unless that has to be looked up.
+    const fn plain(self) -> Option<EventKind> {
+        Some(match self {
+            Self::Ready => EventKind::Ready,
+            Self::ChatAdded(chat) => EventKind::ChatAdded(chat),
+            Self::ChatChanged(chat) => EventKind::ChatChanged(chat),
+            Self::Lagged => EventKind::Lagged,
+            Self::Item(..) | Self::Queued(..) => return None,
+        })
+    }
+
+    fn is_of(self, chat: ConversationId) -> bool {
+        match self {
+            Self::Ready | Self::Lagged => false,
+            Self::ChatAdded(of)
+            | Self::ChatChanged(of)
+            | Self::Item(of, _)
+            | Self::Queued(of, _) => of == chat,
+        }
+    }
+}
+
+/// Events that the app has not taken, and the one who waits for the next.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue {
+    counters: Counters,
+    /// With their numbers; `None` while they are in the store alone.
+    waiting: Option<VecDeque<(u64, EventRow)>>,
+    /// Numbers of events that nobody will be told, whose rows go with the next batch.
+    void: Vec<u64>,
+    /// Whether events were lost.
+    lost: bool,
+    /// With how the connection stands as far as the one who waits has heard.
+    pub(crate) asked: Option<(Option<Connection>, Reply<Event>)>,
+}
+
+/// What is stored beside the events.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    /// The number of the oldest event that may wait.
+    first: u64,
+    /// The number of the next event.
+    next: u64,
+}
+
+impl EventQueue {
+    /// The id of the row with the counters.
+    pub(crate) const COUNTERS: &[u8] = b"next";
+
+    /// A queue of which the store holds these counters, or none it can open.
+    pub(crate) fn stored(counters: Option<Result<Counters, StoreError>>) -> Self {
+        match counters {
+            None => Self { waiting: Some(VecDeque::new()), ..Self::default() },
+            Some(Ok(counters)) => Self { counters, ..Self::default() },
+            // The numbers go on beyond all that can have been given.
+            Some(Err(_)) => {
+                let counters = Counters { first: 1 << 48, next: 1 << 48 };
+                Self { counters, waiting: Some(VecDeque::new()), lost: true, ..Self::default() }
+            }
+        }
+    }
+
+    /// Whether an input can't be taken while the events are in the store alone.
+    pub(crate) const fn is_needed(&self, input: &Input) -> bool {
+        let by = matches!(
+            input,
+            Input::Command(Command::NextEvent { .. } | Command::Chat(_, ChatCommand::Hide(_)))
+        );
+        by && self.waiting.is_none()
+    }
+
+    /// Takes the events that the store holds; `None` is one that doesn't open.
+    pub(crate) fn load(&mut self, rows: impl IntoIterator<Item = (u64, Option<EventRow>)>) {
+        let mut waiting = VecDeque::new();
+        for (number, row) in rows {
+            match row {
+                Some(row) => waiting.push_back((number, row)),
+                None => self.lost = true,
+            }
+        }
+        self.waiting = Some(waiting);
+    }
+
+    /// The oldest event, if its content has to be looked up for somebody who waits.
+    pub(crate) fn to_look_up(&self) -> Option<(u64, EventRow)> {
+        self.asked.as_ref()?;
+        let front = self.waiting.as_ref()?.front()?;
+        front.1.plain().is_none().then_some(*front)
+    }
+
+    /// Gives the oldest event to whoever waits; without content it was erased meanwhile, and
+    /// nobody is told.
+    pub(crate) fn looked_up(&mut self, what: Option<EventKind>) {
+        let waiting = self.waiting.get_or_insert_default();
+        let Some(what) = what else {
+            self.void.extend(waiting.pop_front().map(|(number, _)| number));
+            return;
+        };
+        if let (Some((_, reply)), Some((number, _))) = (self.asked.take(), waiting.front()) {
+            // Whoever asked may have gone away; the event waits on.
+            let _ = reply.send(Ok(Event { sequence: Some(*number), what }));
+        }
+    }
+
+    fn forget_all(&mut self, step: &mut Step<'_>) {
+        step.delete_all(Table::Events, &[]);
+        self.waiting = Some(VecDeque::new());
+        self.void.clear();
+        self.counters.first = self.counters.next;
+    }
+
+    fn push(&mut self, row: EventRow, step: &mut Step<'_>) {
+        let number = self.counters.next;
+        step.put(Table::Events, &[], number, &row);
+        self.counters.next += 1;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push_back((number, row));
+        }
+    }
+
+    fn save(&self, step: &mut Step<'_>) {
+        step.put(Table::Events, Self::COUNTERS, 0, &self.counters);
+    }
+}
+
+impl State {
+    /// The app is done with the events up to this number.
+    pub(super) fn events_taken(&mut self, up_to: Option<u64>, step: &mut Step<'_>) {
+        let queue = &mut self.events;
+        let before = queue.counters.first;
+        while let Some((number, _)) = queue.waiting.as_ref().and_then(VecDeque::front)
+            && Some(*number) <= up_to
+        {
+            step.delete(Table::Events, &[], *number);
+            queue.counters.first = *number + 1;
+            queue.waiting.get_or_insert_default().pop_front();
+        }
+        if queue.counters.first != before {
+            queue.save(step);
+        }
+    }
+
+    /// Erases the events of a chat.
+    pub(super) fn erase_events(&mut self, chat: ConversationId, step: &mut Step<'_>) {
+        if let Some(waiting) = &mut self.events.waiting {
+            waiting.retain(|(number, row)| {
+                let goes = row.is_of(chat);
+                if goes {
+                    step.delete(Table::Events, &[], *number);
+                }
+                !goes
+            });
+        }
+    }
+
+    /// Gives each event of this step its durable number. Who waits for one is told how the
+    /// connection stands if that is news, else what happened first; the engine looks up what is
+    /// not known here.
+    pub(super) fn tell(&mut self, step: &mut Step<'_>) {
+        let queue = &mut self.events;
+        for number in core::mem::take(&mut queue.void) {
+            step.delete(Table::Events, &[], number);
+        }
+        let rows: Vec<_> =
+            core::mem::take(&mut step.events).iter().filter_map(EventRow::of).collect();
+        if !rows.is_empty() || queue.lost {
+            let waiting = queue.counters.next - queue.counters.first;
+            if waiting + rows.len() as u64 > MOST || core::mem::take(&mut queue.lost) {
+                queue.forget_all(step);
+                queue.push(EventRow::Lagged, step);
+            } else {
+                rows.into_iter().for_each(|row| queue.push(row, step));
+            }
+            queue.save(step);
+        }
+        let connection = self.connection();
+        let queue = &mut self.events;
+        let Some((heard, reply)) = queue.asked.take() else {
+            return;
+        };
+        if heard != Some(connection) {
+            let event = Event { sequence: None, what: EventKind::Connection(connection) };
+            return step.answer(reply, Ok(event));
+        }
+        let front = queue.waiting.as_ref().and_then(VecDeque::front);
+        match front.and_then(|(number, row)| Some((*number, row.plain()?))) {
+            Some((number, what)) => {
+                step.answer(reply, Ok(Event { sequence: Some(number), what }));
+            }
+            None => queue.asked = Some((heard, reply)),
+        }
+    }
+
+    /// What an event tells of a message that is still in the outbox.
+    pub(super) fn queued_item(
+        &self,
+        chat: ConversationId,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Option<Item> {
+        let me = self.account.me()?.account;
+        let chat = self.chats.all.get(&chat)?;
+        let is_it =
+            |item: &Item| matches!(&item.what, ItemKind::Message { id: of, .. } if *of == id);
+        chat.queued_items(me, now).into_iter().find(is_it)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corncrake_core::{derive::Key32, seal::local::StoreKey};
+    use futures_util::FutureExt;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        engine::load,
+        host::{Clock, Settings},
+        store::{MemoryStore, SealedStore},
+    };
+
+    struct Rig<'a> {
+        store: SealedStore<'a, MemoryStore>,
+        state: State,
+        rng: ChaCha20Rng,
+    }
+
+    impl<'a> Rig<'a> {
+        fn open(store: &'a MemoryStore) -> Self {
+            let mut rng = ChaCha20Rng::from_seed([1; 32]);
+            let sealed = SealedStore::open(store, &mut rng).now_or_never().unwrap().unwrap();
+            let settings = (&Settings::default(), "");
+            let state = load::state(&sealed, settings, Clock::default());
+            let state = state.now_or_never().unwrap().unwrap();
+            Self { store: sealed, state, rng }
+        }
+
+        fn step(&mut self, act: impl FnOnce(&mut State, &mut Step<'_>)) {
+            let mut step = Step::new(Clock::default(), &mut self.rng);
+            act(&mut self.state, &mut step);
+            self.state.tell(&mut step);
+            let (writes, effects) = step.finish();
+            self.store.commit(writes, &mut self.rng).now_or_never().unwrap().unwrap();
+            for effect in effects {
+                if let crate::engine::Effect::Answer(answer) = effect {
+                    answer.give();
+                }
+            }
+        }
+
+        fn rows(&self) -> u64 {
+            self.store.scan(Table::Events.into()).now_or_never().unwrap().unwrap().len() as u64
+        }
+
+        fn next(&mut self, taken: Option<u64>) -> Option<Event> {
+            if self.state.events.waiting.is_none() {
+                load::waiting_events(&self.store, &mut self.state.events)
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap();
+            }
+            let (reply, mut answer) = oneshot::channel();
+            self.step(|state, step| {
+                state.events_taken(taken, step);
+                state.events.asked = Some((Some(state.connection()), reply));
+            });
+            answer.try_recv().ok().map(Result::unwrap)
+        }
+    }
+
+    fn chat(number: u64) -> ConversationId {
+        let mut id = [0; 32];
+        id.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+        ConversationId::from_bytes(id)
+    }
+
+    #[test]
+    fn audit_srv_a9_events_that_nobody_takes_become_one() {
+        let store = MemoryStore::new(StoreKey::new(&Key32::from_bytes([1; 32])));
+        let mut rig = Rig::open(&store);
+        let mut highest = 0;
+        for round in 0..100 {
+            rig.step(|_, step| {
+                for number in 0..200 {
+                    step.event(EventKind::ChatChanged(chat(round * 200 + number)));
+                }
+            });
+            highest = highest.max(rig.rows());
+        }
+        assert!((16_000..=MOST + 1).contains(&highest), "{highest} rows wait");
+        // At a start only their counters are read.
+        let mut rig = Rig::open(&store);
+        assert!(rig.state.events.waiting.is_none());
+        let lagged = rig.next(None).unwrap();
+        assert_eq!(lagged.what, EventKind::Lagged);
+        let mut taken = lagged.sequence;
+        let mut left = Vec::new();
+        while let Some(event) = rig.next(taken) {
+            assert_eq!(event.sequence, taken.map(|taken| taken + 1));
+            taken = event.sequence;
+            left.push(event.what);
+        }
+        assert_eq!(left.len() as u64, 20_000 - MOST / 200 * 200 - 200);
+        assert_eq!(left.last(), Some(&EventKind::ChatChanged(chat(19_999))));
+        assert_eq!(rig.rows(), 1, "the counters");
+        // Numbers go on over restarts.
+        rig.step(|_, step| step.event(EventKind::Ready));
+        let mut rig = Rig::open(&store);
+        assert_eq!(rig.next(None).unwrap().sequence, taken.map(|taken| taken + 1));
+    }
+
+    #[test]
+    fn damaged_events_are_lost_as_a_whole_and_say_so() {
+        let key = StoreKey::new(&Key32::from_bytes([1; 32]));
+        let store = MemoryStore::new(key);
+        let mut rig = Rig::open(&store);
+        rig.step(|_, step| step.event(EventKind::Ready));
+        rig.step(|_, step| {
+            let no_event = crate::engine::tables::encode(&200_u64);
+            step.put_bytes(Table::Events, &[], 0, no_event);
+        });
+        let mut rig = Rig::open(&store);
+        assert_eq!(rig.next(None).unwrap().what, EventKind::Lagged);
+    }
+}
