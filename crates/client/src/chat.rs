@@ -1,13 +1,40 @@
 //! The handle of a chat.
 
 use corncrake_core::id::{ConversationId, DeviceId, MessageId};
+use tokio::sync::oneshot;
 
 use crate::{
     client::Client,
     command::ChatCommand,
     error::Error,
-    event::{Adding, ChatInfo, Item, Role},
+    event::{Adding, ChatInfo, Delivery, Item, Role},
 };
+
+/// A message that is stored here and on its way.
+#[derive(Debug)]
+pub struct Sending {
+    id: MessageId,
+    fate: oneshot::Receiver<Result<Delivery, Error>>,
+    client: Client,
+}
+
+impl Sending {
+    /// The message's id.
+    #[must_use]
+    pub const fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Waits, for as long as it takes, until the message is in the chat's log
+    /// ([`Delivery::Sent`]) or never will be ([`Delivery::Failed`]). Dropping this changes nothing
+    /// about the message.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] or the reason of the engine's end; the message goes on after a restart.
+    pub async fn fate(self) -> Result<Delivery, Error> {
+        self.fate.await.map_err(|_| self.client.reason())?
+    }
+}
 
 /// A handle to a chat of a [`Client`].
 #[derive(Clone, Debug)]
@@ -42,8 +69,19 @@ impl Chat {
     /// # Errors
     /// `message_empty`, `message_too_long`, `not_a_member`.
     pub async fn send_text(&self, text: &str) -> Result<MessageId, Error> {
+        Ok(self.send(text).await?.id())
+    }
+
+    /// The same, with what becomes of the message.
+    ///
+    /// # Errors
+    /// As [`Chat::send_text`].
+    pub async fn send(&self, text: &str) -> Result<Sending, Error> {
         let text = text.to_owned();
-        self.client.ask_chat(self.id, |reply| ChatCommand::SendText { text, reply }).await
+        let (told, fate) = oneshot::channel();
+        let command = |reply| ChatCommand::SendText { text, reply, fate: told };
+        let id = self.client.ask_chat(self.id, command).await?;
+        Ok(Sending { id, fate, client: self.client.clone() })
     }
 
     /// At most `limit` items of the timeline before item `before` (the end without it), in order.

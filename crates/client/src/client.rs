@@ -40,6 +40,10 @@ impl Reason {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn told(&self) -> Error {
         let error = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         error.clone().unwrap_or(Error::Closed)
@@ -214,6 +218,11 @@ impl Client {
         self.ask(|reply| Command::Chat(id, command(reply))).await
     }
 
+    /// Why calls get no answer any more.
+    pub(crate) fn reason(&self) -> Error {
+        self.reason.told()
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| self.reason.told())?;
@@ -232,8 +241,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits for the next event; `None` once the engine has ended. Any call on the client then
-    /// answers with the reason.
+    /// Waits for the next event; `None` once the engine has ended, or if the disk is full. Any call
+    /// on the client then answers with the reason; if it is `store_full`, a new stream goes on
+    /// where this one ended.
     pub async fn next(&mut self) -> Option<Event> {
         let event = if self.heard.is_none() {
             // Nobody waits for those who listen already.

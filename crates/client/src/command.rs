@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     engine::Reply,
-    event::{Account, Adding, ChatInfo, Connection, Device, Event, Item, Role},
+    event::{Account, Adding, ChatInfo, Connection, Delivery, Device, Event, Item, Role},
 };
 
 /// A call on a handle, with the place where its answer goes.
@@ -53,7 +53,7 @@ pub(crate) enum ChatCommand {
     /// What a list shows of it.
     Info(Reply<ChatInfo>),
     /// Queues a message.
-    SendText { text: String, reply: Reply<MessageId> },
+    SendText { text: String, reply: Reply<MessageId>, fate: Reply<Delivery> },
     /// A page of the timeline: items with numbers below `before`, at most `limit`, in order.
     History { before: Option<u64>, limit: u32, reply: Reply<Vec<Item>> },
     /// Adds people.

@@ -6,7 +6,7 @@
 //! touches the store, the network or the clock.
 
 use core::{future::Future, pin::Pin, time::Duration};
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand_chacha::ChaCha20Rng;
@@ -18,8 +18,8 @@ use crate::{
     command::{ChatCommand, Command},
     error::Error,
     host::{Clock, Host, Moment},
-    store::{SealedStore, Store},
-    transport::Transport,
+    store::{SealedStore, Store, StoreError},
+    transport::{Plane, Push, Transport},
 };
 
 pub(crate) mod account;
@@ -38,6 +38,9 @@ pub(crate) use step::{Done, Effect, Input, Reply, Step, Then, Work};
 /// Requests under way; each ends in an input.
 type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
 
+/// The first pause after the disk was found full, doubled up to the longest.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_FULL_PAUSE: Duration = Duration::from_secs(30);
 /// How long what a batch has deleted or overwritten may stay in the store's files.
 const FORGET_WITHIN: Duration = Duration::from_secs(1);
 /// The pause after a failure to do so, such as a full disk.
@@ -51,6 +54,21 @@ struct Engine<'a, H: Host> {
     work: UnderWay,
     /// When the store is to forget what was deleted.
     forget_at: Option<Moment>,
+    /// How handles are told why they get no answer.
+    reason: Reason,
+    /// The planes that are up, as the transport told it.
+    planes: Vec<(Plane, Push)>,
+    /// What is taken before anything else.
+    ahead: VecDeque<Input>,
+    full: Full,
+}
+
+/// The disk was found full: until a moment the engine only answers.
+#[derive(Default)]
+struct Full {
+    until: Option<Moment>,
+    /// How often in a row.
+    times: u32,
 }
 
 /// Runs an engine until it is closed, its store fails, or all its handles are gone; then closes
@@ -94,11 +112,16 @@ async fn live<H: Host>(
         work: UnderWay::new(),
         // An earlier life may have ended before it could.
         forget_at: Some(host.moment()),
+        reason: reason.clone(),
+        planes: Vec::new(),
+        ahead: VecDeque::from([Input::Start]),
+        full: Full::default(),
     };
     let ended = engine.go(commands).await;
-    if let Err(error) = &ended {
-        // Before the engine is dropped, and with it the places for answers.
-        reason.tell(error.clone());
+    // Before the engine is dropped, and with it the places for answers.
+    match &ended {
+        Err(error) => reason.tell(error.clone()),
+        Ok(_) => reason.forget(),
     }
     ended
 }
@@ -115,21 +138,25 @@ impl<H: Host> Engine<'_, H> {
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Result<Option<Reply<()>>, Error> {
-        let mut input = Input::Start;
         loop {
+            let input = match self.ahead.pop_front() {
+                Some(input) => Some(input),
+                None => self.wait(commands).await,
+            };
+            let Some(input) = input else {
+                return Ok(None);
+            };
             if let Turn::Stop(reply) = self.turn(input).await? {
                 return Ok(Some(reply));
             }
-            input = match self.wait(commands).await {
-                Some(input) => input,
-                None => return Ok(None),
-            };
         }
     }
 
     async fn wait(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Input> {
         let host = Rc::clone(&self.host);
-        let wake = self.state.wake_at().into_iter().chain(self.forget_at).min();
+        let goes_on = self.full.until.is_none();
+        let wakes = [self.state.wake_at(), self.forget_at];
+        let wake = self.full.until.or_else(|| wakes.into_iter().flatten().min());
         let alarm = async {
             match wake {
                 Some(at) => host.sleep_until(at).await,
@@ -139,7 +166,7 @@ impl<H: Host> Engine<'_, H> {
         tokio::select! {
             biased;
             Some(input) = self.work.next(), if !self.work.is_empty() => Some(input),
-            push = host.transport().next() => Some(Input::Push(push)),
+            push = host.transport().next(), if goes_on => Some(Input::Push(push)),
             command = commands.recv() => command.map(Input::Command),
             () = alarm => Some(Input::Tick),
         }
@@ -154,10 +181,13 @@ impl<H: Host> Engine<'_, H> {
             return Ok(Turn::Again);
         }
         let clock = Clock::of(&*self.host);
+        if self.full.until.is_some_and(|until| until <= clock.moment) {
+            self.go_on_after_full();
+            return Ok(Turn::Again);
+        }
+        self.note_planes(&input);
         for id in self.state.chats_to_load(&input, clock.moment) {
-            if let Some(chat) = self.state.chats.all.get_mut(&id) {
-                load::group(&self.store, chat).await?;
-            }
+            load::group(&self.store, &mut self.state.chats, id).await?;
         }
         if self.state.events.is_needed(&input) {
             load::waiting_events(&self.store, &mut self.state.events).await?;
@@ -166,7 +196,11 @@ impl<H: Host> Engine<'_, H> {
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
         if !writes.is_empty() {
-            self.store.commit(writes, &mut self.rng).await?;
+            match self.store.commit(writes, &mut self.rng).await {
+                Err(StoreError::Full) => return self.refuse(effects, clock).await,
+                stored => stored?,
+            }
+            self.full.times = 0;
             self.forget_at.get_or_insert_with(|| clock.moment.after(FORGET_WITHIN));
         }
         let mut turn = Turn::Again;
@@ -180,6 +214,47 @@ impl<H: Host> Engine<'_, H> {
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
         self.forget(clock.moment).await;
         Ok(turn)
+    }
+
+    /// The disk is full: nothing of this turn has happened. The state goes back to what is stored,
+    /// and for a while the engine takes no input but calls, most of which it can only refuse.
+    async fn refuse(&mut self, effects: Vec<Effect>, clock: Clock) -> Result<Turn, Error> {
+        self.reason.tell(StoreError::Full.into());
+        let mut turn = Turn::Again;
+        for effect in effects {
+            match effect {
+                Effect::Answer(answer) => answer.refuse(StoreError::Full.into()),
+                Effect::Stop(reply) => turn = Turn::Stop(reply),
+                _ => {}
+            }
+        }
+        let settings = (self.host.settings(), self.host.origin());
+        let mut state = load::state(&self.store, settings, clock).await?;
+        state.keep_waiters(&mut self.state);
+        self.state = state;
+        self.work = UnderWay::new();
+        self.ahead.clear();
+        let pause = FULL_PAUSE.saturating_mul(1 << self.full.times.min(5));
+        self.full.until = Some(clock.moment.after(pause.min(LONGEST_FULL_PAUSE)));
+        self.full.times = self.full.times.saturating_add(1);
+        Ok(turn)
+    }
+
+    /// Begins anew over what is stored, with the planes that are up.
+    fn go_on_after_full(&mut self) {
+        self.full.until = None;
+        self.ahead.push_back(Input::Start);
+        self.ahead.extend(self.planes.iter().map(|(_, push)| Input::Push(push.clone())));
+    }
+
+    fn note_planes(&mut self, input: &Input) {
+        let Input::Push(push) = input else { return };
+        if let Push::Connected { plane, .. } | Push::Disconnected(plane) = push {
+            self.planes.retain(|(known, _)| known != plane);
+            if matches!(push, Push::Connected { .. }) {
+                self.planes.push((*plane, push.clone()));
+            }
+        }
     }
 
     /// Lets the store forget what was deleted, if it is time.

@@ -196,6 +196,55 @@ fn origin(server: &str) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store as _;
+
+    use corncrake_core::{derive::Key32, seal::local::StoreKey};
+
+    async fn store(path: &std::path::Path) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(path, StoreKey::new(&Key32::from_bytes([1; 32]))).await
+    }
+
+    #[tokio::test]
+    async fn audit_srv_b2_a_store_can_be_opened_again_when_close_has_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        for _ in 0..100 {
+            let opened = store(&path).await.expect("it was closed");
+            let client = Client::on_a_thread("http://127.0.0.1:9", opened).await.unwrap();
+            client.close().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn audit_prog_h6_the_store_is_closed_when_all_handles_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let opened = store(&path).await.unwrap();
+        drop(Client::on_a_thread("http://127.0.0.1:9", opened).await.unwrap());
+        for _ in 0..200 {
+            match store(&path).await {
+                Ok(_) => return,
+                Err(error) => assert_eq!(error, StoreError::InUse),
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the store stays open");
+    }
+
+    #[tokio::test]
+    async fn audit_prog_m4_every_handle_tells_why_the_engine_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        store(&path).await.unwrap().close().await.unwrap();
+        let opened = store(&path).await.unwrap();
+        let client = Client::on_a_thread("http://127.0.0.1:9", opened).await.unwrap();
+        let other = client.clone();
+        client.close().await.unwrap();
+        assert_eq!(other.chats().await.unwrap_err().code(), "closed");
+        let wrong = SqliteStore::open(&path, StoreKey::new(&Key32::from_bytes([2; 32])));
+        let ended = Client::on_a_thread("http://127.0.0.1:9", wrong.await.unwrap()).await;
+        assert_eq!(ended.unwrap_err().code(), "store_wrong_key");
+    }
 
     #[test]
     fn an_origin_has_one_form() {

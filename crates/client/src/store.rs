@@ -77,6 +77,8 @@ pub enum StoreError {
     WrongKey,
     /// A row or the file itself isn't what was written.
     Damaged,
+    /// The account in it is on another server.
+    WrongServer,
     /// There is no space left to write.
     Full,
     /// Reading or writing failed: no permission, a broken disk, or the store is closed.
@@ -92,6 +94,7 @@ impl StoreError {
             Self::Fenced => "store_fenced",
             Self::WrongKey => "store_wrong_key",
             Self::Damaged => "store_damaged",
+            Self::WrongServer => "wrong_server",
             Self::Full => "store_full",
             Self::Unavailable => "store_unavailable",
         }
@@ -105,6 +108,10 @@ impl fmt::Display for StoreError {
             Self::Fenced => "the store has been taken over by another opener",
             Self::WrongKey => "the store was made with another key",
             Self::Damaged => "the store is damaged",
+            Self::WrongServer => {
+                "the store's account is on another server: give that server's address, or another \
+                 store"
+            }
             Self::Full => "the disk is full: make room and try again",
             Self::Unavailable => "the store cannot be read or written",
         })

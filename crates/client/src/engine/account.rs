@@ -6,13 +6,15 @@
 //! should be under way and isn't. It is called after each thing that happens and at each start, so
 //! a crash at any point costs a repetition and nothing else; every repetition is harmless.
 
+use std::collections::BTreeMap;
+
 use corncrake_core::{
     conversation,
     crypto::signature::{SignatureKey, SignaturePublicKey},
     derive::Key32,
-    id::{AccountId, DeviceId, InboxId},
+    id::{AccountId, ConversationId, DeviceId, InboxId},
     identity::{Certificate, ContactKey},
-    seal::record::StorageKey,
+    seal::record::{ConversationRecord, StorageKey},
 };
 use corncrake_wire::{AccountReply, OpenReply};
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,9 @@ pub(crate) use load::load;
 pub(crate) use packages::OwnPackage;
 pub(crate) use retry::Retry;
 pub(crate) use slow::{SlowDone, SlowWork};
+
+/// The id of the row that names the server of the account.
+const ORIGIN_ROW: &[u8] = b"origin";
 
 /// What the engine knows about its account.
 #[derive(Debug, Default)]
@@ -149,6 +154,18 @@ impl AccountState {
     /// The newest account record seen of this account.
     pub(crate) fn contact(&self, account: &AccountId) -> Option<&Contact> {
         self.directory.contact(account)
+    }
+
+    /// The newest record of a conversation in the account log.
+    pub(crate) fn recorded(&self, id: ConversationId) -> Option<ConversationRecord> {
+        self.log.conversations().filter(|record| record.id == id).last().cloned()
+    }
+
+    /// The newest record of each conversation in the account log.
+    pub(crate) fn all_recorded(&self) -> Vec<ConversationRecord> {
+        let newest: BTreeMap<_, _> =
+            self.log.conversations().map(|record| (record.id, record)).collect();
+        newest.into_values().cloned().collect()
     }
 
     /// The server can be reached again: no more pauses.
@@ -333,6 +350,7 @@ impl State {
     fn begin_account(&mut self, row: AccountRow, step: &mut Step<'_>) {
         let stage = Stage::Account(row);
         step.put(Table::Account, &[], 0, &stage);
+        step.put(Table::Account, ORIGIN_ROW, 0, &self.origin);
         let Stage::Account(row) = stage else { return };
         self.account.pending = None;
         self.account.me = Me::from_row(row);

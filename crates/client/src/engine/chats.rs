@@ -6,6 +6,7 @@
 //! - [`duties`]: what a device does unasked, after a wait.
 //! - [`lost`]: a server that has lost entries.
 //! - [`closed`]: logs that were handed over, and knocks at them.
+//! - [`damage`]: chats whose rows can't be opened.
 //! - [`memory`]: which chats' groups are in memory, and which in the store alone.
 //! - [`commands`], [`timeline`]: what the app asks, and what it sees.
 
@@ -24,6 +25,7 @@ use corncrake_wire::{
 pub(crate) mod closed;
 mod commands;
 pub(crate) mod create;
+mod damage;
 mod duties;
 pub(crate) mod enter;
 mod invite;
@@ -67,6 +69,8 @@ pub(crate) struct Chats {
     pub(crate) settling: Vec<(ConversationId, Reply<()>)>,
     /// Counts the inputs.
     pub(crate) inputs: u64,
+    /// Chats of which a row couldn't be opened, until the next step takes them up.
+    pub(crate) damaged: Vec<ConversationId>,
 }
 
 /// Which log of a chat.

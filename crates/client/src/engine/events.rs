@@ -119,7 +119,8 @@ impl EventQueue {
             input,
             Input::Command(Command::NextEvent { .. } | Command::Chat(_, ChatCommand::Hide(_)))
         );
-        by && self.waiting.is_none()
+        // Somebody may wait since before a full disk made the engine read its state again.
+        (by || self.asked.is_some()) && self.waiting.is_none()
     }
 
     /// Takes the events that the store holds; `None` is one that doesn't open.

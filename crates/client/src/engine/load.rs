@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use corncrake_core::{
     conversation::Conversation,
     id::{ConversationId, EntryId},
+    seal::record::ConversationRecord,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    State, account,
+    State,
+    account::{self, AccountState},
     chats::{
         Chat, Chats,
-        rows::{ChatRow, ClosedLog, Flight, GroupRow, Intent},
+        rows::{ChatRow, ClosedLog, Flight, GroupRow, Intent, Phase},
     },
     events::EventQueue,
     tables::{Table, decode, part_of},
 };
 use crate::{
-    event::{Item, ItemKind},
+    event::{ChatKind, Item, ItemKind},
     host::{Clock, Settings},
     store::{Order, SealedStore, Store, StoreError},
 };
@@ -31,8 +34,8 @@ pub(super) async fn state<S: Store>(
     (settings, origin): (&Settings, &str),
     clock: Clock,
 ) -> Result<State, StoreError> {
-    let account = account::load(store, clock).await?;
-    let chats = chats(store).await?;
+    let account = account::load(store, origin, clock).await?;
+    let chats = chats(store, &account).await?;
     let mut state = State::new(settings.clone(), origin.to_owned(), account, chats);
     state.events = events(store).await?;
     Ok(state)
@@ -61,42 +64,132 @@ pub(super) async fn waiting_events<S: Store>(
     Ok(())
 }
 
-/// All chats; of those that rest, only what they need for that.
-async fn chats<S: Store>(store: &SealedStore<'_, S>) -> Result<Chats, StoreError> {
+/// All chats; of those that rest, only what they need for that. A chat of which a row can't be
+/// opened is noted as damaged.
+async fn chats<S: Store>(
+    store: &SealedStore<'_, S>,
+    account: &AccountState,
+) -> Result<Chats, StoreError> {
     let mut chats = Chats::default();
-    let all = &mut chats.all;
-    for (_, bytes) in store.scan(Table::Chats.into()).await? {
-        let row: ChatRow = decode(&bytes)?;
-        all.insert(row.id, Chat { is_loaded: false, ..Chat::new(row) });
+    let (rows, bad) = rows_of::<ChatRow, S>(store, Table::Chats).await?;
+    for (_, row) in rows {
+        chats.all.insert(row.id, Chat { is_loaded: false, ..Chat::new(row) });
     }
-    for (_, bytes) in store.scan(Table::Groups.into()).await? {
-        let (id, group): (ConversationId, GroupRow) = decode(&bytes)?;
-        all.entry(id).and_modify(|chat| chat.group = Some(group));
+    for record in account.all_recorded() {
+        let is_lost =
+            !bad.is_empty() && bad.contains(&store.name(Table::Chats.into(), record.id.as_bytes()));
+        if is_lost && !chats.all.contains_key(&record.id) {
+            let row = lost_row(store, &record).await?;
+            chats.found_damaged(record.id);
+            chats.all.insert(record.id, Chat { is_loaded: false, ..Chat::new(row) });
+        }
     }
-    let mut intents = BTreeMap::new();
-    for (number, bytes) in store.scan(Table::Intents.into()).await? {
-        let (id, intent): (ConversationId, Intent) = decode(&bytes)?;
-        intents.insert((id, number), intent);
+    let mut damaged = Vec::new();
+    let (rows, bad) = rows_of::<(ConversationId, GroupRow), S>(store, Table::Groups).await?;
+    damaged.push((Table::Groups, bad));
+    for (_, (id, group)) in rows {
+        chats.all.entry(id).and_modify(|chat| chat.group = Some(group));
     }
+    let (rows, bad) = rows_of::<(ConversationId, Intent), S>(store, Table::Intents).await?;
+    damaged.push((Table::Intents, bad));
+    let intents: BTreeMap<_, _> =
+        rows.into_iter().map(|(number, (id, intent))| ((id, number), intent)).collect();
     for ((id, number), intent) in intents {
-        all.entry(id).and_modify(|chat| chat.intents.push_back((number, intent)));
+        chats.all.entry(id).and_modify(|chat| {
+            chat.row.next_intent = chat.row.next_intent.max(number + 1);
+            chat.intents.push_back((number, intent));
+        });
     }
-    for (_, bytes) in store.scan(Table::Flights.into()).await? {
-        let (id, flight): (ConversationId, Flight) = decode(&bytes)?;
-        all.entry(id).and_modify(|chat| chat.flight = Some(flight));
+    let (rows, bad) = rows_of::<(ConversationId, Flight), S>(store, Table::Flights).await?;
+    damaged.push((Table::Flights, bad));
+    for (_, (id, flight)) in rows {
+        chats.all.entry(id).and_modify(|chat| chat.flight = Some(flight));
     }
-    for (number, bytes) in store.scan(Table::ClosedLogs.into()).await? {
-        let (id, log): (ConversationId, ClosedLog) = decode(&bytes)?;
-        all.entry(id).and_modify(|chat| drop(chat.closed.insert(number, log)));
+    let (rows, bad) = rows_of::<(ConversationId, ClosedLog), S>(store, Table::ClosedLogs).await?;
+    damaged.push((Table::ClosedLogs, bad));
+    for (number, (id, log)) in rows {
+        chats.all.entry(id).and_modify(|chat| {
+            chat.row.next_closed = chat.row.next_closed.max(number + 1);
+            chat.closed.insert(number, log);
+        });
     }
-    for busy in chats.all.values_mut().filter(|chat| !chat.rests()) {
-        group(store, busy).await?;
+    note_damage(store, &mut chats, &damaged);
+    let busy: Vec<_> = chats.all.values().filter(|chat| !chat.rests()).map(|c| c.row.id).collect();
+    for id in busy {
+        group(store, &mut chats, id).await?;
     }
     Ok(chats)
 }
 
-/// What is needed of a chat to read its log and to write to it.
+/// The records of a table that open, and the names of those that don't.
+async fn rows_of<T: Serialize + DeserializeOwned, S: Store>(
+    store: &SealedStore<'_, S>,
+    table: Table,
+) -> Result<(Vec<(u64, T)>, Vec<[u8; 16]>), StoreError> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (name, index, bytes) in store.scan_each(table.into()).await? {
+        match bytes.and_then(|bytes| decode(&bytes).ok()) {
+            Some(record) => good.push((index, record)),
+            None => bad.push(name),
+        }
+    }
+    Ok((good, bad))
+}
+
+/// Notes the chats to which rows belong that don't open, and those that lack a row.
+fn note_damage<S: Store>(
+    store: &SealedStore<'_, S>,
+    chats: &mut Chats,
+    damaged: &[(Table, Vec<[u8; 16]>)],
+) {
+    let lacks_group = |chat: &&Chat| {
+        chat.group.is_none() && matches!(chat.row.phase, Phase::Inside | Phase::Waiting)
+    };
+    let mut found: Vec<_> = chats.all.values().filter(lacks_group).map(|c| c.row.id).collect();
+    for (table, names) in damaged.iter().filter(|(_, names)| !names.is_empty()) {
+        let is_hit =
+            |id: &&ConversationId| names.contains(&store.name((*table).into(), id.as_bytes()));
+        found.extend(chats.all.keys().filter(is_hit));
+    }
+    found.into_iter().for_each(|id| chats.found_damaged(id));
+}
+
+/// The row of a chat that the account log knows and whose own row doesn't open.
+async fn lost_row<S: Store>(
+    store: &SealedStore<'_, S>,
+    record: &ConversationRecord,
+) -> Result<ChatRow, StoreError> {
+    let mut row = ChatRow::new(record.id, ChatKind::Group, record.seed.clone());
+    row.hidden = record.hidden;
+    let timeline = (Table::Timeline.into(), record.id.as_bytes().as_slice());
+    let all = || 0..=u64::MAX;
+    let first = store.range_each(timeline, all(), Order::Ascending, 1).await?;
+    let last = store.range_each(timeline, all(), Order::Descending, 1).await?;
+    row.first_item = first.first().map_or(0, |(number, _)| *number);
+    row.next_item = last.first().map_or(0, |(number, _)| number.saturating_add(1));
+    Ok(row)
+}
+
+/// What is needed of a chat to read its log and to write to it. If a row of it doesn't open, it
+/// is noted as damaged.
 pub(super) async fn group<S: Store>(
+    store: &SealedStore<'_, S>,
+    chats: &mut Chats,
+    id: ConversationId,
+) -> Result<(), StoreError> {
+    let Some(chat) = chats.all.get_mut(&id) else {
+        return Ok(());
+    };
+    match rows_of_group(store, chat).await {
+        Err(StoreError::Damaged) => {
+            chats.found_damaged(id);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+async fn rows_of_group<S: Store>(
     store: &SealedStore<'_, S>,
     chat: &mut Chat,
 ) -> Result<(), StoreError> {
@@ -121,9 +214,11 @@ pub(super) async fn group<S: Store>(
         chat.heard.insert(row, decode(&bytes)?);
     }
     let timeline = (Table::Timeline.into(), id.as_slice());
-    let items = store.range(timeline, 0..=u64::MAX, Order::Descending, REMEMBERED_ITEMS).await?;
-    for (_, bytes) in items.into_iter().rev() {
-        let item: Item = decode(&bytes)?;
+    let all = 0..=u64::MAX;
+    let items = store.range_each(timeline, all, Order::Descending, REMEMBERED_ITEMS).await?;
+    // A line that doesn't open damages itself alone, and says so where it is shown.
+    let items = items.into_iter().rev().filter_map(|(_, bytes)| decode::<Item>(&bytes?).ok());
+    for item in items {
         if let ItemKind::Message { id, sender, .. } = item.what {
             chat.remember(sender, id);
         }

@@ -65,6 +65,7 @@ impl State {
 
     /// Takes one input; everything that follows from it stands in `step`.
     pub(crate) fn step(&mut self, input: Input, step: &mut Step<'_>) {
+        self.mend_damaged(step);
         match input {
             Input::Start => {
                 self.chats_start(step);
@@ -93,6 +94,23 @@ impl State {
         self.tell(step);
         self.answer_settled(step);
         self.answer_settled_chats(step);
+    }
+
+    /// Takes over who waits at an earlier state of the same store for what this one still owes.
+    pub(crate) fn keep_waiters(&mut self, earlier: &mut Self) {
+        self.events.asked = earlier.events.asked.take();
+        self.settling.append(&mut earlier.settling);
+        self.watching.append(&mut earlier.watching);
+        self.reading.append(&mut earlier.reading);
+        self.chats.settling.append(&mut earlier.chats.settling);
+        for (id, chat) in &mut self.chats.all {
+            let waiters = earlier.chats.all.get_mut(id).map(|chat| &mut chat.session.replies);
+            for (number, waiter) in waiters.map(core::mem::take).into_iter().flatten() {
+                if chat.intents.iter().any(|(intent, _)| *intent == number) {
+                    chat.session.replies.insert(number, waiter);
+                }
+            }
+        }
     }
 
     /// When the engine wants to be woken at the latest.

@@ -87,11 +87,16 @@ impl Work {
 }
 
 /// A prepared answer to a command; it goes out after the batch.
-pub(crate) struct Answer(Box<dyn FnOnce()>);
+pub(crate) struct Answer(Box<dyn FnOnce(Option<Error>)>);
 
 impl Answer {
     pub(crate) fn give(self) {
-        (self.0)();
+        (self.0)(None);
+    }
+
+    /// The batch was not stored: answers with the reason instead.
+    pub(crate) fn refuse(self, error: Error) {
+        (self.0)(Some(error));
     }
 }
 
@@ -180,9 +185,9 @@ impl<'a> Step<'a> {
 
     /// Answers a command, after the batch.
     pub(crate) fn answer<T: 'static>(&mut self, reply: Reply<T>, result: Result<T, Error>) {
-        let answer = Answer(Box::new(move || {
+        let answer = Answer(Box::new(move |refused| {
             // Whoever asked may have gone away; nobody else waits for it.
-            let _ = reply.send(result);
+            let _ = reply.send(refused.map_or(result, Err));
         }));
         self.effects.push(Effect::Answer(answer));
     }

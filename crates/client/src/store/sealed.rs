@@ -155,9 +155,8 @@ impl<'a, S: Store> SealedStore<'a, S> {
     /// An error of the backend.
     pub async fn scan_each(&self, table: Table) -> Result<Vec<NamedRow>, StoreError> {
         let rows = self.store.scan(table).await?;
-        let open = |(key, sealed): (Key, Vec<u8>)| {
-            (key.name, key.index, self.unseal(key, &sealed).ok())
-        };
+        let open =
+            |(key, sealed): (Key, Vec<u8>)| (key.name, key.index, self.unseal(key, &sealed).ok());
         Ok(rows.into_iter().map(open).collect())
     }
 

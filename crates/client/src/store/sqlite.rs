@@ -14,6 +14,8 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{Batch, Key, Order, Store, StoreError, Table};
 
+mod scrub;
+
 /// The version of the file's layout.
 const LAYOUT: i64 = 1;
 
@@ -32,16 +34,21 @@ const CREATE: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// What a row costs beside its value, roughly: most of a page.
+const ROW_COST: usize = 4096;
+/// So many bytes may be written before the log is emptied in the middle of a commit.
+const LONGEST_LOG: usize = 4 * 1024 * 1024;
+
 /// A store in an SQLite file.
 ///
 /// While it is open it holds an OS lock on a file beside it, so that a second opener learns at
 /// once that it comes second; the system frees the lock when the process ends, however it ends.
-/// Commits are durable when they return (write-ahead log, `synchronous=FULL`). What is deleted is
-/// overwritten in the file at once, and is gone from the write-ahead log too after
-/// [`Store::forget`] and [`Store::close`].
+/// Commits are durable when they return (write-ahead log, `synchronous=FULL`). What is deleted or
+/// overwritten is in no file any more after [`Store::forget`] and [`Store::close`].
 #[derive(Debug)]
 pub struct SqliteStore {
     key: StoreKey,
+    path: PathBuf,
     /// Nothing once the store is closed.
     open: Mutex<Option<Open>>,
 }
@@ -52,10 +59,31 @@ struct Open {
     connection: SqliteConnection,
     /// Whether a transaction was begun whose end isn't known.
     in_doubt: bool,
-    _lock: File,
+    /// How much was written since the log was emptied.
+    written: usize,
+    /// Whether pages that the log doesn't name may hold what was deleted: an earlier life ended
+    /// before it could see to that.
+    is_unclean: bool,
+    lock: File,
 }
 
 impl Open {
+    async fn at(path: &Path, lock: File, is_unclean: bool) -> Result<Self, StoreError> {
+        let connection = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .locking_mode(SqliteLockingMode::Exclusive)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("secure_delete", "on")
+            .pragma("wal_autocheckpoint", "0")
+            .disable_statement_logging()
+            .connect()
+            .await
+            .map_err(failure)?;
+        Ok(Self { connection, in_doubt: false, written: 0, is_unclean, lock })
+    }
+
     /// Undoes a transaction that was dropped on the way. The transactions of sqlx don't serve here:
     /// after some failures (a full disk) SQLite has rolled back by itself, sqlx's own rollback then
     /// fails, and it takes the connection to be in a transaction for ever.
@@ -64,6 +92,18 @@ impl Open {
             // An error says that there is no transaction any more.
             let _ = self.connection.execute("ROLLBACK").await;
         }
+    }
+
+    /// Moves everything from the write-ahead log to the file and closes it, then overwrites what
+    /// was deleted where SQLite doesn't. Gives the lock back, and whether all that was done.
+    async fn shut(mut self, path: &Path) -> (File, Result<(), StoreError>) {
+        self.settle().await;
+        let pages = scrub::pages_in_log(&beside(path, "-wal"));
+        let emptied = empty_log(&mut self.connection).await;
+        let closed = self.connection.close().await.map_err(failure);
+        let scrubbed =
+            pages.and_then(|pages| scrub::scrub(path, Some(&pages).filter(|_| !self.is_unclean)));
+        (self.lock, emptied.and(closed).and(scrubbed.map_err(|_| StoreError::Unavailable)))
     }
 }
 
@@ -74,22 +114,12 @@ impl SqliteStore {
     /// [`StoreError::InUse`] at once if somebody has it open, [`StoreError::Damaged`] if the file
     /// is no store of ours, [`StoreError::Unavailable`] if it can't be read or made.
     pub async fn open(path: impl AsRef<Path>, key: StoreKey) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        let lock = take_lock(path)?;
-        let mut connection = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .locking_mode(SqliteLockingMode::Exclusive)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("secure_delete", "on")
-            .disable_statement_logging()
-            .connect()
-            .await
-            .map_err(failure)?;
-        lay_out(&mut connection).await?;
-        let open = Open { connection, in_doubt: false, _lock: lock };
-        Ok(Self { key, open: Mutex::new(Some(open)) })
+        let path = path.as_ref().to_path_buf();
+        let lock = take_lock(&path)?;
+        let is_unclean = beside(&path, "-wal").metadata().is_ok_and(|log| log.len() > 0);
+        let mut open = Open::at(&path, lock, is_unclean).await?;
+        lay_out(&mut open.connection).await?;
+        Ok(Self { key, path, open: Mutex::new(Some(open)) })
     }
 
     /// The open file, with no transaction under way.
@@ -183,8 +213,9 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
-        let mut open = self.opened().await?;
-        let open = &mut *open;
+        let mut guard = self.opened().await?;
+        let open = &mut *guard;
+        let size = batch.puts.iter().map(|(_, value)| value.len() + ROW_COST).sum::<usize>();
         open.in_doubt = true;
         open.connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
         let newest: i64 = sqlx::query_scalar("SELECT fence FROM opener")
@@ -199,31 +230,45 @@ impl Store for SqliteStore {
         } else {
             Err(StoreError::Fenced)
         };
-        match done {
-            Ok(_) => open.in_doubt = false,
-            Err(error) => {
-                open.settle().await;
-                return Err(error);
-            }
+        if let Err(error) = done {
+            open.settle().await;
+            return Err(error);
+        }
+        open.in_doubt = false;
+        open.written += size;
+        if open.written > LONGEST_LOG {
+            drop(guard);
+            // What failed here is tried again, and matters to nobody who commits.
+            let _ = self.forget().await;
         }
         Ok(())
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
-        empty_log(&mut self.opened().await?.connection).await
+        let mut guard = self.open.lock().await;
+        // The pages are changed behind SQLite's back, so the file is closed meanwhile. Where that
+        // would fail for want of space it stays open.
+        let open = guard.as_mut().ok_or(StoreError::Unavailable)?;
+        open.settle().await;
+        if open.written == 0 && !open.is_unclean {
+            return Ok(());
+        }
+        open.connection.execute("PRAGMA wal_checkpoint(FULL)").await.map_err(failure)?;
+        let Some(open) = guard.take() else {
+            return Err(StoreError::Unavailable);
+        };
+        let (lock, shut) = open.shut(&self.path).await;
+        *guard = Some(Open::at(&self.path, lock, shut.is_err()).await?);
+        shut
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        let Some(mut open) = self.open.lock().await.take() else {
+        let Some(open) = self.open.lock().await.take() else {
             return Ok(());
         };
-        open.settle().await;
-        let emptied = empty_log(&mut open.connection).await;
         // The lock goes last: who opens the file next finds it closed.
-        let Open { connection, _lock: lock, .. } = open;
-        let closed = connection.close().await.map_err(failure);
-        drop(lock);
-        emptied.and(closed)
+        let (_lock, shut) = open.shut(&self.path).await;
+        shut
     }
 }
 
@@ -258,15 +303,20 @@ async fn write(connection: &mut SqliteConnection, batch: Batch) -> Result<(), sq
     Ok(())
 }
 
+/// The file beside the store with this ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(ending);
+    PathBuf::from(beside)
+}
+
 /// Takes the OS lock on the file beside the store.
 fn take_lock(path: &Path) -> Result<File, StoreError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
     let lock = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(PathBuf::from(beside))
+        .open(beside(path, ".lock"))
         .map_err(|_| StoreError::Unavailable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -310,8 +360,13 @@ fn index_from_sql(index: i64) -> u64 {
 fn failure(error: sqlx::Error) -> StoreError {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
+    /// Our statements don't change: what is wrong with one is wrong with the file.
+    const ERROR: i32 = 1;
     const CORRUPT: i32 = 11;
     const FULL: i32 = 13;
+    const CONSTRAINT: i32 = 19;
+    const MISMATCH: i32 = 20;
+    const FORMAT: i32 = 24;
     const NOT_A_DATABASE: i32 = 26;
     match &error {
         sqlx::Error::Database(error) => {
@@ -319,7 +374,9 @@ fn failure(error: sqlx::Error) -> StoreError {
             // The low byte is the primary code.
             match code.map(|code| code & 0xFF) {
                 Some(BUSY | LOCKED) => StoreError::InUse,
-                Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged,
+                Some(ERROR | CORRUPT | CONSTRAINT | MISMATCH | FORMAT | NOT_A_DATABASE) => {
+                    StoreError::Damaged
+                }
                 Some(FULL) => StoreError::Full,
                 _ => StoreError::Unavailable,
             }

@@ -56,6 +56,8 @@ struct Inner {
     set_by: Rc<Cell<i64>>,
     /// Whether the app takes events.
     listens: Cell<bool>,
+    /// Whether the device's disk is full.
+    is_full: Rc<Cell<bool>>,
 }
 
 /// A message that the engine has acknowledged.
@@ -156,6 +158,7 @@ impl Device {
             late: Cell::new(Late::Nothing),
             set_by: Rc::default(),
             listens: Cell::new(true),
+            is_full: Rc::default(),
         }))
     }
 
@@ -216,7 +219,8 @@ impl Device {
             inner.crasher.clone(),
             chance,
         )
-        .with_clock(inner.set_by.clone());
+        .with_clock(inner.set_by.clone())
+        .with_disk(inner.is_full.clone());
         let (client, engine) = Client::start(host);
         let (told, trace, label) =
             (inner.told.clone(), inner.network.trace().clone(), inner.label.clone());
@@ -314,6 +318,12 @@ impl Device {
     pub(crate) fn set_listening(&self, listens: bool) {
         self.0.listens.set(listens);
         self.0.follows.set(false);
+    }
+
+    /// Fills the device's disk, or makes room.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.note(if is_full { "the disk is full" } else { "there is room again" });
+        self.0.is_full.set(is_full);
     }
 
     /// Sets the device's clock to be wrong by so many days; time itself goes on as always.

@@ -43,6 +43,12 @@ impl WorldHost {
         Self { store, link, executor, chance, settings, set_by: Rc::default() }
     }
 
+    /// Refuses to store anything while the disk is full.
+    pub(crate) fn with_disk(mut self, is_full: Rc<Cell<bool>>) -> Self {
+        self.store.is_full = is_full;
+        self
+    }
+
     /// Shows the time with this error, in milliseconds, which may change while it runs.
     pub(crate) fn with_clock(self, set_by: Rc<Cell<i64>>) -> Self {
         Self { set_by, ..self }
@@ -125,12 +131,14 @@ pub(crate) struct WorldStore {
     late: Late,
     crasher: Rc<Crasher>,
     executor: Executor,
+    is_full: Rc<Cell<bool>>,
 }
 
 impl WorldStore {
     fn new(durable: MemoryStore, late: Late, crasher: Rc<Crasher>, executor: Executor) -> Self {
         let seen = if late == Late::Nothing { durable.clone() } else { durable.snapshot() };
-        Self { seen, durable, durable_fence: Cell::new(0), late, crasher, executor }
+        let (durable_fence, is_full) = (Cell::new(0), Rc::default());
+        Self { seen, durable, durable_fence, late, crasher, executor, is_full }
     }
 
     /// What of `batch` becomes durable in time, and what later.
@@ -186,6 +194,9 @@ impl Store for WorldStore {
 
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
         self.crasher.point("before a batch").await;
+        if self.is_full.get() {
+            return Err(StoreError::Full);
+        }
         if self.late != Late::Nothing {
             let (now, later) = self.split(&batch);
             let fence = self.durable_fence.get();

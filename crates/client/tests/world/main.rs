@@ -24,6 +24,7 @@ mod clocks;
 mod craft;
 mod crash;
 mod crashes;
+mod damage;
 mod device;
 mod duels;
 mod events;

@@ -1,7 +1,7 @@
 //! Reads the account's side of the store.
 
 use super::{
-    AccountState, Me, Stage,
+    AccountState, Me, ORIGIN_ROW, Stage,
     inbox::{INBOX_ROW, Notice},
     letters::LetterRow,
     log::{LogRow, OWED, OwedRow},
@@ -16,6 +16,7 @@ use crate::{
 /// What the store holds about the account.
 pub(crate) async fn load<S: Store>(
     store: &SealedStore<'_, S>,
+    origin: &str,
     clock: Clock,
 ) -> Result<AccountState, StoreError> {
     let mut account = AccountState::default();
@@ -23,6 +24,11 @@ pub(crate) async fn load<S: Store>(
         Some(bytes) => match decode(&bytes)? {
             Stage::Pending(pending) => account.pending = Some(pending),
             Stage::Account(row) => {
+                let bytes = store.get(Table::Account.into(), ORIGIN_ROW, 0).await?;
+                let known: String = decode(&bytes.ok_or(StoreError::Damaged)?)?;
+                if known != origin {
+                    return Err(StoreError::WrongServer);
+                }
                 let me = Me::from_row(row).ok_or(StoreError::Damaged)?;
                 account.log.open(&me.storage_key);
                 account.me = Some(me);

@@ -12,7 +12,7 @@ use corncrake_core::{
     id::LogId,
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
-        record::{AccountLogRecord, AccountMap, RecordKey, StorageKey},
+        record::{AccountLogRecord, AccountMap, ConversationRecord, RecordKey, StorageKey},
     },
 };
 use corncrake_wire::{
@@ -104,6 +104,15 @@ impl AccountLog {
         let Some(keys) = &self.keys else { return false };
         let record = keys.records.open_record(keys.log.log, &row.record);
         record.map(|record| self.owed.push_back((row.number, record))).is_ok()
+    }
+
+    /// What is known of each conversation: the map, and what will be in it.
+    pub(super) fn conversations(&self) -> impl Iterator<Item = &ConversationRecord> {
+        let owed = self.owed.iter().map(|(_, record)| record);
+        self.map.records().chain(owed).filter_map(|record| match record {
+            AccountLogRecord::Conversation(record) => Some(record),
+            _ => None,
+        })
     }
 
     pub(super) fn is_owed(&self) -> bool {

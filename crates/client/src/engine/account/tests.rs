@@ -599,3 +599,12 @@ fn a_server_that_never_shows_what_it_stored_is_not_asked_without_end() {
     assert!(knows(&device, &conversation(1, 1)));
     assert_sound(&device);
 }
+
+#[test]
+fn audit_srv_b4_a_store_opens_for_no_other_server_than_its_own() {
+    let ann = signed_up(1, "ann", &server());
+    assert_eq!(ann.opens_at("http://test.example"), Ok(()));
+    for other in ["http://other.example", "https://test.example"] {
+        assert_eq!(ann.opens_at(other), Err(crate::store::StoreError::WrongServer));
+    }
+}

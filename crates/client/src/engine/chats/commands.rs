@@ -2,7 +2,7 @@
 
 use corncrake_core::{
     content::{MAX_TEXT, Message},
-    id::{AccountId, ConversationId},
+    id::{AccountId, ConversationId, MessageId},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use crate::{
     command::ChatCommand,
     engine::{Reply, State, Step, state::NO_ACCOUNT, tables::Table},
     error::{Error, Refusal},
-    event::{Adding, ChatKind, EventKind},
+    event::{Adding, ChatKind, Delivery, EventKind},
 };
 
 /// Who waits for a change of a group.
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Waiter {
     Changed(Reply<()>),
     Added(Reply<Adding>),
+    /// Who waits for the fate of a message.
+    Sent(Reply<Delivery>),
 }
 
 impl Waiter {
@@ -29,6 +31,10 @@ impl Waiter {
         match self {
             Self::Changed(reply) => step.answer(reply, result),
             Self::Added(reply) => step.answer(reply, result.map(|()| Adding::Done)),
+            Self::Sent(reply) => {
+                let failed = |error: Error| Delivery::Failed(error.code().to_owned());
+                step.answer(reply, Ok(result.map_or_else(failed, |()| Delivery::Sent)));
+            }
         }
     }
 }
@@ -61,10 +67,10 @@ impl State {
                 step.answer(reply, Ok(info));
             }
             ChatCommand::History { reply, .. } => step.answer(reply, Ok(Vec::new())),
-            ChatCommand::SendText { text, reply } => {
+            ChatCommand::SendText { text, reply, fate } => {
                 let id = self.direct_chat(chat.row.peer).unwrap_or(id);
                 self.with_chat(id, step, |state, chat, step| {
-                    state.send_text(chat, text, reply, step);
+                    state.send_text(chat, text, (reply, fate), step);
                 });
             }
             ChatCommand::Add { names, reply } => {
@@ -107,7 +113,7 @@ impl State {
         &mut self,
         chat: &mut Chat,
         text: String,
-        reply: Reply<corncrake_core::id::MessageId>,
+        (reply, fate): (Reply<MessageId>, Reply<Delivery>),
         step: &mut Step<'_>,
     ) {
         let Some(me) = self.account.me().map(|me| me.account) else {
@@ -119,7 +125,8 @@ impl State {
         };
         let id = message.id;
         self.unhide(chat, step);
-        chat.queue(Intent::Send { id, content: content.to_vec(), text }, step);
+        let number = chat.queue(Intent::Send { id, content: content.to_vec(), text }, step);
+        chat.session.replies.insert(number, Waiter::Sent(fate));
         chat.save(step);
         step.answer(reply, Ok(id));
         if let Some(item) = chat.queued_items(me, step.now).pop() {
@@ -182,7 +189,10 @@ impl State {
 
     fn hide(&mut self, chat: &mut Chat, reply: Reply<()>, step: &mut Step<'_>) {
         chat.row.hidden = true;
-        step.delete_all(Table::Timeline, chat.row.id.as_bytes());
+        for table in [Table::Timeline, Table::Sent] {
+            step.delete_all(table, chat.row.id.as_bytes());
+        }
+        chat.sent.clear();
         chat.row.first_item = chat.row.next_item;
         self.erase_events(chat.row.id, step);
         self.record_again(chat, step);

@@ -182,7 +182,7 @@ fn residues(folder: &Path, dead: &[Vec<u8>]) -> Vec<String> {
 
 #[tokio::test]
 async fn audit_prog_h6_what_was_deleted_or_overwritten_is_in_no_file() {
-    for seed in 0..1 {
+    for seed in 0..2 {
         let (folder, path) = folder();
         let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
         let fence = store.open_fence().await.unwrap();

@@ -20,7 +20,7 @@ use crate::{
     engine::{Effect, Input, Reply, State, Step, load},
     error::Error,
     host::{Clock, Moment, Settings, Timestamp},
-    store::{MemoryStore, SealedStore},
+    store::{MemoryStore, SealedStore, StoreError},
     transport::{Plane, Push, TransportError},
 };
 
@@ -103,6 +103,13 @@ impl Device {
         device
     }
 
+    /// Whether the store opens for a server of this origin.
+    pub(super) fn opens_at(&self, origin: &str) -> Result<(), StoreError> {
+        let settings = settings();
+        let state = load::state(&self.sealed, (&settings, origin), clock(self.now));
+        state.now_or_never().unwrap().map(|_| ())
+    }
+
     /// The same store, opened anew.
     pub(super) fn reopen(self, seed: u8) -> Self {
         let mut device = Self::open(self.store, seed, &self.server, self.now);
@@ -155,6 +162,10 @@ impl Device {
 
     pub(super) fn take(&mut self, input: Input) {
         if !self.is_dead {
+            if self.state.events.is_needed(&input) {
+                let waiting = load::waiting_events(&self.sealed, &mut self.state.events);
+                waiting.now_or_never().unwrap().unwrap();
+            }
             self.with(|state, step| state.step(input, step));
         }
     }
