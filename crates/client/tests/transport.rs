@@ -326,3 +326,41 @@ async fn the_inbox_is_followed_over_a_cable_that_is_cut() {
     assert!(connections >= 4, "{connections} connections");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn audit_srv_a5_four_devices_with_800_logs_each_come_online_behind_one_rate_limit() {
+    const LOGS: u32 = 800;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::for_tests(folder.path().into());
+    config.limits.no_rate_limits = false;
+    config.limits.requests_per_second = 12;
+    let server = Server::start(config).await.unwrap();
+    let mut devices = JoinSet::new();
+    for device in 0..4u32 {
+        let url = format!("http://{}", server.address());
+        devices.spawn(async move {
+            let transport = HttpTransport::new(&url).unwrap();
+            let mut followed = std::collections::BTreeSet::new();
+            while followed.len() < LOGS as usize {
+                match next(&transport).await {
+                    Push::Connected { .. } => {
+                        for log in 0..LOGS {
+                            let mut bytes = [7; 32];
+                            bytes[..4].copy_from_slice(&(device * LOGS + log).to_be_bytes());
+                            let start = Some(corncrake_wire::log::RUNNING_START);
+                            transport.watch(AccessToken::new(bytes), 0, start);
+                        }
+                    }
+                    Push::Entries { log, .. } => {
+                        followed.insert(log);
+                    }
+                    other => panic!("{other:?}: a refusal costs one log a wait, and nothing else"),
+                }
+            }
+        });
+    }
+    while let Some(done) = devices.join_next().await {
+        done.unwrap();
+    }
+    server.stop().await;
+}

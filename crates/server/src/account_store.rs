@@ -7,8 +7,8 @@ use std::time::Duration;
 use corncrake_wire::{
     AccountId, DeviceId, InboxId, SessionToken,
     account::{
-        AddDevice, DeviceHoldings, Holdings, NewPackage, Notice, PackageCount, Session,
-        SignUpFinish, Vault,
+        AddDevice, DeviceHoldings, Holdings, Notice, PackageCount, Session, SignUpFinish,
+        UploadPackages, Vault,
     },
     open::{By, ClaimedPackage, SignedRecord},
 };
@@ -299,12 +299,17 @@ impl AccountStore {
         &self,
         from: Origin,
         device: i64,
-        packages: Vec<NewPackage>,
+        upload: UploadPackages,
         now: u64,
     ) -> Result<(), Error> {
         self.writer
             .run(from, move |connection| {
-                Box::pin(packages::upload(connection, device, packages, day(now)))
+                Box::pin(async move {
+                    if upload.replace {
+                        packages::forget(connection, device).await?;
+                    }
+                    packages::upload(connection, device, upload.packages, day(now)).await
+                })
             })
             .await
     }

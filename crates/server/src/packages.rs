@@ -25,6 +25,12 @@ pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
     Ok(())
 }
 
+/// Drops all packages of a device.
+pub(crate) async fn forget(connection: &mut SqliteConnection, device: i64) -> Result<(), Error> {
+    sqlx::query("DELETE FROM packages WHERE device = ?").bind(device).execute(connection).await?;
+    Ok(())
+}
+
 /// Stores packages of a device. One of last resort replaces the one before it.
 pub(crate) async fn upload(
     connection: &mut SqliteConnection,

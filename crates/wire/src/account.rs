@@ -262,6 +262,9 @@ pub struct UploadPackages {
     /// The packages; those that the server holds already change nothing.
     #[serde(deserialize_with = "codec::at_most::<_, _, { limits::UPLOAD }>")]
     pub packages: Vec<NewPackage>,
+    /// Whether they take the place of all that the server holds for the device: a server that was
+    /// restored may hold packages whose keys are gone.
+    pub replace: bool,
 }
 
 /// Counts the key packages of the session's device.

@@ -120,7 +120,7 @@ fn account_requests() -> Vec<AccountRequest> {
         ReplaceVault { vault: Vault { version: 2, bytes: vec![2; 4] }, signature: vec![8; 64] }
             .into(),
         ReplaceRecord { record, signature: vec![8; 64] }.into(),
-        UploadPackages { packages }.into(),
+        UploadPackages { packages, replace: true }.into(),
         CountPackages { suite: 3 }.into(),
         ReadInbox { after: 1, limit: 2 }.into(),
         DeleteNotices { up_to: 1000 }.into(),

@@ -198,9 +198,9 @@ impl State {
                     self.account_log_running(log, position, running, step);
                 }
             }
-            Push::Differs { log, .. } => {
+            Push::Differs { log, head } => {
                 if let Some(place) = self.chats.of_log(&log) {
-                    self.chat_differs(place, log, step);
+                    self.chat_differs(place, log, head, step);
                 } else {
                     self.account_log_differs(log, step);
                 }

@@ -261,3 +261,57 @@ fn d3_the_next_log_is_lost_and_the_handover_is_not() {
         world.agree(chat, Mood::Honest);
     }
 }
+
+#[test]
+fn d3_key_packages_whose_keys_are_gone_are_replaced() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        // Bob's first packages are used up, and so their keys.
+        for title in ["one", "two"] {
+            cem.create_group(title, &["bob"]);
+            world.settle();
+        }
+        restore(&world, &old);
+        world.pass(60_000);
+        let chat = ann.create_group("three", &["bob"]);
+        world.pass(60_000);
+        assert_eq!(bob.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        bob.say(chat, "here I am");
+        world.settle();
+        assert_eq!(texts(&ann, chat), ["here I am"]);
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn d3_a_chat_that_began_after_the_backup_begins_again() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        let group = ann.create_group("meadow", &["bob", "cem"]);
+        let direct = bob.start_chat(&["cem"]);
+        world.settle();
+        for (device, chat) in [(&ann, group), (&bob, group), (&bob, direct), (&cem, direct)] {
+            device.say(chat, "lost");
+        }
+        world.settle();
+        restore(&world, &old);
+        ann.say(group, "new");
+        cem.say(direct, "new");
+        world.settle();
+        for device in [&ann, &bob, &cem] {
+            assert_eq!(sorted(device, group), ["lost", "lost", "new"], "seed {seed}");
+            assert!(tells_of_the_loss(device, group), "seed {seed}, {}", device.label());
+        }
+        for device in [&bob, &cem] {
+            assert_eq!(sorted(device, direct), ["lost", "lost", "new"], "seed {seed}");
+        }
+        world.agree(group, Mood::Honest);
+        world.agree(direct, Mood::Honest);
+    }
+}

@@ -28,7 +28,7 @@ async fn upload(
     let device = caller.device()?;
     packages::check(&request.packages)?;
     let now = state.clock.now();
-    state.accounts.upload_packages(origin, device, request.packages, now).await?;
+    state.accounts.upload_packages(origin, device, request, now).await?;
     Ok(Answer(()))
 }
 

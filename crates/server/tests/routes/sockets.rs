@@ -5,9 +5,9 @@ use corncrake_wire::{
     ServerFrame, SessionToken,
     account::LogOut,
     encode,
-    frames::{About, Subscription},
+    frames::{About, Subscription, heads_digest},
     limits,
-    log::{AppendReply, LogEntry, Point},
+    log::{AppendReply, LogEntry, Point, RUNNING_START},
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{
@@ -411,4 +411,81 @@ async fn messages_may_come_in_pieces_with_pings_between_them() {
         panic!("a refusal");
     };
     assert_eq!(refusal.code, ErrorCode::Malformed);
+}
+
+#[tokio::test]
+async fn one_frame_follows_many_logs_and_tells_which_are_others_than_they_were() {
+    let api = Api::start().await;
+    let [same, other, short, new] = [1, 2, 3, 4].map(token);
+    for log in [&same, &other, &short] {
+        api.append(&messages(log, Point::START, &[b"m1", b"m2"])).await.unwrap();
+    }
+    let mut running = RUNNING_START;
+    for (position, bytes) in [(1, b"m1"), (2, b"m2")] {
+        running = corncrake_wire::log::running(running, position, &at(position, bytes).id);
+    }
+    let follow = |id, token: &AccessToken, after, running| Subscription {
+        id,
+        token: token.clone(),
+        after,
+        running,
+    };
+    let logs = vec![
+        follow(1, &same, 2, Some(running)),
+        follow(2, &other, 2, Some([9; 32])),
+        follow(3, &short, 3, Some(running)),
+        follow(4, &new, 0, Some(RUNNING_START)),
+        follow(5, &same, 2, None),
+    ];
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    socket.say(&ClientFrame::Subscribe { logs }).await;
+    let mut heard = std::collections::BTreeMap::new();
+    for _ in 0..5 {
+        let frame = socket.hear().await.unwrap();
+        let id = match &frame {
+            ServerFrame::Entries { id, .. } | ServerFrame::Differs { id, .. } => *id,
+            other => panic!("{other:?}"),
+        };
+        heard.insert(id, frame);
+    }
+    let nothing =
+        |id, head, running| ServerFrame::Entries { id, entries: Vec::new(), head, running };
+    let expected = [
+        nothing(1, 2, None),
+        ServerFrame::Differs { id: 2, head: 2 },
+        ServerFrame::Differs { id: 3, head: 2 },
+        nothing(4, 0, None),
+        nothing(5, 2, Some(running)),
+    ];
+    assert_eq!(heard.into_values().collect::<Vec<_>>(), expected);
+    // What differs is no longer followed, and costs the connection nothing.
+    api.append(&messages(&other, Point::START, &[b"m3"])).await.unwrap();
+    api.append(&messages(&new, Point::START, &[b"m1"])).await.unwrap();
+    assert_eq!(socket.entries(4).await.1, 1);
+}
+
+#[tokio::test]
+async fn audit_srv_b3_a_check_of_heads_is_answered_behind_what_is_under_way() {
+    let api = Api::start().await;
+    let [one, two] = [1, 2].map(token);
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    for (id, log) in [(1, &one), (2, &two)] {
+        api.append(&messages(log, Point::START, &[b"m1"])).await.unwrap();
+        socket.say(&subscribe(id, log, 0)).await;
+        assert_eq!(socket.entries(id).await.1, 1);
+    }
+    let check = |heads: [u64; 2]| {
+        let logs = [&one, &two].map(AccessToken::log_id);
+        ClientFrame::CheckHeads { digest: heads_digest(logs.into_iter().zip(heads)) }
+    };
+    socket.say(&check([1, 1])).await;
+    assert_eq!(socket.hear().await, Some(ServerFrame::Heads { heads: Vec::new() }));
+    socket.say(&check([1, 0])).await;
+    let Some(ServerFrame::Heads { mut heads }) = socket.hear().await else { panic!("heads") };
+    heads.sort_unstable();
+    assert_eq!(heads, [(1, 1), (2, 1)]);
+    api.append(&messages(&two, Point::START, &[b"m2"])).await.unwrap();
+    socket.say(&check([1, 2])).await;
+    assert_eq!(socket.entries(2).await.1, 2, "entries come first");
+    assert_eq!(socket.hear().await, Some(ServerFrame::Heads { heads: Vec::new() }));
 }

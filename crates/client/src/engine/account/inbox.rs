@@ -37,6 +37,8 @@ pub(crate) struct InboxRow {
     instance: Option<[u8; 16]>,
     /// The number of the next notice that is kept.
     next: u64,
+    /// Whether the server has lost entries since key packages were replaced last.
+    pub(super) replaces_packages: bool,
 }
 
 /// The inbox as this device knows it.
@@ -83,6 +85,8 @@ impl State {
             if inbox.row.instance.replace(instance).is_some() {
                 inbox.row.read = 0;
                 inbox.deleted = 0;
+                inbox.row.replaces_packages = true;
+                self.account.packages.check.hurry();
             }
             step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
         }
@@ -90,6 +94,29 @@ impl State {
         self.account.inbox.is_read = false;
         self.account.hurry();
         self.account_work(step);
+    }
+
+    /// The server has lost entries: it may count notices from an earlier position on, and hold
+    /// key packages whose keys are gone.
+    pub(crate) fn account_entries_were_lost(&mut self, step: &mut Step<'_>) {
+        let inbox = &mut self.account.inbox;
+        if !core::mem::replace(&mut inbox.row.replaces_packages, true) {
+            inbox.row.read = 0;
+            inbox.deleted = 0;
+            inbox.is_read = false;
+            step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
+            self.account.packages.check.hurry();
+            self.watch_inbox(step);
+            self.account_work(step);
+        }
+    }
+
+    /// The server holds packages of this device's making only.
+    pub(super) fn packages_replaced(&mut self, step: &mut Step<'_>) {
+        let inbox = &mut self.account.inbox;
+        if core::mem::take(&mut inbox.row.replaces_packages) {
+            step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
+        }
     }
 
     /// Letters for this device have come, in order.

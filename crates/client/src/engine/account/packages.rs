@@ -230,15 +230,21 @@ impl State {
         let Some(me) = &self.account.me else { return };
         let packages = &mut self.account.packages;
         packages.forget_over(step);
-        let missing = wanted.saturating_sub(usize::try_from(one_time).unwrap_or(usize::MAX));
+        let replace = self.account.inbox.row.replaces_packages;
+        let held = if replace { 0 } else { usize::try_from(one_time).unwrap_or(usize::MAX) };
+        let missing = wanted.saturating_sub(held);
         let age = packages.newest_last_resort().map(|made| step.now.since(made));
-        let renew = !last_resort || age.is_none_or(|age| age > LAST_RESORT_AGE);
+        let renew = replace || !last_resort || age.is_none_or(|age| age > LAST_RESORT_AGE);
         if missing == 0 && !renew {
             packages.check = Retry::at(step.moment.after(DAY));
             return;
         }
         let made = packages.make(me, (missing, renew), step);
-        self.ask_account(AccountThen::PackagesUploaded, UploadPackages { packages: made }, step);
+        self.ask_account(
+            AccountThen::PackagesUploaded,
+            UploadPackages { packages: made, replace },
+            step,
+        );
     }
 
     pub(super) fn packages_uploaded(
@@ -247,7 +253,10 @@ impl State {
         step: &mut Step<'_>,
     ) {
         match session::reply_of::<UploadPackages>(result) {
-            Ok(()) => self.account.packages.check = Retry::at(step.moment.after(DAY)),
+            Ok(()) => {
+                self.packages_replaced(step);
+                self.account.packages.check = Retry::at(step.moment.after(DAY));
+            }
             // Whether they were stored is unknown or they were not; counting again tells.
             Err(error) => self.packages_failed(&error, step),
         }

@@ -13,14 +13,14 @@ use corncrake_core::{
     content::{Body, Message},
     conversation::OPENING,
     id::{AccountId, ConversationId, EntryId, LogId as CoreLogId, MessageId},
-    seal::record::Anchor,
+    seal::{envelope::entry_id, record::Anchor},
 };
 use corncrake_wire::LogId;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Chat, Place, closed,
-    rows::{ClosedLog, Goal, Intent, Phase, Purpose, Wish},
+    rows::{ClosedLog, Goal, Intent, Opening, Phase, Purpose, Wish},
 };
 use crate::{
     engine::{Effect, State, Step, tables::Table},
@@ -113,6 +113,7 @@ impl State {
         &mut self,
         (id, place): (ConversationId, Place),
         log: LogId,
+        head: u64,
         step: &mut Step<'_>,
     ) {
         self.with_chat(id, step, |state, chat, step| {
@@ -124,6 +125,9 @@ impl State {
                 (None, Place::Current) if chat.log() == log && chat.row.phase.follows() => {
                     chat.drop_flight(step);
                     chat.session.head = None;
+                    if head == 0 && chat.row.seed.conversation_id() == id && chat.is_member() {
+                        return state.begin_again(chat, step);
+                    }
                     chat.session.search = Some(Search::default());
                     state.look_for_place(chat, step);
                 }
@@ -231,6 +235,24 @@ impl State {
         false
     }
 
+    /// The server has lost the conversation's first log, and so all of it: the group stays, and
+    /// its log begins again with the state that it is in.
+    fn begin_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if let Some(conversation) = &mut chat.conversation {
+            conversation.read_again_after(0, OPENING);
+            let state = entry_id(&conversation.state().encode());
+            chat.row.opening = Opening::Expected(state);
+        }
+        let log = chat.keys.log;
+        chat.move_to(&chat.row.seed.clone());
+        chat.lose_sent_after(&log, 0, step);
+        chat.forget_places_after(0, step);
+        self.entries_were_lost(chat, step);
+        chat.keep_place(Vec::new(), step);
+        self.watch(chat, step);
+        chat.save(step);
+    }
+
     /// No commit that counted was lost: the group stays, and its log is read again.
     fn read_again(&mut self, chat: &mut Chat, number: u64, kept: &Kept, step: &mut Step<'_>) {
         let is_current = kept.is_in(chat.log());
@@ -274,6 +296,7 @@ impl State {
     fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         if !core::mem::replace(&mut chat.row.recovering, true) {
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
+            self.account_entries_were_lost(step);
         }
     }
 

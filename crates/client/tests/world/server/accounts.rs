@@ -98,7 +98,13 @@ impl Server {
                 A::ReplaceRecord(self.replace_record(row.account, request.record)?)
             }
             Q::UploadPackages(request) => {
-                A::UploadPackages(self.upload_packages(device?, request.packages)?)
+                let device = device?;
+                if request.replace
+                    && let Some(device) = self.devices.get_mut(&device)
+                {
+                    device.packages.clear();
+                }
+                A::UploadPackages(self.upload_packages(device, request.packages)?)
             }
             Q::CountPackages(request) => A::CountPackages(self.count_packages(device?, request)?),
             Q::ReadInbox(request) => {

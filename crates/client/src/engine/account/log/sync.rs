@@ -164,6 +164,7 @@ impl State {
     /// The log isn't the one that was read.
     pub(crate) fn account_log_differs(&mut self, log: corncrake_wire::LogId, step: &mut Step<'_>) {
         if self.account.log.is(log) {
+            self.account_entries_were_lost(step);
             self.mend_account_log(step);
         }
     }

@@ -169,7 +169,11 @@ impl Server {
             }
             AccountRequest::UploadPackages(it) => {
                 let own = own.ok_or(ErrorCode::SessionRequired)?;
-                self.devices.get_mut(&own).unwrap().upload(it.packages);
+                let device = self.devices.get_mut(&own).unwrap();
+                if it.replace {
+                    device.packages.clear();
+                }
+                device.upload(it.packages);
                 AccountReply::UploadPackages(())
             }
             AccountRequest::ReadInbox(it) => {
