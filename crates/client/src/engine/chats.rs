@@ -407,8 +407,7 @@ impl State {
 
     pub(crate) fn chats_wake_at(&self) -> Option<Moment> {
         let chats = self.chats.all.values().filter_map(|chat| chat.session.wake);
-        let enters = self.chats.entering.values().filter_map(|enter| enter.retry_at);
-        chats.chain(enters).min()
+        chats.chain(self.enter_wake_at()).min()
     }
 
     /// Whether something is still owed that this device can bring about.

@@ -41,5 +41,6 @@ mod prompt;
 mod seeds;
 mod server;
 mod start;
+mod strangers;
 mod trace;
 mod world;

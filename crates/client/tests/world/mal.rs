@@ -223,6 +223,23 @@ impl Mal {
         claimed.map(|p| check_claimed(&p.bytes, account, self.now).unwrap()).collect()
     }
 
+    /// Puts notices for one package into a device's inbox, each with a seed that leads nowhere.
+    pub(crate) fn invite_to_nothing(&mut self, name: &str, count: usize) {
+        let devices = self.claim(name);
+        let package = devices[0].package();
+        for _ in 0..count {
+            let seed = Seed::random(self.chance.rng());
+            let entry = EntryId::from_bytes(self.chance.bytes());
+            let notice = Notice { seed, position: 1, entry };
+            let reference = package.reference();
+            let sealed = notice.seal(&reference, &package.init_key, self.chance.rng()).unwrap();
+            let inbox = (*devices[0].inbox().as_bytes()).into();
+            let deposit = Deposit { inbox, notice: sealed, admission: Vec::new() };
+            self.open(deposit);
+        }
+        self.network.announce(&self.server, Touched::Inboxes);
+    }
+
     /// Takes the seat that the newest notice in the inbox offers.
     pub(crate) fn sit(&mut self) -> Seat {
         let inbox = (*self.inbox.as_bytes()).into();

@@ -30,6 +30,7 @@ use crate::{
 };
 
 pub(crate) mod fold;
+mod turns;
 
 /// A fold that came to nothing is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
@@ -62,7 +63,12 @@ pub(crate) struct Enter {
     seen: Vec<EntryId>,
     /// What is waited for; nothing once the fold has come to nothing for now.
     pub(super) asking: Option<EnterThen>,
-    pub(crate) retry_at: Option<Moment>,
+    retry_at: Option<Moment>,
+    /// How often it came to nothing.
+    tries: u32,
+    since: Moment,
+    /// Whether it waits until fewer folds of invitations are under way.
+    queued: bool,
 }
 
 /// What to do with the answer to a fold's request.
@@ -87,7 +93,7 @@ pub(crate) enum EnterThen {
 impl Enter {
     /// Whether it waits for something that nobody can hurry.
     pub(crate) const fn is_stuck(&self) -> bool {
-        self.asking.is_none()
+        self.asking.is_none() && !self.queued
     }
 
     fn last_state(&self) -> u64 {
@@ -177,39 +183,35 @@ impl State {
             seen: Vec::new(),
             asking: None,
             retry_at: None,
+            tries: 0,
+            since: step.moment,
+            queued: false,
         };
         self.chats.entering.insert(number, enter);
-        self.enter_ask(number, EnterThen::States, step);
+        self.enter_restart(number, step);
     }
 
     /// Takes up all folds that wait: the connection is back, or something has changed.
     pub(super) fn enter_again(&mut self, step: &mut Step<'_>) {
-        let numbers: Vec<u64> = self.chats.entering.keys().copied().collect();
+        let hurried = self.chats.entering.iter().filter(|(_, enter)| enter.is_hurried());
+        let numbers: Vec<u64> = hurried.map(|(number, _)| *number).collect();
         for number in numbers {
             self.enter_restart(number, step);
         }
     }
 
     pub(super) fn enter_tick(&mut self, step: &mut Step<'_>) {
-        let due = |enter: &Enter| enter.retry_at.is_some_and(|at| at <= step.moment);
-        let numbers: Vec<u64> = self
-            .chats
-            .entering
-            .iter()
-            .filter(|(_, enter)| due(enter))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
+        for number in self.due_folds(step.moment) {
             self.enter_restart(number, step);
         }
     }
 
     fn enter_restart(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(enter) = self.chats.entering.get_mut(&number) else {
+        if !self.take_turn(number) {
             return;
-        };
-        enter.retry_at = None;
-        let again = enter.asking.unwrap_or(EnterThen::States);
+        }
+        let asking = self.chats.entering.get(&number).and_then(|enter| enter.asking);
+        let again = asking.unwrap_or(EnterThen::States);
         self.enter_ask(number, again, step);
     }
 
@@ -311,11 +313,14 @@ impl State {
     }
 
     /// Begins anew after a while.
-    pub(super) fn enter_pause(&mut self, number: u64, step: &Step<'_>) {
+    pub(super) fn enter_pause(&mut self, number: u64, step: &mut Step<'_>) {
         if let Some(enter) = self.chats.entering.get_mut(&number) {
             enter.asking = None;
-            enter.retry_at = Some(step.moment.after(TRY_AGAIN));
+            enter.queued = false;
+            enter.tries = enter.tries.saturating_add(1);
+            enter.retry_at = Some(step.moment.after(enter.wait()));
         }
+        self.limit_invitations(step);
     }
 
     /// Tries the next older state; when there is none, waits and begins anew.
