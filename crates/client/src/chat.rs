@@ -111,7 +111,8 @@ impl Chat {
         self.client.ask_chat(self.id, |reply| ChatCommand::Remove { names, reply }).await
     }
 
-    /// Leaves a group with all devices of the account.
+    /// Leaves a group with all devices of the account. When its last owner leaves, its admins act as
+    /// owners, or all members if there are none: name another owner before.
     ///
     /// # Errors
     /// `not_a_member`, `not_in_direct_chat`.
@@ -119,10 +120,10 @@ impl Chat {
         self.client.ask_chat(self.id, ChatCommand::Leave).await
     }
 
-    /// Gives a group another title of at most 128 bytes.
+    /// Gives a group another title: one line of at most 128 bytes.
     ///
     /// # Errors
-    /// `title_too_long`, `not_allowed`, `not_in_direct_chat`.
+    /// `title_too_long`, `bad_title`, `not_allowed`, `not_in_direct_chat`.
     pub async fn rename(&self, title: &str) -> Result<(), Error> {
         let title = title.to_owned();
         self.client.ask_chat(self.id, |reply| ChatCommand::Rename { title, reply }).await
@@ -131,7 +132,8 @@ impl Chat {
     /// Gives a member another role.
     ///
     /// # Errors
-    /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.
+    /// `unknown_member`, `not_allowed`, `not_in_direct_chat`, and `last_owner` for the only owner of a
+    /// group with other members.
     pub async fn set_role(&self, name: &str, role: Role) -> Result<(), Error> {
         let name = name.to_owned();
         self.client.ask_chat(self.id, |reply| ChatCommand::SetRole { name, role, reply }).await

@@ -153,7 +153,7 @@ impl Client {
     /// A new group with these people; its creator is the owner.
     ///
     /// # Errors
-    /// As [`Client::start_chat`], and `title_too_long`.
+    /// As [`Client::start_chat`], and `title_too_long`, `bad_title`, `too_many_members`.
     pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<Chat, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let title = title.to_owned();

@@ -62,6 +62,10 @@ pub enum Refusal {
     MessageEmpty,
     /// Titles have at most 128 bytes.
     TitleTooLong,
+    /// A title is one line of plain text.
+    BadTitle,
+    /// The last owner of a group stays one while others are in it.
+    LastOwner,
     /// The group would be larger than the limits allow.
     TooManyMembers,
     /// A chat with oneself alone cannot be started.
@@ -93,6 +97,8 @@ impl Refusal {
             Self::MessageTooLong => "message_too_long",
             Self::MessageEmpty => "message_empty",
             Self::TitleTooLong => "title_too_long",
+            Self::BadTitle => "bad_title",
+            Self::LastOwner => "last_owner",
             Self::TooManyMembers => "too_many_members",
             Self::ChatWithOneself => "chat_with_oneself",
             Self::NotInDirectChat => "not_in_direct_chat",
@@ -120,6 +126,8 @@ impl Refusal {
             Self::MessageTooLong => "a message has at most 48 KiB of text",
             Self::MessageEmpty => "a message needs some text",
             Self::TitleTooLong => "a title has at most 128 bytes",
+            Self::BadTitle => "a title is one line without control characters",
+            Self::LastOwner => "make somebody else an owner first",
             Self::TooManyMembers => "the group would be too large",
             Self::ChatWithOneself => "name somebody other than yourself",
             Self::NotInDirectChat => "a chat of two has no members to change, title or roles",

@@ -137,8 +137,12 @@ pub struct ChatInfo {
 pub struct Item {
     /// Contiguous from 0 in each chat, on this device.
     pub number: u64,
-    /// When it came to be here.
+    /// When it happened: of a message, when its sender meant to send it; of all else, when it came
+    /// to be here. The order of items is the log's alone.
     pub at: Timestamp,
+    /// Whether the sender of a message gave a time that can't be true, so that `at` is the time when
+    /// it came to be here.
+    pub wrong_clock: bool,
     /// What happened.
     pub what: ItemKind,
 }

@@ -1,4 +1,5 @@
-//! What a message says: typed, versioned, open to kinds that come later.
+//! What a message says: typed, versioned, open to kinds that come later; and what one line of text
+//! may hold that people name things by.
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ const KIND_TEXT: u32 = 1;
 pub struct Message {
     /// Chosen with the intent to send and kept when the message is sealed again.
     pub id: MessageId,
+    /// When its sender meant to send it, in seconds since 1970 by the sender's clock. The order of
+    /// messages is the log's alone.
+    pub time: u64,
     /// What it says.
     pub body: Body,
 }
@@ -41,16 +45,17 @@ pub enum Body {
 #[derive(Serialize, Deserialize)]
 struct Encoded {
     id: MessageId,
+    time: u64,
     kind: u32,
     bytes: Vec<u8>,
 }
 
 impl Message {
-    /// A text message with a fresh random id.
-    pub fn text(text: impl Into<String>, rng: &mut impl CryptoRng) -> Self {
+    /// A text message with a fresh random id; `now` is in seconds since 1970.
+    pub fn text(text: impl Into<String>, now: u64, rng: &mut impl CryptoRng) -> Self {
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
-        Self { id: MessageId::from_bytes(id), body: Body::Text(text.into()) }
+        Self { id: MessageId::from_bytes(id), time: now, body: Body::Text(text.into()) }
     }
 
     /// Encodes the message for [`decode`](Self::decode).
@@ -64,7 +69,7 @@ impl Message {
             Body::Unknown { kind, bytes } if *kind != KIND_TEXT => (*kind, bytes.as_slice()),
             Body::Text(_) | Body::Unknown { .. } => return Err(EncodingError::Malformed),
         };
-        let encoded = Encoded { id: self.id, kind, bytes: bytes.to_vec() };
+        let encoded = Encoded { id: self.id, time: self.time, kind, bytes: bytes.to_vec() };
         Ok(Zeroizing::new(encoding::encode(VERSION, &encoded)))
     }
 
@@ -73,7 +78,7 @@ impl Message {
     /// # Errors
     /// [`EncodingError`] for anything that [`encode`](Self::encode) would not have written.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
-        let Encoded { id, kind, bytes } = encoding::decode(VERSION, bytes)?;
+        let Encoded { id, time, kind, bytes } = encoding::decode(VERSION, bytes)?;
         let body = match kind {
             KIND_TEXT if bytes.len() > MAX_TEXT => return Err(EncodingError::Malformed),
             KIND_TEXT => {
@@ -81,8 +86,27 @@ impl Message {
             }
             kind => Body::Unknown { kind, bytes },
         };
-        Ok(Self { id, body })
+        Ok(Self { id, time, body })
     }
+}
+
+/// Whether `text` is one line that shows nothing but itself: no control characters, no line breaks,
+/// nothing that turns the direction of what stands beside it. Titles have to be, or they could
+/// imitate lines of others wherever they are shown.
+pub fn is_one_line(text: &str) -> bool {
+    let forbidden = |c: char| {
+        c.is_control()
+            || matches!(
+                c,
+                '\u{2028}' | '\u{2029}'
+                    | '\u{061C}'
+                    | '\u{200E}'
+                    | '\u{200F}'
+                    | '\u{202A}'..='\u{202E}'
+                    | '\u{2066}'..='\u{2069}'
+            )
+    };
+    !text.chars().any(forbidden)
 }
 
 impl core::fmt::Debug for Body {
@@ -101,7 +125,7 @@ mod tests {
 
     #[test]
     fn text_is_golden() {
-        let message = Message::text("krek krek", &mut rng(1));
+        let message = Message::text("krek krek", 1_800_000_000, &mut rng(1));
         let bytes = message.encode().unwrap();
         assert_golden_hex("content_text.hex", &bytes);
         assert_eq!(Message::decode(&bytes), Ok(message));
@@ -110,7 +134,7 @@ mod tests {
     #[test]
     fn unknown_kinds_survive_a_round_trip() {
         let body = Body::Unknown { kind: 70_000, bytes: vec![0xFF, 0, 1] };
-        let message = Message { id: MessageId::from_bytes([9; 16]), body };
+        let message = Message { id: MessageId::from_bytes([9; 16]), time: 7, body };
         let bytes = message.encode().unwrap();
         let decoded = Message::decode(&bytes).unwrap();
         assert_eq!(decoded, message);
@@ -119,33 +143,50 @@ mod tests {
 
     #[test]
     fn limits_and_bad_text_are_refused() {
-        let longest = Message::text("x".repeat(MAX_TEXT), &mut rng(1));
+        let longest = Message::text("x".repeat(MAX_TEXT), 0, &mut rng(1));
         assert_eq!(Message::decode(&longest.encode().unwrap()), Ok(longest));
-        let longer = Message::text("x".repeat(MAX_TEXT + 1), &mut rng(1));
+        let longer = Message::text("x".repeat(MAX_TEXT + 1), 0, &mut rng(1));
         assert_eq!(longer.encode(), Err(EncodingError::Malformed));
         let id = MessageId::from_bytes([0; 16]);
-        let disguised = Message { id, body: Body::Unknown { kind: KIND_TEXT, bytes: vec![] } };
+        let disguised =
+            Message { id, time: 0, body: Body::Unknown { kind: KIND_TEXT, bytes: vec![] } };
         assert_eq!(disguised.encode(), Err(EncodingError::Malformed));
         for bytes in [vec![0xFF], vec![b'x'; MAX_TEXT + 1]] {
-            let bytes = encoding::encode(VERSION, &Encoded { id, kind: KIND_TEXT, bytes });
+            let bytes = encoding::encode(VERSION, &Encoded { id, time: 0, kind: KIND_TEXT, bytes });
             assert_eq!(Message::decode(&bytes), Err(EncodingError::Malformed));
         }
-        let mut later = Message::text("", &mut rng(1)).encode().unwrap();
+        let mut later = Message::text("", 0, &mut rng(1)).encode().unwrap();
         later[0] = 2;
         assert_eq!(Message::decode(&later), Err(EncodingError::UnsupportedVersion));
     }
 
     #[test]
+    fn audit_srv_b9_a_line_holds_nothing_that_breaks_or_turns_it() {
+        assert!(is_one_line("Hecke & Wiese \u{1F33F} שלום"));
+        for code in ["\n", "\r", "\t", "\0", "\u{1b}[2J", "\u{7f}", "\u{85}", "\u{9b}"] {
+            assert!(!is_one_line(&format!("a{code}b")), "{code:?}");
+        }
+        for code in ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'] {
+            assert!(!is_one_line(&format!("a{code}b")), "{code:?}");
+        }
+        for code in ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}') {
+            assert!(!is_one_line(&format!("a{code}b")), "{code:?}");
+        }
+    }
+
+    #[test]
     fn debug_shows_no_text() {
-        let message = Message { id: MessageId::from_bytes([1; 16]), body: Body::Text("a".into()) };
-        assert_eq!(format!("{message:?}"), "Message { id: MessageId(01010101..), body: Text(..) }");
+        let message = Message::text("a", 5, &mut rng(1));
+        let message = Message { id: MessageId::from_bytes([1; 16]), ..message };
+        let expected = "Message { id: MessageId(01010101..), time: 5, body: Text(..) }";
+        assert_eq!(format!("{message:?}"), expected);
         let body = Body::Unknown { kind: 5, bytes: vec![1] };
         assert_eq!(format!("{body:?}"), "Unknown { kind: 5, .. }");
     }
 
     #[test]
     fn garbage_is_an_error_or_the_same_bytes() {
-        let valid = Message::text("krek krek", &mut rng(1)).encode().unwrap();
+        let valid = Message::text("krek krek", 1_800_000_000, &mut rng(1)).encode().unwrap();
         feed_garbage(1_000_000, &valid, |bytes| {
             if let Ok(message) = Message::decode(bytes) {
                 assert_eq!(*message.encode().unwrap(), bytes);

@@ -185,7 +185,8 @@ fn item_line(item: &Item) -> String {
         ),
         What::Other => "* something that needs a newer version".to_owned(),
     };
-    format!("{:>5}  {}  {what}", item.number, clock(item.at))
+    let mark = if item.wrong_clock { " (read; the sender's clock is wrong)" } else { "" };
+    format!("{:>5}  {}{mark}  {what}", item.number, clock(item.at))
 }
 
 /// An event for people; some are of no interest to them.
@@ -261,7 +262,7 @@ mod tests {
         let added = What::Added { by: NAME.to_owned(), who: vec![NAME.to_owned()] };
         let unreadable = What::Unreadable { from: None, code: "a\nb".to_owned() };
         for what in [said("received"), said("failed"), renamed, added, unreadable] {
-            let item = Item { number: 1, at: 0, what };
+            let item = Item { number: 1, at: 0, wrong_clock: false, what };
             let line = item_line(&item);
             assert!(line.starts_with("    1  1970-01-01 00:00  "), "{line}");
             assert!(line.lines().skip(1).all(|line| line.starts_with(tame::CONTINUED)), "{line}");

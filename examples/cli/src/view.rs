@@ -44,6 +44,9 @@ pub(crate) struct Member {
 pub(crate) struct Item {
     pub(crate) number: u64,
     pub(crate) at: u64,
+    /// Whether the sender's own time can't be true, so that the time of reading stands instead.
+    #[serde(default)]
+    pub(crate) wrong_clock: bool,
     #[serde(flatten)]
     pub(crate) what: What,
 }
@@ -293,7 +296,7 @@ impl Item {
             ItemKind::ViewDiffers { sender } => What::ViewDiffers { from: names.get(sender) },
             _ => What::Other,
         };
-        Self { number: item.number, at: item.at.0, what }
+        Self { number: item.number, at: item.at.0, wrong_clock: item.wrong_clock, what }
     }
 }
 

@@ -13,7 +13,6 @@ use super::{Input, Reply, State, Step, tables::Table};
 use crate::{
     command::{ChatCommand, Command},
     event::{Connection, Delivery, Event, EventKind, Item, ItemKind},
-    host::Timestamp,
     store::StoreError,
 };
 
@@ -246,17 +245,12 @@ impl State {
     }
 
     /// What an event tells of a message that is still in the outbox.
-    pub(super) fn queued_item(
-        &self,
-        chat: ConversationId,
-        id: MessageId,
-        now: Timestamp,
-    ) -> Option<Item> {
+    pub(super) fn queued_item(&self, chat: ConversationId, id: MessageId) -> Option<Item> {
         let me = self.account.me()?.account;
         let chat = self.chats.all.get(&chat)?;
         let is_it =
             |item: &Item| matches!(&item.what, ItemKind::Message { id: of, .. } if *of == id);
-        chat.queued_items(me, now).into_iter().find(is_it)
+        chat.queued_items(me).into_iter().find(is_it)
     }
 }
 

@@ -28,7 +28,7 @@ impl<H: Host> super::Engine<'_, H> {
         let first = chat.row.first_item.max(end.saturating_sub(limit.into()));
         let mut items = self.items(id, first..end).await?;
         if let (None, Some(me)) = (before, self.state.account.me()) {
-            items.extend(chat.queued_items(me.account, self.host.now()));
+            items.extend(chat.queued_items(me.account));
         }
         Ok(items)
     }
@@ -54,7 +54,12 @@ impl<H: Host> super::Engine<'_, H> {
             items.push(item.filter(|item| item.number == number).unwrap_or_else(|| {
                 let code = StoreError::Damaged.code().to_owned();
                 let at = items.last().map(|before| before.at).unwrap_or_default();
-                Item { number, at, what: ItemKind::Unreadable { sender: None, code } }
+                Item {
+                    number,
+                    at,
+                    wrong_clock: false,
+                    what: ItemKind::Unreadable { sender: None, code },
+                }
             }));
         }
         Ok(items)
@@ -76,7 +81,7 @@ impl<H: Host> super::Engine<'_, H> {
                     }
                 }
                 EventRow::Queued(chat, id) => {
-                    let item = self.state.queued_item(chat, id, self.host.now());
+                    let item = self.state.queued_item(chat, id);
                     item.map(|item| EventKind::Item { chat, item })
                 }
                 EventRow::Ready

@@ -515,7 +515,7 @@ impl Seat {
     /// Says something, as an honest member does.
     pub(crate) fn say(&mut self, mal: &mut Mal, text: &str) {
         self.read(mal);
-        let message = Message::text(text, mal.chance.rng());
+        let message = Message::text(text, mal.now, mal.chance.rng());
         let content = message.encode().unwrap();
         let mut chance = mal.chance.clone();
         let inner = self.conversation.seal_message(&content, &mal.me(), chance.rng()).unwrap();

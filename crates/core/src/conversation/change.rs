@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::context::{AssistantPolicy, ContextExtension, Permissions, Role};
 use super::join::Claimed;
 use super::{Conversation, Error, Me};
+use crate::content::is_one_line;
 use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 
@@ -90,6 +91,9 @@ impl Conversation {
         me: &Me<'_>,
     ) -> Result<ContextExtension, Error> {
         let mut context = self.context.clone();
+        for account in &change.remove {
+            ensure(self.roster.has_account(*account), Error::UnknownMember)?;
+        }
         let going: Vec<_> = context.leaving.iter().chain(&change.remove).copied().collect();
         for account in going {
             context.roles.remove(&account);
@@ -111,7 +115,14 @@ impl Conversation {
                 role => context.roles.insert(*account, *role),
             };
         }
+        // Where no owner is left everybody may become one: so the last one has to name another
+        // first. Who leaves can't be kept.
+        let owned =
+            |context: &ContextExtension| context.roles.values().any(|role| *role == Role::Owner);
+        let demotes = !change.roles.is_empty() && owned(&self.context) && !owned(&context);
+        ensure(!demotes || self.roster.account_count() < 2, Error::LastOwner)?;
         if let Some(title) = &change.title {
+            ensure(is_one_line(title), Error::BadTitle)?;
             context.title.clone_from(title);
         }
         if let Some(picture) = &change.picture {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::is_one_line;
 use crate::id::AccountId;
 use crate::mls::codec::{codec_enum, codec_newtype, codec_struct};
 
@@ -32,7 +33,7 @@ pub struct ContextExtension {
     pub rules: u16,
     /// Whether two people or a group talk here.
     pub kind: Kind,
-    /// The title of a group, up to 128 bytes; empty in a direct conversation.
+    /// The title of a group, one line of up to 128 bytes; empty in a direct conversation.
     pub title: String,
     /// An opaque pointer to the picture of a group.
     pub picture: Vec<u8>,
@@ -135,6 +136,7 @@ impl ContextExtension {
     pub(super) fn is_well_formed(&self) -> bool {
         let members_have_no_entry = self.roles.values().all(|role| *role > Role::Member);
         self.title.len() <= MAX_TITLE
+            && is_one_line(&self.title)
             && self.picture.len() <= MAX_PICTURE
             && self.revoked.len() <= MAX_REVOKED
             && members_have_no_entry
@@ -230,6 +232,8 @@ mod tests {
         let mut context = ContextExtension::group(account(1), "x".repeat(MAX_TITLE));
         assert!(ContextExtension::decode_exact(&context.to_bytes()).is_ok());
         context.title.push('x');
+        assert!(ContextExtension::decode_exact(&context.to_bytes()).is_err());
+        context.title = "two\nlines".into();
         assert!(ContextExtension::decode_exact(&context.to_bytes()).is_err());
         let mut context = ContextExtension::direct();
         for n in 0..=256_u16 {

@@ -26,6 +26,10 @@ errors! {
         NotAllowed => "not_allowed", "role does not allow it";
         /// A title above 128 bytes, or another value above its limit.
         TooLong => "too_long", "value above its limit";
+        /// A title that is not one plain line.
+        BadTitle => "bad_title", "title is not one plain line";
+        /// The group would be left without an owner.
+        LastOwner => "last_owner", "the last owner stays one while others are there";
         /// A key package that does not fit or is out of its lifetime.
         BadPackage => "bad_key_package", "key package can't be used";
         /// The commit would count for nobody.

@@ -110,9 +110,10 @@ impl Conversation {
             return Reading::Skipped(SkipReason::Mls(mls::Error::InvalidSender));
         };
         let said = &received.authenticated_data;
+        let place = (self.facts.log, item.position);
         Reading::Message {
             sender: device.sender,
-            view_alarm: self.view.contradicts(said, self.facts.log, item.position),
+            view_alarm: self.view.alarms(said, place, device.sender.account),
             content: received.content,
         }
     }
@@ -167,7 +168,8 @@ impl Conversation {
     fn turn(&mut self, item: &LogItem<'_>, judged: Judged) -> CommitReport {
         let log = self.facts.log;
         let said = &judged.message.content.authenticated_data;
-        let view_alarm = self.view.contradicts(said, log, item.position);
+        let author = judged.author.account;
+        let view_alarm = self.view.alarms(said, (log, item.position), author);
         let pending = match item.own {
             Some(OwnEntry::Commit(bytes)) => Some(bytes),
             _ => None,

@@ -5,10 +5,10 @@
 //! from the last but one commit that counted up to there, across a handover. A mismatch is an
 //! alarm; what can't be checked is none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::derive::{Label, labelled_hash};
-use crate::id::{EntryId, LogId};
+use crate::id::{AccountId, EntryId, LogId};
 use crate::mls::codec::{Decode, Encode, codec_struct};
 
 const VERSION: u8 = 1;
@@ -46,6 +46,8 @@ pub(super) struct View {
     /// Number of the first mark that is kept.
     first: u64,
     marks: VecDeque<Mark>,
+    /// Whose words contradicted what was read here, in this epoch.
+    alarmed: BTreeSet<AccountId>,
     /// Numbers of the marks that the store still has, but that are gone here.
     pruned: Vec<u64>,
     /// Number of the first mark that the store does not have.
@@ -66,8 +68,19 @@ impl View {
         Seen { log, position, hash }.to_bytes()
     }
 
+    /// Whether to raise an alarm over the words of the author of the entry at `position`: once for
+    /// each author and epoch. One lost entry contradicts all that is said after it.
+    pub(super) fn alarms(
+        &mut self,
+        said: &[u8],
+        (log, position): (LogId, u64),
+        author: AccountId,
+    ) -> bool {
+        self.contradicts(said, log, position) && self.alarmed.insert(author)
+    }
+
     /// Whether the words of the author of the entry at `position` contradict what was read here.
-    pub(super) fn contradicts(&self, said: &[u8], log: LogId, position: u64) -> bool {
+    fn contradicts(&self, said: &[u8], log: LogId, position: u64) -> bool {
         let Ok(seen) = Seen::decode_exact(said) else {
             return false;
         };
@@ -93,6 +106,7 @@ impl View {
     pub(super) fn turn(&mut self, log: LogId, position: u64, entry: EntryId) {
         self.previous = self.newest.map(|hash| extend(hash, log, entry));
         self.newest = Some(extend(start(), log, entry));
+        self.alarmed.clear();
         while !self.marks.is_empty() {
             self.forget_oldest();
         }
@@ -129,7 +143,8 @@ impl View {
 
     /// The record that is written with each entry.
     pub(super) fn head(&self) -> Head {
-        Head { previous: self.previous, newest: self.newest, first: self.first }
+        let alarmed = self.alarmed.clone();
+        Head { previous: self.previous, newest: self.newest, first: self.first, alarmed }
     }
 
     /// Marks that the store lacks, and the numbers of those that it may drop.
@@ -152,6 +167,7 @@ impl View {
             previous: head.previous,
             newest: head.newest,
             first: head.first,
+            alarmed: head.alarmed,
             ..Self::default()
         };
         let mut number = head.first;
@@ -165,14 +181,15 @@ impl View {
 }
 
 /// The part of a [`View`] that each entry changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     previous: Option<[u8; 32]>,
     newest: Option<[u8; 32]>,
     first: u64,
+    alarmed: BTreeSet<AccountId>,
 }
 
-codec_struct!(Head { previous, newest, first });
+codec_struct!(Head { previous, newest, first, alarmed });
 
 /// The place where a mark is stored: a ring, so that an old mark is written over.
 fn slot(number: u64) -> u32 {
@@ -218,6 +235,7 @@ mod tests {
             assert_eq!(self.marks.len(), self.view.marks.len());
             let loaded = View::load(self.view.head(), &mut self.marks.clone());
             assert_eq!(loaded.marks, self.view.marks);
+            assert_eq!(loaded.alarmed, self.view.alarmed);
             self.view = loaded;
         }
     }
@@ -240,6 +258,27 @@ mod tests {
         kept.view.turn(LOG, 3001, entry(3001));
         kept.save_and_load();
         assert_eq!(kept.marks.len(), 1);
+    }
+
+    #[test]
+    fn audit_prog_m8_one_lost_entry_is_one_alarm_for_each_author_and_epoch() {
+        let (ann, bob) = (AccountId::from_bytes([1; 32]), AccountId::from_bytes([2; 32]));
+        let (mut one, mut other) = (View::from_start(LOG), View::from_start(LOG));
+        one.advance(LOG, 1, entry(1));
+        other.advance(LOG, 1, entry(2));
+        let mut kept = Kept { view: one, marks: BTreeMap::new() };
+        for (position, author, alarm) in [(2, ann, true), (3, ann, false), (4, bob, true)] {
+            let said = other.say(LOG, position - 1);
+            assert_eq!(kept.view.alarms(&said, (LOG, position), author), alarm, "{position}");
+            kept.view.advance(LOG, position, entry(position));
+            other.advance(LOG, position, entry(position));
+            kept.save_and_load();
+        }
+        for view in [&mut kept.view, &mut other] {
+            view.turn(LOG, 5, entry(5));
+        }
+        kept.save_and_load();
+        assert!(kept.view.alarms(&other.say(LOG, 5), (LOG, 6), ann));
     }
 
     #[test]

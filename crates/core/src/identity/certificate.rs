@@ -2,6 +2,7 @@ use core::fmt;
 
 use super::chain::{KeyChain, UnverifiedChain};
 use super::{IdentityError, IdentityKey, SIGNATURE_LENGTH, device_id};
+use crate::content::is_one_line;
 use crate::crypto::signature::{SignaturePublicKey, verify_batch};
 use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
@@ -174,7 +175,7 @@ impl DeviceClass {
         match self {
             Self::Person => out.push(CLASS_PERSON),
             Self::Assistant(info) => {
-                info.check_length()?;
+                info.check()?;
                 out.push(CLASS_ASSISTANT);
                 for field in [&info.operator, &info.model_class, &info.policy] {
                     put_bytes(out, field.as_bytes());
@@ -195,7 +196,7 @@ impl DeviceClass {
                 };
                 let info =
                     AssistantInfo { operator: text()?, model_class: text()?, policy: text()? };
-                info.check_length()?;
+                info.check()?;
                 Ok(Self::Assistant(info))
             }
             _ => Err(IdentityError::UnsupportedClass),
@@ -204,8 +205,10 @@ impl DeviceClass {
 }
 
 impl AssistantInfo {
-    fn check_length(&self) -> Result<(), IdentityError> {
+    fn check(&self) -> Result<(), IdentityError> {
         let Self { operator, model_class, policy } = self;
+        let mut fields = [operator, model_class, policy].into_iter();
+        ensure(fields.all(|field| is_one_line(field)), IdentityError::Malformed)?;
         let length = operator.len() + model_class.len() + policy.len();
         ensure(length <= MAX_ASSISTANT_INFO, IdentityError::TooLarge)
     }

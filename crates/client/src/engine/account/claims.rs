@@ -82,7 +82,9 @@ impl State {
         let Claimed { packages } = match reply_of::<Claim>(result) {
             Ok(claimed) => claimed,
             Err(error) => {
-                if let Some(error) = self.account.claims.failed(number, error, step) {
+                if let Some(error) =
+                    self.account.claims.failed(number, (error, self.online.open), step)
+                {
                     self.end_claim(number, Some(error), step);
                 }
                 return;

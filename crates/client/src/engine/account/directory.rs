@@ -142,7 +142,9 @@ impl State {
                 }
                 Err(error) => Some(error),
             },
-            Err(error) => self.account.directory.jobs.failed(number, error, step),
+            Err(error) => {
+                self.account.directory.jobs.failed(number, (error, self.online.open), step)
+            }
         };
         if error.is_some() {
             self.end_look_up(number, error, step);

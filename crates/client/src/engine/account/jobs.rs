@@ -14,6 +14,8 @@ use crate::{
 
 /// How often a question is asked before who waits hears that the server is out of reach.
 const TRIES: u32 = 3;
+/// The same while the socket is up: what was lost on the way will get through.
+const TRIES_ONLINE: u32 = 8;
 
 /// Jobs under way, with questions `Q`, what was found so far `F`, and what it is for `T`.
 #[derive(Debug)]
@@ -86,13 +88,14 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
     pub(super) fn failed(
         &mut self,
         number: u64,
-        error: TransportError,
+        (error, is_online): (TransportError, bool),
         step: &mut Step<'_>,
     ) -> Option<Error> {
+        let tries = if is_online { TRIES_ONLINE } else { TRIES };
         let retry = &mut self.jobs.get_mut(&number)?.retry;
         retry.failed(&error, step.moment, step.rng);
         match error {
-            TransportError::Unreachable if retry.tries() < TRIES => None,
+            TransportError::Unreachable if retry.tries() < tries => None,
             TransportError::Refused(refusal) if refusal.code == ErrorCode::UnknownAccount => {
                 Some(Refusal::UnknownAccount.into())
             }

@@ -1,7 +1,7 @@
 //! What the app asks of a chat.
 
 use corncrake_core::{
-    content::{MAX_TEXT, Message},
+    content::{MAX_TEXT, Message, is_one_line},
     id::{AccountId, ConversationId, MessageId},
 };
 
@@ -119,17 +119,18 @@ impl State {
         let Some(me) = self.account.me().map(|me| me.account) else {
             return step.answer(reply, Err(NO_ACCOUNT));
         };
-        let message = Message::text(text.as_str(), step.rng);
+        let message = Message::text(text.as_str(), step.now.0 / 1000, step.rng);
         let Ok(content) = message.encode() else {
             return step.answer(reply, Err(Refusal::MessageTooLong.into()));
         };
-        let id = message.id;
+        let (id, time) = (message.id, message.time);
         self.unhide(chat, step);
-        let number = chat.queue(Intent::Send { id, content: content.to_vec(), text }, step);
+        let intent = Intent::Send { id, time, content: content.to_vec(), text };
+        let number = chat.queue(intent, step);
         chat.session.replies.insert(number, Waiter::Sent(fate));
         chat.save(step);
         step.answer(reply, Ok(id));
-        if let Some(item) = chat.queued_items(me, step.now).pop() {
+        if let Some(item) = chat.queued_items(me).pop() {
             step.event(EventKind::Item { chat: chat.row.id, item });
         }
         self.advance(chat, step);
@@ -218,6 +219,7 @@ fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
         ChatCommand::SendText { .. } | ChatCommand::RevokeDevice { .. } => None,
         _ if direct => Some(Refusal::NotInDirectChat),
         ChatCommand::Rename { title, .. } if title.len() > TITLE => Some(Refusal::TitleTooLong),
+        ChatCommand::Rename { title, .. } if !is_one_line(title) => Some(Refusal::BadTitle),
         ChatCommand::Add { names, .. } | ChatCommand::Remove { names, .. } if names.is_empty() => {
             Some(Refusal::UnknownMember)
         }

@@ -1,6 +1,7 @@
 //! New chats, and people for chats that exist.
 
 use corncrake_core::{
+    content::is_one_line,
     conversation::{Change, ContextExtension, Conversation, MAX_ADDS, OwnCommit},
     id::{AccountId, ConversationId, EntryId},
     identity::contact_agreement,
@@ -95,6 +96,9 @@ impl State {
     ) {
         if title.len() > TITLE {
             return step.answer(starter, Err(Refusal::TitleTooLong.into()));
+        }
+        if !is_one_line(&title) {
+            return step.answer(starter, Err(Refusal::BadTitle.into()));
         }
         self.gather(names, GatherThen::Group { title, starter }, step);
     }

@@ -313,9 +313,10 @@ impl State {
         for number in lost {
             step.delete(Table::Sent, chat.row.id.as_bytes(), number);
             if let Some(sent) = chat.sent.remove(&number)
-                && let Ok(Message { body: Body::Text(text), .. }) = Message::decode(&sent.content)
+                && let Ok(Message { time, body: Body::Text(text), .. }) =
+                    Message::decode(&sent.content)
             {
-                again.push(Intent::Send { id: sent.id, content: sent.content, text });
+                again.push(Intent::Send { id: sent.id, time, content: sent.content, text });
             }
         }
         if !again.is_empty() {

@@ -4,8 +4,8 @@
 use corncrake_core::{
     content::{Body, Message},
     conversation::{
-        Answer, Cause, ClosedLog as HandedOver, CommitReport, Conversation, LogItem, OPENING,
-        Outcome, OwnEntry, Reading, Sender,
+        Answer, Cause, ClosedLog as HandedOver, CommitReport, ContextExtension, Conversation,
+        LogItem, OPENING, Outcome, OwnEntry, Reading, Role, Sender,
     },
     id::{AccountId, ConversationId, EntryId},
     mls::codec::Encode,
@@ -19,6 +19,7 @@ use super::{
     duties::{COPY_WAIT, Duty},
     lost::OTHERS_RETURN,
     rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish},
+    timeline,
 };
 use crate::{
     engine::{State, Step, tables::Table},
@@ -190,7 +191,7 @@ impl State {
             },
             _ => ItemKind::UnknownKind { id: message.id, sender: sender.account },
         };
-        self.tell_item(chat, what, step);
+        timeline::append_said(chat, message.time, what, step);
     }
 
     /// An own message or handover was read back from the log.
@@ -245,7 +246,7 @@ impl State {
         };
         step.delete(Table::Intents, chat.row.id.as_bytes(), number);
         let sender = self.account.me().map(|me| me.account);
-        if let (Some((_, Intent::Send { id, text, .. })), Some(sender)) =
+        if let (Some((_, Intent::Send { id, time, text, .. })), Some(sender)) =
             (chat.intents.remove(at), sender)
         {
             let delivery = match outcome {
@@ -255,7 +256,8 @@ impl State {
             // What is said again because the server lost it has its line already.
             if !chat.recent.contains(&(sender, id)) {
                 chat.remember(sender, id);
-                self.tell_item(chat, ItemKind::Message { id, sender, text, delivery }, step);
+                let what = ItemKind::Message { id, sender, text, delivery };
+                timeline::append_said(chat, time, what, step);
             }
         }
         if let Some(reply) = chat.session.replies.remove(&number) {
@@ -438,7 +440,12 @@ impl State {
             for who in newly_leaving(report) {
                 self.tell_item(chat, ItemKind::Left { who }, step);
             }
-            if old.roles != new.roles && report.removed.is_empty() {
+            // When the last owner has left, others act as owners: that is told too.
+            let owned = |context: &ContextExtension| {
+                context.roles.values().any(|role| *role == Role::Owner)
+            };
+            let orphaned = owned(old) && !owned(new);
+            if old.roles != new.roles && (report.removed.is_empty() || orphaned) {
                 self.tell_item(chat, ItemKind::RolesChanged { by }, step);
             }
         }

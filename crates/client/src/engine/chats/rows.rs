@@ -200,8 +200,8 @@ pub(crate) struct Invitation {
 /// Something the app asked for, in the order in which it asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Intent {
-    /// To say something; the content keeps its id however often it is sealed.
-    Send { id: MessageId, content: Vec<u8>, text: String },
+    /// To say something; the content keeps its id and its time however often it is sealed.
+    Send { id: MessageId, time: u64, content: Vec<u8>, text: String },
     /// To change the group.
     Change(Wish),
 }

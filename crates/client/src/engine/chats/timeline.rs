@@ -1,5 +1,7 @@
 //! What the app sees of a chat.
 
+use core::time::Duration;
+
 use corncrake_core::id::AccountId;
 
 use super::{
@@ -12,9 +14,35 @@ use crate::{
     host::Timestamp,
 };
 
+/// How long a message may have been on its way; its log keeps it for a day less.
+const LONGEST_WAY: Duration = Duration::from_hours(31 * 24);
+/// How far a sender's clock may be ahead of this device's.
+const LONGEST_AHEAD: Duration = Duration::from_mins(5);
+
 /// Puts a line at the end of a chat's timeline.
 pub(super) fn append(chat: &mut Chat, what: ItemKind, step: &mut Step<'_>) {
-    let item = Item { number: chat.row.next_item, at: step.now, what };
+    append_at(chat, (step.now, false), what, step);
+}
+
+/// Puts a message that was meant to be sent at `time`, in seconds, at the end of a chat's timeline.
+pub(super) fn append_said(chat: &mut Chat, time: u64, what: ItemKind, step: &mut Step<'_>) {
+    append_at(chat, shown_time(time, step.now), what, step);
+}
+
+/// The time that is shown of a message, and whether its sender's can't be true.
+fn shown_time(time: u64, now: Timestamp) -> (Timestamp, bool) {
+    let said = Timestamp(time.saturating_mul(1000));
+    let plausible = now.before(LONGEST_WAY)..=now.after(LONGEST_AHEAD);
+    if plausible.contains(&said) { (said, false) } else { (now, true) }
+}
+
+fn append_at(
+    chat: &mut Chat,
+    (at, wrong_clock): (Timestamp, bool),
+    what: ItemKind,
+    step: &mut Step<'_>,
+) {
+    let item = Item { number: chat.row.next_item, at, wrong_clock, what };
     chat.row.next_item += 1;
     step.put(Table::Timeline, chat.row.id.as_bytes(), item.number, &item);
     step.event(EventKind::Item { chat: chat.row.id, item });
@@ -98,14 +126,15 @@ impl Chat {
 
     /// Messages that are on their way, as they will stand at the end of the timeline. Their numbers
     /// are those that they will have if nobody else says anything before.
-    pub(crate) fn queued_items(&self, sender: AccountId, now: Timestamp) -> Vec<Item> {
+    pub(crate) fn queued_items(&self, sender: AccountId) -> Vec<Item> {
         let sends = self.intents.iter().filter_map(|(_, intent)| match intent {
-            Intent::Send { id, text, .. } => Some((*id, text.clone())),
+            Intent::Send { id, text, time, .. } => Some((*id, text.clone(), *time)),
             Intent::Change(_) => None,
         });
-        let item = |(number, (id, text))| Item {
+        let item = |(number, (id, text, time)): (u64, (_, _, u64))| Item {
             number,
-            at: now,
+            at: Timestamp(time.saturating_mul(1000)),
+            wrong_clock: false,
             what: ItemKind::Message { id, sender, text, delivery: Delivery::Queued },
         };
         (self.row.next_item..).zip(sends).map(item).collect()

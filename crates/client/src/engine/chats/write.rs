@@ -494,6 +494,8 @@ pub(super) fn refusal_of(error: ConversationError) -> Refusal {
         ConversationError::AlreadySo => Refusal::AlreadySo,
         ConversationError::UnknownMember => Refusal::UnknownMember,
         ConversationError::TooLong => Refusal::TitleTooLong,
+        ConversationError::BadTitle => Refusal::BadTitle,
+        ConversationError::LastOwner => Refusal::LastOwner,
         ConversationError::BadPackage => Refusal::NoKeyPackage,
         ConversationError::Refused(SkipReason::TooMany) => Refusal::TooManyMembers,
         ConversationError::Refused(_) => Refusal::NotAllowed,
