@@ -76,6 +76,10 @@ pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reac
 /// Waits until everything is read and sent, for `patience` at most.
 pub(crate) async fn settle(client: &Client, patience: Duration) -> Result<Reach, Failure> {
     let reach = within(client, patience, client.settle()).await?;
+    // A device that was removed owes nothing any more.
+    if client.connection().await? == Connection::SignedOut {
+        return Ok(Reach::SignedOut);
+    }
     Ok(reach.err().unwrap_or(Reach::Head))
 }
 
