@@ -241,9 +241,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits for the next event; `None` once the engine has ended, or if the disk is full. Any call
-    /// on the client then answers with the reason; if it is `store_full`, a new stream goes on
-    /// where this one ended.
+    /// Waits for the next event; `None` once the engine has ended. Any call on the client then
+    /// answers with the reason.
     pub async fn next(&mut self) -> Option<Event> {
         let event = if self.heard.is_none() {
             // Nobody waits for those who listen already.

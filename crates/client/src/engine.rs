@@ -183,6 +183,9 @@ impl<H: Host> Engine<'_, H> {
         let clock = Clock::of(&*self.host);
         if self.full.until.is_some_and(|until| until <= clock.moment) {
             self.go_on_after_full();
+            if !matches!(input, Input::Tick) {
+                self.ahead.push_back(input);
+            }
             return Ok(Turn::Again);
         }
         self.note_planes(&input);
@@ -201,6 +204,10 @@ impl<H: Host> Engine<'_, H> {
                 stored => stored?,
             }
             self.full.times = 0;
+            if self.full.until.is_some() {
+                // There is room again: no more waiting.
+                self.full.until = Some(clock.moment);
+            }
             self.forget_at.get_or_insert_with(|| clock.moment.after(FORGET_WITHIN));
         }
         let mut turn = Turn::Again;

@@ -206,9 +206,7 @@ impl State {
         }
     }
 
-    /// Gives each event of this step its durable number. Who waits for one is told how the
-    /// connection stands if that is news, else what happened first; the engine looks up what is
-    /// not known here.
+    /// Gives each event of this step its durable number.
     pub(super) fn tell(&mut self, step: &mut Step<'_>) {
         let queue = &mut self.events;
         for number in core::mem::take(&mut queue.void) {
@@ -226,6 +224,12 @@ impl State {
             }
             queue.save(step);
         }
+    }
+
+    /// After the batch: who waits for an event is told how the connection stands if that is news,
+    /// else what happened first; the engine looks up what is not known here. Should the batch be
+    /// refused for want of space, they wait on.
+    pub(super) fn tell_waiting(&mut self) {
         let connection = self.connection();
         let queue = &mut self.events;
         let Some((heard, reply)) = queue.asked.take() else {
@@ -233,12 +237,14 @@ impl State {
         };
         if heard != Some(connection) {
             let event = Event { sequence: None, what: EventKind::Connection(connection) };
-            return step.answer(reply, Ok(event));
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(event));
+            return;
         }
         let front = queue.waiting.as_ref().and_then(VecDeque::front);
         match front.and_then(|(number, row)| Some((*number, row.plain()?))) {
             Some((number, what)) => {
-                step.answer(reply, Ok(Event { sequence: Some(number), what }));
+                let _ = reply.send(Ok(Event { sequence: Some(number), what }));
             }
             None => queue.asked = Some((heard, reply)),
         }
@@ -291,11 +297,8 @@ mod tests {
             self.state.tell(&mut step);
             let (writes, effects) = step.finish();
             self.store.commit(writes, &mut self.rng).now_or_never().unwrap().unwrap();
-            for effect in effects {
-                if let crate::engine::Effect::Answer(answer) = effect {
-                    answer.give();
-                }
-            }
+            drop(effects);
+            self.state.tell_waiting();
         }
 
         fn rows(&self) -> u64 {

@@ -68,6 +68,7 @@ impl<H: Host> super::Engine<'_, H> {
     /// Looks up the events that somebody waits for and that name a line of a timeline. What was
     /// erased since is passed over.
     pub(super) async fn tell(&mut self) -> Result<(), Error> {
+        self.state.tell_waiting();
         while let Some((_, row)) = self.state.events.to_look_up() {
             let what = match row {
                 EventRow::Item(chat, number) => {
@@ -90,6 +91,7 @@ impl<H: Host> super::Engine<'_, H> {
                 | EventRow::Lagged => None,
             };
             self.state.events.looked_up(what);
+            self.state.tell_waiting();
         }
         Ok(())
     }

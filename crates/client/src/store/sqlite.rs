@@ -103,7 +103,8 @@ impl Open {
         let closed = self.connection.close().await.map_err(failure);
         let scrubbed =
             pages.and_then(|pages| scrub::scrub(path, Some(&pages).filter(|_| !self.is_unclean)));
-        (self.lock, emptied.and(closed).and(scrubbed.map_err(|_| StoreError::Unavailable)))
+        let scrubbed = scrubbed.map_err(|_| StoreError::Unavailable);
+        (self.lock, emptied.and(closed).and(scrubbed))
     }
 }
 

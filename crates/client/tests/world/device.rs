@@ -323,6 +323,7 @@ impl Device {
     /// Fills the device's disk, or makes room.
     pub(crate) fn set_full(&self, is_full: bool) {
         self.note(if is_full { "the disk is full" } else { "there is room again" });
+        self.0.network.disturb();
         self.0.is_full.set(is_full);
     }
 

@@ -155,6 +155,7 @@ impl Device {
         act(&mut self.state, &mut step);
         let (writes, effects) = step.finish();
         self.sealed.commit(writes, &mut self.rng).now_or_never().unwrap().unwrap();
+        self.state.tell_waiting();
         for effect in effects {
             self.carry_out(effect);
         }
