@@ -33,7 +33,7 @@ pub(crate) mod fold;
 mod turns;
 
 /// A fold that came to nothing is tried again after this.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// A request that was lost is repeated after this.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -315,12 +315,20 @@ impl State {
     /// Begins anew after a while.
     pub(super) fn enter_pause(&mut self, number: u64, step: &mut Step<'_>) {
         if let Some(enter) = self.chats.entering.get_mut(&number) {
-            enter.asking = None;
-            enter.queued = false;
             enter.tries = enter.tries.saturating_add(1);
-            enter.retry_at = Some(step.moment.after(enter.wait()));
+            let wait = enter.wait();
+            self.enter_rest(number, wait, step);
         }
         self.limit_invitations(step);
+    }
+
+    /// Begins anew after `wait`; this doesn't count as a try.
+    pub(super) fn enter_rest(&mut self, number: u64, wait: Duration, step: &Step<'_>) {
+        if let Some(enter) = self.chats.entering.get_mut(&number) {
+            enter.asking = None;
+            enter.queued = false;
+            enter.retry_at = Some(step.moment.after(wait));
+        }
     }
 
     /// Tries the next older state; when there is none, waits and begins anew.

@@ -21,7 +21,7 @@ use super::{
     Chat, ChatThen,
     closed::{id_of, log_of},
     create::LAST_DIRECT,
-    enter::EnterThen,
+    enter::{EnterThen, TRY_AGAIN},
     rows::{Goal, Invitation, Phase},
 };
 use crate::{
@@ -174,7 +174,8 @@ impl State {
             None | Some(Error::Refused(Refusal::UnknownAccount)) => {
                 self.drop_invitation(number, step);
             }
-            Some(_) => self.enter_pause(number, step),
+            // The directory is out of reach, which says nothing about the invitation.
+            Some(_) => self.enter_rest(number, TRY_AGAIN, step),
         }
     }
 
