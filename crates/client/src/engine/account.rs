@@ -31,7 +31,6 @@ mod letters;
 mod load;
 mod log;
 mod log_in;
-mod own;
 mod packages;
 mod retry;
 mod session;
@@ -62,10 +61,6 @@ pub(crate) struct AccountState {
     directory: directory::Directory,
     claims: claims::Claims,
     log: log::AccountLog,
-    /// When to look up this account's own record.
-    own_record: Retry,
-    /// The newest version of it that a certificate in a chat speaks of.
-    own_version_seen: u64,
 }
 
 /// This account and this device.
@@ -182,7 +177,6 @@ impl AccountState {
         self.directory.jobs.hurry();
         self.claims.hurry();
         self.log.hurry();
-        self.own_record.hurry();
         if let Some(flow) = &mut self.flow {
             flow.retry.hurry();
         }
@@ -305,7 +299,6 @@ impl State {
             account.directory.jobs.wake_at(),
             account.claims.wake_at(),
             account.log.wake_at(),
-            self.own_record_wake_at(),
         ];
         with_session.into_iter().chain(always).flatten().min()
     }
@@ -344,7 +337,6 @@ impl State {
         self.work_look_ups(step);
         self.work_claims(step);
         self.work_account_log(step);
-        self.mind_own_record(step);
     }
 
     /// A call on the account plane failed: it may have been the session.

@@ -9,12 +9,10 @@ use std::collections::VecDeque;
 
 use corncrake_core::{
     conversation::Entry,
-    id::{AccountId, LogId},
+    id::LogId,
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
-        record::{
-            AccountLogRecord, AccountMap, ContactRecord, ConversationRecord, RecordKey, StorageKey,
-        },
+        record::{AccountLogRecord, AccountMap, ConversationRecord, RecordKey, StorageKey},
     },
 };
 use corncrake_wire::{
@@ -170,21 +168,6 @@ impl AccountLog {
         self.save(step);
     }
 
-    /// Whether it was read to its head.
-    pub(super) const fn is_read(&self) -> bool {
-        self.is_at_head
-    }
-
-    /// What the log says about an account.
-    pub(super) fn contact(&self, account: AccountId) -> Option<&ContactRecord> {
-        self.map.contact(account)
-    }
-
-    /// Whether just this record waits to be appended.
-    pub(super) fn owes(&self, record: &AccountLogRecord) -> bool {
-        self.owed.iter().any(|(_, owed)| owed == record)
-    }
-
     fn save(&self, step: &mut Step<'_>) {
         let map = self.map.encode().to_vec();
         let row = LogRow { newest: self.newest, running: self.running, map };
@@ -316,16 +299,12 @@ fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
     }
 }
 
-/// Whether `record` tells of a later epoch of the conversation, or a later version of the account
-/// record, that `owed` is about.
+/// Whether `record` tells of a later epoch of the conversation that `owed` is about.
 fn is_newer(record: &AccountLogRecord, owed: &AccountLogRecord) -> bool {
-    match (record, owed) {
-        (AccountLogRecord::Conversation(record), AccountLogRecord::Conversation(owed)) => {
-            record.id == owed.id && record.anchor.epoch > owed.anchor.epoch
-        }
-        (AccountLogRecord::Contact(record), AccountLogRecord::Contact(owed)) => {
-            record.account == owed.account && record.list_version > owed.list_version
-        }
-        _ => false,
-    }
+    let (AccountLogRecord::Conversation(record), AccountLogRecord::Conversation(owed)) =
+        (record, owed)
+    else {
+        return false;
+    };
+    record.id == owed.id && record.anchor.epoch > owed.anchor.epoch
 }

@@ -87,8 +87,6 @@ impl State {
         if self.account.log.newest.position >= head {
             self.account.log.is_at_head = true;
             self.name_device(step);
-            self.mind_own_record(step);
-            self.mind_devices(step);
         }
         self.work_account_log(step);
     }
