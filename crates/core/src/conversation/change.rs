@@ -91,9 +91,6 @@ impl Conversation {
         me: &Me<'_>,
     ) -> Result<ContextExtension, Error> {
         let mut context = self.context.clone();
-        for account in &change.remove {
-            ensure(self.roster.has_account(*account), Error::UnknownMember)?;
-        }
         let going: Vec<_> = context.leaving.iter().chain(&change.remove).copied().collect();
         for account in going {
             context.roles.remove(&account);
