@@ -28,7 +28,7 @@ async fn store(writer: &Writer, number: i64, bytes: usize) -> Result<(), Error> 
     writer
         .run(origin(), move |connection| {
             Box::pin(async move {
-                sqlx::query("INSERT INTO accounts VALUES (?1, ?2, ?3, x'', 1, ?2, 1, x'', 1)")
+                sqlx::query("INSERT INTO accounts VALUES (?1, ?2, ?3, x'', x'', 1, ?2, 1, x'', 1)")
                     .bind(number)
                     .bind([vec![7; bytes], number.to_le_bytes().to_vec()].concat())
                     .bind(number.to_string())
