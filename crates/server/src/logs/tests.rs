@@ -13,6 +13,7 @@ use corncrake_wire::{
 use futures_util::future::join_all;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{Clock, Origin, budget::Budget, database::Database, disk::Disk};
@@ -33,6 +34,7 @@ struct Server {
     folder: TempDir,
     clock: std::sync::Arc<Hand>,
     store: LogStore,
+    writing: JoinHandle<()>,
     budget: Budget,
     number: u64,
 }
@@ -41,17 +43,18 @@ impl Server {
     async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let clock = std::sync::Arc::new(Hand(AtomicU64::new(20_000 * DAY)));
-        let store = open(folder.path(), &clock).await;
-        Self { folder, clock, store, budget: Budget::new(1 << 30, 1 << 30), number: 0 }
+        let (store, writing) = open(folder.path(), &clock).await;
+        Self { folder, clock, store, writing, budget: Budget::new(1 << 30, 1 << 30), number: 0 }
     }
 
-    /// Stops without a word and starts again on the same data.
+    /// Stops and starts again on the same data.
     async fn restart(self) -> Self {
-        let Self { folder, clock, store, .. } = self;
+        let Self { folder, clock, store, writing, .. } = self;
         store.close().await;
         drop(store);
-        let store = open(folder.path(), &clock).await;
-        Self { store, folder, clock, ..self }
+        writing.await.unwrap();
+        let (store, writing) = open(folder.path(), &clock).await;
+        Self { store, writing, folder, clock, ..self }
     }
 
     async fn days_pass(&self, days: u64) {
@@ -138,10 +141,10 @@ impl Server {
     }
 }
 
-async fn open(folder: &Path, clock: &std::sync::Arc<Hand>) -> LogStore {
+async fn open(folder: &Path, clock: &std::sync::Arc<Hand>) -> (LogStore, JoinHandle<()>) {
     let disk = Disk::new(folder, Some(0));
     let clock = std::sync::Arc::clone(clock);
-    LogStore::open(Database::logs(folder), disk, clock).await.unwrap().0
+    LogStore::open(Database::logs(folder), disk, clock).await.unwrap()
 }
 
 fn token(log: u8) -> AccessToken {
