@@ -26,7 +26,7 @@ pub enum ClientFrame {
         /// The newest notice that the client has.
         after: u64,
     },
-    /// Open plane: follows logs, at most [`limits::SUBSCRIBE`](crate::limits::SUBSCRIBE) in one
+    /// Open plane: follows logs, at most [`limits::SUBSCRIBE`] in one
     /// frame.
     Subscribe {
         /// The logs. Those that are refused are named one by one, the others are followed.
@@ -34,7 +34,7 @@ pub enum ClientFrame {
         logs: Vec<Subscription>,
     },
     /// Open plane: no more entries of these subscriptions, at most
-    /// [`limits::SUBSCRIBE`](crate::limits::SUBSCRIBE).
+    /// [`limits::SUBSCRIBE`].
     Unsubscribe {
         /// The subscriptions.
         #[serde(deserialize_with = "codec::at_most::<_, _, { limits::SUBSCRIBE }>")]
