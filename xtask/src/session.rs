@@ -1,6 +1,7 @@
 //! A running `corncrake session`.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, Stdio},
@@ -26,6 +27,9 @@ pub struct Session {
     lines: Receiver<(Instant, Value)>,
     asked: u64,
     events: Vec<Value>,
+    /// Answers that came before they were asked for: commands of different chats don't wait for each
+    /// other.
+    answers: BTreeMap<u64, Value>,
 }
 
 impl Session {
@@ -51,7 +55,15 @@ impl Session {
                 }
             }
         });
-        Ok(Self { name: name.to_owned(), child, input, lines, asked: 0, events: Vec::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            input,
+            lines,
+            asked: 0,
+            events: Vec::new(),
+            answers: BTreeMap::new(),
+        })
     }
 
     /// Whose session this is.
@@ -75,14 +87,17 @@ impl Session {
         Ok(self.asked)
     }
 
-    /// Waits for the answer to a command; events that come before it are kept.
+    /// Waits for the answer to a command; events and other answers that come before it are kept.
     ///
     /// # Errors
     /// The session has ended, or nothing came in time.
     pub fn answer(&mut self, id: u64) -> Result<std::result::Result<Value, Value>> {
+        if let Some(answer) = self.answers.remove(&id) {
+            return Ok(outcome(answer));
+        }
         let start = Instant::now();
         while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
-            let mut line = match self.lines.recv_timeout(left) {
+            let line = match self.lines.recv_timeout(left) {
                 Ok((_, line)) => line,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -91,10 +106,11 @@ impl Session {
             };
             if line.get("event").is_some() {
                 self.events.push(line);
-            } else if line.get("id") == Some(&json!(id)) {
-                let error = line.get_mut("error").map(Value::take);
-                let answer = line.get_mut("ok").map(Value::take).unwrap_or_default();
-                return Ok(error.map_or(Ok(answer), Err));
+            } else if let Some(answered) = line.get("id").and_then(Value::as_u64) {
+                if answered == id {
+                    return Ok(outcome(line));
+                }
+                self.answers.insert(answered, line);
             }
         }
         Err(format!("the session of {} gives no answer", self.name).into())
@@ -208,6 +224,13 @@ impl Session {
         let message = || format!("the session of {} ended with {status}", self.name).into();
         if status.success() { Ok(()) } else { Err(message()) }
     }
+}
+
+/// What a line with an answer says.
+fn outcome(mut line: Value) -> std::result::Result<Value, Value> {
+    let error = line.get_mut("error").map(Value::take);
+    let answer = line.get_mut("ok").map(Value::take).unwrap_or_default();
+    error.map_or(Ok(answer), Err)
 }
 
 impl Drop for Session {
