@@ -128,6 +128,12 @@ pub struct ChatInfo {
     pub confirmed: bool,
     /// The chat of the same two people in which what is said here is sent, should there be two.
     pub continues_in: Option<ConversationId>,
+    /// Accounts that are back, or have a device back, because the server lost their removal, and
+    /// that this account may not remove. Nothing is sent here until somebody who may has removed
+    /// them again.
+    pub lost_removals: Vec<AccountId>,
+    /// Whether nobody has done so for a day: offer a new group without them.
+    pub needs_new_group: bool,
     /// Number of the newest item of the timeline.
     pub last_item: Option<u64>,
 }
@@ -194,6 +200,17 @@ pub enum ItemKind {
     /// The server has lost entries of this chat, for instance because a backup was restored. What
     /// was lost of this account's own messages is said again.
     ServerLostEntries,
+    /// The server has lost the removal of these accounts, or of devices of theirs. This account may
+    /// not remove them; until somebody who may does so, nothing is sent here.
+    RemovalLost {
+        /// Whose removal.
+        who: Vec<AccountId>,
+    },
+    /// Nobody has made a lost removal again for a day: offer a new group.
+    NewGroupNeeded {
+        /// Who should not be in it.
+        without: Vec<AccountId>,
+    },
     /// This device was out for a while; what was said meanwhile is not readable for it.
     Gap,
     /// People or devices were added.

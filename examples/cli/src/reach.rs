@@ -223,6 +223,8 @@ mod tests {
             hidden: false,
             confirmed: true,
             continues_in: None,
+            lost_removals: Vec::new(),
+            needs_new_group: false,
             last_item: None,
         }
     }

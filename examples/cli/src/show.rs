@@ -167,6 +167,17 @@ fn item_line(item: &Item) -> String {
         What::ServerLostEntries => {
             "* the server has lost messages; yours are sent again".to_owned()
         }
+        What::RemovalLost { who } => {
+            let who = all(who);
+            format!(
+                "* the server has lost the removal of {who}: nothing is sent here until somebody \
+                 who may removes {who} again"
+            )
+        }
+        What::NewGroupNeeded { without } => format!(
+            "* nobody has removed {} for a day: create a new group without them",
+            all(without)
+        ),
         What::JoinedHere => "* this device joined here".to_owned(),
         What::Gap => "* this device was out; what was said meanwhile is not here".to_owned(),
         What::Added { by, who } => format!("* {} added {}", line(by), all(who)),
@@ -245,6 +256,8 @@ mod tests {
             confirmed: false,
             continues_in: None,
             adding: Vec::new(),
+            lost_removals: Vec::new(),
+            needs_new_group: false,
             last_item: Some(0),
             last_at: Some(0),
         };

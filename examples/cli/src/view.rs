@@ -24,6 +24,10 @@ pub(crate) struct Chat {
     pub(crate) continues_in: Option<String>,
     /// Who is added once a removal is confirmed.
     pub(crate) adding: Vec<String>,
+    /// Accounts whose removal the server has lost, and that others have to remove again.
+    pub(crate) lost_removals: Vec<String>,
+    /// Whether nobody has done so for a day.
+    pub(crate) needs_new_group: bool,
     pub(crate) last_item: Option<u64>,
     /// When the last item came to be.
     pub(crate) last_at: Option<u64>,
@@ -71,6 +75,12 @@ pub(crate) enum What {
         code: String,
     },
     ServerLostEntries,
+    RemovalLost {
+        who: Vec<String>,
+    },
+    NewGroupNeeded {
+        without: Vec<String>,
+    },
     JoinedHere,
     Gap,
     Added {
@@ -194,6 +204,7 @@ fn people(item: &corncrake::Item) -> Vec<AccountId> {
         ItemKind::Added { by, who } | ItemKind::Removed { by, who } => {
             who.iter().chain([by]).copied().collect()
         }
+        ItemKind::RemovalLost { who } | ItemKind::NewGroupNeeded { without: who } => who.clone(),
         ItemKind::Rejoined { who } | ItemKind::Left { who } => vec![*who],
         ItemKind::Renamed { by, .. }
         | ItemKind::RolesChanged { by }
@@ -247,6 +258,8 @@ impl Chat {
             confirmed: chat.confirmed,
             continues_in: chat.continues_in.map(|other| other.to_string()),
             adding,
+            lost_removals: chat.lost_removals.iter().map(ToString::to_string).collect(),
+            needs_new_group: chat.needs_new_group,
             last_item: chat.last_item,
             last_at: last.map(|item| item.at.0),
         }
@@ -280,6 +293,10 @@ impl Item {
                 code: code.clone(),
             },
             ItemKind::ServerLostEntries => What::ServerLostEntries,
+            ItemKind::RemovalLost { who } => What::RemovalLost { who: names.all(who) },
+            ItemKind::NewGroupNeeded { without } => {
+                What::NewGroupNeeded { without: names.all(without) }
+            }
             ItemKind::JoinedHere => What::JoinedHere,
             ItemKind::Gap => What::Gap,
             ItemKind::Added { by, who } => What::Added { by: names.get(by), who: names.all(who) },

@@ -414,7 +414,7 @@ impl State {
     pub(crate) fn chats_owe(&self, clock: Clock) -> bool {
         let stays_out = |chat: &Chat| !chat.is_member() && chat.row.stays_out_until.is_some();
         let owes = |chat: &Chat| match chat.row.phase {
-            Phase::Inside if stays_out(chat) => false,
+            Phase::Inside if stays_out(chat) || chat.row.owed_again.is_up_to_others() => false,
             Phase::Inside => {
                 chat.next_to_do(clock).is_some()
                     || chat.flight.is_some()

@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// What the server knows now.
-fn backup(world: &World) -> Server {
+pub(crate) fn backup(world: &World) -> Server {
     world.note("— a backup —");
     world.server().borrow().clone()
 }
 
 /// Puts a backup back; with a new instance for every other seed.
-fn restore(world: &World, backup: &Server) {
+pub(crate) fn restore(world: &World, backup: &Server) {
     world.note("— the backup is restored —");
     let server = world.server();
     let mut server = server.borrow_mut();
@@ -28,12 +28,12 @@ fn restore(world: &World, backup: &Server) {
     world.network().crash_server();
 }
 
-fn tells_of_the_loss(device: &Device, chat: ConversationId) -> bool {
+pub(crate) fn tells_of_the_loss(device: &Device, chat: ConversationId) -> bool {
     device.history(chat).iter().any(|item| item.what == ItemKind::ServerLostEntries)
 }
 
 /// Each text once, in whatever order.
-fn sorted(device: &Device, chat: ConversationId) -> Vec<String> {
+pub(crate) fn sorted(device: &Device, chat: ConversationId) -> Vec<String> {
     let mut texts = texts(device, chat);
     texts.sort_unstable();
     texts

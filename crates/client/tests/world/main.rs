@@ -33,6 +33,7 @@ mod flows;
 mod groups;
 mod host;
 mod link;
+mod lost_changes;
 mod lost_entries;
 mod mal;
 mod network;

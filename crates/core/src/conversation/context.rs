@@ -132,6 +132,21 @@ impl ContextExtension {
         }
     }
 
+    /// Whether `who` may remove all leaves of another account: whoever may remove and is not below
+    /// it, or anybody if it is leaving.
+    #[must_use]
+    pub fn may_remove(&self, who: AccountId, other: AccountId) -> bool {
+        let role = self.role(who);
+        let outranks = role >= self.permissions.remove && role >= self.role(other);
+        outranks || self.leaving.contains(&other)
+    }
+
+    /// Whether `who` may change title, picture and assistant policy.
+    #[must_use]
+    pub fn may_change(&self, who: AccountId) -> bool {
+        self.role(who) >= self.permissions.change.max(Role::Admin)
+    }
+
     /// Whether the limits hold; what was decoded always keeps them.
     pub(super) fn is_well_formed(&self) -> bool {
         let members_have_no_entry = self.roles.values().all(|role| *role > Role::Member);

@@ -1,6 +1,6 @@
 //! Looking at a conversation without changing it.
 
-use super::context::{ContextExtension, Role};
+use super::context::{ContextExtension, DeviceKey, Role};
 use super::reading::Sender;
 use super::roster::Device;
 use super::{Anchor, Conversation, Me, NEXT_LOG, Standing, successor_seed};
@@ -51,6 +51,13 @@ impl Conversation {
     #[must_use]
     pub fn has_account(&self, account: AccountId) -> bool {
         self.roster.has_account(account)
+    }
+
+    /// The device in the tree whose signature key this is.
+    #[must_use]
+    pub fn device_of_key(&self, key: &DeviceKey) -> Option<Sender> {
+        let leaf = self.roster.leaf_of_key(key)?;
+        Some(self.roster.device(leaf)?.sender)
     }
 
     /// Whether we hold the secrets of the newest epoch.

@@ -89,10 +89,7 @@ impl Act<'_> {
     /// remove and is not below them, or by anybody if they are leaving.
     fn check_removals(&self) -> Result<(), SkipReason> {
         for account in self.removed_accounts() {
-            let role = self.role();
-            let outranks =
-                role >= self.before.permissions.remove && role >= self.before.role(account);
-            allow(outranks || self.before.leaving.contains(&account))?;
+            allow(self.before.may_remove(self.own(), account))?;
             let leaves_stay = self.turn.staying(self.roster, account).next().is_some();
             ensure(!leaves_stay, SkipReason::IncompleteRemoval)?;
             ensure(!self.after.roles.contains_key(&account), SkipReason::IncompleteRemoval)?;
@@ -136,7 +133,7 @@ impl Act<'_> {
         allow(!governs || role >= Role::Owner)?;
         let policy = before.assistant != after.assistant;
         let changes = policy || before.title != after.title || before.picture != after.picture;
-        allow(!changes || role >= before.permissions.change.max(Role::Admin))?;
+        allow(!changes || before.may_change(self.own()))?;
         allow(!policy || !self.committer.assistant)?;
         let mut named = after.roles.keys().chain(&after.leaving);
         ensure(named.all(|account| self.turn.keeps(self.roster, *account)), SkipReason::Context)

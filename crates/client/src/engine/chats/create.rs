@@ -12,6 +12,7 @@ use corncrake_wire::log::LogEntry;
 use super::{
     Chat,
     commands::Waiter,
+    lost::again::Done,
     read::kind_of,
     rows::{ChatRow, Flight, Goal, Intent, Opening, Phase, Purpose, Wish},
     write::{claimed, refusal_of},
@@ -445,7 +446,7 @@ impl State {
     /// Founds a conversation: the founding becomes the chat's, and its commit takes off.
     fn found(&mut self, chat: &mut Chat, founding: Founding, step: &mut Step<'_>) {
         chat.conversation = Some(founding.conversation);
-        chat.keep_place(Vec::new(), step);
+        chat.keep_place(Done::default(), step);
         chat.row.phase = Phase::Inside;
         chat.row.opening = Opening::True;
         chat.session.head = Some(0);

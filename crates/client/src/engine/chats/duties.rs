@@ -71,6 +71,10 @@ impl State {
         if !conversation.is_member() {
             return self.come_back(chat, step);
         }
+        if chat.has_removed_back() {
+            // A removal comes first; nothing else is sealed for those whom it takes out.
+            return self.hand_over(chat, step);
+        }
         if conversation.tail_is_true() == Some(false) {
             return self.refresh(chat, step);
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use corncrake_core::{
     content::{Body, Message},
     conversation::OPENING,
-    id::{AccountId, ConversationId, EntryId, LogId as CoreLogId, MessageId},
+    id::{ConversationId, EntryId, LogId as CoreLogId, MessageId},
     seal::{envelope::entry_id, record::Anchor},
 };
 use corncrake_wire::LogId;
@@ -20,12 +20,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Chat, Place, closed,
-    rows::{ClosedLog, Goal, Intent, Opening, Phase, Purpose, Wish},
+    rows::{ClosedLog, Goal, Intent, Opening, Phase},
 };
 use crate::{
     engine::{Effect, State, Step, tables::Table},
     event::ItemKind,
 };
+
+pub(crate) mod again;
+
+use again::Done;
 
 /// How long a device that came back waits before it says anything: others that lost the same
 /// epoch come back as well, each after a random wait, and can't read what is said before that.
@@ -44,8 +48,8 @@ pub(crate) struct Kept {
     running: Option<[u8; 32]>,
     /// The epoch there.
     anchor: Anchor,
-    /// Accounts of which nothing was left in the tree after the commit there.
-    removed: Vec<AccountId>,
+    /// What the commit there did.
+    done: Done,
 }
 
 /// An own message that was read back from a log.
@@ -248,7 +252,7 @@ impl State {
         chat.lose_sent_after(&log, 0, step);
         chat.forget_places_after(0, step);
         self.entries_were_lost(chat, step);
-        chat.keep_place(Vec::new(), step);
+        chat.keep_place(Done::default(), step);
         self.watch(chat, step);
         chat.save(step);
     }
@@ -270,7 +274,7 @@ impl State {
         chat.forget_places_after(number, step);
         self.entries_were_lost(chat, step);
         if !is_current {
-            chat.keep_place(Vec::new(), step);
+            chat.keep_place(Done::default(), step);
             self.watch(chat, step);
         }
         chat.save(step);
@@ -278,9 +282,7 @@ impl State {
 
     /// A commit that counted was lost: the log wins.
     fn fold_from(&mut self, chat: &mut Chat, number: u64, kept: &Kept, step: &mut Step<'_>) {
-        let lost = chat.kept.range(number + 1..).flat_map(|(_, kept)| kept.removed.clone());
-        let lost: BTreeSet<AccountId> = lost.collect();
-        chat.row.lost_removals.extend(lost);
+        chat.owe_again(number, step);
         chat.lose_sent_after(&kept.log, kept.position, step);
         chat.forget_places_after(number, step);
         self.entries_were_lost(chat, step);
@@ -324,40 +326,11 @@ impl State {
         }
         chat.save(step);
     }
-
-    /// Makes a lost removal again before anything is sealed; tells whether the chat has to wait
-    /// for that.
-    pub(super) fn remove_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) -> bool {
-        let Some(conversation) = chat.conversation.as_ref().filter(|c| c.is_member()) else {
-            return false;
-        };
-        if chat.row.lost_removals.is_empty() {
-            return false;
-        }
-        let me = self.account.me().map(|me| me.account);
-        let before = chat.row.lost_removals.len();
-        let held = |who: &AccountId| conversation.has_account(*who) && Some(*who) != me;
-        let owed: BTreeSet<AccountId> =
-            chat.row.lost_removals.iter().copied().filter(held).collect();
-        chat.row.lost_removals = owed.clone();
-        if owed.len() != before {
-            chat.save(step);
-        }
-        if owed.is_empty() {
-            return false;
-        }
-        // Whoever may not remove waits until somebody who may has done it.
-        if let Ok(change) = Wish::Remove(owed.into_iter().collect()).to_change(step.now) {
-            let _ = self.commit(chat, Purpose::Change, change, None, step);
-        }
-        true
-    }
 }
 
 impl Chat {
-    /// Keeps the place that has just been reached; `removed` are the accounts that the commit
-    /// there took out.
-    pub(crate) fn keep_place(&mut self, removed: Vec<AccountId>, step: &mut Step<'_>) {
+    /// Keeps the place that has just been reached, and what the commit there has done.
+    pub(crate) fn keep_place(&mut self, done: Done, step: &mut Step<'_>) {
         let Some(conversation) = &self.conversation else {
             return;
         };
@@ -368,7 +341,7 @@ impl Chat {
             commit: conversation.newest_commit(),
             running: self.row.running,
             anchor: Anchor { epoch: at.epoch, interim: at.transcript },
-            removed,
+            done,
         };
         let number = self.kept.last_key_value().map_or(1, |(number, _)| number + 1);
         step.put(Table::Kept, self.row.id.as_bytes(), number, &kept);

@@ -31,6 +31,7 @@ impl Chat {
                     && self.row.is_calm
                     && self.row.opening == Opening::True
                     && self.row.recorded
+                    && self.row.owed_again.is_nothing()
             }
             Phase::Removed | Phase::Left => quiet,
             Phase::Entering(_) | Phase::Waiting => false,

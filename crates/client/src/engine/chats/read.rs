@@ -17,7 +17,7 @@ use super::{
     Chat, Place,
     closed::{self, id_of},
     duties::{COPY_WAIT, Duty},
-    lost::OTHERS_RETURN,
+    lost::{OTHERS_RETURN, again::Done},
     rows::{ClosedLog, Intent, Opening, Pending, Phase, Purpose, Wish},
     timeline,
 };
@@ -339,11 +339,7 @@ impl State {
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
-        let gone = accounts(&report.removed).into_iter();
-        let gone =
-            gone.filter(|who| chat.conversation.as_ref().is_some_and(|c| !c.has_account(*who)));
-        let gone = gone.collect();
-        chat.keep_place(gone, step);
+        chat.keep_place(chat.done_by(&report), step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
         match report.outcome {
@@ -480,7 +476,7 @@ impl State {
         chat.row.next_closed += 1;
         // The handover was read just now.
         let closed_by = chat.conversation.as_ref().map_or(OPENING, Conversation::newest_commit);
-        chat.keep_place(Vec::new(), step);
+        chat.keep_place(Done::default(), step);
         let closed = ClosedLog {
             seed: chat.row.seed.clone(),
             cursor: chat.row.cursor,
@@ -507,7 +503,7 @@ impl State {
         if let Some(conversation) = &mut chat.conversation {
             conversation.continue_in(chat.keys.log);
         }
-        chat.keep_place(Vec::new(), step);
+        chat.keep_place(Done::default(), step);
         self.watch(chat, step);
         chat.save(step);
         step.event(EventKind::ChatChanged(chat.row.id));
@@ -556,7 +552,7 @@ impl Chat {
     }
 }
 
-fn accounts(senders: &[Sender]) -> Vec<AccountId> {
+pub(super) fn accounts(senders: &[Sender]) -> Vec<AccountId> {
     let mut accounts: Vec<AccountId> = senders.iter().map(|sender| sender.account).collect();
     accounts.sort_unstable();
     accounts.dedup();

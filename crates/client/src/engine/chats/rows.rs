@@ -1,7 +1,5 @@
 //! What a chat keeps in the store.
 
-use std::collections::BTreeSet;
-
 use corncrake_core::{
     conversation::{Conversation, MemberInfo},
     id::{AccountId, ConversationId, DeviceId, EntryId, InboxId, MessageId},
@@ -11,6 +9,7 @@ use corncrake_wire::log::{LogEntry, RUNNING_START, running};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::lost::again::OwedAgain;
 use crate::{
     event::{ChatKind, Role},
     host::Timestamp,
@@ -69,8 +68,8 @@ pub(crate) struct ChatRow {
     pub(crate) is_calm: bool,
     /// Whether the server has lost entries, and the log is being read again.
     pub(crate) recovering: bool,
-    /// Accounts whose removal the server has lost: it is made again before anything is sealed.
-    pub(crate) lost_removals: BTreeSet<AccountId>,
+    /// Changes that the server has lost and that are owed again.
+    pub(crate) owed_again: OwedAgain,
 }
 
 /// What lists show of a chat's group; rewritten when it changes.
@@ -123,7 +122,7 @@ impl ChatRow {
             is_member: false,
             is_calm: false,
             recovering: false,
-            lost_removals: BTreeSet::new(),
+            owed_again: OwedAgain::default(),
         }
     }
 }

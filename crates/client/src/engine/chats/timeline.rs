@@ -81,6 +81,8 @@ impl State {
             hidden: chat.row.hidden,
             confirmed: chat.row.unconfirmed.is_none(),
             continues_in: self.direct_chat(chat.row.peer).filter(|other| *other != chat.row.id),
+            lost_removals: chat.row.owed_again.shown(),
+            needs_new_group: chat.row.owed_again.needs_new_group(),
             last_item: chat.row.next_item.checked_sub(1),
         }
     }

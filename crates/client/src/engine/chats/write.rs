@@ -90,6 +90,7 @@ impl State {
         if self.remove_again(chat, step) {
             return;
         }
+        self.restore(chat, step);
         if let Some(until) = chat.session.others_return.filter(|until| *until > step.moment) {
             return chat.wake_by(until);
         }
@@ -149,7 +150,7 @@ impl State {
         chat.take_off(flight, step);
     }
 
-    fn seal_change(
+    pub(super) fn seal_change(
         &mut self,
         chat: &mut Chat,
         number: u64,

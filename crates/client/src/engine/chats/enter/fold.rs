@@ -18,6 +18,7 @@ use crate::{
         chats::{
             Chat,
             closed::id_of,
+            lost::again::Done,
             read::kind_of,
             rows::{ChatRow, Goal, Opening, Phase},
         },
@@ -321,7 +322,7 @@ impl State {
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
-            chat.keep_place(Vec::new(), step);
+            chat.keep_place(Done::default(), step);
             for inner in enter.seen {
                 chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
             }

@@ -1,0 +1,263 @@
+//! Changes that a server has lost and that are owed again: removals and revocations before anything
+//! is sealed, by whoever remembers them and may make them; titles and roles by their authors.
+//!
+//! Whoever remembers a lost removal and may not make it seals nothing meanwhile: what is said would
+//! be sealed for those who were removed. The timeline says so, and after a day that a new group is
+//! needed.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use corncrake_core::{
+    conversation::{Change, CommitReport, Conversation, DeviceKey, Role},
+    id::AccountId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{
+        State, Step,
+        chats::{
+            Chat,
+            read::accounts,
+            rows::{Intent, Purpose, Wish},
+        },
+    },
+    event::{ChatKind, EventKind, ItemKind},
+    host::Timestamp,
+};
+
+/// When the app is told to offer a new group.
+const NEW_GROUP: Duration = Duration::from_hours(24);
+/// How long an author waits until a lost change of theirs may be made again.
+const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
+
+/// What a commit did that is owed again if the server loses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Accounts of which it left nothing in the tree.
+    removed: Vec<AccountId>,
+    /// Device keys that it revoked.
+    revoked: Vec<DeviceKey>,
+    /// The title that it gave, if it was made here.
+    title: Option<String>,
+    /// The roles that it gave, if it was made here.
+    roles: Vec<(AccountId, Role)>,
+}
+
+/// What is owed again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OwedAgain {
+    /// When the loss was noticed.
+    since: Timestamp,
+    removed: BTreeSet<AccountId>,
+    revoked: BTreeSet<DeviceKey>,
+    title: Option<String>,
+    roles: BTreeMap<AccountId, Role>,
+    /// Of whom the app was told that others have to remove them.
+    told: Vec<AccountId>,
+    /// Whether the app was told to offer a new group.
+    needs_new_group: bool,
+}
+
+impl OwedAgain {
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.takes_out() && self.title.is_none() && self.roles.is_empty()
+    }
+
+    /// Whether only others can make what is owed.
+    pub(crate) const fn is_up_to_others(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    pub(crate) fn shown(&self) -> Vec<AccountId> {
+        self.told.clone()
+    }
+
+    pub(crate) const fn needs_new_group(&self) -> bool {
+        self.needs_new_group
+    }
+
+    fn takes_out(&self) -> bool {
+        !self.removed.is_empty() || !self.revoked.is_empty()
+    }
+}
+
+impl Chat {
+    /// What a commit has done that would be owed again.
+    pub(in crate::engine::chats) fn done_by(&self, report: &CommitReport) -> Done {
+        let mut done = Done::default();
+        let Some(conversation) = &self.conversation else {
+            return done;
+        };
+        done.removed = accounts(&report.removed);
+        done.removed.retain(|who| !conversation.has_account(*who));
+        let Some((old, new)) = report.context_change.as_deref() else {
+            return done;
+        };
+        done.revoked = new.revoked.difference(&old.revoked).copied().collect();
+        if report.own {
+            done.title = (old.title != new.title).then(|| new.title.clone());
+            let named: BTreeSet<_> = old.roles.keys().chain(new.roles.keys()).copied().collect();
+            let changed = named.into_iter().filter(|who| old.roles.get(who) != new.roles.get(who));
+            let changed = changed.map(|who| (who, given(&new.roles, who)));
+            done.roles = changed.filter(|(who, _)| conversation.has_account(*who)).collect();
+        }
+        done
+    }
+
+    /// Owes again what was done behind a kept place and still held when the loss was noticed.
+    pub(super) fn owe_again(&mut self, number: u64, step: &Step<'_>) {
+        let Some(conversation) = &self.conversation else {
+            return;
+        };
+        let context = conversation.context();
+        let owed = &mut self.row.owed_again;
+        owed.since = step.now;
+        for kept in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
+            let gone = kept.removed.iter().filter(|who| !conversation.has_account(**who));
+            owed.removed.extend(gone);
+            let barred = kept.revoked.iter();
+            owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
+            if let Some(title) = kept.title.as_ref().filter(|title| **title == context.title) {
+                owed.title = Some(title.clone());
+            }
+            let roles = kept.roles.iter().copied();
+            owed.roles.extend(roles.filter(|(who, role)| given(&context.roles, *who) == *role));
+        }
+    }
+
+    /// Whether somebody is in the group whose removal, or whose device's, the server has lost.
+    pub(in crate::engine::chats) fn has_removed_back(&self) -> bool {
+        let owed = &self.row.owed_again;
+        self.conversation.as_ref().is_some_and(|conversation| {
+            owed.removed.iter().any(|who| conversation.has_account(*who))
+                || owed.revoked.iter().any(|key| conversation.device_of_key(key).is_some())
+        })
+    }
+}
+
+impl State {
+    /// Makes lost removals and revocations again before anything else is sealed; tells whether the
+    /// chat has to wait for that.
+    pub(in crate::engine::chats) fn remove_again(
+        &mut self,
+        chat: &mut Chat,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let is_member = |conversation: &&Conversation| conversation.is_member();
+        let Some(conversation) = chat.conversation.as_ref().filter(is_member) else {
+            return false;
+        };
+        let Some(me) = self.account.me() else { return false };
+        if !chat.row.owed_again.takes_out() {
+            return false;
+        }
+        let (mut removed, mut revoked) =
+            (chat.row.owed_again.removed.clone(), chat.row.owed_again.revoked.clone());
+        removed.retain(|who| *who != me.account && conversation.has_account(*who));
+        revoked
+            .retain(|key| conversation.device_of_key(key).is_some_and(|d| d.device != me.device));
+        let devices: Vec<_> =
+            revoked.iter().filter_map(|key| conversation.device_of_key(key)).collect();
+        let own = devices.iter().filter(|device| device.account == me.account);
+        let allowed = |who: &&AccountId| conversation.context().may_remove(me.account, **who);
+        let change = Change {
+            remove: removed.iter().filter(allowed).copied().collect(),
+            revoke_devices: own.map(|device| device.device).collect(),
+            ..Change::default()
+        };
+        let mut who: Vec<_> = removed.iter().copied().collect();
+        who.extend(devices.iter().map(|device| device.account));
+        who.sort_unstable();
+        who.dedup();
+        let owed = &mut chat.row.owed_again;
+        if (&owed.removed, &owed.revoked) != (&removed, &revoked) {
+            (owed.removed, owed.revoked) = (removed, revoked);
+            if who.is_empty() {
+                owed.told.clear();
+                owed.needs_new_group = false;
+                step.event(EventKind::ChatChanged(chat.row.id));
+            }
+            chat.save(step);
+        }
+        if who.is_empty() {
+            return false;
+        }
+        if !change.remove.is_empty() || !change.revoke_devices.is_empty() {
+            let _ = self.commit(chat, Purpose::Change, change, None, step);
+        }
+        if chat.flight.is_none() {
+            self.wait_for_removals(chat, who, step);
+        }
+        true
+    }
+
+    /// Only others may make what is owed: says so, and after a day that a new group is needed.
+    /// Leaving is all that can be done meanwhile.
+    fn wait_for_removals(&mut self, chat: &mut Chat, who: Vec<AccountId>, step: &mut Step<'_>) {
+        let is_news = who.iter().any(|one| !chat.row.owed_again.told.contains(one));
+        chat.row.owed_again.told.clone_from(&who);
+        if is_news {
+            self.tell_item(chat, ItemKind::RemovalLost { who: who.clone() }, step);
+            step.event(EventKind::ChatChanged(chat.row.id));
+            chat.save(step);
+        }
+        let by = chat.row.owed_again.since.after(NEW_GROUP);
+        if chat.row.kind == ChatKind::Group && !chat.row.owed_again.needs_new_group {
+            if let Some(at) = step.clock().until(by, NEW_GROUP) {
+                chat.wake_by(at);
+            } else {
+                chat.row.owed_again.needs_new_group = true;
+                self.tell_item(chat, ItemKind::NewGroupNeeded { without: who }, step);
+                step.event(EventKind::ChatChanged(chat.row.id));
+                chat.save(step);
+            }
+        }
+        let leaves = |(_, intent): &&(u64, Intent)| *intent == Intent::Change(Wish::Leave);
+        if let Some(number) = chat.intents.iter().find(leaves).map(|(number, _)| *number)
+            && let Err(refusal) = self.seal_change(chat, number, &Wish::Leave, step)
+        {
+            self.end_intent(chat, number, Err(refusal), step);
+        }
+    }
+
+    /// Wishes again for the title and the roles that were set here, once each and as soon as they
+    /// may be set: the author's own role may have been lost, or the one named is to be added again.
+    pub(in crate::engine::chats) fn restore(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
+            return;
+        };
+        let owed = &mut chat.row.owed_again;
+        if owed.title.is_none() && owed.roles.is_empty() {
+            return;
+        }
+        let context = conversation.context();
+        let mut wishes = Vec::new();
+        let is_late = step.now > owed.since.after(AUTHORS_WAIT);
+        if (is_late || context.may_change(me.account))
+            && let Some(title) = owed.title.take().filter(|title| *title != context.title)
+        {
+            wishes.push(Wish::Title(title));
+        }
+        let governs = context.role(me.account) == Role::Owner;
+        owed.roles.retain(|who, role| {
+            let can_be_set = governs && conversation.has_account(*who);
+            if can_be_set && given(&context.roles, *who) != *role {
+                wishes.push(Wish::Role(*who, *role));
+            }
+            !can_be_set && !is_late
+        });
+        if owed.title.is_none() && owed.roles.is_empty() || !wishes.is_empty() {
+            for wish in wishes {
+                chat.queue(Intent::Change(wish), step);
+            }
+            chat.save(step);
+        }
+    }
+}
+
+/// The role that the context gives somebody.
+fn given(roles: &BTreeMap<AccountId, Role>, who: AccountId) -> Role {
+    roles.get(&who).copied().unwrap_or(Role::Member)
+}

@@ -1,0 +1,186 @@
+//! A server that loses changes of a group (D3): who remembers them makes them again, or says that
+//! somebody else has to.
+
+use corncrake::{Chat, Client, ConversationId, ItemKind, Role, Standing};
+use corncrake_core::conversation::Change;
+
+use crate::{
+    check::Mood,
+    device::Device,
+    flows::texts,
+    lost_entries::{backup, restore, tells_of_the_loss},
+    mal::Mal,
+    world::World,
+};
+
+const HOUR: u64 = 3_600_000;
+
+fn tells(device: &Device, chat: ConversationId, of: &ItemKind) -> usize {
+    device.history(chat).iter().filter(|item| item.what == *of).count()
+}
+
+#[test]
+fn audit_srv_a10_d3_members_who_may_not_remove_show_a_lost_removal_and_seal_nothing() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let mut mal = Mal::sign_up(&world, "mal");
+        let chat = ann.create_group("meadow", &["bob", "mal"]);
+        world.settle();
+        ann.say(chat, "kept");
+        world.settle();
+        let mut seat = mal.sit();
+        seat.read(&mal);
+        let old = backup(&world);
+        ann.remove(chat, "mal").unwrap();
+        world.settle();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        seat.commit(&mut mal, Change::fresh_path());
+        bob.set_cut(false);
+        bob.say(chat, "a secret of bob");
+        world.pass(HOUR);
+        // Bob may not remove: he says so once, and seals nothing.
+        let lost = ItemKind::RemovalLost { who: vec![mal.account] };
+        let needed = ItemKind::NewGroupNeeded { without: vec![mal.account] };
+        let info = bob.info(chat).unwrap();
+        assert_eq!((info.lost_removals, info.needs_new_group), (vec![mal.account], false));
+        if seed % 2 == 0 {
+            bob.restart();
+        }
+        world.pass(22 * HOUR);
+        assert_eq!((tells(&bob, chat, &lost), tells(&bob, chat, &needed)), (1, 0), "seed {seed}");
+        world.pass(2 * HOUR);
+        assert_eq!((tells(&bob, chat, &lost), tells(&bob, chat, &needed)), (1, 1), "seed {seed}");
+        assert!(bob.info(chat).unwrap().needs_new_group);
+        seat.read(&mal);
+        assert_eq!(seat.heard, ["kept"], "seed {seed}: the removed one reads on");
+        // Ann, who may, comes back.
+        ann.set_cut(false);
+        world.settle();
+        seat.read(&mal);
+        assert_eq!(seat.heard, ["kept"], "seed {seed}: the removed one reads on");
+        let info = bob.info(chat).unwrap();
+        assert_eq!((info.lost_removals, info.needs_new_group), (Vec::new(), false));
+        for device in [&ann, &bob] {
+            let members = device.info(chat).unwrap().members;
+            assert!(members.iter().all(|member| member.account != mal.account));
+            assert!(texts(device, chat).contains(&"a secret of bob".to_owned()), "seed {seed}");
+        }
+        world.agree(chat, Mood::Attacked);
+    }
+}
+
+#[test]
+fn d3_who_waits_for_a_removal_can_leave() {
+    for seed in 0..2 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let mut mal = Mal::sign_up(&world, "mal");
+        let chat = ann.create_group("meadow", &["bob", "mal"]);
+        world.settle();
+        let mut seat = mal.sit();
+        seat.read(&mal);
+        let old = backup(&world);
+        ann.remove(chat, "mal").unwrap();
+        world.settle();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        seat.commit(&mut mal, Change::fresh_path());
+        bob.set_cut(false);
+        world.pass(HOUR);
+        assert_eq!(bob.info(chat).unwrap().lost_removals, [mal.account]);
+        bob.leave(chat).unwrap();
+        assert_eq!(bob.info(chat).unwrap().standing, Standing::Left);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_authors_restore_titles_and_roles_that_were_lost() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let old = backup(&world);
+        cem.set_cut(true);
+        let promote = |role| async move |chat: Chat| chat.set_role("bob", role).await;
+        ann.rename(chat, "a passing name").unwrap();
+        ann.call_in(chat, "make bob an admin", promote(Role::Admin)).unwrap();
+        world.settle();
+        // The newest title is Bob's: Ann doesn't restore her own.
+        bob.rename(chat, "field").unwrap();
+        world.settle();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        cem.set_cut(false);
+        world.log_in("cem");
+        world.pass(120_000);
+        // Bob may rename as soon as he is an admin again, whoever comes first.
+        for device in if seed % 2 == 0 { [&bob, &ann] } else { [&ann, &bob] } {
+            device.set_cut(false);
+            world.pass(120_000);
+        }
+        world.settle();
+        for device in [&ann, &bob, &cem] {
+            let info = device.info(chat).unwrap();
+            let role = |device: &Device| {
+                let name = Some(device.name().to_owned());
+                info.members.iter().find(|member| member.name == name).map(|member| member.role)
+            };
+            assert_eq!(role(&bob), Some(Role::Admin), "seed {seed}, {}", device.label());
+            assert_eq!(info.title, "field", "seed {seed}, {}", device.label());
+        }
+        let named = |title: &str| ItemKind::Renamed {
+            by: ann.call("account", async move |client: Client| client.account().await).unwrap().id,
+            title: title.to_owned(),
+        };
+        assert_eq!(tells(&ann, chat, &named("a passing name")), 1, "seed {seed}: made once");
+        assert!(tells_of_the_loss(&bob, chat));
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_device_whose_revocation_is_lost_is_revoked_again() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        let second = world.log_in("ann");
+        world.settle();
+        let account = second.call("account", async move |client: Client| client.account().await);
+        let account = account.unwrap();
+        let old = backup(&world);
+        let device = account.device;
+        let revoke = async move |chat: Chat| chat.revoke_device(device).await;
+        ann.call_in(chat, "revoke the second device", revoke).unwrap();
+        world.settle();
+        second.lose();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        // Somebody who knows nothing of it commits first.
+        let third = world.log_in("bob");
+        world.pass(120_000);
+        bob.set_cut(false);
+        bob.say(chat, "a secret of bob");
+        world.pass(HOUR);
+        assert_eq!(bob.info(chat).unwrap().lost_removals, [account.id], "seed {seed}");
+        assert!(!texts(&third, chat).contains(&"a secret of bob".to_owned()), "seed {seed}");
+        ann.set_cut(false);
+        world.settle();
+        for device in [&ann, &bob, &third] {
+            assert!(texts(device, chat).contains(&"a secret of bob".to_owned()), "seed {seed}");
+            let members = device.info(chat).unwrap().members;
+            let hers = members.iter().find(|member| member.account == account.id).unwrap();
+            assert_eq!(hers.devices, 1, "seed {seed}, {}", device.label());
+        }
+        assert!(bob.info(chat).unwrap().lost_removals.is_empty());
+        world.agree(chat, Mood::Honest);
+    }
+}
