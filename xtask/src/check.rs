@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Result,
     command::{cargo, watch},
-    say, tidy, wasm,
+    programs, say, tidy, wasm,
 };
 
 /// One step of the check.
@@ -22,6 +22,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "format", minutes: 2, run: || Ok(cargo(&["fmt", "--all", "--check"])) },
     Step { name: "clippy", minutes: 20, run: clippy },
+    Step { name: "programs", minutes: 20, run: || Ok(programs::build_command(&[])) },
     Step { name: "tests", minutes: 40, run: tests },
     Step { name: "documentation", minutes: 10, run: documentation },
     Step { name: "wasm32", minutes: 15, run: wasm::build },
@@ -58,6 +59,7 @@ fn documentation() -> Result<Command> {
 /// Something failed.
 pub fn run() -> Result<()> {
     let mut summary = Vec::new();
+    let mut failures = Vec::new();
     let mut total = (0, 0);
     let mut note = |name: &str, passed: usize, failed: usize, time: Duration| {
         total = (total.0 + passed, total.1 + failed);
@@ -80,7 +82,10 @@ pub fn run() -> Result<()> {
         let outcome = (step.run)().and_then(|command| watch(command, limit));
         let (passed, failed) = match outcome {
             Ok(outcome) if outcome.success => (outcome.passed.max(1), outcome.failed),
-            Ok(outcome) => (outcome.passed, outcome.failed.max(1)),
+            Ok(outcome) => {
+                failures.extend(outcome.failures);
+                (outcome.passed, outcome.failed.max(1))
+            }
             Err(error) => {
                 say(&error.to_string());
                 (0, 1)
@@ -89,6 +94,7 @@ pub fn run() -> Result<()> {
         note(step.name, passed, failed, start.elapsed());
     }
     say("");
+    failures.iter().for_each(|failure| say(&format!("{failure}\n")));
     summary.iter().for_each(|line| say(line));
     say(&format!("{} passed, {} failed", total.0, total.1));
     if total.1 == 0 { Ok(()) } else { Err("something failed: see above".into()) }

@@ -50,12 +50,8 @@ impl Programs {
     }
 
     fn build_with(arguments: &[&str]) -> Result<Self> {
-        let mut command = cargo(&["build", "--bins", "--message-format=json-render-diagnostics"]);
-        command.args(arguments);
-        for package in ["corncrake-server", "corncrake-cli", "corncrake-embed"] {
-            command.args(["-p", package]);
-        }
-        let output = command.stderr(Stdio::inherit()).output()?;
+        let mut command = build_command(&["--message-format=json-render-diagnostics"]);
+        let output = command.args(arguments).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err("the programs do not compile".into());
         }
@@ -129,6 +125,17 @@ impl Programs {
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     }
+}
+
+/// What builds `corncrake-server`, `corncrake` and the embedding example.
+#[must_use]
+pub fn build_command(arguments: &[&str]) -> Command {
+    let mut command = cargo(&["build", "--bins"]);
+    for package in ["corncrake-server", "corncrake-cli", "corncrake-embed"] {
+        command.args(["-p", package]);
+    }
+    command.args(arguments);
+    command
 }
 
 /// A running `corncrake-server`; it is killed when this is dropped.

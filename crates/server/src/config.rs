@@ -86,6 +86,12 @@ pub struct Limits {
     #[arg(long, env = "CORNCRAKE_MEMORY_MIB", default_value_t = 96,
           value_parser = clap::value_parser!(u32).range(16..))]
     pub memory_mib: u32,
+    /// GiB that one log may hold; messages that expire make room again.
+    #[arg(long, env = "CORNCRAKE_LOG_GIB", default_value_t = 4)]
+    pub log_gib: u32,
+    /// GiB that the data folder may hold; by default only the disk's free space counts.
+    #[arg(long, env = "CORNCRAKE_STORED_GIB", default_value_t = 0)]
+    pub stored_gib: u32,
     /// Turns all limits on rates and connections off, for tests and measurements.
     #[arg(long, env = "CORNCRAKE_NO_RATE_LIMITS")]
     pub no_rate_limits: bool,
@@ -99,6 +105,16 @@ impl Limits {
         Budget::new(most, if self.no_rate_limits { most } else { most / 4 })
     }
 
+    /// Bytes that one log may hold.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        gibibytes(self.log_gib)
+    }
+
+    /// Bytes that the data folder may hold.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        gibibytes(self.stored_gib)
+    }
+
     /// Places for connections.
     pub(crate) fn places(&self) -> Budget {
         let most = |limit| {
@@ -106,6 +122,11 @@ impl Limits {
         };
         Budget::new(most(self.max_connections), most(self.max_connections_per_address))
     }
+}
+
+/// 0 means no limit.
+fn gibibytes(gib: u32) -> u64 {
+    if gib == 0 { u64::MAX } else { u64::from(gib) << 30 }
 }
 
 impl Config {

@@ -1,4 +1,4 @@
-//! Free space on the disk of the data folder.
+//! Space on the disk of the data folder: what is free, and what the data may take.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 /// than a hundredth of the disk.
 const MARK: u64 = 256 * 1024 * 1024;
 
-/// The disk of the data folder, and the mark below which it counts as full.
+/// The disk of the data folder, and what makes it count as full.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     folder: PathBuf,
+    /// Less is free than that.
     mark: Option<u64>,
+    /// The folder's files hold more than that.
+    most: u64,
 }
 
 impl Disk {
-    pub(crate) fn new(folder: &Path, mark: Option<u64>) -> Self {
-        Self { folder: folder.to_owned(), mark }
+    pub(crate) fn new(folder: &Path, mark: Option<u64>, most: u64) -> Self {
+        Self { folder: folder.to_owned(), mark, most }
     }
 
     /// The bytes that are free, if the disk can be asked.
@@ -23,12 +26,22 @@ impl Disk {
         space(&self.folder).and_then(|space| usize::try_from(space.free).ok())
     }
 
-    /// Whether less is free than the mark says. A disk that can't be asked is not full.
+    /// Whether less is free than the mark says, or the data has its share. A disk that can't be
+    /// asked is not full.
     pub(crate) fn is_full(&self) -> bool {
+        if self.most < u64::MAX && held(&self.folder) > self.most {
+            return true;
+        }
         space(&self.folder).is_some_and(|Space { free, size }| {
             free < self.mark.unwrap_or_else(|| MARK.min(size / 100))
         })
     }
+}
+
+/// Bytes of the files in a folder.
+fn held(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
 }
 
 struct Space {
@@ -46,4 +59,23 @@ fn space(folder: &Path) -> Option<Space> {
 #[cfg(not(unix))]
 fn space(_folder: &Path) -> Option<Space> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_srv_a4_data_may_take_so_much_of_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let bounded = Disk::new(folder.path(), Some(0), 1000);
+        assert!(!bounded.is_full());
+        std::fs::write(folder.path().join("logs.db"), [0; 600]).unwrap();
+        assert!(!bounded.is_full());
+        std::fs::write(folder.path().join("logs.db-wal"), [0; 600]).unwrap();
+        assert!(bounded.is_full());
+        assert!(!Disk::new(folder.path(), Some(0), u64::MAX).is_full());
+        std::fs::remove_file(folder.path().join("logs.db-wal")).unwrap();
+        assert!(!bounded.is_full(), "it heals");
+    }
 }

@@ -45,10 +45,11 @@ pub(crate) fn insert_places(rows: usize) -> &'static str {
 pub(crate) fn update_logs(rows: usize) -> &'static str {
     static TEXTS: Texts = LazyLock::new(|| {
         texts(
-            "WITH new (num, head, newest_commit, newest_commit_id, running, day) AS (VALUES ",
-            "(?, ?, ?, ?, ?, ?)",
+            "WITH new (num, head, newest_commit, newest_commit_id, running, day, held) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?)",
             ") UPDATE logs SET head = new.head, newest_commit = new.newest_commit, \
-             newest_commit_id = new.newest_commit_id, running = new.running, day = new.day \
+             newest_commit_id = new.newest_commit_id, running = new.running, day = new.day, \
+             held = new.held \
              FROM new WHERE logs.num = new.num",
         )
     });

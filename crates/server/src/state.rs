@@ -89,11 +89,13 @@ impl State {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, [JoinHandle<()>; 2]), Error> {
         let folder = Folder::open(&config.data)?;
-        let disk = Disk::new(folder.path(), config.min_free);
+        let disk = Disk::new(folder.path(), config.min_free, config.limits.stored_bytes());
         let (accounts, writes_accounts) =
             AccountStore::open(Database::accounts(folder.path()), disk.clone()).await?;
+        let log_bytes = config.limits.log_bytes();
+        let database = Database::logs(folder.path());
         let (logs, writes_logs) =
-            LogStore::open(Database::logs(folder.path()), disk, Arc::clone(&clock)).await?;
+            LogStore::open(database, disk, Arc::clone(&clock), log_bytes).await?;
         let secret = folder.secret(accounts.count().await?)?;
         let state = Self {
             rates: Rates::new(&config.limits),

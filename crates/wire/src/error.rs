@@ -150,6 +150,8 @@ codes! {
     UnknownOrigin "unknown_origin" 421,
     /// The account's identity key has not signed what is to be replaced.
     SignatureRefused "signature_refused" 403,
+    /// The log holds as many bytes as it may hold; old messages that expire make room.
+    LogFull "log_full" 507,
 }
 
 impl fmt::Display for ErrorCode {

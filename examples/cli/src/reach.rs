@@ -6,7 +6,7 @@ use corncrake::{
     Chat, ChatInfo, ChatKind, Client, Connection, ConversationId, Delivery, Error, ItemKind,
     MessageId, Standing,
 };
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::failure::Failure;
 
@@ -16,7 +16,7 @@ pub(crate) const CATCH_UP: Duration = Duration::from_secs(20);
 pub(crate) const TELLING: Duration = Duration::from_secs(3);
 /// How long a command that reads waits for what is still to be sent.
 const SENDING: Duration = Duration::from_secs(3);
-/// How long a connection may be down before a command goes on without it.
+/// How long no socket may be up before a command goes on without the server.
 const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
 /// How many items from the end an own message is looked for.
 const RECENT: u32 = 100;
@@ -46,20 +46,12 @@ impl Reach {
     }
 }
 
-/// Waits until the connection is up, but not long; refuses if the server does not know this device.
+/// Waits until the connection is up, but not long where nothing answers; refuses if the server does
+/// not know this device.
 pub(crate) async fn connect(client: &Client) -> Result<(), Failure> {
-    let end = Instant::now() + PATIENCE_OFFLINE;
-    let mut connection = client.connection().await?;
-    loop {
-        match connection {
-            Connection::Online => return Ok(()),
-            Connection::SignedOut => return Err(Failure::signed_out()),
-            _ => {}
-        }
-        match timeout_at(end, client.connection_after(connection)).await {
-            Ok(changed) => connection = changed?,
-            Err(_) => return Ok(()),
-        }
+    match watch_connection(client, CATCH_UP, Some(Connection::Online)).await? {
+        Reach::SignedOut => Err(Failure::signed_out()),
+        _ => Ok(()),
     }
 }
 
@@ -92,29 +84,31 @@ pub(crate) async fn within<T>(
     tokio::select! {
         biased;
         done = wish => Ok(Ok(done?)),
-        reach = watch_connection(client, patience) => reach.map(Err),
+        reach = watch_connection(client, patience, None) => reach.map(Err),
     }
 }
 
-/// Waits until the server has been away for a while, or `patience` is over.
-async fn watch_connection(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+/// Waits until the connection is as it should be, no socket has been up for a while, or `patience`
+/// is over.
+async fn watch_connection(
+    client: &Client,
+    patience: Duration,
+    wanted: Option<Connection>,
+) -> Result<Reach, Failure> {
     let end = Instant::now() + patience;
-    let mut away_from = Instant::now();
     let mut connection = client.connection().await?;
     loop {
         let until = match connection {
             Connection::SignedOut => return Ok(Reach::SignedOut),
-            Connection::Online => end,
-            _ => end.min(away_from + PATIENCE_OFFLINE),
+            other if Some(other) == wanted => return Ok(Reach::Head),
+            // With one socket up there is a server, however slow it is.
+            Connection::Online | Connection::Connecting => end,
+            _ => end.min(Instant::now() + PATIENCE_OFFLINE),
         };
-        let was = connection;
         tokio::select! {
-            changed = client.connection_after(was) => connection = changed?,
+            changed = client.connection_after(connection) => connection = changed?,
             () = sleep_until(until), if until < end => return Ok(Reach::Offline),
             () = sleep_until(end) => return Ok(Reach::NotYet),
-        }
-        if was == Connection::Online {
-            away_from = Instant::now();
         }
     }
 }
@@ -130,7 +124,7 @@ pub(crate) async fn wait_sent(
         biased;
         // However it ended, the message's line says what became of it.
         _ = chat.settled() => Ok((delivery(chat, message).await?, Reach::Head)),
-        reach = watch_connection(client, patience) => Ok((Delivery::Queued, reach?)),
+        reach = watch_connection(client, patience, None) => Ok((Delivery::Queued, reach?)),
     }
 }
 

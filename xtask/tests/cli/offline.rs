@@ -7,8 +7,10 @@ use xtask::{programs::Server, session::Session};
 
 use crate::place::{Place, code, password};
 
-/// Long enough for any answer that does not wait for what never comes.
-const PATIENCE: Duration = Duration::from_secs(14);
+/// What commands are told to wait, where they should not have to, and what tells them apart from
+/// those that do, on the slowest machine.
+const WAIT: &str = "--wait=900";
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[test]
 fn audit_prog_h8_a_group_is_founded_and_everybody_invited_when_it_is_said() {
@@ -39,7 +41,7 @@ fn audit_prog_m1_changes_without_a_server_are_queued_and_happen_later() {
     ];
     for change in changes {
         let start = Instant::now();
-        let output = place.run("ann", change, "");
+        let output = place.run("ann", &[change, &[WAIT]].concat(), "");
         assert_eq!(output.status.code(), Some(3), "{change:?}: {output:?}");
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(
@@ -69,7 +71,7 @@ fn audit_prog_m3_nobody_is_called_offline_who_is_not_and_nothing_owed_takes_time
     place.ask("ann", &["group", "remove", "#Trip", "cem"], "");
     // Nobody is there to confirm the removal.
     let start = Instant::now();
-    let added = place.run("ann", &["group", "add", "#Trip", "dan"], "");
+    let added = place.run("ann", &["group", "add", "#Trip", "dan", WAIT], "");
     assert_eq!(added.status.code(), Some(3), "{added:?}");
     let answer: Value = serde_json::from_slice(&added.stdout).unwrap();
     assert_eq!(answer["waits_for"], "removal");
@@ -124,15 +126,15 @@ fn audit_prog_m3_a_device_that_was_removed_hears_it_from_every_command() {
     for device in 1..=10 {
         place.ask(&format!("ann {device}"), &["log-in", "ann"], &password("ann"));
     }
+    let start = Instant::now();
     let signed_out = |arguments: &[&str]| {
-        let start = Instant::now();
         assert_eq!(place.refused("ann", arguments, ""), code(1, "signed_out"), "{arguments:?}");
-        assert!(start.elapsed() < PATIENCE, "{arguments:?}");
     };
-    signed_out(&["send", "bob", "is anybody there?"]);
+    signed_out(&["send", "bob", "is anybody there?", WAIT]);
     signed_out(&["devices"]);
     signed_out(&["verify", "bob"]);
-    signed_out(&["group", "create", "Trip", "bob"]);
+    signed_out(&["group", "create", "Trip", "bob", WAIT]);
+    assert!(start.elapsed() < PATIENCE);
     for command in [["chats"].as_slice(), &["history", "bob"]] {
         let output = place.run("ann", command, "");
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();

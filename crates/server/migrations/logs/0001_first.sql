@@ -13,7 +13,8 @@ CREATE TABLE logs (
     newest_commit INTEGER NOT NULL,
     newest_commit_id BLOB NOT NULL,
     running BLOB NOT NULL,
-    day INTEGER NOT NULL
+    day INTEGER NOT NULL,
+    held INTEGER NOT NULL
 ) STRICT;
 
 -- Appended in order and nothing else, which makes an append cheap. `places` says where a log's

@@ -84,6 +84,8 @@ pub(crate) struct Appender {
     memory: Arc<Memory>,
     live: Arc<Live>,
     clock: Arc<dyn Clock>,
+    /// Bytes that a log may hold.
+    log_bytes: u64,
     next_entry: i64,
     next_log: i64,
     day: i64,
@@ -104,11 +106,13 @@ impl Appender {
         memory: Arc<Memory>,
         live: Arc<Live>,
         clock: Arc<dyn Clock>,
+        log_bytes: u64,
     ) -> Result<Self, Error> {
         let mut appender = Self {
             memory,
             live,
             clock,
+            log_bytes,
             next_entry: 1,
             next_log: 1,
             day: 0,
@@ -145,7 +149,7 @@ impl Appender {
         let mut logs = HashMap::<LogId, Log>::new();
         let mut rows = sqlx::query(
             "SELECT logs.id, logs.num, logs.head, logs.newest_commit, logs.newest_commit_id, \
-             logs.running, e.num AS entry, e.position, e.flags, e.bytes \
+             logs.running, logs.held, e.num AS entry, e.position, e.flags, e.bytes \
              FROM entries e JOIN logs ON logs.num = e.log WHERE e.num > ? ORDER BY e.num",
         )
         .bind(self.progress)
@@ -170,6 +174,8 @@ impl Appender {
             let running = log.running;
             log.tail.push(Placed { entry, flags, id, length: bytes.len(), running });
             log.head = position;
+            // What lies beside a commit is settled with it.
+            log.bytes += bytes.len() as u64;
             if kind_of(flags) == EntryKind::Commit {
                 log.newest_commit = Point { position, id };
             }
@@ -195,6 +201,7 @@ impl Appender {
             next_entry: self.next_entry,
             next_log: self.next_log,
             day: self.day,
+            log_bytes: self.log_bytes,
             ..Plan::default()
         };
         if appends.is_empty() {
@@ -342,6 +349,7 @@ fn log_from(row: &SqliteRow) -> Result<Log, Error> {
             id: EntryId::try_from(row.try_get::<&[u8], _>("newest_commit_id")?)?,
         },
         running: row.try_get::<&[u8], _>("running")?.try_into().map_err(Error::failed)?,
+        bytes: unsigned(row.try_get("held")?),
         settled: head,
         tail: Vec::new(),
         recent: None,

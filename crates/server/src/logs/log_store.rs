@@ -35,6 +35,7 @@ impl LogStore {
         database: Database,
         disk: Disk,
         clock: Arc<dyn Clock>,
+        log_bytes: u64,
     ) -> Result<(Self, JoinHandle<()>), Error> {
         database.prepare().await?;
         let mut connection = database.writer().await?;
@@ -42,8 +43,9 @@ impl LogStore {
         let readers = database.readers().await?;
         let memory = Arc::<Memory>::default();
         let live = Arc::<Live>::default();
+        let shared = (Arc::clone(&memory), Arc::clone(&live));
         let appender =
-            Appender::open(&mut connection, Arc::clone(&memory), Arc::clone(&live), clock).await?;
+            Appender::open(&mut connection, shared.0, shared.1, clock, log_bytes).await?;
         let (writer, task) = Writer::start(database, connection, Some(appender), disk);
         Ok((Self { writer, readers, instance, memory, live }, task))
     }

@@ -32,6 +32,8 @@ pub(super) struct Log {
     pub(super) newest_commit: Point,
     /// The running hash up to the head.
     pub(super) running: [u8; 32],
+    /// What is stored of it: entries and what lies beside them.
+    pub(super) bytes: u64,
     /// Up to this position entries are in `places`.
     pub(super) settled: u64,
     /// The entries after that.

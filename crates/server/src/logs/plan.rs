@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(super) day: i64,
     /// The day that begins with an entry.
     pub(super) new_day: Option<(i64, i64)>,
+    /// Bytes that a log may hold.
+    pub(super) log_bytes: u64,
     /// A log with so many waiting entries gets them placed.
     pub(super) tail: usize,
     pub(super) entries: Vec<EntryRow>,
@@ -90,12 +92,16 @@ impl Plan {
             }
             Decision::Place { first: _ } => {}
         }
+        if log.bytes.saturating_add(append.bytes() as u64) > self.log_bytes {
+            return Outcome::Refused(ErrorCode::LogFull);
+        }
         if head == 0 {
             let Some(bytes) = append.opening.take() else {
                 return Outcome::Refused(ErrorCode::OpeningMissing);
             };
             log.num = self.next_log;
             self.next_log += 1;
+            log.bytes = bytes.len() as u64;
             let (log, part, position) = (log.num, Part::State, 0);
             self.besides.push(BesideRow { log, part, position, bytes });
         }
@@ -142,9 +148,11 @@ impl Draft {
         for (part, flag, bytes) in parts {
             if let Some(bytes) = bytes {
                 flags |= flag;
+                log.bytes += bytes.len() as u64;
                 besides.push(BesideRow { log: num, part, position, bytes });
             }
         }
+        log.bytes += bytes.len() as u64;
         log.running = running(log.running, position, &id);
         let running = log.running;
         log.tail.push(Placed { entry, flags, id, length: bytes.len(), running });

@@ -11,7 +11,7 @@ use corncrake_wire::LogId;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::time::sleep;
 
-use super::Memory;
+use super::{Memory, unsigned};
 use crate::{Error, writer::Writer};
 
 /// Days that a message is kept.
@@ -40,20 +40,26 @@ pub(super) async fn expire(
     .await?;
     // An entry without a place would be missed at the next start.
     writer.settle(first_kept - 1).await?;
-    let steps = async |step: fn(&mut SqliteConnection, i64) -> crate::writer::Step<'_>| {
-        while writer.run_own(move |connection| step(connection, first_kept)).await? {
-            sleep(PAUSE).await;
+    loop {
+        let memory = Arc::clone(memory);
+        let step = writer
+            .run_own(move |connection| Box::pin(expire_messages(connection, memory, first_kept)));
+        if !step.await? {
+            break;
         }
-        Ok::<_, Error>(())
-    };
-    steps(|connection, first_kept| Box::pin(expire_messages(connection, first_kept))).await?;
+        sleep(PAUSE).await;
+    }
     doom_silent(writer, readers, memory, today).await?;
-    steps(|connection, _| Box::pin(delete_doomed(connection))).await
+    while writer.run_own(|connection| Box::pin(delete_doomed(connection))).await? {
+        sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Deletes some messages before an entry; gives whether there may be more.
 async fn expire_messages(
     connection: &mut SqliteConnection,
+    memory: Arc<Memory>,
     first_kept: i64,
 ) -> Result<bool, Error> {
     let due: Vec<i64> = sqlx::query_scalar(
@@ -65,6 +71,26 @@ async fn expire_messages(
     .fetch_all(&mut *connection)
     .await?;
     let newest = due.last().copied().unwrap_or(first_kept - 1);
+    let freed: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT log, sum(length(bytes)) FROM entries WHERE num > (SELECT expired FROM progress) \
+         AND num <= ? AND flags & 1 = 0 GROUP BY log",
+    )
+    .bind(newest)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (log, bytes) in freed {
+        let id: Option<Vec<u8>> = sqlx::query_scalar(
+            "UPDATE logs SET held = max(0, held - ?) WHERE num = ? RETURNING id",
+        )
+        .bind(bytes)
+        .bind(log)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(id) = id else { continue };
+        if let Some(log) = memory.lock().get_mut(&LogId::try_from(id.as_slice())?) {
+            log.bytes = log.bytes.saturating_sub(unsigned(bytes));
+        }
+    }
     sqlx::query(
         "DELETE FROM entries WHERE num > (SELECT expired FROM progress) AND num <= ? \
          AND flags & 1 = 0",

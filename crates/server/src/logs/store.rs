@@ -34,8 +34,8 @@ impl Plan {
         }
         for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.is_new && draft.added > 0) {
             sqlx::query(
-                "INSERT INTO logs (num, id, head, newest_commit, newest_commit_id, running, day) \
-                 VALUES (?, ?, 0, 0, zeroblob(32), zeroblob(32), ?)",
+                "INSERT INTO logs (num, id, head, newest_commit, newest_commit_id, running, day, held) \
+                 VALUES (?, ?, 0, 0, zeroblob(32), zeroblob(32), ?, 0)",
             )
             .bind(draft.log.num)
             .bind(id.0.to_vec())
@@ -84,7 +84,7 @@ impl Plan {
                 let Point { position, id } = log.newest_commit;
                 query = query.bind(log.num).bind(signed(log.head));
                 query = query.bind(signed(position)).bind(id.0.to_vec());
-                query = query.bind(log.running.to_vec()).bind(self.day);
+                query = query.bind(log.running.to_vec()).bind(self.day).bind(signed(log.bytes));
             }
             query.execute(&mut *connection).await?;
         }

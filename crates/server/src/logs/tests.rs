@@ -7,7 +7,7 @@ use std::{
 };
 
 use corncrake_wire::{
-    AccessToken, EntryId, LogId,
+    AccessToken, EntryId, ErrorCode, LogId,
     log::{Append, EntryKind, LogEntry, NewEntry, Part, Point, RUNNING_START, running},
 };
 use futures_util::future::join_all;
@@ -19,6 +19,9 @@ use super::*;
 use crate::{Clock, Origin, budget::Budget, database::Database, disk::Disk};
 
 const DAY: u64 = 86_400;
+
+/// Bytes that a log may hold.
+const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -142,9 +145,9 @@ impl Server {
 }
 
 async fn open(folder: &Path, clock: &std::sync::Arc<Hand>) -> (LogStore, JoinHandle<()>) {
-    let disk = Disk::new(folder, Some(0));
+    let disk = Disk::new(folder, Some(0), u64::MAX);
     let clock = std::sync::Arc::clone(clock);
-    LogStore::open(Database::logs(folder), disk, clock).await.unwrap()
+    LogStore::open(Database::logs(folder), disk, clock, LOG_BYTES).await.unwrap()
 }
 
 fn token(log: u8) -> AccessToken {
@@ -241,6 +244,31 @@ async fn audit_srv_a4_space_is_given_back() {
     let server = server.restart().await;
     let kept = std::fs::metadata(server.folder.path().join("logs.db")).unwrap().len();
     assert!(kept < full - full / 10, "{kept} of {full}");
+}
+
+#[tokio::test]
+async fn audit_srv_a4_a_log_holds_so_many_bytes_until_its_messages_expire() {
+    let mut server = Server::start().await;
+    let first = server.commit(1, Point::START).await;
+    let batch = 64 * 150;
+    let mut stored = 0;
+    while let Outcome::Stored { .. } = server.say(1, first, 64).await {
+        stored += batch;
+    }
+    assert!((LOG_BYTES - 2 * batch..=LOG_BYTES).contains(&stored), "{stored}");
+    for _ in 0..2 {
+        let refused = server.say(1, first, 64).await;
+        assert!(matches!(refused, Outcome::Refused(ErrorCode::LogFull)), "{refused:?}");
+        let other = server.say(2, Point::START, 64).await;
+        assert!(matches!(other, Outcome::Stored { .. }), "another log is not full");
+        server = server.restart().await;
+    }
+    server.days_pass(31).await;
+    for _ in 0..2 {
+        let outcome = server.say(1, first, 64).await;
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+        server = server.restart().await;
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ async fn start(folder: &Path, mark: u64) -> (Writer, JoinHandle<()>) {
     database.prepare().await.unwrap();
     let mut connection = database.writer().await.unwrap();
     crate::database::instance(&mut connection, &database).await.unwrap();
-    Writer::start(database, connection, None, Disk::new(folder, Some(mark)))
+    Writer::start(database, connection, None, Disk::new(folder, Some(mark), u64::MAX))
 }
 
 fn origin() -> Origin {

@@ -298,7 +298,7 @@ async fn audit_load_l1_a_flood_from_one_address_is_bounded_and_leaves_others_alo
     assert!(most < 256 * 1024, "memory: {} MiB", most / 1024);
     // A minute's worth at once, what comes after it, and a write-ahead log.
     let budget = 64 + 64 * (seconds + 5) / 60 + 64;
-    assert!((16..=budget).contains(&grown), "{grown} MiB of {budget}");
+    assert!(sent > 0 && grown <= budget, "{grown} MiB of {budget}");
 }
 
 /// `CORNCRAKE_CONNECTIONS` makes it more of them.
