@@ -14,7 +14,7 @@ use corncrake_core::{
     derive::Key32,
     id::{AccountId, ConversationId, DeviceId, InboxId},
     identity::{Certificate, ContactKey},
-    seal::record::{ConversationRecord, StorageKey},
+    seal::record::{AccountLogRecord, ConversationRecord, StorageKey},
 };
 use corncrake_wire::{AccountReply, OpenReply};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ mod letters;
 mod load;
 mod log;
 mod log_in;
+mod own;
 mod packages;
 mod retry;
 mod session;
@@ -61,6 +62,10 @@ pub(crate) struct AccountState {
     directory: directory::Directory,
     claims: claims::Claims,
     log: log::AccountLog,
+    /// When to look up this account's own record.
+    own_record: Retry,
+    /// The newest version of it that a certificate in a chat speaks of.
+    own_version_seen: u64,
 }
 
 /// This account and this device.
@@ -72,6 +77,8 @@ pub(crate) struct Me {
     pub(crate) device_key: SignatureKey,
     pub(crate) certificate: Vec<u8>,
     pub(crate) identity_key: SignaturePublicKey,
+    /// The version of the account record that named this device first.
+    pub(crate) since: u64,
     pub(crate) inbox: InboxId,
     pub(crate) contact_key: ContactKey,
     pub(crate) storage_key: StorageKey,
@@ -132,6 +139,7 @@ impl Me {
             device: certificate.device(),
             device_key: SignatureKey::try_from_seed(row.device_seed.expose()).ok()?,
             identity_key: certificate.identity_key(),
+            since: certificate.list_version(),
             certificate: row.certificate,
             inbox: row.inbox,
             contact_key: ContactKey::from_key(&row.contact_key),
@@ -177,6 +185,7 @@ impl AccountState {
         self.directory.jobs.hurry();
         self.claims.hurry();
         self.log.hurry();
+        self.own_record.hurry();
         if let Some(flow) = &mut self.flow {
             flow.retry.hurry();
         }
@@ -190,6 +199,10 @@ impl State {
             return;
         }
         self.watch_inbox(step);
+        let chats = &self.chats.all;
+        let unknown = |record: &ConversationRecord| !chats.contains_key(&record.id);
+        let unheard = self.account.all_recorded().into_iter().filter(unknown);
+        self.account.log.hear_again(unheard.map(AccountLogRecord::Conversation).collect());
         self.watch_account_log(step);
         self.account_work(step);
         let kept: Vec<_> = self.account.inbox.kept.values().cloned().collect();
@@ -299,6 +312,7 @@ impl State {
             account.directory.jobs.wake_at(),
             account.claims.wake_at(),
             account.log.wake_at(),
+            self.own_record_wake_at(),
         ];
         with_session.into_iter().chain(always).flatten().min()
     }
@@ -337,6 +351,7 @@ impl State {
         self.work_look_ups(step);
         self.work_claims(step);
         self.work_account_log(step);
+        self.mind_own_record(step);
     }
 
     /// A call on the account plane failed: it may have been the session.

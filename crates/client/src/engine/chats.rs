@@ -154,6 +154,8 @@ pub(crate) struct Session {
     pub(crate) starter: Option<create::Starter>,
     /// The epoch in which the group's row was looked at last.
     pub(crate) group_epoch: Option<u64>,
+    /// Whether the leaves of this account have to be looked at.
+    pub(crate) look_at_devices: bool,
     /// When the chat was last needed, counted in inputs.
     pub(crate) used: u64,
 }

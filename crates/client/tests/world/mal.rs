@@ -608,7 +608,7 @@ impl Seat {
     pub(crate) fn rejoin(&mut self, mal: &mut Mal) {
         self.read(mal);
         let mut chance = mal.chance.clone();
-        let commit = self.conversation.rejoin(&mal.me(), chance.rng()).unwrap();
+        let commit = self.conversation.rejoin(&mal.me(), None, chance.rng()).unwrap();
         mal.chance = chance;
         self.publish(mal, &commit);
     }

@@ -4,7 +4,7 @@ use super::context::{ContextExtension, DeviceKey, Role};
 use super::reading::Sender;
 use super::roster::Device;
 use super::{Anchor, Conversation, Me, NEXT_LOG, Standing, successor_seed};
-use crate::id::{AccountId, EntryId, LogId};
+use crate::id::{AccountId, DeviceId, EntryId, LogId};
 use crate::seal::envelope::Seed;
 
 /// An account in a conversation.
@@ -27,6 +27,8 @@ pub enum Duty {
     HandOver,
     /// Removes the accounts on `leaving`, lays a state.
     CleanUp,
+    /// Removes devices of its own account that are no longer its devices.
+    Expel,
 }
 
 impl Conversation {
@@ -58,6 +60,12 @@ impl Conversation {
     pub fn device_of_key(&self, key: &DeviceKey) -> Option<Sender> {
         let leaf = self.roster.leaf_of_key(key)?;
         Some(self.roster.device(leaf)?.sender)
+    }
+
+    /// The devices of one account, in the order of their leaves, each with the version of the
+    /// account's device list that its certificate gives.
+    pub fn devices(&self, account: AccountId) -> impl Iterator<Item = (DeviceId, u64)> {
+        self.roster.devices(account).map(|device| (device.sender.device, device.list_version))
     }
 
     /// Whether we hold the secrets of the newest epoch.
@@ -144,6 +152,7 @@ impl Conversation {
         let eligible = self.roster.all().filter(|device| match duty {
             Duty::HandOver => self.may_hand_over(device),
             Duty::CleanUp => !self.context.leaving.contains(&device.sender.account),
+            Duty::Expel => device.sender.account == me.account,
         });
         let own = me.device_key.public();
         let position = eligible.map(|device| device.key).position(|key| key == *own.as_bytes());

@@ -17,6 +17,8 @@ pub(super) struct Device {
     pub(super) sender: Sender,
     pub(super) key: DeviceKey,
     identity: [u8; 32],
+    /// The version of the account's device list that named it first.
+    pub(super) list_version: u64,
     pub(super) assistant: bool,
 }
 
@@ -41,6 +43,7 @@ impl Device {
             },
             key: *leaf.signature_key.as_bytes(),
             identity: *certificate.identity_key().as_bytes(),
+            list_version: certificate.list_version(),
             assistant: matches!(certificate.class(), DeviceClass::Assistant(_)),
         })
     }

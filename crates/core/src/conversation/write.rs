@@ -13,6 +13,7 @@ use super::verdict::judge;
 use super::{Conversation, Error, Me, NEXT_LOG, Standing, State, announce};
 use crate::crypto::Secret;
 use crate::error::ensure;
+use crate::id::DeviceId;
 use crate::identity::MAX_DEVICES;
 use crate::mls::codec::Encode;
 use crate::mls::framing::MlsMessage;
@@ -98,19 +99,27 @@ impl Conversation {
     }
 
     /// Comes in, or back in, by an external commit to the folded epoch. A leaf of this device goes
-    /// with it; where the account has ten other devices, its first one goes.
+    /// with it; where the account has ten other devices, `spare` goes. The order of leaves says
+    /// nothing about devices, a newcomer takes the first blank one: so the caller has to choose.
     ///
     /// # Errors
     /// [`Error::NotAdmitted`] if the own account is not in the tree or is leaving,
-    /// [`Error::Revoked`] if this device's key was revoked, [`Error::Closed`].
-    pub fn rejoin(&self, me: &Me<'_>, rng: &mut impl CryptoRng) -> Result<OwnCommit, Error> {
+    /// [`Error::Revoked`] if this device's key was revoked, [`Error::Closed`],
+    /// [`Error::Refused`] if the account has ten other devices and `spare` is none of them.
+    pub fn rejoin(
+        &self,
+        me: &Me<'_>,
+        spare: Option<DeviceId>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<OwnCommit, Error> {
         self.may_write(me)?;
         let key = *me.device_key.public().as_bytes();
         ensure(!self.context.revoked.contains(&key), Error::Revoked)?;
-        let mut devices = self.roster.devices(me.account).map(|device| device.sender.leaf);
-        let first = devices.next().ok_or(Error::NotAdmitted)?;
-        let full = devices.count() + 1 >= MAX_DEVICES;
-        let remove = self.roster.leaf_of_key(&key).or_else(|| full.then_some(first));
+        ensure(self.roster.has_account(me.account), Error::NotAdmitted)?;
+        let own: Vec<_> = self.roster.devices(me.account).map(|device| device.sender).collect();
+        let spare = own.iter().find(|own| Some(own.device) == spare).map(|own| own.leaf);
+        let spare = spare.filter(|_| own.len() >= MAX_DEVICES);
+        let remove = self.roster.leaf_of_key(&key).or(spare);
         let join = ExternalJoin {
             leaf: join::leaf_content(me, self.public().suite()),
             remove: remove.map(LeafIndex::new),

@@ -223,11 +223,11 @@ impl Device {
         Ok(commit)
     }
 
-    pub(crate) fn rejoin(&mut self) -> OwnCommit {
+    fn rejoin(&mut self, spare: Option<DeviceId>) -> OwnCommit {
         let me =
             Me { account: self.account, device_key: &self.key, certificate: &self.certificate };
         let chat = self.conversation.as_ref().unwrap();
-        let commit = chat.rejoin(&me, &mut self.rng).unwrap();
+        let commit = chat.rejoin(&me, spare, &mut self.rng).unwrap();
         self.remember(&commit);
         commit
     }
@@ -268,8 +268,13 @@ impl Device {
 
     /// Comes in by external commit, appends and reads it back.
     pub(crate) fn come_in(&mut self, log: &mut Log) {
+        self.come_in_for(log, None);
+    }
+
+    /// The same in an account that has ten devices: this one gives way.
+    pub(crate) fn come_in_for(&mut self, log: &mut Log, spare: Option<DeviceId>) {
         self.read(log);
-        let commit = self.rejoin();
+        let commit = self.rejoin(spare);
         log.append_commit(&commit, None);
         self.read(log);
         assert!(self.chat().is_member());

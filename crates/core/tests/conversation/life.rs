@@ -103,7 +103,7 @@ fn a_second_device_lets_itself_in_and_a_lost_one_comes_back() {
     let change = Change { revoke_devices: vec![phone.id()], ..Change::default() };
     ann.make(&mut log, change);
     phone.read(&log);
-    assert!(phone.chat().rejoin(&phone.me(), &mut phone.rng.clone()).is_err());
+    assert!(phone.chat().rejoin(&phone.me(), None, &mut phone.rng.clone()).is_err());
     let mut next = hand_over(&mut log, &mut bob, &mut [&mut ann]);
     everybody_talks(&mut next, &mut [&mut ann, &mut bob]);
 }

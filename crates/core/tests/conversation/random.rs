@@ -89,7 +89,7 @@ impl Life {
         }
         if !device.chat().is_member() {
             let mut rng = device.rng.clone();
-            match device.chat().rejoin(&device.me(), &mut rng) {
+            match device.chat().rejoin(&device.me(), None, &mut rng) {
                 Err(Error::NotAdmitted | Error::Revoked) => return false,
                 Err(error) => panic!("{error:?}"),
                 Ok(_) => device.come_in(self.chain.last_mut().unwrap()),
@@ -214,7 +214,7 @@ impl Life {
             if device.chat().is_member() && !device.chat().closed() {
                 inside.push(index);
             } else if !device.chat().closed() {
-                let refused = device.chat().rejoin(&device.me(), &mut device.rng.clone());
+                let refused = device.chat().rejoin(&device.me(), None, &mut device.rng.clone());
                 assert!(refused.is_err(), "whoever belongs is in");
             }
         }

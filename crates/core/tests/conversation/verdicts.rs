@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use corncrake_core::conversation::{
-    AssistantPolicy, Change, Conversation, EntryKind, Kind, LogItem, Reading, Role, State, Use,
+    AssistantPolicy, Change, Conversation, EntryKind, Error, Kind, LogItem, Reading, Role,
+    SkipReason, State, Use,
 };
 use corncrake_core::crypto::Digest;
 use corncrake_core::id::LogId;
@@ -515,9 +516,13 @@ fn ten_devices_let_an_eleventh_in_only_for_one_of_them() {
     let forgery = Forgery { external: true, leaf: Some((leaf, &key)), ..Forgery::default() };
     let inner = forge(&mut eleventh, forgery).inner;
     judge("external-eleventh", &mut bob, &log, &inner, "too_many");
-    eleventh.come_in(&mut log);
+    let refused = eleventh.chat().rejoin(&eleventh.me(), None, &mut eleventh.rng.clone());
+    assert_eq!(refused.unwrap_err(), Error::Refused(SkipReason::TooMany));
+    let spare = ann.chat().devices(ann.account).map(|(device, _)| device).nth(4).unwrap();
+    eleventh.come_in_for(&mut log, Some(spare));
     ann.read(&log);
-    assert!(!ann.chat().is_member(), "its first device went");
+    assert!(ann.chat().is_member(), "the one that was named went");
+    assert!(ann.chat().devices(ann.account).all(|(device, _)| device != spare));
 }
 
 #[test]

@@ -62,6 +62,11 @@ pub(crate) struct Directory {
 }
 
 impl Contact {
+    /// The version of the record.
+    pub(crate) fn version(&self) -> u64 {
+        self.record.record().list_version
+    }
+
     fn verify(bytes: Vec<u8>) -> Option<Self> {
         let verified = AccountRecord::verify(&bytes).ok()?;
         let record = verified.record();

@@ -9,10 +9,12 @@ use std::collections::VecDeque;
 
 use corncrake_core::{
     conversation::Entry,
-    id::LogId,
+    id::{AccountId, LogId},
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
-        record::{AccountLogRecord, AccountMap, ConversationRecord, RecordKey, StorageKey},
+        record::{
+            AccountLogRecord, AccountMap, ContactRecord, ConversationRecord, RecordKey, StorageKey,
+        },
     },
 };
 use corncrake_wire::{
@@ -65,6 +67,9 @@ pub(crate) struct AccountLog {
     running: Option<[u8; 32]>,
     /// Whether it was read to its head since the socket is up.
     is_at_head: bool,
+    /// The newest word on each subject that chats haven't heard: they do when the log has been
+    /// read to its head, for what earlier records say is over.
+    news: Vec<AccountLogRecord>,
     owed: VecDeque<(u64, AccountLogRecord)>,
     /// The sealed entry of the first one owed, while an append of it is under way or repeated.
     sealed: Option<(u64, NewEntry)>,
@@ -166,6 +171,26 @@ impl AccountLog {
         self.running = None;
         self.map = map;
         self.save(step);
+    }
+
+    /// What chats didn't hear before this device ended.
+    pub(super) fn hear_again(&mut self, news: Vec<AccountLogRecord>) {
+        self.news = news;
+    }
+
+    /// Whether it was read to its head.
+    pub(super) const fn is_read(&self) -> bool {
+        self.is_at_head
+    }
+
+    /// What the log says about an account.
+    pub(super) fn contact(&self, account: AccountId) -> Option<&ContactRecord> {
+        self.map.contact(account)
+    }
+
+    /// Whether just this record waits to be appended.
+    pub(super) fn owes(&self, record: &AccountLogRecord) -> bool {
+        self.owed.iter().any(|(_, owed)| owed == record)
     }
 
     fn save(&self, step: &mut Step<'_>) {
@@ -299,12 +324,16 @@ fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
     }
 }
 
-/// Whether `record` tells of a later epoch of the conversation that `owed` is about.
+/// Whether `record` tells of a later epoch of the conversation, or a later version of the account
+/// record, that `owed` is about.
 fn is_newer(record: &AccountLogRecord, owed: &AccountLogRecord) -> bool {
-    let (AccountLogRecord::Conversation(record), AccountLogRecord::Conversation(owed)) =
-        (record, owed)
-    else {
-        return false;
-    };
-    record.id == owed.id && record.anchor.epoch > owed.anchor.epoch
+    match (record, owed) {
+        (AccountLogRecord::Conversation(record), AccountLogRecord::Conversation(owed)) => {
+            record.id == owed.id && record.anchor.epoch > owed.anchor.epoch
+        }
+        (AccountLogRecord::Contact(record), AccountLogRecord::Contact(owed)) => {
+            record.account == owed.account && record.list_version > owed.list_version
+        }
+        _ => false,
+    }
 }

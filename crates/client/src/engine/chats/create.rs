@@ -67,6 +67,8 @@ pub(crate) enum GatherThen {
     },
     /// Only to know their names.
     Names(ConversationId),
+    /// To know which devices this account has.
+    OwnRecord,
 }
 
 /// What claimed key packages are for.
@@ -120,6 +122,9 @@ impl State {
         let Some(me) = self.account.me().map(|me| me.account) else {
             return then.fail(NO_ACCOUNT, step);
         };
+        if matches!(then, GatherThen::OwnRecord) {
+            return self.own_record_came(result.map(drop), step);
+        }
         let mut accounts = match result {
             Ok(accounts) => accounts,
             Err(error) => return then.fail(error, step),
@@ -149,6 +154,7 @@ impl State {
                 None => step.answer(reply, Err(Refusal::UnknownMember.into())),
             },
             GatherThen::Names(chat) => step.event(EventKind::ChatChanged(chat)),
+            GatherThen::OwnRecord => {}
         }
     }
 
@@ -545,7 +551,7 @@ impl GatherThen {
                 step.answer(reply, Err(error));
             }
             // The names are asked for again when the chat is entered anew.
-            Self::Names(_) => {}
+            Self::Names(_) | Self::OwnRecord => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::{Change, Duty as Turn},
+    id::DeviceId,
     seal::{
         envelope::{Beside, EntryKind, Seed, entry_id},
         record::{AccountLogRecord, Anchor, ConversationRecord},
@@ -46,6 +47,8 @@ pub(crate) enum Duty {
     Repair,
     /// Remove who has left.
     CleanUp,
+    /// Remove devices that are this account's no more.
+    Expel,
     /// Ask to be let in.
     Knock,
     /// Answer a knock.
@@ -86,8 +89,70 @@ impl State {
             self.clean_up(chat, step);
         }
         if chat.flight.is_none() {
+            self.expel(chat, step);
+        }
+        if chat.flight.is_none() {
             self.record(chat, step);
         }
+    }
+
+    /// Looks at the leaves of this account in chats where that was not done by its newest record.
+    pub(crate) fn mind_devices(&mut self, step: &mut Step<'_>) {
+        let Some((version, _)) = self.named_devices() else {
+            return;
+        };
+        let behind = |chat: &&mut Chat| {
+            chat.row.phase == Phase::Inside && chat.row.devices_checked < version
+        };
+        for chat in self.chats.all.values_mut().filter(behind) {
+            chat.session.look_at_devices = true;
+            chat.wake_by(step.moment);
+        }
+    }
+
+    /// Removes and revokes leaves of this account that its newest record doesn't name.
+    fn expel(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
+            return;
+        };
+        chat.session.look_at_devices = false;
+        let newest = conversation.devices(me.account).map(|(_, version)| version).max();
+        let Some((version, named)) = self.named_devices() else {
+            chat.session.duties.remove(&Duty::Expel);
+            return;
+        };
+        // A later version than the record's is a device that came after it.
+        let is_strange =
+            |(device, since): &(DeviceId, u64)| *since <= version && !named.contains(device);
+        let strange = conversation.devices(me.account).filter(is_strange);
+        let strange: Vec<DeviceId> = strange.map(|(device, _)| device).collect();
+        self.own_version_seen(newest.unwrap_or(0), step);
+        if strange.is_empty() {
+            chat.session.duties.remove(&Duty::Expel);
+            if chat.row.devices_checked < version {
+                chat.row.devices_checked = version;
+                chat.save(step);
+            }
+            return;
+        }
+        if !chat.due(Duty::Expel, self.rank_wait(chat, Turn::Expel), step) {
+            return;
+        }
+        let change = Change { revoke_devices: strange, ..Change::default() };
+        if self.commit(chat, Purpose::CleanUp, change, None, step).is_err() {
+            chat.put_off(step);
+        }
+    }
+
+    /// The device that gives way to this one where the account has ten in the group: one that its
+    /// newest record doesn't name.
+    fn spare_device(&self, chat: &Chat) -> Option<DeviceId> {
+        let (me, conversation) = (self.account.me()?, chat.conversation.as_ref()?);
+        let own = self.own_record()?;
+        let is_spare = |(device, since): &(DeviceId, u64)| {
+            *since <= own.version() && !own.devices.contains(device)
+        };
+        conversation.devices(me.account).find(is_spare).map(|(device, _)| device)
     }
 
     /// Rejoins by external commit at the head.
@@ -125,7 +190,7 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
             return;
         };
-        match conversation.rejoin(&me.seat(), step.rng) {
+        match conversation.rejoin(&me.seat(), self.spare_device(chat), step.rng) {
             Ok(own) => chat.take_off_commit(Purpose::Rejoin, own, None, step),
             Err(_) => chat.put_off(step),
         }

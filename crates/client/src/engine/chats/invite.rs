@@ -133,7 +133,13 @@ impl State {
     ) -> Option<bool> {
         let chat = self.chats.all.get(&id)?;
         let Goal::Welcome(invitation) = goal else {
-            return Some(matches!(chat.row.phase, Phase::Entering(_) | Phase::Waiting));
+            // A fold of an earlier log of the chain may end after one of a later log.
+            let known = chat.conversation.as_ref().map_or(0, Conversation::epoch);
+            return Some(match chat.row.phase {
+                Phase::Entering(_) => true,
+                Phase::Waiting => (fold.epoch(), !fold.closed()) > (known, false),
+                _ => false,
+            });
         };
         let other_inviter = invitation.row > chat.row.notice
             && chat.row.unconfirmed.is_some_and(|inviter| fold.author().account != inviter);

@@ -23,7 +23,8 @@ impl Chat {
         let quiet = self.intents.is_empty()
             && self.flight.is_none()
             && self.session.duties.is_empty()
-            && self.session.invitation.is_none();
+            && self.session.invitation.is_none()
+            && !self.session.look_at_devices;
         match self.row.phase {
             Phase::Inside => {
                 quiet

@@ -64,6 +64,8 @@ pub(crate) struct ChatRow {
     pub(crate) seeds_ahead: Vec<Seed>,
     /// Whether this device's leaf is in use in the group.
     pub(crate) is_member: bool,
+    /// The version of the own account record by which this account's leaves were looked at last.
+    pub(crate) devices_checked: u64,
     /// Whether nothing in the group asks for anything to be done.
     pub(crate) is_calm: bool,
     /// Whether the server has lost entries, and the log is being read again.
@@ -120,6 +122,7 @@ impl ChatRow {
             knock: None,
             seeds_ahead: Vec::new(),
             is_member: false,
+            devices_checked: 0,
             is_calm: false,
             recovering: false,
             owed_again: OwedAgain::default(),

@@ -96,8 +96,11 @@ impl State {
         }
         chat.mind_waiting_adds(step);
         let clock = step.clock();
+        let mut came_to_nothing = false;
         loop {
             match chat.next_to_do(clock) {
+                // What was asked for would have begun the log that does not exist yet.
+                None if came_to_nothing => break self.do_duties(chat, step),
                 None => break,
                 Some((_, Intent::Send { .. })) => {
                     self.seal_messages(chat, step);
@@ -107,7 +110,10 @@ impl State {
                     let (number, wish) = (*number, wish.clone());
                     match self.seal_change(chat, number, &wish, step) {
                         Ok(()) => break,
-                        Err(refusal) => self.end_intent(chat, number, Err(refusal), step),
+                        Err(refusal) => {
+                            came_to_nothing = true;
+                            self.end_intent(chat, number, Err(refusal), step);
+                        }
                     }
                 }
             }

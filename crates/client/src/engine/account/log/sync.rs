@@ -86,7 +86,12 @@ impl State {
         }
         if self.account.log.newest.position >= head {
             self.account.log.is_at_head = true;
+            for record in core::mem::take(&mut self.account.log.news) {
+                self.chats_recorded(&record, step);
+            }
             self.name_device(step);
+            self.mind_own_record(step);
+            self.mind_devices(step);
         }
         self.work_account_log(step);
     }
@@ -211,7 +216,9 @@ impl State {
                 // Written by a device that was behind: where the chat goes on still holds.
                 self.put_record(later, step);
             } else if !was_known && !was_owed {
-                self.chats_recorded(&record, step);
+                let news = &mut self.account.log.news;
+                news.retain(|earlier| !same_subject(earlier, &record));
+                news.push(record);
             }
         }
         if before != self.account.log.newest {

@@ -1,0 +1,106 @@
+//! The account's own record: which devices are its devices.
+//!
+//! A device list decides nothing in a group, but it is this account's reason to remove a device of
+//! its own. So that no server brings that about by showing an old list, or a list to one device
+//! alone, a record counts once the account log names its version.
+
+use corncrake_core::{
+    id::DeviceId,
+    seal::record::{AccountLogRecord, ContactRecord},
+};
+
+use super::{By, Contact};
+use crate::{
+    engine::{GatherThen, State, Step},
+    error::Error,
+    host::Moment,
+    transport::TransportError,
+};
+
+impl State {
+    /// The newest own record seen.
+    pub(crate) fn own_record(&self) -> Option<&Contact> {
+        let me = self.account.me.as_ref()?;
+        self.account.directory.contact(&me.account)
+    }
+
+    /// The version of the own record that counts, and the devices that it names; a device that it
+    /// doesn't name has no say.
+    pub(crate) fn named_devices(&self) -> Option<(u64, &[DeviceId])> {
+        let (me, own) = (self.account.me.as_ref()?, self.own_record()?);
+        let counts = own.version() <= self.logged_version() && own.devices.contains(&me.device);
+        counts.then_some((own.version(), own.devices.as_slice()))
+    }
+
+    /// The newest version of the own record that the account log names.
+    fn logged_version(&self) -> u64 {
+        let me = self.account.me.as_ref();
+        let logged = me.and_then(|me| self.account.log.contact(me.account));
+        logged.map_or(0, |logged| logged.list_version)
+    }
+
+    /// Whether a newer own record is known of than the one that is here: at the least the one that
+    /// named this device first.
+    fn lacks_own_record(&self) -> bool {
+        let known = self.own_record().map_or(0, Contact::version);
+        let first = self.account.me.as_ref().map_or(0, |me| me.since);
+        let newest = self.logged_version().max(self.account.own_version_seen).max(first);
+        self.account.log.is_read() && self.is_signed_in() && known < newest
+    }
+
+    /// A certificate in a chat speaks of this version of the own record.
+    pub(crate) fn own_version_seen(&mut self, version: u64, step: &mut Step<'_>) {
+        if version > self.account.own_version_seen {
+            self.account.own_version_seen = version;
+            self.mind_own_record(step);
+        }
+    }
+
+    /// When to ask for it again.
+    pub(super) fn own_record_wake_at(&self) -> Option<Moment> {
+        let asks = self.online.open && self.lacks_own_record();
+        asks.then(|| self.account.own_record.wake_at()).flatten()
+    }
+
+    /// Fetches the own record if a newer one is known of, and lets the account log name the newest.
+    pub(super) fn mind_own_record(&mut self, step: &mut Step<'_>) {
+        let Some(me) = &self.account.me else { return };
+        if !self.account.log.is_read() {
+            return;
+        }
+        let account = me.account;
+        let known = self.own_record().map_or(0, Contact::version);
+        if self.lacks_own_record() {
+            if self.account.own_record.is_due(step.moment) && self.online.open {
+                self.account.own_record.begin();
+                self.look_up(vec![By::Id(account)], GatherThen::OwnRecord, step);
+            }
+        } else if known > self.logged_version() {
+            let username = me.username.clone();
+            let record = AccountLogRecord::Contact(ContactRecord {
+                account,
+                username,
+                list_version: known,
+                verified_key: None,
+                blocked: false,
+            });
+            if !self.account.log.owes(&record) {
+                self.put_record(record, step);
+            }
+        }
+    }
+
+    /// The own record was looked up, or could not be.
+    pub(crate) fn own_record_came(&mut self, result: Result<(), Error>, step: &mut Step<'_>) {
+        match result {
+            Ok(()) if !self.lacks_own_record() => self.account.own_record = super::Retry::default(),
+            // A server that has only an older one is asked more and more rarely.
+            _ => {
+                let error = TransportError::Malformed;
+                self.account.own_record.failed(&error, step.moment, step.rng);
+            }
+        }
+        self.mind_own_record(step);
+        self.mind_devices(step);
+    }
+}
