@@ -10,12 +10,12 @@ use std::time::Duration;
 use corncrake::transport::http::HttpTransport;
 use corncrake::transport::{Plane, Push, Transport, TransportError};
 use corncrake_server::{Config, Server};
-use corncrake_wire::account::{NewDevice, SignUpFinish, SignUpStart};
+use corncrake_wire::account::{NewDevice, NewPackage, SignUpFinish, SignUpStart};
 use corncrake_wire::log::{Append, AppendReply, EntryKind, LogEntry, NewEntry, Point};
 use corncrake_wire::opaque::{self, Stretch};
 use corncrake_wire::open::{Deposit, SignedRecord};
 use corncrake_wire::{
-    AccessToken, AccountId, AccountReply, Call, DeviceId, ErrorCode, InboxId, OpenReply,
+    AccessToken, AccountId, AccountReply, Call, DeviceId, ErrorCode, InboxId, OpenReply, PackageId,
     SessionToken, limits,
 };
 use rand_chacha::ChaCha20Rng;
@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const INBOX: InboxId = InboxId([5; 32]);
+const PACKAGE: &[u8] = b"package";
 
 fn token() -> AccessToken {
     AccessToken::new([1; 32])
@@ -290,7 +291,7 @@ async fn sign_up(transport: &HttpTransport, server: &Server) -> SessionToken {
         vault: vec![1],
         record: SignedRecord { version: 1, bytes: vec![2] },
         device: NewDevice { id: DeviceId([4; 32]), key: [1; 32], inbox: INBOX },
-        packages: Vec::new(),
+        packages: vec![NewPackage { suite: 3, last_resort: true, bytes: PACKAGE.to_vec() }],
     };
     account(transport, finish).await.token
 }
@@ -307,7 +308,8 @@ async fn the_inbox_is_followed_over_a_cable_that_is_cut() {
     let mut received = Vec::new();
     let mut connections = 0;
     for number in 1..=20u8 {
-        let deposit = Deposit { inbox: INBOX, notice: vec![number], admission: Vec::new() };
+        let (package, notice) = (PackageId::of(PACKAGE), vec![number]);
+        let deposit = Deposit { inbox: INBOX, package, notice, admission: Vec::new() };
         open(&sender, deposit).await.unwrap();
         if number % 5 == 3 {
             cable.cut();

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use corncrake_wire::{
-    AccountId, DeviceId, InboxId, SessionToken,
+    AccountId, DeviceId, InboxId, PackageId, SessionToken,
     account::{
         AddDevice, DeviceHoldings, Holdings, Notice, PackageCount, Session, SignUpFinish,
         UploadPackages, Vault,
     },
-    open::{By, ClaimedPackage, SignedRecord},
+    open::{By, ClaimedPackage, Deposit, SignedRecord},
 };
 use sqlx::{FromRow, SqlitePool};
 use tokio::{task::JoinHandle, time::sleep};
@@ -21,7 +21,8 @@ use crate::{
     database::{self, Database},
     disk::Disk,
     health::Health,
-    inboxes, packages,
+    inboxes::{self, Usage},
+    packages,
     sessions::{self, Caller},
     writer::Writer,
 };
@@ -121,6 +122,11 @@ impl AccountStore {
         limit: u32,
     ) -> Result<Vec<Notice>, Error> {
         inboxes::read(&self.readers, device, after, limit).await
+    }
+
+    /// How often the package is used that a notice is for.
+    pub(crate) async fn usage(&self, inbox: InboxId, package: PackageId) -> Result<Usage, Error> {
+        inboxes::usage(&self.readers, inbox, package).await
     }
 
     /// What is held about an account.
@@ -308,6 +314,7 @@ impl AccountStore {
                     if upload.replace {
                         packages::forget(connection, device).await?;
                     }
+                    packages::welcome(connection, device, &upload.claimed, day(now)).await?;
                     packages::upload(connection, device, upload.packages, day(now)).await
                 })
             })
@@ -330,14 +337,11 @@ impl AccountStore {
     pub(crate) async fn deposit(
         &self,
         from: Origin,
-        inbox: InboxId,
-        notice: Vec<u8>,
+        deposit: Deposit,
         now: u64,
     ) -> Result<i64, Error> {
         self.writer
-            .run(from, move |connection| {
-                Box::pin(inboxes::deposit(connection, inbox, notice, day(now)))
-            })
+            .run(from, move |connection| Box::pin(inboxes::deposit(connection, deposit, day(now))))
             .await
     }
 
@@ -375,6 +379,11 @@ impl AccountStore {
             (
                 "DELETE FROM packages WHERE (device, digest) IN \
               (SELECT device, digest FROM packages WHERE day < ? LIMIT 256)",
+                day,
+            ),
+            (
+                "DELETE FROM uploads WHERE (device, digest) IN \
+              (SELECT device, digest FROM uploads WHERE day < ? LIMIT 256)",
                 day,
             ),
         ];

@@ -5,17 +5,45 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use corncrake_wire::{ErrorCode, InboxId, NoticeId, account::Notice, limits};
+use corncrake_wire::{
+    ErrorCode, InboxId, NoticeId, PackageId, account::Notice, limits, open::Deposit,
+};
 use sqlx::{Row, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
 use crate::Error;
 
+/// How often a key package is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    Once,
+    LastResort,
+}
+
+/// How often the package is used that a notice is for.
+pub(crate) async fn usage(
+    readers: &SqlitePool,
+    inbox: InboxId,
+    package: PackageId,
+) -> Result<Usage, Error> {
+    let row = sqlx::query(
+        "SELECT u.last_resort FROM devices d \
+         LEFT JOIN uploads u ON u.device = d.num AND u.digest = ? WHERE d.inbox = ?",
+    )
+    .bind(package.0.to_vec())
+    .bind(inbox.0.to_vec())
+    .fetch_optional(readers)
+    .await?
+    .ok_or(ErrorCode::UnknownInbox)?;
+    let last_resort: Option<bool> = row.try_get(0)?;
+    let last_resort = last_resort.ok_or(ErrorCode::UnknownPackage)?;
+    Ok(if last_resort { Usage::LastResort } else { Usage::Once })
+}
+
 /// Puts a notice into an inbox and gives the device that it belongs to.
 pub(crate) async fn deposit(
     connection: &mut SqliteConnection,
-    inbox: InboxId,
-    notice: Vec<u8>,
+    Deposit { inbox, package, notice, admission: _ }: Deposit,
     today: i64,
 ) -> Result<i64, Error> {
     let row = sqlx::query("SELECT num, newest_notice FROM devices WHERE inbox = ?")
@@ -37,6 +65,20 @@ pub(crate) async fn deposit(
     }
     if state.try_get::<i64, _>("held")? >= i64::try_from(limits::INBOX).unwrap_or(i64::MAX) {
         return Err(ErrorCode::InboxFull.into());
+    }
+    // Those of last resort are counted by the day, in memory: a day in a row would tell when
+    // somebody was invited.
+    let counted = sqlx::query(
+        "UPDATE uploads SET notices = notices + 1 - last_resort \
+         WHERE device = ? AND digest = ? AND notices < ?",
+    )
+    .bind(device)
+    .bind(package.0.to_vec())
+    .bind(limits::NOTICES)
+    .execute(&mut *connection)
+    .await?;
+    if counted.rows_affected() == 0 {
+        return Err(ErrorCode::TooManyNotices.into());
     }
     sqlx::query("INSERT INTO notices (device, position, id, bytes, day) VALUES (?, ?, ?, ?, ?)")
         .bind(device)

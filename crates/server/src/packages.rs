@@ -2,7 +2,7 @@
 //! and again.
 
 use corncrake_wire::{
-    AccountId, DeviceId, EntryId, ErrorCode,
+    AccountId, DeviceId, ErrorCode, PackageId,
     account::{NewPackage, PackageCount},
     limits,
     open::ClaimedPackage,
@@ -10,6 +10,9 @@ use corncrake_wire::{
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use crate::Error;
+
+/// Packages of a device that were handed out and may still be named by notices.
+const MOST_CLAIMED: i64 = 4096;
 
 /// Checks sizes and numbers of packages.
 pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
@@ -39,7 +42,9 @@ pub(crate) async fn upload(
     today: i64,
 ) -> Result<(), Error> {
     for NewPackage { suite, last_resort, bytes } in packages {
-        let digest = EntryId::of(&bytes).0.to_vec();
+        let digest = PackageId::of(&bytes);
+        admit(connection, device, digest, (last_resort, today)).await?;
+        let digest = digest.0.to_vec();
         if last_resort {
             sqlx::query("DELETE FROM packages WHERE device = ? AND suite = ? AND last_resort = 1")
                 .bind(device)
@@ -70,6 +75,48 @@ pub(crate) async fn upload(
     if most.unwrap_or(0) > i64::try_from(limits::KEY_PACKAGES).unwrap_or(i64::MAX) {
         return Err(ErrorCode::TooManyPackages.into());
     }
+    Ok(())
+}
+
+/// Lets notices come for a package from now on, whether it is held or was handed out.
+async fn admit(
+    connection: &mut SqliteConnection,
+    device: i64,
+    package: PackageId,
+    (last_resort, today): (bool, i64),
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT OR IGNORE INTO uploads (device, digest, last_resort, day) VALUES (?, ?, ?, ?)",
+    )
+    .bind(device)
+    .bind(package.0.to_vec())
+    .bind(last_resort)
+    .bind(today)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets notices come for packages of which this server doesn't know that it handed them out. Of
+/// those that were, a few thousand are remembered, the newest.
+pub(crate) async fn welcome(
+    connection: &mut SqliteConnection,
+    device: i64,
+    claimed: &[PackageId],
+    today: i64,
+) -> Result<(), Error> {
+    for package in claimed {
+        admit(connection, device, *package, (false, today)).await?;
+    }
+    sqlx::query(
+        "DELETE FROM uploads WHERE device = ?1 AND digest IN (SELECT digest FROM uploads u \
+         WHERE device = ?1 AND NOT EXISTS (SELECT 1 FROM packages p \
+         WHERE p.device = ?1 AND p.digest = u.digest) ORDER BY day DESC, digest LIMIT -1 OFFSET ?2)",
+    )
+    .bind(device)
+    .bind(MOST_CLAIMED)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

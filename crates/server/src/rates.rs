@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corncrake_wire::{ErrorCode, LogId, Refusal};
+use corncrake_wire::{ErrorCode, LogId, PackageId, Refusal, limits};
 
 use crate::config::Limits;
 
@@ -24,6 +24,8 @@ const FILL: Duration = Duration::from_secs(10);
 const FILL_BYTES: Duration = Duration::from_secs(60);
 /// Parts of a map with a lock each.
 const SHARDS: usize = 64;
+/// Over how long an empty bucket of notices fills.
+const FILL_NOTICES: Duration = Duration::from_hours(24);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// An address as limits see it.
@@ -78,6 +80,8 @@ pub(crate) struct Rates {
     log_bytes: Buckets<LogId>,
     log_byte_shares: Buckets<(LogId, Origin)>,
     all_bytes: Buckets<()>,
+    /// The notices for a key package of last resort.
+    notices: Buckets<PackageId>,
 }
 
 impl Rates {
@@ -99,6 +103,10 @@ impl Rates {
                 FILL_BYTES,
             ),
             all_bytes: Buckets::new(bytes(limits.all_mib_per_minute), FILL_BYTES),
+            notices: Buckets::new(
+                Some(f64::from(limits::NOTICES_A_DAY) / FILL_NOTICES.as_secs_f64()),
+                FILL_NOTICES,
+            ),
         }
     }
 
@@ -116,6 +124,12 @@ impl Rates {
     pub(crate) fn write(&self, from: Origin, bytes: usize) -> Result<(), Refusal> {
         self.bytes.take_nested(from, cost(bytes))?;
         self.all_bytes.take((), 1.0, cost(bytes))
+    }
+
+    /// Counts a notice for a key package of last resort, of which anybody may have a copy.
+    pub(crate) fn last_resort(&self, package: PackageId) -> Result<(), Refusal> {
+        let taken = self.notices.take(package, 1.0, 1.0);
+        taken.map_err(|refusal| Refusal { code: ErrorCode::TooManyNotices, ..refusal })
     }
 
     /// Counts an append and its bytes. One address never takes more than half of a log's rate,

@@ -6,7 +6,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, DeviceId, InboxId, SessionToken, calls::calls, codec, limits, open::SignedRecord,
+    AccountId, DeviceId, InboxId, PackageId, SessionToken, calls::calls, codec, limits,
+    open::SignedRecord,
 };
 
 calls! {
@@ -265,6 +266,10 @@ pub struct UploadPackages {
     /// Whether they take the place of all that the server holds for the device: a server that was
     /// restored may hold packages whose keys are gone.
     pub replace: bool,
+    /// Packages uploaded before whose notices are still welcome: a server that was restored may
+    /// not know that it handed them out.
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::UPLOAD }>")]
+    pub claimed: Vec<PackageId>,
 }
 
 /// Counts the key packages of the session's device.

@@ -152,6 +152,10 @@ codes! {
     SignatureRefused "signature_refused" 403,
     /// The log holds as many bytes as it may hold; old messages that expire make room.
     LogFull "log_full" 507,
+    /// The inbox's device has no such key package, or it is too old.
+    UnknownPackage "unknown_package" 404,
+    /// As many notices as may be were deposited for this key package.
+    TooManyNotices "too_many_notices" 429,
 }
 
 impl fmt::Display for ErrorCode {

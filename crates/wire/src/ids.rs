@@ -57,6 +57,8 @@ ids! {
     InboxId;
     /// The id of a notice: the SHA-256 of its sealed bytes.
     NoticeId;
+    /// The id of a key package: the SHA-256 of its bytes.
+    PackageId;
 }
 
 impl EntryId {
@@ -72,6 +74,14 @@ impl NoticeId {
     #[must_use]
     pub fn of(sealed: &[u8]) -> Self {
         Self(Sha256::digest(sealed).into())
+    }
+}
+
+impl PackageId {
+    /// The id of the key package with these bytes.
+    #[must_use]
+    pub fn of(package: &[u8]) -> Self {
+        Self(Sha256::digest(package).into())
     }
 }
 

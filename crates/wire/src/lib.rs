@@ -44,7 +44,9 @@ pub use codec::{Malformed, decode, encode};
 pub use decide::{Decision, decide};
 pub use error::{ErrorCode, Refusal};
 pub use frames::{ClientFrame, Hello, ServerFrame};
-pub use ids::{AccessToken, AccountId, DeviceId, EntryId, InboxId, LogId, NoticeId, SessionToken};
+pub use ids::{
+    AccessToken, AccountId, DeviceId, EntryId, InboxId, LogId, NoticeId, PackageId, SessionToken,
+};
 pub use log::{EntryKind, LogEntry};
 pub use open::{OpenReply, OpenRequest};
 

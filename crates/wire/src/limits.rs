@@ -39,9 +39,13 @@ pub const VAULT: usize = 64 * 1024;
 /// Devices of one account.
 pub const DEVICES: usize = 10;
 /// A sealed notice.
-pub const NOTICE: usize = 1024;
+pub const NOTICE: usize = 4 * 1024;
 /// Notices in one inbox.
 pub const INBOX: usize = 1000;
+/// Notices for a key package that is used once.
+pub const NOTICES: u32 = 4;
+/// Notices a day for a key package of last resort.
+pub const NOTICES_A_DAY: u32 = 100;
 /// The `admission` field of open calls, empty for now.
 pub const ADMISSION: usize = 4096;
 /// A message of the password protocol.

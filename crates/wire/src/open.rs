@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, DeviceId, InboxId,
+    AccountId, DeviceId, InboxId, PackageId,
     calls::calls,
     codec, limits,
     log::{Append, AppendReply, Beside, Read, ReadReply, Sealed, States, StatesReply},
@@ -97,7 +97,10 @@ pub struct ClaimedPackage {
 pub struct Deposit {
     /// Where.
     pub inbox: InboxId,
-    /// The sealed notice, 1 to 1,024 bytes.
+    /// The key package of the inbox's device that the notice is sealed to: a package takes a few
+    /// notices, so whoever has one can't fill the inbox.
+    pub package: PackageId,
+    /// The sealed notice, 1 to 4,096 bytes.
     #[serde(with = "codec::bytes")]
     pub notice: Vec<u8>,
     /// Reserved; empty.

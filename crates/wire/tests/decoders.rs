@@ -10,8 +10,8 @@ use std::fmt::Write;
 
 use corncrake_wire::{
     AccessToken, AccountId, AccountReply, AccountRequest, Call, ClientFrame, DeviceId, EntryId,
-    ErrorCode, Hello, InboxId, LOWEST_VERSION, Malformed, OpenReply, OpenRequest, Refusal,
-    ServerFrame, SessionToken, VERSION,
+    ErrorCode, Hello, InboxId, LOWEST_VERSION, Malformed, OpenReply, OpenRequest, PackageId,
+    Refusal, ServerFrame, SessionToken, VERSION,
     account::*,
     decode, encode,
     frames::{About, Subscription},
@@ -60,7 +60,13 @@ fn open_requests() -> Vec<OpenRequest> {
         LookUp { by: By::Name("bob".to_owned()), admission: admission.clone() }.into(),
         LookUp { by: By::Id(account), admission: admission.clone() }.into(),
         Claim { account, suite: 3, admission: admission.clone() }.into(),
-        Deposit { inbox: InboxId([3; 32]), notice: vec![1; 5], admission }.into(),
+        Deposit {
+            inbox: InboxId([3; 32]),
+            package: PackageId([4; 32]),
+            notice: vec![1; 5],
+            admission,
+        }
+        .into(),
     ]
 }
 
@@ -120,7 +126,7 @@ fn account_requests() -> Vec<AccountRequest> {
         ReplaceVault { vault: Vault { version: 2, bytes: vec![2; 4] }, signature: vec![8; 64] }
             .into(),
         ReplaceRecord { record, signature: vec![8; 64] }.into(),
-        UploadPackages { packages, replace: true }.into(),
+        UploadPackages { packages, replace: true, claimed: vec![PackageId([4; 32])] }.into(),
         CountPackages { suite: 3 }.into(),
         ReadInbox { after: 1, limit: 2 }.into(),
         DeleteNotices { up_to: 1000 }.into(),

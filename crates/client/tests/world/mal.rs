@@ -1,7 +1,11 @@
 //! Mal: a member without an engine. He holds core's own types, reads the server's maps directly,
 //! and appends what he likes. While he behaves he is a member like any other.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use corncrake_core::{
     content::{Body, Message},
@@ -17,7 +21,7 @@ use corncrake_core::{
     },
     mls::{
         PartId,
-        codec::Decode,
+        codec::{Decode, Encode},
         key_package::{KeyPackage, KeyPackageKeys},
     },
     seal::{
@@ -26,8 +30,9 @@ use corncrake_core::{
     },
 };
 use corncrake_wire::{
-    AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest,
+    AccessToken, AccountReply, AccountRequest, LogId, OpenReply, OpenRequest, PackageId,
     account::{NewDevice, NewPackage, SignUpFinish, SignUpStart},
+    limits,
     log::{Append, AppendReply, EntryKind as WireKind, NewEntry, Point},
     opaque::{self, Stretch},
     open::{By, Claim, Deposit, LookUp, SignedRecord},
@@ -223,21 +228,34 @@ impl Mal {
         claimed.map(|p| check_claimed(&p.bytes, account, self.now).unwrap()).collect()
     }
 
-    /// Puts notices for one package into a device's inbox, each with a seed that leads nowhere.
-    pub(crate) fn invite_to_nothing(&mut self, name: &str, count: usize) {
-        let devices = self.claim(name);
-        let package = devices[0].package();
-        for _ in 0..count {
-            let seed = Seed::random(self.chance.rng());
-            let entry = EntryId::from_bytes(self.chance.bytes());
-            let notice = Notice { seed, position: 1, entry };
-            let reference = package.reference();
-            let sealed = notice.seal(&reference, &package.init_key, self.chance.rng()).unwrap();
-            let inbox = (*devices[0].inbox().as_bytes()).into();
-            let deposit = Deposit { inbox, notice: sealed, admission: Vec::new() };
-            self.open(deposit);
+    /// Puts notices into somebody's inbox, each with a seed that leads nowhere, as many as the
+    /// server takes for all packages that there are to claim; gives how many those are.
+    pub(crate) fn invite_to_nothing(&mut self, name: &str) -> usize {
+        let mut taken = 0;
+        let mut seen = BTreeSet::new();
+        loop {
+            let devices = self.claim(name);
+            let package = devices[0].package();
+            let id = PackageId::of(&package.to_bytes());
+            if !seen.insert(id) {
+                break;
+            }
+            for _ in 0..limits::INBOX {
+                let seed = Seed::random(self.chance.rng());
+                let entry = EntryId::from_bytes(self.chance.bytes());
+                let notice = Notice { seed, position: 1, entry };
+                let reference = package.reference();
+                let notice = notice.seal(&reference, &package.init_key, self.chance.rng()).unwrap();
+                let inbox = (*devices[0].inbox().as_bytes()).into();
+                let deposit = Deposit { inbox, package: id, notice, admission: Vec::new() };
+                if self.server.borrow_mut().handle_open(deposit.into()).is_err() {
+                    break;
+                }
+                taken += 1;
+            }
         }
         self.network.announce(&self.server, Touched::Inboxes);
+        taken
     }
 
     /// Takes the seat that the newest notice in the inbox offers.
@@ -563,7 +581,8 @@ impl Seat {
             let sealed = notice.seal(&reference, &package.init_key, mal.chance.rng()).unwrap();
             let inbox = (*device.inbox().as_bytes()).into();
             // Devices that Mal made up have no inbox.
-            let deposit = Deposit { inbox, notice: sealed, admission: Vec::new() };
+            let id = PackageId::of(&package.to_bytes());
+            let deposit = Deposit { inbox, package: id, notice: sealed, admission: Vec::new() };
             let _ = server.borrow_mut().handle_open(deposit.into());
         }
         mal.network.announce(&server, Touched::Inboxes);

@@ -349,7 +349,8 @@ impl Network {
         let what = trace::open(&request);
         let over_socket =
             matches!(request, OpenRequest::Append(_)) && body.len() <= FRAME && link.is_open();
-        let carry_out = move |network: &Self, server: &mut Server, _: u64, who: &str| {
+        let carry_out = move |network: &Self, server: &mut Server, now: u64, who: &str| {
+            server.now = now / 1000;
             let lie = network.0.lie.borrow_mut().as_mut().and_then(|lie| lie(who, server, &copy));
             if let Some(lie) = lie {
                 let note = format!("{} (a lie)", trace::open_reply(&lie));

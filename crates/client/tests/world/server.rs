@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use corncrake_wire::{
     AccountId, DeviceId, ErrorCode, InboxId, LogId, NoticeId, OpenReply, OpenRequest, Refusal,
     account::Notice,
+    limits,
     opaque::{LogInState, ServerSecret},
     open::{By, Claim, Claimed, ClaimedPackage, Deposit, LookUp, SignedRecord},
 };
@@ -29,6 +30,8 @@ pub(crate) const ORIGIN: &str = "http://world.example";
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) instance: [u8; 16],
+    /// Seconds since 1970, at the last request.
+    pub(crate) now: u64,
     /// Entries in a page: few, so that paging is part of every test.
     pub(crate) page: usize,
     /// A planted bug: known ids are looked up only once `after` has been found right.
@@ -66,6 +69,7 @@ impl Server {
         let mut chance = Chance::new(seed, "server");
         Self {
             instance: chance.bytes(),
+            now: 0,
             page: usize::try_from(chance.between(2, 9)).unwrap(),
             looks_up_late: false,
             logs: BTreeMap::new(),
@@ -125,19 +129,33 @@ impl Server {
         Ok(Claimed { packages })
     }
 
-    fn deposit(&mut self, deposit: Deposit) -> Result<(), ErrorCode> {
+    fn deposit(&mut self, deposit: Deposit) -> Result<(), Refusal> {
         let length = deposit.notice.len();
-        if length == 0 || length > corncrake_wire::limits::NOTICE {
-            return Err(ErrorCode::TooLarge);
+        if length == 0 || length > limits::NOTICE {
+            return Err(ErrorCode::TooLarge.into());
         }
+        let mut devices = self.devices.values_mut();
+        let device = devices.find(|device| device.inbox == deposit.inbox);
+        let uploads = &mut device.ok_or(ErrorCode::UnknownInbox)?.uploads;
+        let upload = uploads.get_mut(&deposit.package).ok_or(ErrorCode::UnknownPackage)?;
         let inbox = self.inboxes.get_mut(&deposit.inbox).ok_or(ErrorCode::UnknownInbox)?;
         let id = NoticeId::of(&deposit.notice);
         if inbox.seen.contains_key(&id) {
             return Ok(());
         }
-        if inbox.notices.len() >= corncrake_wire::limits::INBOX {
-            return Err(ErrorCode::InboxFull);
+        if inbox.notices.len() >= limits::INBOX {
+            return Err(ErrorCode::InboxFull.into());
         }
+        let today = self.now / 86_400;
+        if upload.last_resort && upload.day != today {
+            (upload.day, upload.notices) = (today, 0);
+        }
+        let most = if upload.last_resort { limits::NOTICES_A_DAY } else { limits::NOTICES };
+        if upload.notices >= most {
+            let retry_after = upload.last_resort.then_some(3600);
+            return Err(Refusal { code: ErrorCode::TooManyNotices, retry_after });
+        }
+        upload.notices += 1;
         inbox.newest += 1;
         inbox.seen.insert(id, inbox.newest);
         inbox.notices.insert(inbox.newest, deposit.notice);

@@ -54,6 +54,17 @@ CREATE TABLE packages (
 CREATE INDEX packages_to_claim ON packages (device, suite, last_resort, day);
 CREATE INDEX packages_by_day ON packages (day);
 
+-- What notices may be for: each package that was uploaded, held or handed out.
+CREATE TABLE uploads (
+    device INTEGER NOT NULL REFERENCES devices ON DELETE CASCADE,
+    digest BLOB NOT NULL,
+    last_resort INTEGER NOT NULL,
+    notices INTEGER NOT NULL DEFAULT 0,
+    day INTEGER NOT NULL,
+    PRIMARY KEY (device, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX uploads_by_day ON uploads (day);
+
 CREATE TABLE notices (
     device INTEGER NOT NULL REFERENCES devices ON DELETE CASCADE,
     position INTEGER NOT NULL,

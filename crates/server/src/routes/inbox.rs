@@ -13,6 +13,7 @@ use corncrake_wire::{
 use crate::{
     Error, Origin, State,
     extract::{Answer, Posted},
+    inboxes::Usage,
     sessions::Caller,
 };
 
@@ -34,8 +35,10 @@ async fn deposit(
     if request.notice.is_empty() {
         return Err(ErrorCode::Malformed.into());
     }
-    let now = state.clock.now();
-    let device = state.accounts.deposit(origin, request.inbox, request.notice, now).await?;
+    if state.accounts.usage(request.inbox, request.package).await? == Usage::LastResort {
+        state.rates.last_resort(request.package)?;
+    }
+    let device = state.accounts.deposit(origin, request, state.clock.now()).await?;
     state.watchers.wake(device);
     Ok(Answer(()))
 }

@@ -77,7 +77,7 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
             true,
         ),
         (ReplaceRecord { record: record(2), signature: vec![1; 64] }.into(), true),
-        (UploadPackages { packages, replace: false }.into(), true),
+        (UploadPackages { packages, replace: false, claimed: Vec::new() }.into(), true),
         (CountPackages { suite: SUITE }.into(), true),
         (ReadInbox { after: 0, limit: 1 }.into(), true),
         (DeleteNotices { up_to: 1 }.into(), true),

@@ -1,11 +1,13 @@
 use corncrake_wire::{
-    ErrorCode, InboxId,
-    account::{DeleteNotices, ReadInbox},
+    ErrorCode, InboxId, PackageId,
+    account::{DeleteNotices, ReadInbox, UploadPackages},
     limits,
     open::Deposit,
 };
 
-use crate::support::{Api, Person, deposit, problem, random, sign_up};
+use crate::support::{
+    Api, Person, claim, deposit, deposit_for, one_time, problem, random, sign_up,
+};
 
 async fn read(api: &Api, person: &Person, after: u64) -> Vec<(u64, Vec<u8>)> {
     let read = ReadInbox { after, limit: 1000 };
@@ -42,19 +44,88 @@ async fn notices_are_read_by_position_and_deleted_by_their_owner() {
 async fn an_inbox_holds_a_thousand_notices() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
+    let package = |n: usize| PackageId::of(&n.to_le_bytes());
+    for number in 0..3 {
+        let claimed = (0..100).map(|n| package(100 * number + n)).collect();
+        let upload = UploadPackages { packages: Vec::new(), replace: false, claimed };
+        api.call_as(Some(&bob.session.token), &upload).await.unwrap();
+    }
+    let notice = |n: usize| deposit_for(package(n / 4), bob.device.inbox, &n.to_le_bytes());
     let fill = (0..limits::INBOX).map(|n| {
-        let notice = deposit(bob.device.inbox, &n.to_le_bytes());
-        let api = &api;
+        let (api, notice) = (&api, notice(n));
         async move { api.call(&notice).await }
     });
     assert!(futures_util::future::join_all(fill).await.iter().all(Result::is_ok));
-    let full = api.call(&deposit(bob.device.inbox, b"one too many")).await;
+    let full = api.call(&notice(limits::INBOX)).await;
     assert_eq!(full, Err(problem(ErrorCode::InboxFull)));
-    let known = api.call(&deposit(bob.device.inbox, &7usize.to_le_bytes())).await;
+    let known = api.call(&notice(7)).await;
     assert_eq!(known, Ok(()), "a repeat needs no room");
     assert_eq!(read(&api, &bob, 0).await.len(), limits::PAGE_ENTRIES as usize);
     api.call_as(Some(&bob.session.token), &DeleteNotices { up_to: 1 }).await.unwrap();
-    assert_eq!(api.call(&deposit(bob.device.inbox, b"one too many")).await, Ok(()));
+    assert_eq!(api.call(&notice(limits::INBOX)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn audit_srv_a8_a_key_package_takes_four_notices_whether_held_or_claimed() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let package = PackageId::of(b"package 1");
+    let notice = |n: u8| deposit_for(package, bob.device.inbox, &[n; 9]);
+    api.call(&notice(1)).await.unwrap();
+    assert_eq!(api.call(&claim(bob.account)).await.unwrap().packages[0].bytes, b"package 1");
+    for n in 2..=4 {
+        api.call(&notice(n)).await.unwrap();
+    }
+    let refused = Err(problem(ErrorCode::TooManyNotices));
+    assert_eq!(api.call(&notice(5)).await, refused);
+    assert_eq!(api.call(&notice(4)).await, Ok(()), "a repeat needs no room");
+    let delete = DeleteNotices { up_to: u64::MAX };
+    api.call_as(Some(&bob.session.token), &delete).await.unwrap();
+    assert_eq!(api.call(&notice(6)).await, refused, "also when the inbox is empty");
+    let api = api.restart().await;
+    assert_eq!(api.call(&notice(6)).await, refused, "and after a restart");
+    // The package of last resort still takes some.
+    api.call(&deposit(bob.device.inbox, b"by last resort")).await.unwrap();
+}
+
+#[tokio::test]
+async fn audit_prog_m6_nobody_fills_an_inbox_by_one_package_of_last_resort() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let notice = |n: u32| deposit(bob.device.inbox, &n.to_le_bytes());
+    for n in 0..limits::NOTICES_A_DAY {
+        api.call(&notice(n)).await.unwrap();
+    }
+    let refused = api.call(&notice(limits::NOTICES_A_DAY)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TooManyNotices);
+    assert!(refused.retry_after.is_some_and(|seconds| (1..=3600).contains(&seconds)));
+    let other = deposit_for(PackageId::of(b"package 1"), bob.device.inbox, b"a friend's");
+    api.call(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn audit_prog_m6_a_notice_names_a_package_of_the_inbox_owner() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let eve = sign_up(&api, "eve", b"correct horse").await;
+    let mine = UploadPackages {
+        packages: vec![one_time(b"eve's own")],
+        replace: false,
+        claimed: Vec::new(),
+    };
+    api.call_as(Some(&eve.session.token), &mine).await.unwrap();
+    let rows = api.rows().await;
+    for package in [b"eve's own".as_slice(), b"made up"] {
+        let notice = deposit_for(PackageId::of(package), bob.device.inbox, b"notice");
+        assert_eq!(api.call(&notice).await, Err(problem(ErrorCode::UnknownPackage)));
+    }
+    assert_eq!(api.rows().await, rows);
+    // A server that was restored learns again what it handed out.
+    let claimed = vec![PackageId::of(b"made up")];
+    let upload = UploadPackages { packages: Vec::new(), replace: true, claimed };
+    api.call_as(Some(&bob.session.token), &upload).await.unwrap();
+    let notice = deposit_for(PackageId::of(b"made up"), bob.device.inbox, b"notice");
+    assert_eq!(api.call(&notice).await, Ok(()));
 }
 
 #[tokio::test]

@@ -15,17 +15,22 @@ async fn a_device_fills_up_and_counts_its_packages() {
     let token = Some(&bob.session.token);
     let count = CountPackages { suite: SUITE };
     let fifty: Vec<_> = (0..49u8).map(|n| one_time(&[n; 100])).collect();
-    let upload = UploadPackages { packages: fifty, replace: false };
+    let upload = UploadPackages { packages: fifty, replace: false, claimed: Vec::new() };
     for _ in 0..2 {
         assert_eq!(api.call_as(token, &upload).await, Ok(()), "a repeat changes nothing");
         let counted = api.call_as(token, &count).await.unwrap();
         assert_eq!((counted.one_time, counted.last_resort), (50, true));
     }
-    let more = UploadPackages { packages: vec![one_time(b"one more")], replace: false };
+    let more = UploadPackages {
+        packages: vec![one_time(b"one more")],
+        replace: false,
+        claimed: Vec::new(),
+    };
     let refused = api.call_as(token, &more).await;
     assert_eq!(refused, Err(problem(ErrorCode::TooManyPackages)));
     let other_suite = NewPackage { suite: 77, ..one_time(b"another suite") };
-    let upload = UploadPackages { packages: vec![other_suite], replace: false };
+    let upload =
+        UploadPackages { packages: vec![other_suite], replace: false, claimed: Vec::new() };
     assert_eq!(api.call_as(token, &upload).await, Ok(()), "the limit holds per suite");
     let counted = api.call_as(token, &count).await.unwrap();
     assert_eq!((counted.one_time, counted.last_resort), (50, true));
@@ -43,13 +48,14 @@ async fn packages_that_do_not_fit_are_refused_and_not_stored() {
         (ErrorCode::TooManyPackages, (0..50u8).map(|n| one_time(&[n])).collect()),
     ];
     for (code, packages) in cases {
-        let upload = UploadPackages { packages, replace: false };
+        let upload = UploadPackages { packages, replace: false, claimed: Vec::new() };
         let refused = api.call_as(Some(&bob.session.token), &upload).await;
         assert_eq!(refused, Err(problem(code)));
         assert_eq!(api.rows().await, rows);
     }
     let session = log_in(&api, "bob", b"correct horse").await.session;
-    let upload = UploadPackages { packages: vec![one_time(b"good")], replace: false };
+    let upload =
+        UploadPackages { packages: vec![one_time(b"good")], replace: false, claimed: Vec::new() };
     let refused = api.call_as(Some(&session.token), &upload).await;
     assert_eq!(refused, Err(problem(ErrorCode::DeviceRequired)));
 }
@@ -59,7 +65,11 @@ async fn a_new_package_of_last_resort_replaces_the_old_one() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     api.call(&claim(bob.account)).await.unwrap();
-    let upload = UploadPackages { packages: vec![last_resort(b"renewed")], replace: false };
+    let upload = UploadPackages {
+        packages: vec![last_resort(b"renewed")],
+        replace: false,
+        claimed: Vec::new(),
+    };
     api.call_as(Some(&bob.session.token), &upload).await.unwrap();
     let claimed = api.call(&claim(bob.account)).await.unwrap().packages;
     assert_eq!(claimed.len(), 1);
@@ -71,7 +81,7 @@ async fn each_package_is_claimed_once_then_the_last_resort() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let nineteen: Vec<_> = (0..19u8).map(|n| one_time(&[n; 50])).collect();
-    let upload = UploadPackages { packages: nineteen, replace: false };
+    let upload = UploadPackages { packages: nineteen, replace: false, claimed: Vec::new() };
     api.call_as(Some(&bob.session.token), &upload).await.unwrap();
     let (second, _) = new_device();
     api.call_as(Some(&bob.session.token), &add_device(&bob.account, 2, &second)).await.unwrap();

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use corncrake_server::{Config, Server};
 use corncrake_wire::{
     AccessToken, AccountId, CONTENT_TYPE, Call, ClientFrame, DeviceId, EntryId, EntryKind,
-    ErrorCode, InboxId, PROBLEM_TYPE, SESSION_HEADER, ServerFrame, SessionToken,
+    ErrorCode, InboxId, PROBLEM_TYPE, PackageId, SESSION_HEADER, ServerFrame, SessionToken,
     account::{
         AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn, NewDevice, NewPackage, Session,
         SignUpFinish, SignUpStart,
@@ -375,8 +375,13 @@ pub(crate) fn signed(account: &AccountId, add: AddDevice) -> AddDevice {
     AddDevice { signature: sign(account, &replacement), ..add }
 }
 
+/// A notice for the package of last resort that everybody signs up with.
 pub(crate) fn deposit(inbox: InboxId, notice: &[u8]) -> Deposit {
-    Deposit { inbox, notice: notice.to_vec(), admission: Vec::new() }
+    deposit_for(PackageId::of(b"last resort"), inbox, notice)
+}
+
+pub(crate) fn deposit_for(package: PackageId, inbox: InboxId, notice: &[u8]) -> Deposit {
+    Deposit { inbox, package, notice: notice.to_vec(), admission: Vec::new() }
 }
 
 pub(crate) fn look_up(by: By) -> LookUp {

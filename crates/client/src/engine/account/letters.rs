@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
-use corncrake_core::id::{ConversationId, DeviceId, InboxId};
+use corncrake_core::id::{ConversationId, DeviceId};
 use corncrake_wire::{ErrorCode, OpenReply, open::Deposit};
 use serde::{Deserialize, Serialize};
 
-use super::{AccountThen, Retry, session, wire_inbox};
+use super::{AccountThen, Retry, session};
 use crate::{
     engine::{State, Step, Then, tables::Table},
     host::{Clock, Moment, Timestamp},
@@ -27,8 +27,7 @@ const AT_ONCE: usize = 8;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LetterRow {
     pub(super) number: u64,
-    inbox: InboxId,
-    notice: Vec<u8>,
+    letter: Deposit,
     /// From when on it is owed.
     since: Timestamp,
     /// The device in a chat that makes it needless by showing itself there before.
@@ -42,7 +41,8 @@ pub(crate) struct Letter {
     pub(super) retry: Retry,
     /// When it begins to be owed.
     due: Moment,
-    /// The inbox is full; it takes its owner to change that.
+    /// The server takes it later: when the inbox's owner has made room, or the package is known or
+    /// has room again.
     refused: bool,
 }
 
@@ -86,8 +86,8 @@ impl Letters {
 
 impl State {
     /// Owes a sealed notice to an inbox until it lies there; stored with this step.
-    pub(crate) fn owe_letter(&mut self, inbox: InboxId, notice: Vec<u8>, step: &mut Step<'_>) {
-        self.keep_letter((inbox, notice), (step.now, None), step);
+    pub(crate) fn owe_letter(&mut self, letter: Deposit, step: &mut Step<'_>) {
+        self.keep_letter(letter, (step.now, None), step);
         self.deposit_letters(step);
     }
 
@@ -95,13 +95,13 @@ impl State {
     /// before.
     pub(crate) fn keep_letter(
         &mut self,
-        (inbox, notice): (InboxId, Vec<u8>),
+        letter: Deposit,
         (since, unless): (Timestamp, Option<(ConversationId, DeviceId)>),
         step: &mut Step<'_>,
     ) {
         let letters = &mut self.account.letters;
         let number = letters.0.last_key_value().map_or(0, |(last, _)| last + 1);
-        let row = LetterRow { number, inbox, notice, since, unless };
+        let row = LetterRow { number, letter, since, unless };
         step.put(Table::Letters, &[], number, &row);
         letters.insert(row, step.clock());
     }
@@ -133,10 +133,7 @@ impl State {
         let mut requests = Vec::new();
         for letter in due.take(room) {
             letter.retry.begin();
-            let LetterRow { number, inbox, notice, .. } = &letter.row;
-            let inbox = wire_inbox(*inbox);
-            requests
-                .push((*number, Deposit { inbox, notice: notice.clone(), admission: Vec::new() }));
+            requests.push((letter.row.number, letter.row.letter.clone()));
         }
         for (number, request) in requests {
             self.ask_open(Then::Account(AccountThen::Deposited(number)), request, step);
@@ -156,15 +153,26 @@ impl State {
         match session::reply_of::<Deposit>(result) {
             Ok(()) => letters.remove(number, step),
             Err(error) => {
-                let code = match &error {
-                    TransportError::Refused(refusal) => Some(refusal.code),
+                let refusal = match &error {
+                    TransportError::Refused(refusal) => Some((refusal.code, refusal.retry_after)),
                     _ => None,
                 };
-                let hopeless = matches!(
-                    code,
-                    Some(ErrorCode::UnknownInbox | ErrorCode::Malformed | ErrorCode::TooLarge)
+                letter.refused = matches!(
+                    refusal,
+                    Some((
+                        ErrorCode::InboxFull
+                            | ErrorCode::UnknownPackage
+                            | ErrorCode::TooManyNotices,
+                        _
+                    ))
                 );
-                letter.refused = code == Some(ErrorCode::InboxFull);
+                let hopeless = matches!(
+                    refusal,
+                    Some(
+                        (ErrorCode::UnknownInbox | ErrorCode::Malformed | ErrorCode::TooLarge, _)
+                            | (ErrorCode::TooManyNotices, None)
+                    )
+                );
                 letter.retry.failed(&error, step.moment, step.rng);
                 if hopeless || step.now.since(letter.row.since) > GIVEN_UP_AFTER {
                     letters.remove(number, step);

@@ -14,7 +14,7 @@ use corncrake_core::{
     },
 };
 use corncrake_wire::{
-    AccountReply,
+    AccountReply, PackageId,
     account::{CountPackages, NewPackage, PackageCount, UploadPackages},
     limits,
 };
@@ -159,6 +159,12 @@ impl Packages {
         self.rows.values().map(OwnPackage::to_upload).collect()
     }
 
+    /// The ids of the newest.
+    fn ids(&self) -> Vec<PackageId> {
+        let newest = self.rows.values().rev().take(limits::UPLOAD);
+        newest.map(|package| PackageId::of(&package.bytes)).collect()
+    }
+
     /// Whether the server may have too few.
     pub(super) const fn is_lacking(&self) -> bool {
         self.check.is_busy() || self.check.tries() > 0
@@ -239,10 +245,12 @@ impl State {
             packages.check = Retry::at(step.moment.after(DAY));
             return;
         }
+        // Notices for what was handed out after the server's backup was made are on the way.
+        let claimed = if replace { packages.ids() } else { Vec::new() };
         let made = packages.make(me, (missing, renew), step);
         self.ask_account(
             AccountThen::PackagesUploaded,
-            UploadPackages { packages: made, replace },
+            UploadPackages { packages: made, replace, claimed },
             step,
         );
     }

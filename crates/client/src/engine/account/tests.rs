@@ -10,6 +10,7 @@ use corncrake_core::{
         record::{AccountLogRecord, Anchor, ConversationRecord},
     },
 };
+use corncrake_wire::open::Deposit;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -17,7 +18,7 @@ use self::{
     rig::{Device, Fault},
     server::Server,
 };
-use super::{By, wire_device};
+use super::{By, wire_device, wire_inbox};
 use crate::{
     command::Command,
     engine::{ClaimThen, GatherThen, Input},
@@ -34,6 +35,11 @@ const PASSWORD: &str = "seven corncrakes in tall wet grass";
 
 fn server() -> Rc<RefCell<Server>> {
     Rc::new(RefCell::new(Server::new()))
+}
+
+fn letter(inbox: InboxId, notice: Vec<u8>) -> Deposit {
+    let (inbox, package) = (wire_inbox(inbox), corncrake_wire::PackageId([4; 32]));
+    Deposit { inbox, package, notice, admission: Vec::new() }
 }
 
 fn rng(seed: u8) -> ChaCha20Rng {
@@ -339,10 +345,10 @@ fn packages_that_were_used_are_replaced() {
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
     let sealed = notice.seal(&package.reference(), &package.init_key, &mut rng).unwrap();
     ann.with(|state, step| {
-        state.owe_letter(inbox, sealed.clone(), step);
-        state.owe_letter(inbox, sealed, step);
-        state.owe_letter(inbox, b"garbage".to_vec(), step);
-        state.owe_letter(InboxId::from_bytes([0; 32]), b"garbage".to_vec(), step);
+        state.owe_letter(letter(inbox, sealed.clone()), step);
+        state.owe_letter(letter(inbox, sealed), step);
+        state.owe_letter(letter(inbox, b"garbage".to_vec()), step);
+        state.owe_letter(letter(InboxId::from_bytes([0; 32]), b"garbage".to_vec()), step);
     });
     ann.run();
     assert!(!ann.state.account_owes(), "delivered or given up");
@@ -378,8 +384,8 @@ fn letters_survive_a_fault_at_each_request() {
         let mut ann = signed_up(1, "ann", &server);
         ann.fault = fault_at(kind, ann.requests + number);
         ann.with(|state, step| {
-            state.owe_letter(inbox, b"one".to_vec(), step);
-            state.owe_letter(inbox, b"two".to_vec(), step);
+            state.owe_letter(letter(inbox, b"one".to_vec()), step);
+            state.owe_letter(letter(inbox, b"two".to_vec()), step);
         });
         ann.run();
         if ann.is_dead {

@@ -6,15 +6,19 @@ use corncrake_core::{
     conversation::{CommitReport, Conversation, Kind, Sender, added, invited},
     id::{AccountId, ConversationId, DeviceId, EntryId, InboxId},
     identity::device_id,
-    mls::{codec::Decode, key_package::KeyPackage},
+    mls::{
+        codec::{Decode, Encode},
+        key_package::KeyPackage,
+    },
     seal::{
         envelope::{Beside, EntryKind, Seed},
         notice::Notice,
     },
 };
 use corncrake_wire::{
-    LogId, OpenReply,
+    LogId, OpenReply, PackageId,
     log::{self, LogEntry},
+    open::Deposit,
 };
 
 use super::{
@@ -41,12 +45,15 @@ impl Chat {
     /// The notice of a commit in the current log for one whom it adds.
     fn notice(
         &self,
-        package: &KeyPackage,
+        (package, inbox): (&KeyPackage, InboxId),
         (position, entry): (u64, EntryId),
         step: &mut Step<'_>,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Deposit> {
         let notice = Notice { seed: self.row.seed.clone(), position, entry };
-        notice.seal(&package.reference(), &package.init_key, step.rng).ok()
+        let notice = notice.seal(&package.reference(), &package.init_key, step.rng).ok()?;
+        let inbox = corncrake_wire::InboxId(*inbox.as_bytes());
+        let package = PackageId::of(&package.to_bytes());
+        Some(Deposit { inbox, package, notice, admission: Vec::new() })
     }
 }
 
@@ -83,8 +90,9 @@ impl State {
     ) {
         for (inbox, package) in letters {
             let package = KeyPackage::decode_exact(&package).ok();
-            if let Some(notice) = package.and_then(|package| chat.notice(&package, at, step)) {
-                self.owe_letter(inbox, notice, step);
+            let letter = package.and_then(|package| chat.notice((&package, inbox), at, step));
+            if let Some(letter) = letter {
+                self.owe_letter(letter, step);
             }
         }
     }
@@ -117,9 +125,9 @@ impl State {
         for (package, inbox) in added(&inner) {
             let device = device_id(&package.leaf_node.signature_key);
             if device != me
-                && let Some(notice) = chat.notice(&package, at, step)
+                && let Some(letter) = chat.notice((&package, inbox), at, step)
             {
-                self.keep_letter((inbox, notice), (since, Some((chat.row.id, device))), step);
+                self.keep_letter(letter, (since, Some((chat.row.id, device))), step);
             }
         }
     }

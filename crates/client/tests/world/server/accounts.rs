@@ -1,8 +1,11 @@
 //! The account plane of the memory server.
 
+use std::collections::BTreeMap;
+
 use corncrake_core::crypto::signature::SignaturePublicKey;
 use corncrake_wire::{
-    AccountId, AccountReply, AccountRequest, DeviceId, ErrorCode, InboxId, Refusal, SessionToken,
+    AccountId, AccountReply, AccountRequest, DeviceId, ErrorCode, InboxId, PackageId, Refusal,
+    SessionToken,
     account::{
         AddDevice, CountPackages, DeviceHoldings, Holdings, Inbox, LogInFinish, LogInStart,
         LogInStarted, LoggedIn, NewDevice, NewPackage, PackageCount, Renew, RenewStart,
@@ -33,6 +36,17 @@ pub(crate) struct Device {
     pub(crate) inbox: InboxId,
     pub(crate) packages: Vec<NewPackage>,
     key: [u8; 32],
+    /// Every package that was uploaded.
+    pub(crate) uploads: BTreeMap<PackageId, Upload>,
+}
+
+/// A package that notices may be for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Upload {
+    pub(crate) last_resort: bool,
+    /// How many notices came, on that day if it is of last resort.
+    pub(crate) notices: u32,
+    pub(crate) day: u64,
 }
 
 /// A session's row.
@@ -99,10 +113,13 @@ impl Server {
             }
             Q::UploadPackages(request) => {
                 let device = device?;
-                if request.replace
-                    && let Some(device) = self.devices.get_mut(&device)
-                {
-                    device.packages.clear();
+                if let Some(device) = self.devices.get_mut(&device) {
+                    if request.replace {
+                        device.packages.clear();
+                    }
+                    for package in request.claimed {
+                        device.uploads.entry(package).or_default();
+                    }
                 }
                 A::UploadPackages(self.upload_packages(device, request.packages)?)
             }
@@ -280,7 +297,13 @@ impl Server {
             return Err(ErrorCode::IdTaken);
         }
         self.inboxes.insert(device.inbox, super::Inbox::default());
-        let row = Device { account, inbox: device.inbox, packages: Vec::new(), key: device.key };
+        let row = Device {
+            account,
+            inbox: device.inbox,
+            packages: Vec::new(),
+            key: device.key,
+            uploads: BTreeMap::new(),
+        };
         self.devices.insert(device.id, row);
         self.upload_packages(device.id, packages)
     }
@@ -328,6 +351,10 @@ impl Server {
         }
         if held.iter().filter(|package| !package.last_resort).count() > limits::KEY_PACKAGES {
             return Err(ErrorCode::TooManyPackages);
+        }
+        for package in &held {
+            let upload = Upload { last_resort: package.last_resort, ..Upload::default() };
+            device.uploads.entry(PackageId::of(&package.bytes)).or_insert(upload);
         }
         device.packages = held;
         Ok(())
