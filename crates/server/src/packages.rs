@@ -25,6 +25,9 @@ pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
     if packages.iter().any(|package| package.bytes.is_empty()) {
         return Err(ErrorCode::Malformed);
     }
+    if packages.iter().any(|package| !limits::SUITES.contains(&package.suite)) {
+        return Err(ErrorCode::UnsupportedSuite);
+    }
     Ok(())
 }
 
@@ -65,14 +68,12 @@ pub(crate) async fn upload(
         .execute(&mut *connection)
         .await?;
     }
-    let most: Option<i64> = sqlx::query_scalar(
-        "SELECT max(n) FROM (SELECT count(*) AS n FROM packages \
-         WHERE device = ? AND last_resort = 0 GROUP BY suite)",
-    )
-    .bind(device)
-    .fetch_one(connection)
-    .await?;
-    if most.unwrap_or(0) > i64::try_from(limits::KEY_PACKAGES).unwrap_or(i64::MAX) {
+    let held: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM packages WHERE device = ? AND last_resort = 0")
+            .bind(device)
+            .fetch_one(connection)
+            .await?;
+    if held > i64::try_from(limits::KEY_PACKAGES).unwrap_or(i64::MAX) {
         return Err(ErrorCode::TooManyPackages.into());
     }
     Ok(())

@@ -156,6 +156,8 @@ codes! {
     UnknownPackage "unknown_package" 404,
     /// As many notices as may be were deposited for this key package.
     TooManyNotices "too_many_notices" 429,
+    /// The server takes no key packages for this cipher suite.
+    UnsupportedSuite "unsupported_suite" 422,
 }
 
 impl fmt::Display for ErrorCode {

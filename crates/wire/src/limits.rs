@@ -28,9 +28,12 @@ pub const SUBSCRIPTIONS: usize = 4096;
 pub const SUBSCRIBE: usize = 1024;
 /// A key package.
 pub const KEY_PACKAGE: usize = 8 * 1024;
-/// Key packages of one device and suite, the one of last resort aside.
+/// The cipher suites that key packages may be for.
+pub const SUITES: &[u16] = &[0x0003];
+/// Key packages of one device, those of last resort aside.
 pub const KEY_PACKAGES: usize = 50;
-/// Key packages in one upload: a full set of two suites, with those of last resort.
+/// Key packages in one upload: a full set, with one of last resort for each suite; there may be
+/// more suites one day.
 pub const UPLOAD: usize = 2 * (KEY_PACKAGES + 1);
 /// A signed account record.
 pub const RECORD: usize = 64 * 1024;

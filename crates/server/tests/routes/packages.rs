@@ -1,11 +1,12 @@
 use corncrake_wire::{
     ErrorCode,
-    account::{CountPackages, NewPackage, UploadPackages},
+    account::{CountPackages, NewPackage, UploadPackages, WhatYouHold},
     limits,
 };
 
 use crate::support::{
-    Api, SUITE, add_device, claim, last_resort, log_in, new_device, one_time, problem, sign_up,
+    Api, SUITE, add_device, claim, last_resort, log_in, new_device, one_time, prepare_sign_up,
+    problem, sign_up,
 };
 
 #[tokio::test]
@@ -28,12 +29,49 @@ async fn a_device_fills_up_and_counts_its_packages() {
     };
     let refused = api.call_as(token, &more).await;
     assert_eq!(refused, Err(problem(ErrorCode::TooManyPackages)));
-    let other_suite = NewPackage { suite: 77, ..one_time(b"another suite") };
-    let upload =
-        UploadPackages { packages: vec![other_suite], replace: false, claimed: Vec::new() };
-    assert_eq!(api.call_as(token, &upload).await, Ok(()), "the limit holds per suite");
     let counted = api.call_as(token, &count).await.unwrap();
     assert_eq!((counted.one_time, counted.last_resort), (50, true));
+}
+
+#[tokio::test]
+async fn audit_srv_a4_packages_of_unknown_suites_are_refused() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let (mut finish, _) = prepare_sign_up(&api, "eve", b"correct horse").await;
+    let rows = api.rows().await;
+    let refused = problem(ErrorCode::UnsupportedSuite);
+    for package in [one_time(b"another suite"), last_resort(b"another suite")] {
+        for suite in [0, 1, 77, u16::MAX] {
+            let packages = vec![one_time(b"good"), NewPackage { suite, ..package.clone() }];
+            let upload = UploadPackages { packages, replace: true, claimed: Vec::new() };
+            let answer = api.call_as(Some(&bob.session.token), &upload).await;
+            assert_eq!(answer.as_ref(), Err(&refused), "{suite}");
+        }
+    }
+    let (second, _) = new_device();
+    let mut add = add_device(&bob.account, 2, &second);
+    add.packages[0].suite = 77;
+    let answer = api.call_as(Some(&bob.session.token), &add).await;
+    assert_eq!(answer.err(), Some(problem(ErrorCode::UnsupportedSuite)));
+    finish.packages[0].suite = 77;
+    assert_eq!(api.call(&finish).await.err(), Some(refused));
+    assert_eq!(api.rows().await, rows);
+}
+
+#[tokio::test]
+async fn audit_srv_a4_a_device_holds_51_packages_whatever_it_uploads() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let token = Some(&bob.session.token);
+    for round in 0..20u8 {
+        let packages =
+            (0..30u8).map(|n| NewPackage { last_resort: n % 10 == 0, ..one_time(&[round, n]) });
+        let upload =
+            UploadPackages { packages: packages.collect(), replace: false, claimed: Vec::new() };
+        let _ = api.call_as(token, &upload).await;
+    }
+    let held = api.call_as(token, &WhatYouHold).await.unwrap().devices;
+    assert!(held[0].packages <= 51, "{}", held[0].packages);
 }
 
 #[tokio::test]
