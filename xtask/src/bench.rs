@@ -33,6 +33,14 @@ pub fn server() -> Result<()> {
     run("corncrake-server", "throughput")
 }
 
+/// Appends at a steady rate, with a small database and a large one.
+///
+/// # Errors
+/// The program failed.
+pub fn grown() -> Result<()> {
+    run("corncrake-server", "grown")
+}
+
 /// The load test of the server's limits, at its full length.
 ///
 /// # Errors

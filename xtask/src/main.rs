@@ -50,6 +50,8 @@ enum What {
     Core,
     /// Appends per second and catch-up of the real server.
     Server,
+    /// How long appends take with a database of 50 MiB and with one of 10 GiB.
+    Grown,
     /// Two minutes of everything that one address can do to a server, and what another feels.
     Flood,
     /// What people wait for, with the real server and clients, beside the least that a hop costs.
@@ -62,6 +64,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Test => check::run(),
         Task::Bench { what: What::Core, .. } => bench::core(),
         Task::Bench { what: What::Server, .. } => bench::server(),
+        Task::Bench { what: What::Grown, .. } => bench::grown(),
         Task::Bench { what: What::Flood, .. } => bench::flood(),
         Task::Bench { what: What::Chat, programs } => bench::chat(programs.as_deref()),
         Task::World { seeds, start } => world::run(*seeds, *start),

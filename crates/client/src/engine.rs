@@ -40,7 +40,7 @@ type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
 
 /// The first pause after the disk was found full, doubled up to the longest.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_FULL_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_FULL_PAUSE: Duration = Duration::from_secs(10);
 /// How long what a batch has deleted or overwritten may stay in the store's files.
 const FORGET_WITHIN: Duration = Duration::from_secs(1);
 /// The pause after a failure to do so, such as a full disk.

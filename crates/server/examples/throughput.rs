@@ -11,27 +11,24 @@ use std::{
 
 use clap::Parser;
 use corncrake_server::{Config, Server};
-use corncrake_wire::{
-    AccessToken, ClientFrame, EntryKind, OPEN_SOCKET, ServerFrame, decode, encode,
-    frames::Subscription,
-    log::{Append, AppendReply, NewEntry, Point},
-};
-use futures_util::{SinkExt, StreamExt, future::join_all};
+use corncrake_wire::{ClientFrame, ServerFrame, frames::Subscription, log::NewEntry};
+use futures_util::future::join_all;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Executor, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use tokio::{net::TcpStream, runtime};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
-    tungstenite::{Message, protocol::WebSocketConfig},
+use tokio::runtime;
+
+#[path = "shared/load.rs"]
+mod load;
+
+use load::{
+    BODY, SENDERS, append, append_all, body, connect, hear, median, percentile, say, token,
 };
 
-const SENDERS: u32 = 64;
 const LOGS: u32 = 1000;
-const BODY: usize = 1024;
 const BACKLOG: u64 = 10_000;
 
 /// What to measure, and for how long.
@@ -47,8 +44,6 @@ struct Options {
     #[arg(long)]
     folder: Option<std::path::PathBuf>,
 }
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 fn main() {
     let options = Options::parse();
@@ -108,23 +103,6 @@ impl Rounds {
         );
         println!("| catch-up of {BACKLOG} messages | {:.0} ms |", median(&self.catch_up));
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    percentile(values, 0.5)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a place in a short list"
-)]
-fn percentile(values: &[f64], part: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let at = ((values.len().saturating_sub(1)) as f64 * part).round() as usize;
-    values.get(at).copied().unwrap_or_default()
 }
 
 /// Rows a second that one connection stores in commits of [`SENDERS`] rows, with the server's
@@ -217,59 +195,4 @@ async fn catch_up(address: SocketAddr) -> f64 {
         newest = entries.last().map_or(newest, |entry| entry.position);
     }
     begun.elapsed().as_secs_f64() * 1000.0
-}
-
-async fn append(socket: &mut Socket, log: u32, body: Vec<u8>, opening: Option<Vec<u8>>) {
-    append_all(socket, log, vec![NewEntry::new(body)], opening).await;
-}
-
-async fn append_all(
-    socket: &mut Socket,
-    log: u32,
-    entries: Vec<NewEntry>,
-    opening: Option<Vec<u8>>,
-) {
-    let (kind, admission) = (EntryKind::Message, Vec::new());
-    let append =
-        Append { token: token(log), kind, after: Point::START, entries, opening, admission };
-    say(socket, &ClientFrame::Append { request: 1, append }).await;
-    let reply = hear(socket).await;
-    let ServerFrame::AppendReply { result: Ok(AppendReply::Stored { .. }), .. } = reply else {
-        panic!("{reply:?}");
-    };
-}
-
-async fn connect(address: SocketAddr) -> Socket {
-    let url = format!("ws://{address}{OPEN_SOCKET}");
-    let config = WebSocketConfig::default().read_buffer_size(4096);
-    let (mut socket, _) =
-        tokio_tungstenite::connect_async_with_config(url, Some(config), true).await.unwrap();
-    hear(&mut socket).await;
-    socket
-}
-
-async fn say(socket: &mut Socket, frame: &ClientFrame) {
-    socket.send(Message::Binary(encode(frame).into())).await.unwrap();
-}
-
-async fn hear(socket: &mut Socket) -> ServerFrame {
-    loop {
-        if let Message::Binary(bytes) = socket.next().await.unwrap().unwrap() {
-            return decode(&bytes).unwrap();
-        }
-    }
-}
-
-fn token(log: u32) -> AccessToken {
-    let mut bytes = [0; 32];
-    if let Some(first) = bytes.first_chunk_mut() {
-        *first = log.to_le_bytes();
-    }
-    AccessToken::new(bytes)
-}
-
-fn body(rng: &mut ChaCha20Rng) -> Vec<u8> {
-    let mut bytes = vec![0; BODY];
-    rng.fill_bytes(&mut bytes);
-    bytes
 }

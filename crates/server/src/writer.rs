@@ -56,8 +56,6 @@ const TRIES: u32 = 12;
 type Told = Box<dyn FnOnce(Result<(), Condition>) + Send>;
 type Done = (Result<(), Broken>, Told);
 type Work = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
-/// A step of the server's own work, which gives whether there is more to do.
-pub(crate) type Step<'c> = BoxFuture<'c, Result<bool, Error>>;
 type Queue = queue::Queue<Option<Origin>, Job>;
 
 /// Why the changes of a unit of work don't stay.

@@ -58,21 +58,24 @@ pub(crate) async fn connect(client: &Client) -> Result<(), Failure> {
 /// Waits until everything is read, for `patience` at most, and a moment for what is still to be
 /// sent: the next program may be long in coming.
 pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reach, Failure> {
-    let reach = within(client, patience, client.caught_up()).await?;
-    if reach.is_ok() {
+    let reach = reached(client, within(client, patience, client.caught_up()).await?).await?;
+    if reach == Reach::Head {
         settle(client, patience.min(SENDING)).await?;
     }
-    Ok(reach.err().unwrap_or(Reach::Head))
+    Ok(reach)
 }
 
 /// Waits until everything is read and sent, for `patience` at most.
 pub(crate) async fn settle(client: &Client, patience: Duration) -> Result<Reach, Failure> {
-    let reach = within(client, patience, client.settle()).await?;
-    // A device that was removed owes nothing any more.
-    if client.connection().await? == Connection::SignedOut {
-        return Ok(Reach::SignedOut);
+    reached(client, within(client, patience, client.settle()).await?).await
+}
+
+/// A device that was removed has nothing to read or to send any more, and is not at the head.
+async fn reached(client: &Client, reach: Result<(), Reach>) -> Result<Reach, Failure> {
+    match client.connection().await? {
+        Connection::SignedOut => Ok(Reach::SignedOut),
+        _ => Ok(reach.err().unwrap_or(Reach::Head)),
     }
-    Ok(reach.err().unwrap_or(Reach::Head))
 }
 
 /// Waits for something, but not longer than `patience`, nor while the server is away.
