@@ -11,7 +11,7 @@ use std::{collections::VecDeque, rc::Rc};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     client::Reason,
@@ -84,11 +84,8 @@ pub(crate) async fn run<H: Host>(
         reason.tell(error.clone());
     }
     let closed = host.store().close().await.map_err(Error::from);
-    let last = ended?;
     // This is the last answer: whoever hears it may open the store again at once.
-    if let Some(reply) = last {
-        let _ = reply.send(closed.clone());
-    }
+    let _ = ended?.send(closed.clone());
     closed
 }
 
@@ -97,7 +94,7 @@ async fn live<H: Host>(
     host: &Rc<H>,
     commands: &mut mpsc::UnboundedReceiver<Command>,
     reason: &Reason,
-) -> Result<Option<Reply<()>>, Error> {
+) -> Result<Reply<()>, Error> {
     let mut seed = [0; 32];
     host.random().fill_bytes(&mut seed);
     let mut rng = ChaCha20Rng::from_seed(seed);
@@ -137,17 +134,19 @@ impl<H: Host> Engine<'_, H> {
     async fn go(
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<Command>,
-    ) -> Result<Option<Reply<()>>, Error> {
+    ) -> Result<Reply<()>, Error> {
         loop {
             let input = match self.ahead.pop_front() {
                 Some(input) => Some(input),
                 None => self.wait(commands).await,
             };
-            let Some(input) = input else {
-                return Ok(None);
-            };
+            // All handles are gone: that closes it too.
+            let input = input.unwrap_or_else(|| {
+                let (reply, _) = oneshot::channel();
+                Input::Command(Command::Close(reply))
+            });
             if let Turn::Stop(reply) = self.turn(input).await? {
-                return Ok(Some(reply));
+                return Ok(reply);
             }
         }
     }

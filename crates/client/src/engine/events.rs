@@ -4,6 +4,7 @@
 //! it. So what is erased from a timeline is erased everywhere, and events that nobody takes cost
 //! a few bytes each. Beyond [`MOST`] of them one line stands for all.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use corncrake_core::id::{ConversationId, MessageId};
@@ -13,11 +14,14 @@ use super::{Input, Reply, State, Step, tables::Table};
 use crate::{
     command::{ChatCommand, Command},
     event::{Connection, Delivery, Event, EventKind, Item, ItemKind},
+    host::Moment,
     store::StoreError,
 };
 
 /// The largest number of events that wait for the app.
 pub(crate) const MOST: u64 = 16_384;
+/// How long the store may not know that an event was taken: after a crash it comes again.
+const GONE_WITHIN: Duration = Duration::from_millis(200);
 
 /// An event as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +82,13 @@ pub(crate) struct EventQueue {
     counters: Counters,
     /// With their numbers; `None` while they are in the store alone.
     waiting: Option<VecDeque<(u64, EventRow)>>,
-    /// Numbers of events that nobody will be told, whose rows go with the next batch.
-    void: Vec<u64>,
+    /// Numbers of events that were taken, or that nobody will be told. Their rows go with the next
+    /// batch, or alone when the moment has come: a commit for each event would make whoever
+    /// listens wait for the disk.
+    gone: Vec<u64>,
+    gone_by: Option<Moment>,
+    /// The number behind the newest event that was taken.
+    taken: u64,
     /// Whether events were lost.
     lost: bool,
     /// With how the connection stands as far as the one who waits has heard.
@@ -125,7 +134,8 @@ impl EventQueue {
     /// Takes the events that the store holds; `None` is one that doesn't open.
     pub(crate) fn load(&mut self, rows: impl IntoIterator<Item = (u64, Option<EventRow>)>) {
         let mut waiting = VecDeque::new();
-        for (number, row) in rows {
+        let first = self.counters.first;
+        for (number, row) in rows.into_iter().filter(|(number, _)| *number >= first) {
             match row {
                 Some(row) => waiting.push_back((number, row)),
                 None => self.lost = true,
@@ -146,7 +156,7 @@ impl EventQueue {
     pub(crate) fn looked_up(&mut self, what: Option<EventKind>) {
         let waiting = self.waiting.get_or_insert_default();
         let Some(what) = what else {
-            self.void.extend(waiting.pop_front().map(|(number, _)| number));
+            self.gone.extend(waiting.pop_front().map(|(number, _)| number));
             return;
         };
         if let (Some((_, reply)), Some((number, _))) = (self.asked.take(), waiting.front()) {
@@ -158,7 +168,7 @@ impl EventQueue {
     fn forget_all(&mut self, step: &mut Step<'_>) {
         step.delete_all(Table::Events, &[]);
         self.waiting = Some(VecDeque::new());
-        self.void.clear();
+        self.gone.clear();
         self.counters.first = self.counters.next;
     }
 
@@ -174,22 +184,49 @@ impl EventQueue {
     fn save(&self, step: &mut Step<'_>) {
         step.put(Table::Events, Self::COUNTERS, 0, &self.counters);
     }
+
+    /// Deletes the rows of events that are gone, unless that would take a commit of its own and
+    /// can wait.
+    fn clear_gone(&mut self, step: &mut Step<'_>) {
+        if self.gone.is_empty() {
+            return;
+        }
+        let by = *self.gone_by.get_or_insert_with(|| step.moment.after(GONE_WITHIN));
+        if by > step.moment && !step.writes() && !step.ends() {
+            return;
+        }
+        for number in self.gone.drain(..) {
+            step.delete(Table::Events, &[], number);
+        }
+        self.gone_by = None;
+        self.save(step);
+    }
+
+    /// When the engine wants to be woken for the events' sake.
+    pub(crate) const fn wake_at(&self) -> Option<Moment> {
+        self.gone_by
+    }
+
+    /// Takes over from an earlier state of the same store who waits, and what was taken.
+    pub(crate) fn go_on_from(&mut self, earlier: &mut Self) {
+        self.asked = earlier.asked.take();
+        let taken = earlier.taken.min(self.counters.next);
+        self.gone.extend(self.counters.first..taken);
+        self.counters.first = self.counters.first.max(taken);
+    }
 }
 
 impl State {
     /// The app is done with the events up to this number.
-    pub(super) fn events_taken(&mut self, up_to: Option<u64>, step: &mut Step<'_>) {
+    pub(super) fn events_taken(&mut self, up_to: Option<u64>) {
         let queue = &mut self.events;
-        let before = queue.counters.first;
         while let Some((number, _)) = queue.waiting.as_ref().and_then(VecDeque::front)
             && Some(*number) <= up_to
         {
-            step.delete(Table::Events, &[], *number);
-            queue.counters.first = *number + 1;
+            queue.gone.push(*number);
+            queue.taken = *number + 1;
+            queue.counters.first = queue.taken;
             queue.waiting.get_or_insert_default().pop_front();
-        }
-        if queue.counters.first != before {
-            queue.save(step);
         }
     }
 
@@ -209,9 +246,6 @@ impl State {
     /// Gives each event of this step its durable number.
     pub(super) fn tell(&mut self, step: &mut Step<'_>) {
         let queue = &mut self.events;
-        for number in core::mem::take(&mut queue.void) {
-            step.delete(Table::Events, &[], number);
-        }
         let rows: Vec<_> =
             core::mem::take(&mut step.events).iter().filter_map(EventRow::of).collect();
         if !rows.is_empty() || queue.lost {
@@ -224,6 +258,7 @@ impl State {
             }
             queue.save(step);
         }
+        queue.clear_gone(step);
     }
 
     /// After the batch: who waits for an event is told how the connection stands if that is news,
@@ -270,7 +305,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::load,
+        engine::{Effect, load},
+        event::EventKind::ChatChanged,
         host::{Clock, Settings},
         store::{MemoryStore, SealedStore},
     };
@@ -279,6 +315,8 @@ mod tests {
         store: SealedStore<'a, MemoryStore>,
         state: State,
         rng: ChaCha20Rng,
+        clock: Clock,
+        commits: u64,
     }
 
     impl<'a> Rig<'a> {
@@ -288,17 +326,24 @@ mod tests {
             let settings = (&Settings::default(), "");
             let state = load::state(&sealed, settings, Clock::default());
             let state = state.now_or_never().unwrap().unwrap();
-            Self { store: sealed, state, rng }
+            Self { store: sealed, state, rng, clock: Clock::default(), commits: 0 }
         }
 
         fn step(&mut self, act: impl FnOnce(&mut State, &mut Step<'_>)) {
-            let mut step = Step::new(Clock::default(), &mut self.rng);
+            let mut step = Step::new(self.clock, &mut self.rng);
             act(&mut self.state, &mut step);
             self.state.tell(&mut step);
             let (writes, effects) = step.finish();
+            self.commits += u64::from(!writes.is_empty());
             self.store.commit(writes, &mut self.rng).now_or_never().unwrap().unwrap();
             drop(effects);
             self.state.tell_waiting();
+        }
+
+        /// Takes a turn when the moment has come for which the engine wants to be woken.
+        fn pass(&mut self) {
+            self.clock.moment = self.state.events.wake_at().unwrap();
+            self.step(|_, _| {});
         }
 
         fn rows(&self) -> u64 {
@@ -313,8 +358,8 @@ mod tests {
                     .unwrap();
             }
             let (reply, mut answer) = oneshot::channel();
-            self.step(|state, step| {
-                state.events_taken(taken, step);
+            self.step(|state, _| {
+                state.events_taken(taken);
                 state.events.asked = Some((Some(state.connection()), reply));
             });
             answer.try_recv().ok().map(Result::unwrap)
@@ -355,11 +400,60 @@ mod tests {
         }
         assert_eq!(left.len() as u64, 20_000 - MOST / 200 * 200 - 200);
         assert_eq!(left.last(), Some(&EventKind::ChatChanged(chat(19_999))));
+        rig.pass();
         assert_eq!(rig.rows(), 1, "the counters");
         // Numbers go on over restarts.
         rig.step(|_, step| step.event(EventKind::Ready));
         let mut rig = Rig::open(&store);
         assert_eq!(rig.next(None).unwrap().sequence, taken.map(|taken| taken + 1));
+    }
+
+    #[test]
+    fn issue_7_taking_an_event_costs_no_commit_of_its_own() {
+        let store = MemoryStore::new(StoreKey::new(&Key32::from_bytes([1; 32])));
+        let mut rig = Rig::open(&store);
+        rig.step(|_, step| (0..20).for_each(|number| step.event(ChatChanged(chat(number)))));
+        let mut taken = None;
+        for _ in 0..10 {
+            taken = rig.next(taken).unwrap().sequence;
+        }
+        assert_eq!((rig.commits, rig.rows()), (1, 21), "nothing was written meanwhile");
+        // The next batch takes them along.
+        rig.step(|_, step| step.event(EventKind::Ready));
+        assert_eq!((rig.commits, rig.rows()), (2, 13));
+        // Without one they go by themselves, all at once.
+        for _ in 0..5 {
+            taken = rig.next(taken).unwrap().sequence;
+        }
+        rig.pass();
+        assert_eq!((rig.commits, rig.rows()), (3, 8));
+        assert_eq!(rig.state.events.wake_at(), None);
+        // After a crash those come again of which the store did not know.
+        rig.next(taken).unwrap();
+        let mut rig = Rig::open(&store);
+        assert_eq!(rig.next(None).unwrap().sequence, taken);
+        // Before an end they go in any case.
+        rig.step(|state, step| {
+            state.events_taken(taken);
+            step.effects.push(Effect::Stop(oneshot::channel().0));
+        });
+        let mut rig = Rig::open(&store);
+        assert_eq!(rig.next(None).unwrap().sequence, taken.map(|taken| taken + 1));
+    }
+
+    #[test]
+    fn events_that_were_taken_stay_taken_when_the_disk_is_full() {
+        let store = MemoryStore::new(StoreKey::new(&Key32::from_bytes([1; 32])));
+        let mut rig = Rig::open(&store);
+        rig.step(|_, step| (0..3).for_each(|number| step.event(ChatChanged(chat(number)))));
+        let taken = rig.next(None).unwrap().sequence;
+        rig.state.events_taken(taken);
+        // As after a batch that was refused.
+        let mut again = Rig::open(&store);
+        again.state.keep_waiters(&mut rig.state);
+        assert_eq!(again.next(None).unwrap().what, ChatChanged(chat(1)));
+        again.pass();
+        assert_eq!(again.rows(), 3, "two events and the counters");
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl State {
 
     /// Takes over who waits at an earlier state of the same store for what this one still owes.
     pub(crate) fn keep_waiters(&mut self, earlier: &mut Self) {
-        self.events.asked = earlier.events.asked.take();
+        self.events.go_on_from(&mut earlier.events);
         self.settling.append(&mut earlier.settling);
         self.watching.append(&mut earlier.watching);
         self.reading.append(&mut earlier.reading);
@@ -115,7 +115,10 @@ impl State {
 
     /// When the engine wants to be woken at the latest.
     pub(crate) fn wake_at(&self) -> Option<Moment> {
-        [self.account_wake_at(), self.chats_wake_at()].into_iter().flatten().min()
+        [self.account_wake_at(), self.chats_wake_at(), self.events.wake_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Asks on the open plane; `then` gets the answer.
@@ -139,7 +142,7 @@ impl State {
     fn command(&mut self, command: Command, step: &mut Step<'_>) {
         match command {
             Command::NextEvent { taken, heard, reply } => {
-                self.events_taken(taken, step);
+                self.events_taken(taken);
                 self.events.asked = Some((heard, reply));
             }
             Command::Connection(reply) => step.answer(reply, Ok(self.connection())),

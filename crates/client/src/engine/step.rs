@@ -178,6 +178,16 @@ impl<'a> Step<'a> {
         self.erased.push((table, id.to_vec()));
     }
 
+    /// Whether anything is to be committed.
+    pub(crate) fn writes(&self) -> bool {
+        !self.rows.is_empty() || !self.erased.is_empty()
+    }
+
+    /// Whether the engine ends after this turn.
+    pub(crate) fn ends(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Stop(_)))
+    }
+
     /// Tells the app something, after the batch.
     pub(crate) fn event(&mut self, what: EventKind) {
         self.events.push(what);
