@@ -233,7 +233,8 @@ impl Client {
 /// The events of a client, in order.
 ///
 /// An event counts as taken when the next one is asked for; after a crash, those that were not
-/// taken come again, with the same sequence numbers. The first one tells how the connection stands.
+/// taken come again, with the same sequence numbers, or with later ones if they were told just
+/// before the power failed. The first one tells how the connection stands.
 #[derive(Clone, Debug)]
 pub struct Events {
     client: Client,

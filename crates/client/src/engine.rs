@@ -18,7 +18,7 @@ use crate::{
     command::{ChatCommand, Command},
     error::Error,
     host::{Clock, Host, Moment},
-    store::{SealedStore, Store, StoreError},
+    store::{Durability, SealedStore, Store, StoreError, Writes},
     transport::{Plane, Push, Transport},
 };
 
@@ -54,6 +54,8 @@ struct Engine<'a, H: Host> {
     work: UnderWay,
     /// When the store is to forget what was deleted.
     forget_at: Option<Moment>,
+    /// Whether a batch may be lost with the power so far.
+    is_behind: bool,
     /// How handles are told why they get no answer.
     reason: Reason,
     /// The planes that are up, as the transport told it.
@@ -109,6 +111,7 @@ async fn live<H: Host>(
         work: UnderWay::new(),
         // An earlier life may have ended before it could.
         forget_at: Some(host.moment()),
+        is_behind: false,
         reason: reason.clone(),
         planes: Vec::new(),
         ahead: VecDeque::from([Input::Start]),
@@ -194,20 +197,17 @@ impl<H: Host> Engine<'_, H> {
         if self.state.events.is_needed(&input) {
             load::waiting_events(&self.store, &mut self.state.events).await?;
         }
+        let comes_again = matches!(input, Input::Push(Push::Entries { .. }));
         let mut step = Step::new(clock, &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
-        if !writes.is_empty() {
-            match self.store.commit(writes, &mut self.rng).await {
+        let asks = effects.iter().any(Effect::asks_the_server);
+        let durability = if comes_again && !asks { Durability::Soon } else { Durability::Now };
+        if !writes.is_empty() || (asks && self.is_behind) {
+            match self.commit(writes, durability, clock.moment).await {
                 Err(StoreError::Full) => return self.refuse(effects, clock).await,
                 stored => stored?,
             }
-            self.full.times = 0;
-            if self.full.until.is_some() {
-                // There is room again: no more waiting.
-                self.full.until = Some(clock.moment);
-            }
-            self.forget_at.get_or_insert_with(|| clock.moment.after(FORGET_WITHIN));
         }
         let mut turn = Turn::Again;
         for effect in effects {
@@ -220,6 +220,30 @@ impl<H: Host> Engine<'_, H> {
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
         self.forget(clock.moment).await;
         Ok(turn)
+    }
+
+    /// Commits what a turn writes.
+    ///
+    /// Entries that were pushed are in the log: whatever the loss of a batch made of them would
+    /// undo is made of them again when they are read again, with the same result, and events that
+    /// were told come again under later numbers. So nobody waits for the disk before he sees a
+    /// message. But nothing may have left the device that such a batch decided, so each request
+    /// waits until all batches before it are durable. So does whoever gave a command.
+    async fn commit(
+        &mut self,
+        writes: Writes,
+        durability: Durability,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.store.commit_with(writes, durability, &mut self.rng).await?;
+        self.is_behind = durability == Durability::Soon;
+        self.full.times = 0;
+        if self.full.until.is_some() {
+            // There is room again: no more waiting.
+            self.full.until = Some(now);
+        }
+        self.forget_at.get_or_insert_with(|| now.after(FORGET_WITHIN));
+        Ok(())
     }
 
     /// The disk is full: nothing of this turn has happened. The state goes back to what is stored,
@@ -267,7 +291,10 @@ impl<H: Host> Engine<'_, H> {
     async fn forget(&mut self, now: Moment) {
         if self.forget_at.is_some_and(|at| at <= now) {
             self.forget_at = match self.store.forget().await {
-                Ok(()) => None,
+                Ok(()) => {
+                    self.is_behind = false;
+                    None
+                }
                 Err(_) => Some(now.after(FORGET_AGAIN)),
             };
         }

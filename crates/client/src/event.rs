@@ -266,8 +266,8 @@ pub enum ItemKind {
 /// Something that happened, once for each client, or how things stand at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows from event to event, over restarts too; numbers of events that were erased with their
-    /// chat are left out. Events that tell of the moment only have none: they are not stored and
+    /// Grows from event to event, over restarts too, and is never given to another event; numbers
+    /// of events that were erased with their chat, and many after a crash, are left out. Events that tell of the moment only have none: they are not stored and
     /// never come again.
     pub sequence: Option<u64>,
     /// What happened.

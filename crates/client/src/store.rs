@@ -54,6 +54,20 @@ pub struct Batch {
     pub deletes: Vec<Key>,
     /// Names of which every row goes.
     pub delete_ranges: Vec<(Table, [u8; 16])>,
+    /// When the changes outlive a failure of the power.
+    pub durability: Durability,
+}
+
+/// When a batch outlives a failure of the power; the end of the program, however it comes, it
+/// outlives in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When its commit has returned.
+    #[default]
+    Now,
+    /// With the next batch that is durable at once, or with the next [`Store::forget`] or
+    /// [`Store::close`].
+    Soon,
 }
 
 /// The order in which a range is read.
@@ -158,7 +172,9 @@ pub trait Store: 'static {
     /// [`StoreError`] of the backend.
     async fn scan(&self, table: Table) -> Result<Vec<(Key, Vec<u8>)>, StoreError>;
 
-    /// Makes all changes of `batch` or none; they are durable when it returns.
+    /// Makes all changes of `batch` or none. A failure of the power loses at most batches at the
+    /// end that are durable [soon](Durability::Soon), never one before another that is kept. An
+    /// empty batch that is durable [now](Durability::Now) makes all before it durable.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if another opener has come since, or an error of the backend.

@@ -20,6 +20,11 @@ use crate::{
 
 /// The largest number of events that wait for the app.
 pub(crate) const MOST: u64 = 16_384;
+/// How many numbers a start leaves out whose end before was none of its own: events may have been
+/// told under them by batches that were lost with the power.
+const LEFT_OUT: u64 = 1 << 20;
+/// How many events are told without being looked up.
+const FRESH: usize = 16;
 /// How long the store may not know that an event was taken: after a crash it comes again.
 const GONE_WITHIN: Duration = Duration::from_millis(200);
 
@@ -82,6 +87,8 @@ pub(crate) struct EventQueue {
     counters: Counters,
     /// With their numbers; `None` while they are in the store alone.
     waiting: Option<VecDeque<(u64, EventRow)>>,
+    /// The newest of those that name an item, with that item: so the store need not be asked.
+    fresh: VecDeque<(u64, EventKind)>,
     /// Numbers of events that were taken, or that nobody will be told. Their rows go with the next
     /// batch, or alone when the moment has come: a commit for each event would make whoever
     /// listens wait for the disk.
@@ -89,6 +96,8 @@ pub(crate) struct EventQueue {
     gone_by: Option<Moment>,
     /// The number behind the newest event that was taken.
     taken: u64,
+    /// Whether the stored counters leave numbers out.
+    is_ahead: bool,
     /// Whether events were lost.
     lost: bool,
     /// With how the connection stands as far as the one who waits has heard.
@@ -98,9 +107,9 @@ pub(crate) struct EventQueue {
 /// What is stored beside the events.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counters {
-    /// The number of the oldest event that may wait.
-    first: u64,
-    /// The number of the next event.
+    /// How many events wait.
+    waiting: u64,
+    /// The number of the next event; in the store, above that of every event told so far.
     next: u64,
 }
 
@@ -115,7 +124,7 @@ impl EventQueue {
             Some(Ok(counters)) => Self { counters, ..Self::default() },
             // The numbers go on beyond all that can have been given.
             Some(Err(_)) => {
-                let counters = Counters { first: 1 << 48, next: 1 << 48 };
+                let counters = Counters { waiting: 0, next: 1 << 48 };
                 Self { counters, waiting: Some(VecDeque::new()), lost: true, ..Self::default() }
             }
         }
@@ -134,13 +143,14 @@ impl EventQueue {
     /// Takes the events that the store holds; `None` is one that doesn't open.
     pub(crate) fn load(&mut self, rows: impl IntoIterator<Item = (u64, Option<EventRow>)>) {
         let mut waiting = VecDeque::new();
-        let first = self.counters.first;
-        for (number, row) in rows.into_iter().filter(|(number, _)| *number >= first) {
+        for (number, row) in rows {
             match row {
+                _ if number < self.taken => self.gone.push(number),
                 Some(row) => waiting.push_back((number, row)),
                 None => self.lost = true,
             }
         }
+        self.counters.waiting = waiting.len() as u64;
         self.waiting = Some(waiting);
     }
 
@@ -148,7 +158,13 @@ impl EventQueue {
     pub(crate) fn to_look_up(&self) -> Option<(u64, EventRow)> {
         self.asked.as_ref()?;
         let front = self.waiting.as_ref()?.front()?;
-        front.1.plain().is_none().then_some(*front)
+        self.known(*front).is_none().then_some(*front)
+    }
+
+    /// What the app is told of an event, unless that has to be looked up.
+    fn known(&self, (number, row): (u64, EventRow)) -> Option<EventKind> {
+        let fresh = || self.fresh.iter().find(|(of, _)| *of == number);
+        row.plain().or_else(|| fresh().map(|(_, what)| what.clone()))
     }
 
     /// Gives the oldest event to whoever waits; without content it was erased meanwhile, and
@@ -157,6 +173,7 @@ impl EventQueue {
         let waiting = self.waiting.get_or_insert_default();
         let Some(what) = what else {
             self.gone.extend(waiting.pop_front().map(|(number, _)| number));
+            self.counters.waiting = self.counters.waiting.saturating_sub(1);
             return;
         };
         if let (Some((_, reply)), Some((number, _))) = (self.asked.take(), waiting.front()) {
@@ -169,37 +186,52 @@ impl EventQueue {
         step.delete_all(Table::Events, &[]);
         self.waiting = Some(VecDeque::new());
         self.gone.clear();
-        self.counters.first = self.counters.next;
+        self.fresh.clear();
+        self.counters.waiting = 0;
     }
 
-    fn push(&mut self, row: EventRow, step: &mut Step<'_>) {
+    fn push(&mut self, row: EventRow, what: EventKind, step: &mut Step<'_>) {
         let number = self.counters.next;
         step.put(Table::Events, &[], number, &row);
         self.counters.next += 1;
+        self.counters.waiting += 1;
+        if matches!(row, EventRow::Item(..)) {
+            self.fresh.push_back((number, what));
+            if self.fresh.len() > FRESH {
+                self.fresh.pop_front();
+            }
+        }
         if let Some(waiting) = &mut self.waiting {
             waiting.push_back((number, row));
         }
     }
 
-    fn save(&self, step: &mut Step<'_>) {
-        step.put(Table::Events, Self::COUNTERS, 0, &self.counters);
+    fn save(&mut self, step: &mut Step<'_>) {
+        self.is_ahead = !step.ends();
+        let ahead = if self.is_ahead { LEFT_OUT } else { 0 };
+        let next = self.counters.next + ahead;
+        step.put(Table::Events, Self::COUNTERS, 0, &Counters { next, ..self.counters });
     }
 
-    /// Deletes the rows of events that are gone, unless that would take a commit of its own and
-    /// can wait.
+    /// Deletes the rows of events that are gone if something else is written too. They never make
+    /// a call write that only reads: it would be refused when the disk is full.
+    fn clear_gone_beside(&mut self, step: &mut Step<'_>) {
+        if !self.gone.is_empty() {
+            self.gone_by.get_or_insert_with(|| step.moment.after(GONE_WITHIN));
+        }
+        if step.writes() || step.ends() {
+            self.clear_gone(step);
+        }
+    }
+
     fn clear_gone(&mut self, step: &mut Step<'_>) {
-        if self.gone.is_empty() {
-            return;
+        if !self.gone.is_empty() || (step.ends() && self.is_ahead) {
+            for number in self.gone.drain(..) {
+                step.delete(Table::Events, &[], number);
+            }
+            self.gone_by = None;
+            self.save(step);
         }
-        let by = *self.gone_by.get_or_insert_with(|| step.moment.after(GONE_WITHIN));
-        if by > step.moment && !step.writes() && !step.ends() {
-            return;
-        }
-        for number in self.gone.drain(..) {
-            step.delete(Table::Events, &[], number);
-        }
-        self.gone_by = None;
-        self.save(step);
     }
 
     /// When the engine wants to be woken for the events' sake.
@@ -210,9 +242,7 @@ impl EventQueue {
     /// Takes over from an earlier state of the same store who waits, and what was taken.
     pub(crate) fn go_on_from(&mut self, earlier: &mut Self) {
         self.asked = earlier.asked.take();
-        let taken = earlier.taken.min(self.counters.next);
-        self.gone.extend(self.counters.first..taken);
-        self.counters.first = self.counters.first.max(taken);
+        self.taken = earlier.taken;
     }
 }
 
@@ -225,14 +255,25 @@ impl State {
         {
             queue.gone.push(*number);
             queue.taken = *number + 1;
-            queue.counters.first = queue.taken;
+            queue.counters.waiting = queue.counters.waiting.saturating_sub(1);
             queue.waiting.get_or_insert_default().pop_front();
+            queue.fresh.retain(|(of, _)| *of >= queue.taken);
+        }
+    }
+
+    /// Deletes the rows of events that are gone, if they have waited long enough.
+    pub(super) fn events_tick(&mut self, step: &mut Step<'_>) {
+        if self.events.gone_by.is_some_and(|by| by <= step.moment) {
+            self.events.clear_gone(step);
         }
     }
 
     /// Erases the events of a chat.
     pub(super) fn erase_events(&mut self, chat: ConversationId, step: &mut Step<'_>) {
-        if let Some(waiting) = &mut self.events.waiting {
+        let queue = &mut self.events;
+        let is_of = |what: &EventKind| EventRow::of(what).is_some_and(|row| row.is_of(chat));
+        queue.fresh.retain(|(_, what)| !is_of(what));
+        if let Some(waiting) = &mut queue.waiting {
             waiting.retain(|(number, row)| {
                 let goes = row.is_of(chat);
                 if goes {
@@ -246,19 +287,20 @@ impl State {
     /// Gives each event of this step its durable number.
     pub(super) fn tell(&mut self, step: &mut Step<'_>) {
         let queue = &mut self.events;
-        let rows: Vec<_> =
-            core::mem::take(&mut step.events).iter().filter_map(EventRow::of).collect();
+        let rows = core::mem::take(&mut step.events);
+        let row = |what| Some((EventRow::of(&what)?, what));
+        let rows: Vec<_> = rows.into_iter().filter_map(row).collect();
         if !rows.is_empty() || queue.lost {
-            let waiting = queue.counters.next - queue.counters.first;
-            if waiting + rows.len() as u64 > MOST || core::mem::take(&mut queue.lost) {
+            let waiting = queue.counters.waiting + rows.len() as u64;
+            if waiting > MOST || core::mem::take(&mut queue.lost) {
                 queue.forget_all(step);
-                queue.push(EventRow::Lagged, step);
+                queue.push(EventRow::Lagged, EventKind::Lagged, step);
             } else {
-                rows.into_iter().for_each(|row| queue.push(row, step));
+                rows.into_iter().for_each(|(row, what)| queue.push(row, what, step));
             }
             queue.save(step);
         }
-        queue.clear_gone(step);
+        queue.clear_gone_beside(step);
     }
 
     /// After the batch: who waits for an event is told how the connection stands if that is news,
@@ -277,7 +319,7 @@ impl State {
             return;
         }
         let front = queue.waiting.as_ref().and_then(VecDeque::front);
-        match front.and_then(|(number, row)| Some((*number, row.plain()?))) {
+        match front.and_then(|front| Some((front.0, queue.known(*front)?))) {
             Some((number, what)) => {
                 let _ = reply.send(Ok(Event { sequence: Some(number), what }));
             }
@@ -343,7 +385,7 @@ mod tests {
         /// Takes a turn when the moment has come for which the engine wants to be woken.
         fn pass(&mut self) {
             self.clock.moment = self.state.events.wake_at().unwrap();
-            self.step(|_, _| {});
+            self.step(|state, step| state.events_tick(step));
         }
 
         fn rows(&self) -> u64 {
@@ -380,7 +422,7 @@ mod tests {
         for round in 0..100 {
             rig.step(|_, step| {
                 for number in 0..200 {
-                    step.event(EventKind::ChatChanged(chat(round * 200 + number)));
+                    step.event(ChatChanged(chat(round * 200 + number)));
                 }
             });
             highest = highest.max(rig.rows());
@@ -399,13 +441,40 @@ mod tests {
             left.push(event.what);
         }
         assert_eq!(left.len() as u64, 20_000 - MOST / 200 * 200 - 200);
-        assert_eq!(left.last(), Some(&EventKind::ChatChanged(chat(19_999))));
+        assert_eq!(left.last(), Some(&ChatChanged(chat(19_999))));
         rig.pass();
         assert_eq!(rig.rows(), 1, "the counters");
         // Numbers go on over restarts.
         rig.step(|_, step| step.event(EventKind::Ready));
         let mut rig = Rig::open(&store);
-        assert_eq!(rig.next(None).unwrap().sequence, taken.map(|taken| taken + 1));
+        assert!(rig.next(None).unwrap().sequence > taken);
+    }
+
+    #[test]
+    fn no_number_is_given_twice_when_the_power_fails() {
+        let store = MemoryStore::new(StoreKey::new(&Key32::from_bytes([1; 32])));
+        let mut rig = Rig::open(&store);
+        rig.step(|_, step| step.event(EventKind::Ready));
+        let before = store.snapshot();
+        rig.step(|_, step| step.event(ChatChanged(chat(1))));
+        let lost = rig.next(Some(0)).unwrap();
+        assert_eq!(lost.sequence, Some(1));
+        // The batch that held it is lost; what is told now is something else.
+        let mut rig = Rig::open(&before);
+        rig.step(|_, step| step.event(ChatChanged(chat(2))));
+        let told = rig.next(Some(0)).unwrap();
+        assert_eq!((told.what, told.sequence > lost.sequence), (ChatChanged(chat(2)), true));
+        // An end of its own leaves nothing out.
+        rig.step(|state, step| {
+            state.events_taken(told.sequence);
+            step.event(EventKind::Ready);
+            step.effects.push(Effect::Stop(oneshot::channel().0));
+        });
+        let mut rig = Rig::open(&before);
+        rig.step(|_, step| step.event(ChatChanged(chat(3))));
+        let last = rig.next(None).unwrap().sequence;
+        assert_eq!(last, told.sequence.map(|number| number + 1));
+        assert_eq!(rig.next(last).unwrap().sequence, last.map(|number| number + 1));
     }
 
     #[test]

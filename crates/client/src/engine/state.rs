@@ -89,6 +89,7 @@ impl State {
             Input::Tick => {
                 self.account_tick(step);
                 self.chats_tick(step);
+                self.events_tick(step);
             }
         }
         self.tell(step);

@@ -63,6 +63,13 @@ pub(crate) enum Effect {
     Stop(Reply<()>),
 }
 
+impl Effect {
+    /// Whether it lets the server do something.
+    pub(crate) const fn asks_the_server(&self) -> bool {
+        matches!(self, Self::Open(..) | Self::Account(..))
+    }
+}
+
 /// Work that takes long; the host carries it out off the engine's thread if it can.
 #[derive(Debug)]
 pub(crate) enum Work {

@@ -95,7 +95,7 @@ impl Store for MemoryStore {
         if rows.fence != fence {
             return Err(StoreError::Fenced);
         }
-        let Batch { puts, deletes, delete_ranges } = batch;
+        let Batch { puts, deletes, delete_ranges, durability: _ } = batch;
         for (table, name) in delete_ranges {
             let key = |index| Key { table, name, index };
             let gone: Vec<_> =

@@ -5,7 +5,7 @@ use core::ops::RangeInclusive;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::{Batch, Key, Order, Store, StoreError, Table};
+use super::{Batch, Durability, Key, Order, Store, StoreError, Table};
 
 /// The table of this layer's own row, which tells whether the key is the right one.
 const OWN_TABLE: Table = Table(0xFF);
@@ -181,6 +181,19 @@ impl<'a, S: Store> SealedStore<'a, S> {
     /// # Errors
     /// [`StoreError::Fenced`] if another opener has come since, or an error of the backend.
     pub async fn commit(&self, writes: Writes, rng: &mut impl CryptoRng) -> Result<(), StoreError> {
+        self.commit_with(writes, Durability::Now, rng).await
+    }
+
+    /// Seals and commits all changes, or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if another opener has come since, or an error of the backend.
+    pub async fn commit_with(
+        &self,
+        writes: Writes,
+        durability: Durability,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), StoreError> {
         let Writes { puts, deletes, delete_ranges } = writes;
         let key = self.store.key();
         let seal = |((table, id, index), value): (Row, Zeroizing<Vec<u8>>)| {
@@ -192,7 +205,8 @@ impl<'a, S: Store> SealedStore<'a, S> {
         let name = |(table, id): (Table, Vec<u8>)| (table, key.name(table.0, &id));
         let deletes = deletes.into_iter().map(row).collect();
         let delete_ranges = delete_ranges.into_iter().map(name).collect();
-        self.store.commit(Batch { puts, deletes, delete_ranges }, self.fence).await
+        let batch = Batch { puts, deletes, delete_ranges, durability };
+        self.store.commit(batch, self.fence).await
     }
 
     /// Takes what was deleted or overwritten before out of every file.

@@ -9,10 +9,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, QueryBuilder, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, QueryBuilder, Row as _, Sqlite};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::{Batch, Key, Order, Store, StoreError, Table};
+use super::{Batch, Durability, Key, Order, Store, StoreError, Table};
 
 mod scrub;
 
@@ -20,6 +20,9 @@ mod scrub;
 const LAYOUT: i64 = 1;
 
 const ROWS_PER_STATEMENT: usize = 32;
+/// Statements that travel to SQLite's thread together: each trip there and back costs as much as
+/// a small write.
+const STATEMENTS_PER_TRIP: usize = 16;
 
 const CREATE: &str = "
     CREATE TABLE rows (
@@ -34,6 +37,11 @@ const CREATE: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// Begin a transaction and read the fence. With `synchronous=NORMAL` its end doesn't wait for the
+/// disk.
+const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; SELECT fence FROM opener";
+const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; SELECT fence FROM opener";
+
 /// What a row costs beside its value, roughly: most of a page.
 const ROW_COST: usize = 4096;
 /// So many bytes may be written before the log is emptied in the middle of a commit.
@@ -43,8 +51,9 @@ const LONGEST_LOG: usize = 4 * 1024 * 1024;
 ///
 /// While it is open it holds an OS lock on a file beside it, so that a second opener learns at
 /// once that it comes second; the system frees the lock when the process ends, however it ends.
-/// Commits are durable when they return (write-ahead log, `synchronous=FULL`). What is deleted or
-/// overwritten is in no file any more after [`Store::forget`] and [`Store::close`].
+/// Commits are durable when they return (write-ahead log, `synchronous=FULL`), those that may be
+/// durable soon when the log is synced next: SQLite recovers a beginning of the log and never a
+/// part of it without what comes before. What is deleted or overwritten is in no file any more after [`Store::forget`] and [`Store::close`].
 #[derive(Debug)]
 pub struct SqliteStore {
     key: StoreKey,
@@ -64,6 +73,8 @@ struct Open {
     /// Whether pages that the log doesn't name may hold what was deleted: an earlier life ended
     /// before it could see to that.
     is_unclean: bool,
+    /// Whether the end of the log may not have reached the disk.
+    is_behind: bool,
     lock: File,
 }
 
@@ -81,7 +92,8 @@ impl Open {
             .connect()
             .await
             .map_err(failure)?;
-        Ok(Self { connection, in_doubt: false, written: 0, is_unclean, lock })
+        let (in_doubt, written, is_behind) = (false, 0, false);
+        Ok(Self { connection, in_doubt, written, is_unclean, is_behind, lock })
     }
 
     /// Undoes a transaction that was dropped on the way. The transactions of sqlx don't serve here:
@@ -216,18 +228,22 @@ impl Store for SqliteStore {
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
         let mut guard = self.opened().await?;
         let open = &mut *guard;
+        let is_empty =
+            batch.puts.is_empty() && batch.deletes.is_empty() && batch.delete_ranges.is_empty();
+        let durability = batch.durability;
         let size = batch.puts.iter().map(|(_, value)| value.len() + ROW_COST).sum::<usize>();
         open.in_doubt = true;
-        open.connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
-        let newest: i64 = sqlx::query_scalar("SELECT fence FROM opener")
+        let begin = match durability {
+            Durability::Now => BEGIN_FULL,
+            Durability::Soon => BEGIN_NORMAL,
+        };
+        let newest: i64 = sqlx::raw_sql(begin)
             .fetch_one(&mut open.connection)
             .await
+            .and_then(|row| row.try_get(0))
             .map_err(failure)?;
         let done = if newest.cast_unsigned() == fence {
-            match write(&mut open.connection, batch).await {
-                Ok(()) => open.connection.execute("COMMIT").await.map_err(failure),
-                Err(error) => Err(failure(error)),
-            }
+            write(&mut open.connection, &batch).await.map_err(failure)
         } else {
             Err(StoreError::Fenced)
         };
@@ -237,6 +253,11 @@ impl Store for SqliteStore {
         }
         open.in_doubt = false;
         open.written += size;
+        if is_empty && durability == Durability::Now && open.is_behind {
+            // SQLite syncs nothing for a transaction that changes nothing.
+            open.connection.execute("PRAGMA wal_checkpoint(FULL)").await.map_err(failure)?;
+        }
+        open.is_behind = durability == Durability::Soon && (open.is_behind || !is_empty);
         if open.written > LONGEST_LOG {
             drop(guard);
             // What failed here is tried again, and matters to nobody who commits.
@@ -273,35 +294,63 @@ impl Store for SqliteStore {
     }
 }
 
-async fn write(connection: &mut SqliteConnection, batch: Batch) -> Result<(), sqlx::Error> {
-    let Batch { puts, deletes, delete_ranges } = batch;
-    for (table, name) in delete_ranges {
-        sqlx::query("DELETE FROM rows WHERE tbl = ? AND name = ?")
-            .bind(table.0)
-            .bind(name.as_slice())
-            .execute(&mut *connection)
-            .await?;
+/// Makes the changes of a batch and ends the transaction, in as few trips to SQLite's thread as its
+/// size allows.
+async fn write(connection: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    let Batch { puts, deletes, delete_ranges, durability: _ } = batch;
+    let mut trip = QueryBuilder::new("");
+    let mut statements = 0;
+    let mut changes = delete_ranges
+        .iter()
+        .map(Change::DeleteRange)
+        .chain(deletes.iter().map(Change::Delete))
+        .chain(puts.chunks(ROWS_PER_STATEMENT).map(Change::Put))
+        .peekable();
+    while let Some(change) = changes.next() {
+        change.add_to(&mut trip);
+        statements += 1;
+        if statements == STATEMENTS_PER_TRIP && changes.peek().is_some() {
+            trip.build().execute(&mut *connection).await?;
+            trip = QueryBuilder::new("");
+            statements = 0;
+        }
     }
-    for key in deletes {
-        sqlx::query("DELETE FROM rows WHERE tbl = ? AND name = ? AND idx = ?")
-            .bind(key.table.0)
-            .bind(key.name.as_slice())
-            .bind(index_to_sql(key.index))
-            .execute(&mut *connection)
-            .await?;
-    }
-    // Many rows to a statement: each statement is a trip to SQLite's thread and back.
-    for rows in puts.chunks(ROWS_PER_STATEMENT) {
-        let mut insert = QueryBuilder::new("INSERT OR REPLACE INTO rows (tbl, name, idx, value) ");
-        insert.push_values(rows, |mut row, (key, value)| {
-            row.push_bind(key.table.0)
-                .push_bind(key.name.as_slice())
-                .push_bind(index_to_sql(key.index))
-                .push_bind(value.as_slice());
-        });
-        insert.build().execute(&mut *connection).await?;
-    }
+    trip.push("COMMIT");
+    trip.build().execute(connection).await?;
     Ok(())
+}
+
+/// One statement of a batch.
+enum Change<'a> {
+    DeleteRange(&'a (Table, [u8; 16])),
+    Delete(&'a Key),
+    Put(&'a [(Key, Vec<u8>)]),
+}
+
+impl Change<'_> {
+    fn add_to(self, trip: &mut QueryBuilder<Sqlite>) {
+        match self {
+            Self::DeleteRange((table, name)) => {
+                trip.push("DELETE FROM rows WHERE tbl = ").push_bind(table.0);
+                trip.push(" AND name = ").push_bind(name.as_slice());
+            }
+            Self::Delete(key) => {
+                trip.push("DELETE FROM rows WHERE tbl = ").push_bind(key.table.0);
+                trip.push(" AND name = ").push_bind(key.name.as_slice());
+                trip.push(" AND idx = ").push_bind(index_to_sql(key.index));
+            }
+            Self::Put(rows) => {
+                trip.push("INSERT OR REPLACE INTO rows (tbl, name, idx, value) ");
+                trip.push_values(rows, |mut row, (key, value)| {
+                    row.push_bind(key.table.0)
+                        .push_bind(key.name.as_slice())
+                        .push_bind(index_to_sql(key.index))
+                        .push_bind(value.as_slice());
+                });
+            }
+        }
+        trip.push("; ");
+    }
 }
 
 /// The file beside the store with this ending.

@@ -18,7 +18,7 @@ use crate::{
     chance::Chance,
     crash::Crasher,
     executor::Task,
-    host::{Late, WorldHost},
+    host::{Commits, Late, WorldHost},
     link::Link,
     network::Network,
     server::Server,
@@ -58,6 +58,7 @@ struct Inner {
     listens: Cell<bool>,
     /// Whether the device's disk is full.
     is_full: Rc<Cell<bool>>,
+    commits: Rc<Commits>,
 }
 
 /// A message that the engine has acknowledged.
@@ -159,6 +160,7 @@ impl Device {
             set_by: Rc::default(),
             listens: Cell::new(true),
             is_full: Rc::default(),
+            commits: Rc::default(),
         }))
     }
 
@@ -176,6 +178,11 @@ impl Device {
 
     pub(crate) fn told(&self) -> std::cell::Ref<'_, Told> {
         self.0.told.borrow()
+    }
+
+    /// How often the device has waited for its disk.
+    pub(crate) fn waited_for_disk(&self) -> u64 {
+        self.0.commits.synced.get()
     }
 
     /// All messages that were acknowledged here.
@@ -220,7 +227,8 @@ impl Device {
             chance,
         )
         .with_clock(inner.set_by.clone())
-        .with_disk(inner.is_full.clone());
+        .with_disk(inner.is_full.clone())
+        .counting(inner.commits.clone());
         let (client, engine) = Client::start(host);
         let (told, trace, label) =
             (inner.told.clone(), inner.network.trace().clone(), inner.label.clone());

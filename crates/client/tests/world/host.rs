@@ -2,16 +2,18 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     ops::RangeInclusive,
     rc::Rc,
 };
 
 use corncrake::{
     host::{Host, Moment, Settings, Timestamp},
-    store::{Batch, Key, MemoryStore, Order, Store, StoreError, Table},
+    store::{Batch, Durability, Key, MemoryStore, Order, Store, StoreError, Table},
 };
 use corncrake_core::seal::local::StoreKey;
 use corncrake_wire::opaque::Stretch;
+use futures_util::FutureExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{chance::Chance, crash::Crasher, executor::Executor, link::Link, server::ORIGIN};
@@ -46,6 +48,12 @@ impl WorldHost {
     /// Refuses to store anything while the disk is full.
     pub(crate) fn with_disk(mut self, is_full: Rc<Cell<bool>>) -> Self {
         self.store.is_full = is_full;
+        self
+    }
+
+    /// Counts what is committed.
+    pub(crate) fn counting(mut self, commits: Rc<Commits>) -> Self {
+        self.store.commits = commits;
         self
     }
 
@@ -132,13 +140,63 @@ pub(crate) struct WorldStore {
     crasher: Rc<Crasher>,
     executor: Executor,
     is_full: Rc<Cell<bool>>,
+    /// What rows held before the batches that may be lost with the power.
+    unsynced: RefCell<BTreeMap<Key, Option<Vec<u8>>>>,
+    fence: Cell<u64>,
+    /// How often the device had died when this was opened.
+    life: u64,
+    commits: Rc<Commits>,
+}
+
+/// How often a device has committed.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    /// Batches for which it waited until they were on the disk.
+    pub(crate) synced: Cell<u64>,
+    /// Others.
+    pub(crate) soon: Cell<u64>,
 }
 
 impl WorldStore {
     fn new(durable: MemoryStore, late: Late, crasher: Rc<Crasher>, executor: Executor) -> Self {
         let seen = if late == Late::Nothing { durable.clone() } else { durable.snapshot() };
-        let (durable_fence, is_full) = (Cell::new(0), Rc::default());
-        Self { seen, durable, durable_fence, late, crasher, executor, is_full }
+        let (durable_fence, is_full, life) = (Cell::new(0), Rc::default(), crasher.life());
+        Self {
+            seen,
+            durable,
+            durable_fence,
+            late,
+            crasher,
+            executor,
+            is_full,
+            unsynced: RefCell::default(),
+            fence: Cell::new(0),
+            life,
+            commits: Rc::default(),
+        }
+    }
+
+    /// Notes what a batch overwrites that may be lost with the power, or that all is on the disk.
+    async fn note_durability(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut keys: Vec<Key> = batch.puts.iter().map(|(key, _)| *key).collect();
+        keys.extend(&batch.deletes);
+        for (table, name) in &batch.delete_ranges {
+            let all = 0..=u64::MAX;
+            let rows = self.seen.range((*table, *name), all, Order::Ascending, u32::MAX).await?;
+            let key = |(index, _)| Key { table: *table, name: *name, index };
+            keys.extend(rows.into_iter().map(key));
+        }
+        if batch.durability == Durability::Now {
+            self.commits.synced.set(self.commits.synced.get() + 1);
+            self.unsynced.borrow_mut().clear();
+            return Ok(());
+        }
+        self.commits.soon.set(self.commits.soon.get() + 1);
+        for key in keys {
+            let before = self.seen.get(key).await?;
+            self.unsynced.borrow_mut().entry(key).or_insert(before);
+        }
+        Ok(())
     }
 
     /// What of `batch` becomes durable in time, and what later.
@@ -210,16 +268,39 @@ impl Store for WorldStore {
                 }
             });
         }
+        self.fence.set(fence);
+        self.note_durability(&batch).await?;
         self.seen.commit(batch, fence).await?;
         self.crasher.point("after a batch").await;
         Ok(())
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
+        self.unsynced.borrow_mut().clear();
         self.seen.forget().await
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        self.unsynced.borrow_mut().clear();
         self.seen.close().await
+    }
+}
+
+impl Drop for WorldStore {
+    /// Every other death is a failure of the power: what was not synced is lost.
+    fn drop(&mut self) {
+        let unsynced = std::mem::take(&mut *self.unsynced.borrow_mut());
+        if unsynced.is_empty() || self.late != Late::Nothing || self.life % 2 == 1 {
+            return;
+        }
+        let mut undo = Batch::default();
+        for (key, before) in unsynced {
+            match before {
+                Some(value) => undo.puts.push((key, value)),
+                None => undo.deletes.push(key),
+            }
+        }
+        // Whoever has opened the store since found it as it is.
+        let _ = self.seen.commit(undo, self.fence.get()).now_or_never();
     }
 }

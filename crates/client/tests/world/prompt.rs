@@ -81,3 +81,21 @@ fn d7_audit_srv_a1_nobody_waits_whatever_comes_first_of_answer_push_and_page() {
         talk(&World::new(seed), seed);
     }
 }
+
+#[test]
+fn issue_7_a_message_waits_for_the_disk_once_at_its_sender_and_never_at_its_reader() {
+    let world = World::new(1);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    let word = ann.say(chat, "hello");
+    world.until_seen(chat, word, &[&ann, &bob]);
+    world.settle();
+    for round in 0..10 {
+        let (one, other) = if round % 2 == 0 { (&ann, &bob) } else { (&bob, &ann) };
+        let before = [one, other].map(Device::waited_for_disk);
+        let word = one.say(chat, &format!("hop {round}"));
+        world.until_seen(chat, word, &[one, other]);
+        let after = [one, other].map(Device::waited_for_disk);
+        assert_eq!(after, [before[0] + 1, before[1]], "round {round}");
+    }
+}

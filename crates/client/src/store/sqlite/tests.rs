@@ -266,3 +266,52 @@ async fn audit_prog_m4_a_full_disk_refuses_and_changes_nothing() {
     assert_eq!(store.get(key(0)).await, Ok(None));
     assert_eq!(store.get(key(159)).await, Ok(Some(vec![7; 2000])));
 }
+
+#[tokio::test]
+async fn a_batch_of_many_statements_is_one_transaction() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let fence = store.open_fence().await.unwrap();
+    let key = |name, index| Key { table: ONE, name: [name; 16], index };
+    let rows = |name, from| (from..from + 1000).map(move |index| (key(name, index), vec![1]));
+    let puts = rows(1, 0).chain(rows(2, 0)).collect();
+    store.commit(Batch { puts, ..Batch::default() }, fence).await.unwrap();
+    let batch = Batch {
+        puts: rows(1, 500).collect(),
+        deletes: (0..100).map(|index| key(2, index)).collect(),
+        delete_ranges: vec![(ONE, [1; 16])],
+        durability: Durability::Soon,
+    };
+    assert_eq!(store.commit(batch.clone(), fence - 1).await, Err(StoreError::Fenced));
+    assert_eq!(store.scan(ONE).await.unwrap().len(), 2000);
+    store.commit(batch, fence).await.unwrap();
+    let all = async |name| {
+        let range = store.range((ONE, [name; 16]), 0..=u64::MAX, Order::Ascending, u32::MAX);
+        range.await.unwrap().into_iter().map(|(index, _)| index).collect::<Vec<_>>()
+    };
+    assert_eq!(all(1).await, (500..1500).collect::<Vec<_>>());
+    assert_eq!(all(2).await, (100..1000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_empty_batch_makes_durable_what_may_still_be_lost() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let fence = store.open_fence().await.unwrap();
+    let key = Key { table: ONE, name: [1; 16], index: 0 };
+    let soon = Durability::Soon;
+    let batch = Batch { puts: vec![(key, vec![7])], durability: soon, ..Batch::default() };
+    store.commit(batch, fence).await.unwrap();
+    // What the file holds without the log, as if the log had never reached the disk.
+    let copy = folder.path().join("copy");
+    let holds = async || {
+        std::fs::copy(&path, &copy).unwrap();
+        let store = SqliteStore::open(&copy, store_key(1)).await.unwrap();
+        let value = store.get(key).await;
+        store.close().await.unwrap();
+        value.ok().flatten()
+    };
+    assert_eq!(holds().await, None);
+    store.commit(Batch::default(), fence).await.unwrap();
+    assert_eq!(holds().await, Some(vec![7]));
+}
