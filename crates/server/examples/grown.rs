@@ -127,6 +127,8 @@ async fn grow(database: &mut SqliteConnection, log: u32) {
          INSERT INTO places (log, position, entry, flags, length, id, running) \
          SELECT ?1 + i / ?3 + 1, i % ?3 + 1, ?1 * ?3 + i % ?3 * ?2 + i / ?3 + 1, 0, 1100, \
          randomblob(32), randomblob(32) FROM n",
+        // Else they would count as old, and go.
+        "INSERT OR IGNORE INTO days (day, first_entry) VALUES (unixepoch() / 86400, 1)",
         "UPDATE progress SET settled = (?1 + ?2) * ?3",
     ];
     for text in texts {
