@@ -1,13 +1,6 @@
 //! The real binary, killed in the middle of its work.
 
-use std::{
-    collections::HashMap,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, process::Command, time::Duration};
 
 use corncrake_wire::{
     ClientFrame, OPEN_SOCKET, ServerFrame, encode,
@@ -17,44 +10,15 @@ use corncrake_wire::{
 use futures_util::{SinkExt, future::join_all};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{
-    Api, Socket, at, claim, commit, deposit, http, log_in, look_up, messages, random, sign_up,
-    subscribe, token,
+use crate::{
+    process::Process,
+    support::{
+        Api, Socket, at, claim, commit, deposit, http, log_in, look_up, messages, random, sign_up,
+        subscribe, token,
+    },
 };
 
-/// A running `corncrake-server`.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Process {
-    fn start(data: &Path) -> Self {
-        Self::start_telling(data, "warn", Stdio::inherit())
-    }
-
-    fn start_telling(data: &Path, what: &str, log: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
-            .args(["--listen", "127.0.0.1:0", "--no-rate-limits", "--data"])
-            .arg(data)
-            .env("RUST_LOG", what)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on http://").unwrap().trim_end();
-        Self { child, address: address.parse().unwrap() }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
+const UNLIMITED: &[&str] = &["--no-rate-limits"];
 
 /// Appends to its own log until the server is gone. What was acknowledged goes into `acked`; what
 /// was on its way comes back.
@@ -119,19 +83,19 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let mut acked: Vec<_> = (0..LOGS).map(|_| Vec::new()).collect();
     let mut sent = vec![0u64; LOGS.into()];
     for round in 0..8 {
-        let mut process = Process::start(folder.path());
+        let mut process = Process::start(folder.path(), UNLIMITED);
         let address = process.address;
         let senders = (0..LOGS).zip(&mut sent).zip(&mut acked);
         let senders = join_all(senders.map(|((log, sent), acked)| send(address, log, sent, acked)));
         let wait = 100 + u64::from(random()[0]);
         let kill = async {
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            process.child.kill().unwrap();
+            process.kill();
         };
         tokio::join!(senders, kill);
-        process.child.wait().unwrap();
+        process.wait();
 
-        let process = Process::start(folder.path());
+        let process = Process::start(folder.path(), UNLIMITED);
         for (log, acked) in (0..LOGS).zip(&acked) {
             let all = read_all(process.address, log).await;
             let by_position: HashMap<_, _> = all.iter().map(|e| (e.position, &e.bytes)).collect();
@@ -158,7 +122,7 @@ async fn the_binary_starts_without_arguments_and_stops_when_asked() {
         help.contains("[default: 127.0.0.1:8787]") && help.contains("[default: corncrake-data]")
     );
 
-    let mut process = Process::start(&folder.path().join("made/by/the/server"));
+    let mut process = Process::start(&folder.path().join("made/by/the/server"), UNLIMITED);
     let info = format!("http://{}/v1/info", process.address);
     assert!(http().get(info).send().await.unwrap().status().is_success());
     let socket = Socket::connect(process.address, OPEN_SOCKET).await;
@@ -169,9 +133,8 @@ async fn the_binary_starts_without_arguments_and_stops_when_asked() {
         .output()
         .unwrap();
     assert!(!second.status.success());
-    let asked = Command::new("kill").arg(process.child.id().to_string()).status().unwrap();
-    assert!(asked.success());
-    let status = process.child.wait().unwrap();
+    process.ask_to_stop();
+    let status = process.wait();
     assert!(status.success(), "{status}");
     drop(socket);
     use std::os::unix::fs::PermissionsExt;
@@ -184,7 +147,7 @@ async fn the_servers_log_names_nobody_and_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let log = std::fs::File::create(&path).unwrap();
-    let process = Process::start_telling(folder.path(), "trace", log.into());
+    let process = Process::start_telling(folder.path(), UNLIMITED, Some("trace"), log.into());
     let api = Api::at(process.address, folder);
     let bob = sign_up(&api, "bobmarker", b"password marker").await;
     log_in(&api, "bobmarker", b"password marker").await;

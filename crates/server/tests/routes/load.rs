@@ -2,10 +2,8 @@
 #![cfg(target_os = "linux")]
 
 use std::{
-    io::{BufRead, BufReader},
     net::{IpAddr, SocketAddr},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -22,54 +20,10 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, client_async, tungstenite::Message};
 
-use crate::support::{Socket, messages, random, subscribe, token};
-
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Process {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        Self::start_telling(data, more, Stdio::inherit())
-    }
-
-    fn start_telling(data: &Path, more: &[&str], log: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
-            .args(["--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(more)
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on http://").unwrap().trim_end();
-        Self { child, address: address.parse().unwrap() }
-    }
-
-    /// Memory in use, in KiB.
-    fn memory(&self) -> usize {
-        let status = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    fn ask_to_stop(&self) {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(asked.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
+use crate::{
+    process::Process,
+    support::{Socket, messages, random, subscribe, token},
+};
 
 /// A connection from the 127.0.0.`last` of many.
 async fn connect(to: SocketAddr, last: u8) -> std::io::Result<TcpStream> {
@@ -385,7 +339,7 @@ async fn audit_load_l4_a_stop_answers_all_that_it_stores() {
             process.ask_to_stop();
         };
         let (acknowledged, ()) = tokio::join!(senders, stop);
-        assert!(process.child.wait().unwrap().success());
+        assert!(process.wait().success());
 
         let process = Process::start(folder.path(), &["--no-rate-limits"]);
         for (log, acknowledged) in logs.zip(acknowledged) {
@@ -405,7 +359,7 @@ async fn audit_srv_b12_requests_leave_nothing_in_the_log_unless_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("told");
     let log = std::fs::File::create(&path).unwrap();
-    let process = Process::start_telling(folder.path(), &[], log.into());
+    let process = Process::start_telling(folder.path(), &[], None, log.into());
     let mut socket = socket(process.address, 1).await.unwrap();
     let append = messages(&token(1), Point::START, &[b"a"]);
     socket.say(&ClientFrame::Append { request: 0, append }).await;

@@ -23,6 +23,7 @@ mod load;
 mod log_in;
 mod logs;
 mod packages;
+mod process;
 mod rates;
 mod schema;
 mod sessions;
