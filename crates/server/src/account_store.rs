@@ -7,7 +7,7 @@ use std::time::Duration;
 use corncrake_wire::{
     AccountId, DeviceId, InboxId, PackageId, SessionToken,
     account::{
-        AddDevice, DeviceHoldings, Holdings, Notice, PackageCount, Session, SignUpFinish,
+        AddDevice, DeviceHoldings, Holdings, Notice, PackageList, Session, SignUpFinish,
         UploadPackages, Vault,
     },
     open::{By, ClaimedPackage, Deposit, SignedRecord},
@@ -105,13 +105,14 @@ impl AccountStore {
         sessions::find(&self.readers, token, now).await
     }
 
-    /// Counts the packages of a device.
-    pub(crate) async fn count_packages(
+    /// Lists the packages of a device.
+    pub(crate) async fn list_packages(
         &self,
         device: i64,
         suite: u16,
-    ) -> Result<PackageCount, Error> {
-        packages::count(&self.readers, device, suite).await
+        now: u64,
+    ) -> Result<PackageList, Error> {
+        packages::list(&self.readers, device, suite, now).await
     }
 
     /// Notices of a device after a position.
@@ -379,7 +380,8 @@ impl AccountStore {
             (
                 "DELETE FROM packages WHERE (device, digest) IN \
               (SELECT device, digest FROM packages WHERE day < ? LIMIT 256)",
-                day,
+                // None is handed out that has expired: they go up to six days before their time.
+                day + 7,
             ),
             (
                 "DELETE FROM uploads WHERE (device, digest) IN \

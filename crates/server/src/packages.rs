@@ -3,7 +3,7 @@
 
 use corncrake_wire::{
     AccountId, DeviceId, ErrorCode, PackageId,
-    account::{NewPackage, PackageCount},
+    account::{NewPackage, PackageList},
     limits,
     open::ClaimedPackage,
 };
@@ -121,25 +121,29 @@ pub(crate) async fn welcome(
     Ok(())
 }
 
-/// Counts the packages of a device.
-pub(crate) async fn count(
+/// Lists the packages of a device.
+pub(crate) async fn list(
     readers: &SqlitePool,
     device: i64,
     suite: u16,
-) -> Result<PackageCount, Error> {
-    let row = sqlx::query(
-        "SELECT count(*) FILTER (WHERE last_resort = 0) AS one_time, \
-         count(*) FILTER (WHERE last_resort = 1) AS last_resort \
-         FROM packages WHERE device = ? AND suite = ?",
-    )
-    .bind(device)
-    .bind(suite)
-    .fetch_one(readers)
-    .await?;
-    Ok(PackageCount {
-        one_time: row.try_get("one_time")?,
-        last_resort: row.try_get::<u32, _>("last_resort")? > 0,
-    })
+    now: u64,
+) -> Result<PackageList, Error> {
+    let rows =
+        sqlx::query("SELECT digest, last_resort FROM packages WHERE device = ? AND suite = ?")
+            .bind(device)
+            .bind(suite)
+            .fetch_all(readers)
+            .await?;
+    let mut list = PackageList { now, one_time: Vec::new(), last_resort: None };
+    for row in rows {
+        let id = PackageId::try_from(row.try_get::<&[u8], _>("digest")?)?;
+        if row.try_get("last_resort")? {
+            list.last_resort = Some(id);
+        } else {
+            list.one_time.push(id);
+        }
+    }
+    Ok(list)
 }
 
 /// Takes one package of each device of an account, the oldest first.

@@ -39,8 +39,8 @@ calls! {
     ReplaceRecord "/v1/account/replace-record" -> (),
     /// Adds key packages of this device.
     UploadPackages "/v1/account/upload-packages" -> (),
-    /// Counts this device's key packages.
-    CountPackages "/v1/account/count-packages" -> PackageCount,
+    /// Lists this device's key packages.
+    ListPackages "/v1/account/list-packages" -> PackageList,
     /// Reads this device's inbox.
     ReadInbox "/v1/account/read-inbox" -> Inbox,
     /// Deletes notices from this device's inbox.
@@ -272,20 +272,25 @@ pub struct UploadPackages {
     pub claimed: Vec<PackageId>,
 }
 
-/// Counts the key packages of the session's device.
+/// Lists the key packages of the session's device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CountPackages {
+pub struct ListPackages {
     /// Of which cipher suite.
     pub suite: u16,
 }
 
-/// How many key packages a device has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackageCount {
+/// The key packages that the server holds for a device. One that was uploaded and isn't listed is
+/// gone: handed out, replaced or expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageList {
+    /// The server's time, in seconds since 1970: lifetimes by a device's own clock would be wrong
+    /// for others when the clock is.
+    pub now: u64,
     /// Those for one use.
-    pub one_time: u32,
-    /// Whether there is one of last resort.
-    pub last_resort: bool,
+    #[serde(deserialize_with = "codec::at_most::<_, _, { limits::KEY_PACKAGES }>")]
+    pub one_time: Vec<PackageId>,
+    /// The one of last resort.
+    pub last_resort: Option<PackageId>,
 }
 
 /// Reads the inbox of the session's device.

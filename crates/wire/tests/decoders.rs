@@ -127,7 +127,7 @@ fn account_requests() -> Vec<AccountRequest> {
             .into(),
         ReplaceRecord { record, signature: vec![8; 64] }.into(),
         UploadPackages { packages, replace: true, claimed: vec![PackageId([4; 32])] }.into(),
-        CountPackages { suite: 3 }.into(),
+        ListPackages { suite: 3 }.into(),
         ReadInbox { after: 1, limit: 2 }.into(),
         DeleteNotices { up_to: 1000 }.into(),
         WhatYouHold.into(),
@@ -157,7 +157,11 @@ fn account_replies() -> Vec<AccountReply> {
         ReplaceVault::wrap(()),
         ReplaceRecord::wrap(()),
         UploadPackages::wrap(()),
-        CountPackages::wrap(PackageCount { one_time: 49, last_resort: true }),
+        ListPackages::wrap(PackageList {
+            now: 1_700_000_000,
+            one_time: vec![PackageId([4; 32])],
+            last_resort: Some(PackageId([5; 32])),
+        }),
         ReadInbox::wrap(Inbox { notices: vec![Notice { position: 3, bytes: vec![1; 3] }] }),
         DeleteNotices::wrap(()),
         WhatYouHold::wrap(Holdings {

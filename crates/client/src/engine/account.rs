@@ -110,7 +110,7 @@ pub(crate) enum AccountThen {
     Flow(flow::FlowThen),
     RenewStarted,
     Renewed,
-    PackagesCounted,
+    PackagesListed,
     PackagesUploaded,
     InboxRead,
     NoticesDeleted(u64),
@@ -253,7 +253,7 @@ impl State {
             AccountThen::Flow(then) => self.flow_replied(then, result, step),
             AccountThen::RenewStarted => self.renewal_started(result, step),
             AccountThen::Renewed => self.renewed(result, step),
-            AccountThen::PackagesCounted => self.packages_counted(result, step),
+            AccountThen::PackagesListed => self.packages_listed(result, step),
             AccountThen::PackagesUploaded => self.packages_uploaded(result, step),
             AccountThen::InboxRead => self.inbox_read(result, step),
             AccountThen::NoticesDeleted(up_to) => self.notices_deleted(up_to, result, step),
@@ -281,7 +281,7 @@ impl State {
             AccountThen::Flow(_)
             | AccountThen::RenewStarted
             | AccountThen::Renewed
-            | AccountThen::PackagesCounted
+            | AccountThen::PackagesListed
             | AccountThen::PackagesUploaded
             | AccountThen::InboxRead
             | AccountThen::NoticesDeleted(_) => {}

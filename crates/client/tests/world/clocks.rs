@@ -1,6 +1,6 @@
 //! Devices whose clocks are wrong, and are set while they run and between two runs.
 
-use corncrake::ConversationId;
+use corncrake::{ConversationId, Standing};
 
 use crate::{check::Mood, device::Device, flows::texts, network::Faults, world::World};
 
@@ -94,5 +94,46 @@ fn audit_srv_b10_a_pause_after_a_failure_ends_whatever_the_clock_shows() {
         world.network().heal();
         world.pass(240_000);
         assert_eq!(texts(&bob, chat).len(), 2 * JUMPS.len(), "something still waits");
+    }
+}
+
+#[test]
+fn audit_prog_h5_a_short_start_with_a_clock_far_ahead_costs_no_invitation() {
+    for days in [100, -100] {
+        let world = World::new(2);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        ann.crash();
+        ann.set_clock(days);
+        ann.start();
+        world.pass(5_000);
+        ann.crash();
+        // Invited while ann is away, by packages that lie at the server.
+        let chat = bob.start_chat(&["ann"]);
+        bob.say(chat, "hello");
+        world.pass(60_000);
+        ann.set_clock(0);
+        ann.start();
+        let group = cem.create_group("meadow", &["ann"]);
+        world.pass(60_000);
+        assert_eq!(texts(&ann, chat), ["hello"], "{days}");
+        assert_eq!(ann.info(group).unwrap().standing, Standing::Member, "{days}");
+        world.settle();
+    }
+}
+
+#[test]
+fn audit_prog_h5_who_signs_up_with_a_wrong_clock_can_be_invited() {
+    for days in [100, -100] {
+        let world = World::new(3);
+        let bob = world.sign_up("bob");
+        let ann = world.device("ann");
+        ann.set_clock(days);
+        world.try_sign_up(&ann).unwrap();
+        world.settle();
+        let chat = bob.start_chat(&["ann"]);
+        bob.say(chat, "hello");
+        world.pass(60_000);
+        assert_eq!(texts(&ann, chat), ["hello"], "{days}");
     }
 }

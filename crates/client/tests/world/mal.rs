@@ -64,6 +64,8 @@ pub(crate) struct Mal {
     server: Rc<RefCell<Server>>,
     now: u64,
     pub(crate) chance: Chance,
+    /// Whether notices name another entry than the commit's.
+    pub(crate) misleads: bool,
 }
 
 /// Mal's place in one log of a conversation.
@@ -104,6 +106,7 @@ impl Mal {
             server: world.server(),
             now: world.executor().now() / 1000,
             chance,
+            misleads: false,
         };
         mal.register();
         mal
@@ -245,7 +248,9 @@ impl Mal {
                 let entry = EntryId::from_bytes(self.chance.bytes());
                 let notice = Notice { seed, position: 1, entry };
                 let reference = package.reference();
-                let notice = notice.seal(&reference, &package.init_key, self.chance.rng()).unwrap();
+                let (to, by) =
+                    ((&reference, &package.init_key), (&self.device_key, &*self.certificate));
+                let notice = notice.seal(to, by, self.chance.rng()).unwrap();
                 let inbox = (*devices[0].inbox().as_bytes()).into();
                 let deposit = Deposit { inbox, package: id, notice, admission: Vec::new() };
                 if self.server.borrow_mut().handle_open(deposit.into()).is_err() {
@@ -270,7 +275,7 @@ impl Mal {
             .find(|(bytes, _)| KeyPackage::decode_exact(bytes).unwrap().reference() == reference)
             .cloned()
             .expect("Mal's own package");
-        let notice = Notice::open(&newest.bytes, &keys.init).unwrap();
+        let (notice, _) = Notice::open(&newest.bytes, &keys.init).unwrap();
         let mut seat = Seat::enter(self, notice.seed, notice.position);
         seat.read_up_to(self, notice.position);
         let welcome = seat.beside(self, notice.position, Beside::Welcome(notice.entry));
@@ -575,10 +580,15 @@ impl Seat {
         let at = usize::try_from(position).unwrap() - 1;
         let entry = entry_id(&server.borrow().logs[&self.log()].entries[at].1.bytes);
         for device in &commit.added {
+            let (position, entry) = match mal.misleads {
+                true => (position + 1, EntryId::from_bytes(mal.chance.bytes())),
+                false => (position, entry),
+            };
             let notice = Notice { seed: self.seed.clone(), position, entry };
             let package = device.package();
             let reference = package.reference();
-            let sealed = notice.seal(&reference, &package.init_key, mal.chance.rng()).unwrap();
+            let (to, by) = ((&reference, &package.init_key), (&mal.device_key, &*mal.certificate));
+            let sealed = notice.seal(to, by, mal.chance.rng()).unwrap();
             let inbox = (*device.inbox().as_bytes()).into();
             // Devices that Mal made up have no inbox.
             let id = PackageId::of(&package.to_bytes());

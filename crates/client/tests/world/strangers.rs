@@ -1,10 +1,17 @@
 //! Strangers who burden a device (C10).
 
 use corncrake::Standing;
+use corncrake_core::{conversation::Change, seal::envelope::Seed};
+use corncrake_wire::{ErrorCode, LogId, OpenRequest};
 
-use crate::{flows::texts, mal::Mal, world::World};
+use crate::{
+    flows::texts,
+    mal::{Mal, Seat},
+    world::World,
+};
 
 const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
 
 /// How often Ann's device has asked for a log's states.
 fn asked(world: &World) -> usize {
@@ -61,4 +68,79 @@ fn audit_prog_m6_an_inbox_that_a_stranger_crowds_has_room_for_a_friend() {
     ann.start();
     world.pass(25 * HOUR);
     assert!(texts(&ann, chat).iter().any(|text| text == "hello"));
+}
+
+#[test]
+fn audit_srv_a8_an_invitation_is_given_up_after_a_week_whatever_restarts() {
+    let world = World::new(12);
+    let ann = world.sign_up("ann");
+    let mut mal = Mal::sign_up(&world, "mal");
+    world.settle();
+    mal.invite_to_nothing("ann");
+    world.pass(HOUR);
+    let mut before = asked(&world);
+    for day in 0..21 {
+        ann.crash();
+        ann.start();
+        world.pass(DAY);
+        let now = asked(&world);
+        // On the first days tries are an hour or a few apart, then a day.
+        assert!(now - before <= if day < 2 { 50 * 6 } else { 51 }, "day {day}: {}", now - before);
+        assert!(day < 14 || now == before, "day {day}: {}", now - before);
+        before = now;
+    }
+}
+
+#[test]
+fn audit_srv_a8_among_many_invitations_those_of_a_friend_are_kept() {
+    let world = World::new(13);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let mut mal = Mal::sign_up(&world, "mal");
+    world.settle();
+    let chat = bob.start_chat(&["ann"]);
+    bob.say(chat, "hello");
+    world.settle();
+    // The log of the friend's group can't be found for a while.
+    let known: Vec<LogId> = world.server().borrow().logs.keys().copied().collect();
+    world.network().set_lie(Some(Box::new(move |who, _, request| match request {
+        OpenRequest::States(states)
+            if who.starts_with("ann") && !known.contains(&states.token.log_id()) =>
+        {
+            Some(Err(ErrorCode::LogNotFound.into()))
+        }
+        _ => None,
+    })));
+    let group = bob.create_group("meadow", &["ann"]);
+    world.pass(10 * 60_000);
+    assert!(mal.invite_to_nothing("ann") > 100);
+    world.pass(2 * HOUR);
+    assert!(ann.info(group).is_err());
+    world.network().set_lie(None);
+    world.pass(DAY);
+    assert_eq!(ann.info(group).unwrap().standing, Standing::Member);
+}
+
+#[test]
+fn audit_prog_m6_a_joiner_finds_its_welcome_wherever_the_notice_points() {
+    for late in [false, true] {
+        let world = World::new(14);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let mut mal = Mal::sign_up(&world, "mal");
+        world.settle();
+        let seed = Seed::random(mal.chance.rng());
+        let mut seat = Seat::found(&mut mal, seed, "meadow", &["ann"]);
+        let group = seat.conversation.id();
+        world.settle();
+        mal.misleads = true;
+        bob.set_cut(late);
+        let claimed = mal.claim("bob");
+        seat.commit(&mut mal, Change::add(claimed));
+        for number in 0..if late { 3 } else { 0 } {
+            ann.say(group, &format!("line {number}"));
+        }
+        world.pass(60_000);
+        bob.set_cut(false);
+        world.pass(5 * 60_000);
+        assert_eq!(bob.info(group).unwrap().standing, Standing::Member, "{late}");
+    }
 }

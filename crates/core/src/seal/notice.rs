@@ -4,17 +4,24 @@ use rand_core::CryptoRng;
 
 use super::SealError;
 use super::envelope::Seed;
+use super::padding::{pad, unpad};
 use crate::crypto::hpke::{HpkeCiphertext, HpkePrivateKey, HpkePublicKey, open_base, seal_base};
+use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Digest, Secret};
 use crate::derive::Key32;
-use crate::id::EntryId;
-use crate::mls::codec::{Encode, Malformed, Reader};
+use crate::id::{AccountId, EntryId};
+use crate::identity::Certificate;
+use crate::mls::codec::{Encode, Malformed, Reader, put_bytes};
 
 const VERSION: u8 = 1;
 const INFO: &[u8] = b"corncrake v1 notice";
+const LABEL: &str = "corncrake notice";
 const KIND_WELCOME: u8 = 1;
 const HEAD_LENGTH: usize = 33;
 const KEM_OUTPUT_LENGTH: usize = 32;
+/// Kind, seed, position and entry.
+const FIELDS_LENGTH: usize = 73;
+const SIGNATURE_LENGTH: usize = 64;
 
 /// What a new leaf needs to find its Welcome.
 ///
@@ -23,16 +30,21 @@ const KEM_OUTPUT_LENGTH: usize = 32;
 ///     uint8 version = 1;
 ///     opaque package[32];        /* KeyPackageRef, RFC 9420 §5.2 */
 ///     opaque kem_output[32];     /* HPKE base mode to the package's init key, RFC 9180 §6.1: */
-///     opaque ciphertext[89];     /* info "corncrake v1 notice", aad version and package */
-/// } SealedNotice;
+///     opaque ciphertext[rest];   /* info "corncrake v1 notice", aad version and package; */
+/// } SealedNotice;                /* of the padded notice */
 ///
 /// struct {
 ///     uint8 kind = 1;
 ///     opaque seed[32];
 ///     uint64 position;
 ///     opaque entry[32];
-/// } Notice;
+///     opaque certificate<V>;     /* of the device that sends the notice */
+///     opaque signature[64];      /* SignWithLabel(its key, "corncrake notice", */
+/// } Notice;                      /*               package and the first four fields) */
 /// ```
+///
+/// The signature tells the reader whose invitation it is before anything is fetched, so that those
+/// of people that it talks to come first; whether the invitation is true only the log tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The seed of the log.
@@ -44,27 +56,32 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Seals the notice to the init key of the key package with the reference `package`.
+    /// Seals the notice to a key package, given its reference and its init key, in the name of the
+    /// device with this key and certificate.
     ///
     /// # Errors
     /// [`SealError::Malformed`] if the key is no usable key.
     pub fn seal(
         &self,
-        package: &Digest,
-        init_key: &HpkePublicKey,
+        (package, init_key): (&Digest, &HpkePublicKey),
+        (device_key, certificate): (&SignatureKey, &[u8]),
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
         let Self { seed, position, entry } = self;
         let mut out = vec![VERSION];
         out.extend_from_slice(package.as_bytes());
-        let mut inner = Vec::with_capacity(73);
+        let mut inner = Vec::with_capacity(FIELDS_LENGTH + certificate.len() + 128);
         inner.push(KIND_WELCOME);
         seed.expose().encode(&mut inner);
         position.encode(&mut inner);
         entry.as_bytes().encode(&mut inner);
-        let inner = Secret::from(inner);
-        let sealed = seal_base(init_key, INFO, &out, inner.expose(), rng)
-            .map_err(|_| SealError::Malformed)?;
+        let signed = Secret::from([package.as_bytes(), inner.as_slice()].concat());
+        let signature = device_key.sign_with_label(LABEL, signed.expose());
+        put_bytes(&mut inner, certificate);
+        inner.extend_from_slice(&signature);
+        let inner = pad(Secret::from(inner).expose())?;
+        let sealed =
+            seal_base(init_key, INFO, &out, &inner, rng).map_err(|_| SealError::Malformed)?;
         out.extend_from_slice(&sealed.kem_output);
         out.extend_from_slice(&sealed.ciphertext);
         Ok(out)
@@ -80,22 +97,43 @@ impl Notice {
         if *version == VERSION { Ok(Digest(*package)) } else { Err(SealError::UnsupportedVersion) }
     }
 
-    /// Opens a notice with the private init key of its key package.
+    /// Opens a notice with the private init key of its key package, and gives the account of the
+    /// device that signed it.
     ///
     /// # Errors
-    /// [`SealError`] if it was sealed to another key, changed, or holds something else.
-    pub fn open(sealed: &[u8], init_key: &HpkePrivateKey) -> Result<Self, SealError> {
-        Self::package(sealed)?;
+    /// [`SealError`] if it was sealed to another key, changed, holds something else, or is not
+    /// signed by the device that it names.
+    pub fn open(sealed: &[u8], init_key: &HpkePrivateKey) -> Result<(Self, AccountId), SealError> {
+        let package = Self::package(sealed)?;
         let (head, rest) = sealed.split_at_checked(HEAD_LENGTH).ok_or(SealError::Malformed)?;
         let (kem_output, ciphertext) =
             rest.split_at_checked(KEM_OUTPUT_LENGTH).ok_or(SealError::Malformed)?;
         let sealed =
             HpkeCiphertext { kem_output: kem_output.to_vec(), ciphertext: ciphertext.to_vec() };
         let inner = open_base(init_key, INFO, head, &sealed).map_err(|_| SealError::Refused)?;
-        Self::decode(inner.expose())
+        let inner = unpad(inner.expose())?;
+        let Parts { notice, certificate, signature } = Parts::decode(&inner)?;
+        let fields = inner.get(..FIELDS_LENGTH).ok_or(SealError::Malformed)?;
+        let signed = Secret::from([package.as_bytes(), fields].concat());
+        let certificate =
+            Certificate::parse_and_verify(certificate).map_err(|_| SealError::Refused)?;
+        certificate
+            .device_key()
+            .verify_with_label(LABEL, signed.expose(), signature)
+            .map_err(|_| SealError::Refused)?;
+        Ok((notice, certificate.account()))
     }
+}
 
-    fn decode(inner: &[u8]) -> Result<Self, SealError> {
+/// What a sealed notice holds.
+struct Parts<'a> {
+    notice: Notice,
+    certificate: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn decode(inner: &'a [u8]) -> Result<Self, SealError> {
         let mut reader = Reader::new(inner);
         match reader.array().map_err(malformed)? {
             [KIND_WELCOME] => Self::read(reader).map_err(malformed),
@@ -103,12 +141,14 @@ impl Notice {
         }
     }
 
-    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
+    fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let seed = Seed::from_key(Key32::from_bytes(reader.array()?));
         let position = u64::from_be_bytes(reader.array()?);
         let entry = EntryId::from_bytes(reader.array()?);
+        let certificate = reader.bytes()?;
+        let signature = reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
-        Ok(Self { seed, position, entry })
+        Ok(Self { notice: Notice { seed, position, entry }, certificate, signature })
     }
 }
 
@@ -120,6 +160,7 @@ fn malformed(_: Malformed) -> SealError {
 mod tests {
     use super::*;
     use crate::golden::{assert_golden_hex, feed_garbage, rng, spoiled};
+    use crate::identity::{DeviceClass, IdentityKey, KeyChain};
 
     fn notice() -> Notice {
         let seed = Seed::from_key(Key32::from_bytes([5; 32]));
@@ -130,16 +171,38 @@ mod tests {
         HpkePrivateKey::try_from_bytes(&[seed; 32]).unwrap()
     }
 
+    fn inviter() -> (AccountId, SignatureKey, Vec<u8>) {
+        let mut rng = rng(7);
+        let (identity, key) = (IdentityKey::generate(&mut rng), SignatureKey::generate(&mut rng));
+        let chain = KeyChain::begin(&identity);
+        let class = DeviceClass::Person;
+        let certificate = Certificate::issue(&identity, &chain, &key.public(), 1, &class).unwrap();
+        (chain.account_id(), key, certificate)
+    }
+
+    fn sealed_by(key: &SignatureKey, certificate: &[u8]) -> Vec<u8> {
+        let to = (&Digest([9; 32]), &init_key(1).public());
+        notice().seal(to, (key, certificate), &mut rng(1)).unwrap()
+    }
+
     fn sealed() -> Vec<u8> {
-        notice().seal(&Digest([9; 32]), &init_key(1).public(), &mut rng(1)).unwrap()
+        let (_, key, certificate) = inviter();
+        sealed_by(&key, &certificate)
+    }
+
+    /// Seals anything.
+    fn wrap(inner: &[u8]) -> Vec<u8> {
+        let head = [&[VERSION], [9; 32].as_slice()].concat();
+        let sealed = seal_base(&init_key(1).public(), INFO, &head, inner, &mut rng(1)).unwrap();
+        [head, sealed.kem_output, sealed.ciphertext].concat()
     }
 
     #[test]
-    fn notices_are_golden_and_all_of_one_length() {
+    fn notices_are_golden_and_of_one_length() {
         assert_golden_hex("notice.hex", &sealed());
-        assert_eq!(sealed().len(), 154);
+        assert_eq!(sealed().len(), 369);
         assert_eq!(Notice::package(&sealed()), Ok(Digest([9; 32])));
-        assert_eq!(Notice::open(&sealed(), &init_key(1)), Ok(notice()));
+        assert_eq!(Notice::open(&sealed(), &init_key(1)), Ok((notice(), inviter().0)));
     }
 
     #[test]
@@ -154,24 +217,51 @@ mod tests {
     }
 
     #[test]
+    fn nobody_invites_in_the_name_of_another() {
+        let (_, key, certificate) = inviter();
+        let other = SignatureKey::generate(&mut rng(8));
+        let open = |sealed: &[u8]| Notice::open(sealed, &init_key(1));
+        assert_eq!(open(&sealed_by(&other, &certificate)), Err(SealError::Refused));
+        let mut forged = certificate.clone();
+        forged[60] ^= 1;
+        assert_eq!(open(&sealed_by(&key, &forged)), Err(SealError::Refused));
+        // A true notice says nothing about another package.
+        let to = (&Digest([8; 32]), &init_key(1).public());
+        let elsewhere = notice().seal(to, (&key, &certificate), &mut rng(1)).unwrap();
+        let body = Notice::package(&elsewhere).unwrap();
+        assert_eq!(body, Digest([8; 32]));
+        let inner = [[KIND_WELCOME].as_slice(), &[5; 32], &7u64.to_be_bytes(), &[6; 32]].concat();
+        let signature = key.sign_with_label(LABEL, &[[8; 32].as_slice(), &inner].concat());
+        let mut inner = inner;
+        put_bytes(&mut inner, &certificate);
+        inner.extend_from_slice(&signature);
+        assert_eq!(open(&wrap(&pad(&inner).unwrap())), Err(SealError::Refused));
+    }
+
+    #[test]
     fn what_is_sealed_but_no_notice_is_refused() {
-        let head = [&[VERSION], [9; 32].as_slice()].concat();
-        let wrap = |inner: &[u8]| {
-            let sealed = seal_base(&init_key(1).public(), INFO, &head, inner, &mut rng(1)).unwrap();
-            [head.clone(), sealed.kem_output, sealed.ciphertext].concat()
-        };
         let open = |inner: &[u8]| Notice::open(&wrap(inner), &init_key(1)).unwrap_err();
+        let padded = |inner: &[u8]| open(&pad(inner).unwrap());
         assert_eq!(open(&[]), SealError::Malformed);
-        assert_eq!(open(&[2; 73]), SealError::UnsupportedVersion);
-        assert_eq!(open(&[1; 72]), SealError::Malformed);
-        assert_eq!(open(&[1; 74]), SealError::Malformed);
+        assert_eq!(open(&[1; 200]), SealError::Malformed);
+        assert_eq!(padded(&[2; 173]), SealError::UnsupportedVersion);
+        assert_eq!(padded(&[1; 72]), SealError::Malformed);
+        assert_eq!(padded(&[1; 74]), SealError::Malformed);
     }
 
     #[test]
     fn a_key_of_low_order_is_not_sealed_to() {
         let zero = HpkePublicKey::from_bytes(vec![0; 32]);
-        let refused = notice().seal(&Digest([9; 32]), &zero, &mut rng(1));
+        let (_, key, certificate) = inviter();
+        let refused = notice().seal((&Digest([9; 32]), &zero), (&key, &certificate), &mut rng(1));
         assert_eq!(refused, Err(SealError::Malformed));
+    }
+
+    #[test]
+    fn the_longest_certificate_fits() {
+        let (_, key, _) = inviter();
+        // 16 keys with their links, and 512 bytes of an assistant: about 2.2 KiB.
+        assert!(sealed_by(&key, &[1; 2_400]).len() <= 4 * 1024);
     }
 
     #[test]
@@ -180,8 +270,14 @@ mod tests {
         feed_garbage(3_000, &valid, |bytes| {
             assert!(Notice::open(bytes, &init_key(1)).is_err() || bytes == valid);
         });
-        feed_garbage(1_000_000, &[1; 73], |bytes| {
-            assert_eq!(Notice::decode(bytes).is_ok(), bytes.len() == 73 && bytes[0] == 1);
+        let (_, _, certificate) = inviter();
+        let mut inner = [&[1], [4; 72].as_slice()].concat();
+        put_bytes(&mut inner, &certificate);
+        inner.extend_from_slice(&[3; 64]);
+        feed_garbage(300_000, &inner, |bytes| {
+            let parts = Parts::decode(bytes).ok();
+            let length = parts.map(|parts| FIELDS_LENGTH + 64 + parts.certificate.len());
+            assert!(length.is_none_or(|length| length < bytes.len()));
         });
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract, routing::post};
 use corncrake_wire::{
     Call,
-    account::{CountPackages, PackageCount, UploadPackages},
+    account::{ListPackages, PackageList, UploadPackages},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new().route(UploadPackages::PATH, post(upload)).route(CountPackages::PATH, post(count))
+    Router::new().route(UploadPackages::PATH, post(upload)).route(ListPackages::PATH, post(list))
 }
 
 async fn upload(
@@ -32,10 +32,11 @@ async fn upload(
     Ok(Answer(()))
 }
 
-async fn count(
+async fn list(
     extract::State(state): extract::State<Arc<State>>,
     caller: Caller,
-    Posted(request): Posted<CountPackages>,
-) -> Result<Answer<PackageCount>, Error> {
-    Ok(Answer(state.accounts.count_packages(caller.device()?, request.suite).await?))
+    Posted(request): Posted<ListPackages>,
+) -> Result<Answer<PackageList>, Error> {
+    let (device, now) = (caller.device()?, state.clock.now());
+    Ok(Answer(state.accounts.list_packages(device, request.suite, now).await?))
 }

@@ -6,7 +6,7 @@ use corncrake_wire::{
     AccountId, AccountRequest, CONTENT_TYPE, Call, ErrorCode, INFO_PATH, OpenRequest,
     SESSION_HEADER, SessionToken,
     account::{
-        AddDevice, CountPackages, DeleteNotices, GetVault, LogInFinish, LogInStart, LogOut,
+        AddDevice, DeleteNotices, GetVault, ListPackages, LogInFinish, LogInStart, LogOut,
         ReadInbox, Renew, RenewStart, ReplaceRecord, ReplaceVault, SignUpStart, UploadPackages,
         Vault, WhatYouHold,
     },
@@ -78,7 +78,7 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
         ),
         (ReplaceRecord { record: record(2), signature: vec![1; 64] }.into(), true),
         (UploadPackages { packages, replace: false, claimed: Vec::new() }.into(), true),
-        (CountPackages { suite: SUITE }.into(), true),
+        (ListPackages { suite: SUITE }.into(), true),
         (ReadInbox { after: 0, limit: 1 }.into(), true),
         (DeleteNotices { up_to: 1 }.into(), true),
         (WhatYouHold.into(), true),

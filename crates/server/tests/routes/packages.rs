@@ -1,6 +1,6 @@
 use corncrake_wire::{
     ErrorCode,
-    account::{CountPackages, NewPackage, UploadPackages, WhatYouHold},
+    account::{ListPackages, NewPackage, UploadPackages, WhatYouHold},
     limits,
 };
 
@@ -14,13 +14,13 @@ async fn a_device_fills_up_and_counts_its_packages() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
     let token = Some(&bob.session.token);
-    let count = CountPackages { suite: SUITE };
+    let count = ListPackages { suite: SUITE };
     let fifty: Vec<_> = (0..49u8).map(|n| one_time(&[n; 100])).collect();
     let upload = UploadPackages { packages: fifty, replace: false, claimed: Vec::new() };
     for _ in 0..2 {
         assert_eq!(api.call_as(token, &upload).await, Ok(()), "a repeat changes nothing");
         let counted = api.call_as(token, &count).await.unwrap();
-        assert_eq!((counted.one_time, counted.last_resort), (50, true));
+        assert_eq!((counted.one_time.len(), counted.last_resort.is_some()), (50, true));
     }
     let more = UploadPackages {
         packages: vec![one_time(b"one more")],
@@ -30,7 +30,7 @@ async fn a_device_fills_up_and_counts_its_packages() {
     let refused = api.call_as(token, &more).await;
     assert_eq!(refused, Err(problem(ErrorCode::TooManyPackages)));
     let counted = api.call_as(token, &count).await.unwrap();
-    assert_eq!((counted.one_time, counted.last_resort), (50, true));
+    assert_eq!((counted.one_time.len(), counted.last_resort.is_some()), (50, true));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use corncrake_wire::{
     AccountId, DeviceId, ErrorCode, SessionToken,
-    account::{CountPackages, GetVault, LogOut, Renew, RenewStart},
+    account::{GetVault, ListPackages, LogOut, Renew, RenewStart},
     limits,
     session::renewal,
 };
@@ -24,7 +24,7 @@ async fn a_device_renews_its_session_by_its_key() {
     for host in ["127.0.0.1", "localhost", "[::1]"] {
         let renew = signed(&api, &bob, &format!("http://{host}:{port}")).await;
         let session = api.call(&renew).await.unwrap();
-        let count = CountPackages { suite: SUITE };
+        let count = ListPackages { suite: SUITE };
         assert!(api.call_as(Some(&session.token), &count).await.is_ok());
         let again = api.call(&renew).await;
         assert_eq!(again, Err(problem(ErrorCode::SessionRequired)), "a nonce is used once");

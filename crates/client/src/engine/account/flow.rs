@@ -283,7 +283,8 @@ impl State {
         };
         if pending.packages_for != Some(me.account) {
             self.account.packages.forget(step);
-            self.account.packages.make(me, (self.packages_wanted(), true), step);
+            let wanted = (self.packages_wanted(), true);
+            self.account.packages.make(me, wanted, step.now, step);
             pending.packages_for = Some(me.account);
         }
         self.keep_pending(pending, step);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccountThen, Retry, session};
 use crate::{
     engine::{Effect, State, Step, chats::rows::Invitation, tables::Table},
-    host::Moment,
+    host::{Moment, Timestamp},
     transport::TransportError,
 };
 
@@ -27,6 +27,11 @@ pub(crate) struct Notice {
     pub(super) seed: Seed,
     /// Where the Welcome for this device lies in that log.
     pub(super) invitation: Invitation,
+    /// When it came.
+    pub(crate) since: Timestamp,
+    /// How often its fold came to nothing, and when it did last.
+    pub(crate) tries: u32,
+    pub(crate) tried: Timestamp,
 }
 
 /// How far the inbox has been read, as it is stored.
@@ -163,12 +168,13 @@ impl State {
             }
             self.account.inbox.row.read = position;
             // What doesn't open was for a package whose keys are gone, or never for us.
-            let Some(notice) = self.open_notice(&bytes) else {
+            let Some(notice) = self.open_notice(&bytes, step.now) else {
                 continue;
             };
             let inbox = &mut self.account.inbox;
-            let entry = notice.invitation.entry;
-            if inbox.kept.values().any(|kept| kept.invitation.entry == entry) {
+            let leads = |notice: &Notice| (notice.invitation.position, notice.invitation.entry);
+            let same = |kept: &Notice| kept.seed == notice.seed && leads(kept) == leads(&notice);
+            if inbox.kept.values().any(same) {
                 continue;
             }
             inbox.row.next += 1;
@@ -188,6 +194,20 @@ impl State {
     pub(crate) fn notice_done(&mut self, number: u64, step: &mut Step<'_>) {
         self.account.inbox.kept.remove(&number);
         step.delete(Table::Notices, &[], number);
+    }
+
+    /// The kept notice with this number.
+    pub(crate) fn notice(&self, number: u64) -> Option<&Notice> {
+        self.account.inbox.kept.get(&number)
+    }
+
+    /// The fold that the notice with this number led to came to nothing. This outlives the run.
+    pub(crate) fn notice_tried(&mut self, number: u64, step: &mut Step<'_>) {
+        if let Some(notice) = self.account.inbox.kept.get_mut(&number) {
+            notice.tries = notice.tries.saturating_add(1);
+            notice.tried = step.now;
+            step.put(Table::Notices, &[], number, notice);
+        }
     }
 
     /// Deletes at the server what is stored here.
@@ -219,14 +239,15 @@ impl State {
         }
     }
 
-    fn open_notice(&self, bytes: &[u8]) -> Option<Notice> {
+    fn open_notice(&self, bytes: &[u8], now: Timestamp) -> Option<Notice> {
         let row = self.account.inbox.row.next;
         let reference = notice::Notice::package(bytes).ok()?;
         let package = self.account.packages.get(reference.as_bytes())?;
-        let notice::Notice { seed, position, entry } =
+        let (notice::Notice { seed, position, entry }, inviter) =
             notice::Notice::open(bytes, &package.keys.init).ok()?;
         let package = reference.as_bytes().to_vec();
-        Some(Notice { seed, invitation: Invitation { row, position, entry, package } })
+        let invitation = Invitation { row, position, entry, package, inviter };
+        Some(Notice { seed, invitation, since: now, tries: 0, tried: now })
     }
 }
 

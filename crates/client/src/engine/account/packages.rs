@@ -1,7 +1,7 @@
 //! Key packages: enough of them at the server, and their private keys here until they are used.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
     conversation::{NewKeyPackage, Use, new_key_package},
@@ -15,7 +15,7 @@ use corncrake_core::{
 };
 use corncrake_wire::{
     AccountReply, PackageId,
-    account::{CountPackages, NewPackage, PackageCount, UploadPackages},
+    account::{ListPackages, NewPackage, PackageList, UploadPackages},
     limits,
 };
 use serde::{Deserialize, Serialize};
@@ -33,8 +33,11 @@ pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
 const DAY: Duration = Duration::from_hours(24);
 /// How long others may use a package.
 const LIFETIME: Duration = Duration::from_hours(90 * 24);
-/// How long its private keys outlive a package: its Welcome may be on the way.
+/// How long its private keys outlive a package that the server has no more: its Welcome may be on
+/// the way.
 const KEPT_AFTER: Duration = Duration::from_hours(7 * 24);
+/// Packages that are gone whose keys are kept: anybody can claim, again and again.
+const MOST_GONE: usize = 1_000;
 /// How old the package of last resort gets.
 const LAST_RESORT_AGE: Duration = Duration::from_hours(30 * 24);
 
@@ -50,6 +53,8 @@ pub(crate) struct OwnPackage {
     /// Whether it is used more than once.
     pub(crate) last_resort: bool,
     made: Timestamp,
+    /// Since when it is known that the server has it no more.
+    gone: Option<Timestamp>,
 }
 
 /// A key package as it is stored.
@@ -62,12 +67,13 @@ pub(super) struct PackageRow {
     leaf: Key32,
     last_resort: bool,
     made: Timestamp,
+    gone: Option<Timestamp>,
 }
 
 impl PackageRow {
     /// The row; nothing if the suite had keys of another length.
     fn new(number: u64, package: &OwnPackage) -> Option<Self> {
-        let OwnPackage { reference, bytes, keys, last_resort, made } = package;
+        let OwnPackage { reference, bytes, keys, last_resort, made, gone } = package;
         let key =
             |key: &HpkePrivateKey| key.expose().expose_array().copied().map(Key32::from_bytes);
         Some(Self {
@@ -78,23 +84,29 @@ impl PackageRow {
             leaf: key(&keys.leaf)?,
             last_resort: *last_resort,
             made: *made,
+            gone: *gone,
         })
     }
 
     /// The package; nothing if its keys are none.
     pub(super) fn into_package(self) -> Option<OwnPackage> {
-        let Self { number: _, reference, bytes, init, leaf, last_resort, made } = self;
+        let Self { number: _, reference, bytes, init, leaf, last_resort, made, gone } = self;
         let keys = KeyPackageKeys {
             init: HpkePrivateKey::try_from_bytes(init.expose()).ok()?,
             leaf: HpkePrivateKey::try_from_bytes(leaf.expose()).ok()?,
         };
-        Some(OwnPackage { reference, bytes, keys, last_resort, made })
+        Some(OwnPackage { reference, bytes, keys, last_resort, made, gone })
     }
 }
 
 impl OwnPackage {
-    fn is_over(&self, now: Timestamp) -> bool {
-        now.since(self.made) > LIFETIME + KEPT_AFTER
+    /// Whether others may use it at this time.
+    fn is_good(&self, now: Timestamp) -> bool {
+        self.made.since(now) <= DAY && now.since(self.made) <= LIFETIME
+    }
+
+    fn id(&self) -> PackageId {
+        PackageId::of(&self.bytes)
     }
 
     fn to_upload(&self) -> NewPackage {
@@ -116,24 +128,26 @@ impl Packages {
     }
 
     fn newest_last_resort(&self) -> Option<Timestamp> {
-        let resorts = self.rows.values().filter(|package| package.last_resort);
+        let resorts =
+            self.rows.values().filter(|package| package.last_resort && package.gone.is_none());
         resorts.map(|package| package.made).max()
     }
 
-    /// Makes `one_time` packages and, if asked, one of last resort; their rows are stored with
-    /// this step.
+    /// Makes `one_time` packages and, if asked, one of last resort, good from this time on; their
+    /// rows are stored with this step.
     pub(super) fn make(
         &mut self,
         me: &Me,
         (one_time, last_resort): (usize, bool),
+        made: Timestamp,
         step: &mut Step<'_>,
     ) -> Vec<NewPackage> {
         let kinds = core::iter::repeat_n(false, one_time).chain(last_resort.then_some(true));
-        let mut made = Vec::new();
+        let mut packages = Vec::new();
         for last_resort in kinds {
             let lifetime = Lifetime {
-                not_before: step.now.0.saturating_sub(millis(DAY)) / 1000,
-                not_after: step.now.after(LIFETIME).0 / 1000,
+                not_before: made.0.saturating_sub(millis(DAY)) / 1000,
+                not_after: made.after(LIFETIME).0 / 1000,
             };
             let usage = if last_resort { Use::LastResort } else { Use::Once };
             let NewKeyPackage { bytes, keys } =
@@ -142,16 +156,16 @@ impl Packages {
                 continue;
             };
             let reference = package.reference().0;
-            let package = OwnPackage { reference, bytes, keys, last_resort, made: step.now };
+            let package = OwnPackage { reference, bytes, keys, last_resort, made, gone: None };
             let number = self.rows.last_key_value().map_or(0, |(last, _)| last + 1);
             let Some(row) = PackageRow::new(number, &package) else {
                 continue;
             };
             step.put(Table::Packages, &[], number, &row);
-            made.push(package.to_upload());
+            packages.push(package.to_upload());
             self.rows.insert(number, package);
         }
-        made
+        packages
     }
 
     /// What there is, as the server takes it.
@@ -162,7 +176,7 @@ impl Packages {
     /// The ids of the newest.
     fn ids(&self) -> Vec<PackageId> {
         let newest = self.rows.values().rev().take(limits::UPLOAD);
-        newest.map(|package| PackageId::of(&package.bytes)).collect()
+        newest.map(OwnPackage::id).collect()
     }
 
     /// Whether the server may have too few.
@@ -183,15 +197,35 @@ impl Packages {
         self.rows.clear();
     }
 
-    fn forget_over(&mut self, step: &mut Step<'_>) {
-        let now = step.now;
+    /// Learns what the server holds at this time of its clock: keys go a week after their package.
+    fn learn_held(&mut self, held: &BTreeSet<PackageId>, now: Timestamp, step: &mut Step<'_>) {
+        let is_gone = |package: &OwnPackage| !held.contains(&package.id());
+        let gone = self.rows.values().filter(|package| is_gone(package)).count();
+        let mut too_many = gone.saturating_sub(MOST_GONE);
         self.rows.retain(|&number, package| {
-            let keep = !package.is_over(now);
-            if !keep {
+            let gone = is_gone(package).then(|| package.gone.unwrap_or(now).min(now));
+            let over = gone.is_some_and(|since| now.since(since) >= KEPT_AFTER);
+            let crowded = gone.is_some() && too_many > 0;
+            if over || crowded {
+                too_many -= usize::from(crowded);
                 step.delete(Table::Packages, &[], number);
+                return false;
             }
-            keep
+            if package.gone != gone {
+                package.gone = gone;
+                if let Some(row) = PackageRow::new(number, package) {
+                    step.put(Table::Packages, &[], number, &row);
+                }
+            }
+            true
         });
+    }
+
+    /// Whether the server holds packages that nobody may use, or whose keys are not here.
+    fn are_bad(&self, held: &BTreeSet<PackageId>, now: Timestamp) -> bool {
+        let good = self.rows.values().filter(|package| package.is_good(now)).map(OwnPackage::id);
+        let good: BTreeSet<_> = good.collect();
+        !held.is_subset(&good)
     }
 }
 
@@ -213,41 +247,43 @@ impl State {
         self.account.packages.check.hurry();
     }
 
-    /// Counts what the server has left, when it is time.
+    /// Asks what the server has left, when it is time.
     pub(super) fn check_packages(&mut self, step: &mut Step<'_>) {
         if self.account.packages.check.is_due(step.moment) {
             self.account.packages.check.begin();
-            let request = CountPackages { suite: SUITE.id() };
-            self.ask_account(AccountThen::PackagesCounted, request, step);
+            let request = ListPackages { suite: SUITE.id() };
+            self.ask_account(AccountThen::PackagesListed, request, step);
         }
     }
 
-    pub(super) fn packages_counted(
+    pub(super) fn packages_listed(
         &mut self,
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        let PackageCount { one_time, last_resort } =
-            match session::reply_of::<CountPackages>(result) {
-                Ok(count) => count,
+        let PackageList { now, one_time, last_resort } =
+            match session::reply_of::<ListPackages>(result) {
+                Ok(list) => list,
                 Err(error) => return self.packages_failed(&error, step),
             };
+        // By the server's clock, which hands packages out: this device's may be wrong.
+        let now = Timestamp(now.saturating_mul(1000));
+        let held: BTreeSet<_> = one_time.iter().copied().chain(last_resort).collect();
         let wanted = self.packages_wanted();
         let Some(me) = &self.account.me else { return };
         let packages = &mut self.account.packages;
-        packages.forget_over(step);
-        let replace = self.account.inbox.row.replaces_packages;
-        let held = if replace { 0 } else { usize::try_from(one_time).unwrap_or(usize::MAX) };
-        let missing = wanted.saturating_sub(held);
-        let age = packages.newest_last_resort().map(|made| step.now.since(made));
-        let renew = replace || !last_resort || age.is_none_or(|age| age > LAST_RESORT_AGE);
+        packages.learn_held(&held, now, step);
+        let replace = self.account.inbox.row.replaces_packages || packages.are_bad(&held, now);
+        let missing = wanted.saturating_sub(if replace { 0 } else { one_time.len() });
+        let age = packages.newest_last_resort().map(|made| now.since(made));
+        let renew = replace || last_resort.is_none() || age.is_none_or(|age| age > LAST_RESORT_AGE);
         if missing == 0 && !renew {
             packages.check = Retry::at(step.moment.after(DAY));
             return;
         }
         // Notices for what was handed out after the server's backup was made are on the way.
         let claimed = if replace { packages.ids() } else { Vec::new() };
-        let made = packages.make(me, (missing, renew), step);
+        let made = packages.make(me, (missing, renew), now, step);
         self.ask_account(
             AccountThen::PackagesUploaded,
             UploadPackages { packages: made, replace, claimed },

@@ -10,7 +10,7 @@ use corncrake_core::{
         record::{AccountLogRecord, Anchor, ConversationRecord},
     },
 };
-use corncrake_wire::open::Deposit;
+use corncrake_wire::{account::NewPackage, open::Deposit};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -343,7 +343,9 @@ fn packages_that_were_used_are_replaced() {
     let seed = Seed::from_key(Key32::from_bytes([5; 32]));
     let notice = Notice { seed, position: 7, entry: EntryId::from_bytes([8; 32]) };
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
-    let sealed = notice.seal(&package.reference(), &package.init_key, &mut rng).unwrap();
+    let me = ann.state.account.me().unwrap();
+    let to = (&package.reference(), &package.init_key);
+    let sealed = notice.seal(to, (&me.device_key, &me.certificate), &mut rng).unwrap();
     ann.with(|state, step| {
         state.owe_letter(letter(inbox, sealed.clone()), step);
         state.owe_letter(letter(inbox, sealed), step);
@@ -395,6 +397,32 @@ fn letters_survive_a_fault_at_each_request() {
         let device = wire_device(bob.state.account.me().unwrap().device);
         assert_eq!(server.borrow().devices[&device].notices.len(), 2, "{kind} {number}");
     }
+}
+
+#[test]
+fn audit_prog_h5_keys_go_a_week_after_the_server_has_their_package_no_more() {
+    const DAY: u64 = 24 * 3_600_000;
+    let server = server();
+    let mut bob = signed_up(2, "bob", &server);
+    bob.run();
+    let id = wire_device(bob.state.account.me().unwrap().device);
+    let held = || server.borrow().devices[&id].packages.clone();
+    let (kept, claimed) = (held()[1].clone(), held()[0].clone());
+    server.borrow_mut().devices.get_mut(&id).unwrap().packages.remove(0);
+    let has_keys = |bob: &Device, package: &NewPackage| {
+        let reference = KeyPackage::decode_exact(&package.bytes).unwrap().reference();
+        bob.state.account.package(reference.as_bytes()).is_some()
+    };
+    bob.run_for(DAY + DAY / 2);
+    assert_eq!(held().len(), 4, "another took its place");
+    let mut bob = bob.reopen(3);
+    bob.run_for(6 * DAY);
+    assert!(has_keys(&bob, &claimed), "its Welcome may be on the way");
+    bob.run_for(3 * DAY);
+    assert!(!has_keys(&bob, &claimed));
+    let bob = bob.reopen(4);
+    assert!(!has_keys(&bob, &claimed));
+    assert!(held().contains(&kept) && has_keys(&bob, &kept));
 }
 
 #[test]

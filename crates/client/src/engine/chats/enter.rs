@@ -66,7 +66,8 @@ pub(crate) struct Enter {
     retry_at: Option<Moment>,
     /// How often it came to nothing.
     tries: u32,
-    since: Moment,
+    /// How many entries a search for the Welcome has read; `None` while the notice is believed.
+    searched: Option<usize>,
     /// Whether it waits until fewer folds of invitations are under way.
     queued: bool,
 }
@@ -98,6 +99,7 @@ impl Enter {
 
     fn last_state(&self) -> u64 {
         match &self.goal {
+            Goal::Welcome(_) if self.searched.is_some() => u64::MAX,
             Goal::Welcome(invitation) => invitation.position,
             Goal::Anchor(_) => u64::MAX,
             Goal::Direct { .. } => 0,
@@ -184,11 +186,13 @@ impl State {
             asking: None,
             retry_at: None,
             tries: 0,
-            since: step.moment,
+            searched: None,
             queued: false,
         };
         self.chats.entering.insert(number, enter);
-        self.enter_restart(number, step);
+        if !self.rests_from_before(number, step) {
+            self.enter_restart(number, step);
+        }
     }
 
     /// Takes up all folds that wait: the connection is back, or something has changed.
@@ -276,6 +280,7 @@ impl State {
             (EnterThen::States, Ok(OpenReply::States(reply))) => {
                 let last = enter.last_state();
                 enter.states = reply.positions.into_iter().filter(|at| *at <= last).collect();
+                enter.shorten_search();
                 self.next_state(number, step);
             }
             (EnterThen::Anchorage(position), Ok(OpenReply::Read(reply))) => {
@@ -297,6 +302,11 @@ impl State {
             {
                 self.direct_log_missing(number, step);
             }
+            (EnterThen::States, Err(TransportError::Refused(refusal)))
+                if refusal.code == ErrorCode::LogNotFound =>
+            {
+                self.enter_pause(number, step);
+            }
             (EnterThen::Welcome, Err(TransportError::Refused(_))) => {
                 self.not_welcome(number, step);
             }
@@ -316,7 +326,12 @@ impl State {
     pub(super) fn enter_pause(&mut self, number: u64, step: &mut Step<'_>) {
         if let Some(enter) = self.chats.entering.get_mut(&number) {
             enter.tries = enter.tries.saturating_add(1);
+            enter.searched = None;
             let wait = enter.wait();
+            if let Goal::Welcome(invitation) = &enter.goal {
+                let row = invitation.row;
+                self.notice_tried(row, step);
+            }
             self.enter_rest(number, wait, step);
         }
         self.limit_invitations(step);
@@ -346,6 +361,12 @@ impl State {
             Some(position) => self.enter_ask(number, EnterThen::Anchorage(position), step),
             None if matches!(enter.goal, Goal::Direct { .. }) => {
                 self.direct_fold_failed(number, step);
+            }
+            // The position leads nowhere, or somebody wrote another one: the Welcome may lie
+            // elsewhere in the log.
+            None if matches!(enter.goal, Goal::Welcome(_)) && enter.searched.is_none() => {
+                enter.searched = Some(0);
+                self.enter_ask(number, EnterThen::States, step);
             }
             None => self.enter_pause(number, step),
         }

@@ -29,7 +29,10 @@ use super::{
     rows::{Goal, Invitation, Phase},
 };
 use crate::{
-    engine::{State, Step, account::AccountState},
+    engine::{
+        State, Step,
+        account::{AccountState, Me},
+    },
     error::{Error, Refusal},
     event::EventKind,
     transport::TransportError,
@@ -45,12 +48,14 @@ impl Chat {
     /// The notice of a commit in the current log for one whom it adds.
     fn notice(
         &self,
+        me: &Me,
         (package, inbox): (&KeyPackage, InboxId),
         (position, entry): (u64, EntryId),
         step: &mut Step<'_>,
     ) -> Option<Deposit> {
         let notice = Notice { seed: self.row.seed.clone(), position, entry };
-        let notice = notice.seal(&package.reference(), &package.init_key, step.rng).ok()?;
+        let to = (&package.reference(), &package.init_key);
+        let notice = notice.seal(to, (&me.device_key, &me.certificate), step.rng).ok()?;
         let inbox = corncrake_wire::InboxId(*inbox.as_bytes());
         let package = PackageId::of(&package.to_bytes());
         Some(Deposit { inbox, package, notice, admission: Vec::new() })
@@ -90,8 +95,10 @@ impl State {
     ) {
         for (inbox, package) in letters {
             let package = KeyPackage::decode_exact(&package).ok();
-            let letter = package.and_then(|package| chat.notice((&package, inbox), at, step));
-            if let Some(letter) = letter {
+            let (Some(me), Some(package)) = (self.account.me(), package) else {
+                continue;
+            };
+            if let Some(letter) = chat.notice(me, (&package, inbox), at, step) {
                 self.owe_letter(letter, step);
             }
         }
@@ -125,7 +132,8 @@ impl State {
         for (package, inbox) in added(&inner) {
             let device = device_id(&package.leaf_node.signature_key);
             if device != me
-                && let Some(letter) = chat.notice((&package, inbox), at, step)
+                && let Some(me) = self.account.me()
+                && let Some(letter) = chat.notice(me, (&package, inbox), at, step)
             {
                 self.keep_letter(letter, (since, Some((chat.row.id, device))), step);
             }

@@ -194,6 +194,8 @@ pub(crate) struct Invitation {
     pub(crate) entry: EntryId,
     /// The reference of the key package that it was sealed to.
     pub(crate) package: Vec<u8>,
+    /// Whose device sent the notice.
+    pub(crate) inviter: AccountId,
 }
 
 /// Something the app asked for, in the order in which it asked.

@@ -7,8 +7,8 @@ use corncrake_wire::{
     AccountId, AccountReply, AccountRequest, DeviceId, ErrorCode, InboxId, PackageId, Refusal,
     SessionToken,
     account::{
-        AddDevice, CountPackages, DeviceHoldings, Holdings, Inbox, LogInFinish, LogInStart,
-        LogInStarted, LoggedIn, NewDevice, NewPackage, PackageCount, Renew, RenewStart,
+        AddDevice, DeviceHoldings, Holdings, Inbox, ListPackages, LogInFinish, LogInStart,
+        LogInStarted, LoggedIn, NewDevice, NewPackage, PackageList, Renew, RenewStart,
         RenewStarted, Session, SignUpFinish, SignUpStart, SignUpStarted, Vault,
     },
     limits,
@@ -123,7 +123,7 @@ impl Server {
                 }
                 A::UploadPackages(self.upload_packages(device, request.packages)?)
             }
-            Q::CountPackages(request) => A::CountPackages(self.count_packages(device?, request)?),
+            Q::ListPackages(request) => A::ListPackages(self.list_packages(now, device?, request)?),
             Q::ReadInbox(request) => {
                 let inbox = self.device_inbox(device?)?;
                 let mut notices = inbox.above(request.after);
@@ -360,18 +360,21 @@ impl Server {
         Ok(())
     }
 
-    fn count_packages(
+    fn list_packages(
         &self,
+        now: u64,
         device: DeviceId,
-        request: CountPackages,
-    ) -> Result<PackageCount, ErrorCode> {
+        request: ListPackages,
+    ) -> Result<PackageList, ErrorCode> {
         let device = self.devices.get(&device).ok_or(ErrorCode::UnknownDevice)?;
         let of_suite = device.packages.iter().filter(|package| package.suite == request.suite);
         let (last_resort, one_time): (Vec<_>, Vec<_>) =
             of_suite.partition(|package| package.last_resort);
-        Ok(PackageCount {
-            one_time: u32::try_from(one_time.len()).unwrap(),
-            last_resort: !last_resort.is_empty(),
+        let id = |package: &&NewPackage| PackageId::of(&package.bytes);
+        Ok(PackageList {
+            now,
+            one_time: one_time.iter().map(id).collect(),
+            last_resort: last_resort.first().map(id),
         })
     }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use corncrake_core::crypto::signature::SignaturePublicKey;
 use corncrake_wire::{
     AccountId, AccountReply, AccountRequest, DeviceId, EntryId, ErrorCode, InboxId, LogId,
-    OpenReply, OpenRequest, Refusal, SessionToken,
+    OpenReply, OpenRequest, PackageId, Refusal, SessionToken,
     account::{
-        Inbox, LogInStarted, LoggedIn, NewDevice, NewPackage, Notice, PackageCount, RenewStarted,
+        Inbox, LogInStarted, LoggedIn, NewDevice, NewPackage, Notice, PackageList, RenewStarted,
         Session, SignUpStarted, Vault,
     },
     decide,
@@ -159,12 +159,17 @@ impl Server {
                     .unwrap();
                 AccountReply::Renew(self.begin(now, it.account, Some(it.device)))
             }
-            AccountRequest::CountPackages(_) => {
+            AccountRequest::ListPackages(_) => {
                 let device = &self.devices[&own.ok_or(ErrorCode::SessionRequired)?];
-                let one_time = device.packages.iter().filter(|package| !package.last_resort);
-                AccountReply::CountPackages(PackageCount {
-                    one_time: u32::try_from(one_time.count()).unwrap(),
-                    last_resort: device.packages.iter().any(|package| package.last_resort),
+                let of = |last_resort| {
+                    let those =
+                        device.packages.iter().filter(move |p| p.last_resort == last_resort);
+                    those.map(|package| PackageId::of(&package.bytes))
+                };
+                AccountReply::ListPackages(PackageList {
+                    now,
+                    one_time: of(false).collect(),
+                    last_resort: of(true).next(),
                 })
             }
             AccountRequest::UploadPackages(it) => {

@@ -128,6 +128,7 @@ impl State {
         let page = core::mem::take(&mut enter.page);
         if let Goal::Welcome(invitation) = &enter.goal
             && invitation.position == position
+            && enter.searched.is_none()
         {
             enter.welcome = Some(invitation.entry);
             return self.enter_ask(number, EnterThen::Welcome, step);
@@ -149,8 +150,12 @@ impl State {
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        let Some(fold) = &mut enter.fold else { return };
         let me = self.account.me().map(|me| me.device);
+        if !enter.may_search(page.len()) {
+            return self.enter_pause(number, step);
+        }
+        let Some(fold) = &mut enter.fold else { return };
+        let at_notice = enter.searched.is_none();
         let mut progress = Progress::More;
         for entry in page {
             if entry.position <= enter.position {
@@ -170,10 +175,14 @@ impl State {
             let item = LogItem { position: entry.position, id, kind, inner, own: None };
             let reading = fold.read(item);
             let at = (entry.position, id);
-            progress = after_entry(&enter.goal, &mut enter.passed, fold, at, &reading);
+            progress = match &enter.goal {
+                Goal::Welcome(_) if !at_notice && fold.closed() => Progress::AtEnd,
+                Goal::Welcome(_) if !at_notice => Progress::More,
+                goal => after_entry(goal, &mut enter.passed, fold, at, &reading),
+            };
             if progress == Progress::More
                 && adds(&reading, me)
-                && !matches!(enter.goal, Goal::Welcome(_))
+                && !(at_notice && matches!(enter.goal, Goal::Welcome(_)))
             {
                 progress = Progress::AtWelcome(id);
             }
@@ -270,8 +279,8 @@ impl State {
                 // The package went with the Welcome when we came in by another way.
                 self.drop_invitation(number, step);
             }
-            Goal::Welcome(_) => self.next_state(number, step),
-            Goal::Anchor(_) | Goal::Direct { .. } => {
+            Goal::Welcome(_) if enter.searched.is_none() => self.next_state(number, step),
+            Goal::Welcome(_) | Goal::Anchor(_) | Goal::Direct { .. } => {
                 self.enter_ask(number, EnterThen::Page, step);
             }
         }

@@ -3,9 +3,14 @@
 
 use core::time::Duration;
 
+use corncrake_core::{conversation::Role, id::AccountId};
+
 use super::{Enter, TRY_AGAIN};
 use crate::{
-    engine::{State, Step, chats::rows::Goal},
+    engine::{
+        State, Step,
+        chats::{Chat, rows::Goal},
+    },
     host::Moment,
 };
 
@@ -19,6 +24,10 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// wrong for a moment, or many starts in a row, must lose nothing.
 const GIVEN_UP_AFTER: Duration = Duration::from_hours(7 * 24);
 const GIVEN_UP_TRIES: u32 = 17;
+/// States from which a Welcome is searched for, and entries that a search reads: a log may be a
+/// stranger's.
+const SEARCHED_STATES: usize = 8;
+const SEARCHED_ENTRIES: usize = 20_000;
 /// A connection that comes back takes up folds that were tried no more often than this.
 const HURRIED: u32 = 3;
 
@@ -31,6 +40,24 @@ impl Enter {
     pub(super) fn wait(&self) -> Duration {
         let doubled = TRY_AGAIN.saturating_mul(1 << self.tries.saturating_sub(1).min(16));
         if self.is_invited() { doubled.min(LONGEST) } else { TRY_AGAIN }
+    }
+
+    /// Leaves the newest states for a search, and the log's beginning.
+    pub(super) fn shorten_search(&mut self) {
+        if self.searched.is_some() && self.states.len() > SEARCHED_STATES {
+            let opening = self.states.pop_back();
+            self.states.truncate(SEARCHED_STATES);
+            self.states.extend(opening);
+        }
+    }
+
+    /// Counts entries that a search reads, and tells whether it may go on.
+    pub(super) fn may_search(&mut self, entries: usize) -> bool {
+        let Some(searched) = &mut self.searched else {
+            return true;
+        };
+        *searched = searched.saturating_add(entries);
+        *searched <= SEARCHED_ENTRIES
     }
 
     /// Whether it is worth a try because something has changed.
@@ -57,6 +84,50 @@ impl State {
         !enter.queued
     }
 
+    /// Whether this device has a chat with the account, other than one that it invited into and
+    /// nobody confirmed.
+    fn talks_to(&self, account: AccountId) -> bool {
+        let holds = |chat: &Chat| {
+            let member = |(member, ..): &(AccountId, Role, usize)| *member == account;
+            chat.row.peer == Some(account)
+                || chat.row.unconfirmed != Some(account)
+                    && chat.group.as_ref().is_some_and(|group| group.members.iter().any(member))
+        };
+        self.account.me().is_some_and(|me| me.account == account)
+            || self.chats.all.values().any(holds)
+    }
+
+    /// Whether a stranger's invitation led to the fold.
+    fn is_strange(&self, enter: &Enter) -> bool {
+        match &enter.goal {
+            Goal::Welcome(invitation) => !self.talks_to(invitation.inviter),
+            _ => false,
+        }
+    }
+
+    /// Takes over what an earlier run learned about an invitation: true if it still rests.
+    pub(super) fn rests_from_before(&mut self, number: u64, step: &Step<'_>) -> bool {
+        let Some(enter) = self.chats.entering.get(&number) else {
+            return false;
+        };
+        let Goal::Welcome(invitation) = &enter.goal else {
+            return false;
+        };
+        let Some((tries, tried)) =
+            self.notice(invitation.row).map(|notice| (notice.tries, notice.tried))
+        else {
+            return false;
+        };
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return false;
+        };
+        enter.tries = tries;
+        let wait = enter.wait();
+        let until = step.clock().until(tried.after(wait), wait);
+        enter.retry_at = until.filter(|_| tries > HURRIED);
+        enter.retry_at.is_some()
+    }
+
     /// When the next fold should be taken up.
     pub(in crate::engine::chats) fn enter_wake_at(&self) -> Option<Moment> {
         let entering = self.chats.entering.values();
@@ -69,15 +140,18 @@ impl State {
     /// The folds to take up at `now`.
     pub(super) fn due_folds(&self, now: Moment) -> Vec<u64> {
         let due = |enter: &Enter| enter.queued || enter.retry_at.is_some_and(|at| at <= now);
-        let entering = self.chats.entering.iter();
-        entering.filter(|(_, enter)| due(enter)).map(|(number, _)| *number).collect()
+        let entering = self.chats.entering.iter().filter(|(_, enter)| due(enter));
+        let mut due: Vec<_> =
+            entering.map(|(number, enter)| (self.is_strange(enter), *number)).collect();
+        // People one talks to come first.
+        due.sort_unstable();
+        due.into_iter().map(|(_, number)| number).collect()
     }
 
     /// Gives up invitations whose package is gone or that came to nothing for too long, and those
-    /// that were tried most if there are too many.
+    /// of strangers, and that were tried most, if there are too many.
     pub(super) fn limit_invitations(&mut self, step: &mut Step<'_>) {
-        let now = step.moment;
-        let mut open: Vec<(bool, u32, u64)> = Vec::new();
+        let mut open: Vec<(bool, bool, u32, u64)> = Vec::new();
         for (number, enter) in &self.chats.entering {
             let Goal::Welcome(invitation) = &enter.goal else {
                 continue;
@@ -85,13 +159,16 @@ impl State {
             if enter.tries == 0 || !enter.is_stuck() {
                 continue;
             }
-            let old = now.since(enter.since) >= GIVEN_UP_AFTER && enter.tries >= GIVEN_UP_TRIES;
+            let notice = self.notice(invitation.row);
+            let old = notice.is_none_or(|notice| {
+                step.now.since(notice.since) >= GIVEN_UP_AFTER && enter.tries >= GIVEN_UP_TRIES
+            });
             let is_over = old || self.account.package(&invitation.package).is_none();
-            open.push((is_over, enter.tries, *number));
+            open.push((is_over, self.is_strange(enter), enter.tries, *number));
         }
         open.sort_unstable_by_key(|entry| core::cmp::Reverse(*entry));
         let most = open.len().saturating_sub(KEPT);
-        for (place, (is_over, _, number)) in open.into_iter().enumerate() {
+        for (place, (is_over, _, _, number)) in open.into_iter().enumerate() {
             if is_over || place < most {
                 self.drop_invitation(number, step);
             }
