@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use corncrake_core::{
-    id::{AccountId, ConversationId},
+    id::{AccountId, ConversationId, DeviceId},
     identity::SafetyNumber,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -75,10 +75,36 @@ impl Client {
     /// Makes this device one more of an existing account; its chats follow by themselves.
     ///
     /// # Errors
-    /// `wrong_password` (for unknown names too), `already_has_account`, `offline`.
+    /// `wrong_password` (for unknown names too), `already_has_account`, `offline`;
+    /// [`Error::TooManyDevices`] if one of the account's devices has to give way.
     pub async fn enter_account(&self, name: &str, password: &str) -> Result<(), Error> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::LogIn { name, password, reply }).await
+        self.ask(|reply| Command::LogIn { name, password, drop: None, reply }).await
+    }
+
+    /// Makes this device one more of an existing account, in the place of `device`, which the
+    /// account and all its chats then no longer have.
+    ///
+    /// # Errors
+    /// As [`Client::enter_account`], and `unknown_device`.
+    pub async fn enter_account_for(
+        &self,
+        name: &str,
+        password: &str,
+        device: DeviceId,
+    ) -> Result<(), Error> {
+        let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
+        self.ask(|reply| Command::LogIn { name, password, drop: Some(device), reply }).await
+    }
+
+    /// Takes a device out of the account. When this answers, the server no longer knows it; this
+    /// account's other devices remove it from every chat and bar its key there.
+    ///
+    /// # Errors
+    /// `wrong_password`, `unknown_device`, `this_device`, `no_account`, `offline`.
+    pub async fn remove_device(&self, device: DeviceId, password: &str) -> Result<(), Error> {
+        let password = Zeroizing::new(password.to_owned());
+        self.ask(|reply| Command::RemoveDevice { device, password, reply }).await
     }
 
     /// Whose account this is.
@@ -97,7 +123,7 @@ impl Client {
         Ok(self.ask(Command::Account).await?.is_some())
     }
 
-    /// The devices of the own account.
+    /// The devices of the own account, oldest first.
     ///
     /// # Errors
     /// `no_account`, `offline`.

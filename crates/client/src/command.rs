@@ -1,6 +1,6 @@
 //! What a handle asks of the engine.
 
-use corncrake_core::id::{AccountId, ConversationId, MessageId};
+use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
 use corncrake_core::identity::SafetyNumber;
 use zeroize::Zeroizing;
 
@@ -15,11 +15,13 @@ pub(crate) enum Command {
     /// Makes an account.
     SignUp { name: String, password: Zeroizing<String>, reply: Reply<()> },
     /// Brings an account to this device.
-    LogIn { name: String, password: Zeroizing<String>, reply: Reply<()> },
+    LogIn { name: String, password: Zeroizing<String>, drop: Option<DeviceId>, reply: Reply<()> },
     /// Who am I?
     Account(Reply<Option<Account>>),
     /// The own devices.
     Devices(Reply<Vec<Device>>),
+    /// Takes a device out of the account.
+    RemoveDevice { device: DeviceId, password: Zeroizing<String>, reply: Reply<()> },
     /// The number to compare with somebody.
     SafetyNumber { name: String, reply: Reply<SafetyNumber> },
     /// The username that was seen last of an account.
@@ -67,7 +69,7 @@ pub(crate) enum ChatCommand {
     /// Changes somebody's role.
     SetRole { name: String, role: Role, reply: Reply<()> },
     /// Removes one of the own account's devices and bars its key.
-    RevokeDevice { device: corncrake_core::id::DeviceId, reply: Reply<()> },
+    RevokeDevice { device: DeviceId, reply: Reply<()> },
     /// Hides the chat and erases it here.
     Hide(Reply<()>),
     /// Answers when nothing that was asked for in this chat is under way any more.

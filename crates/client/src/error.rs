@@ -4,7 +4,7 @@ use core::fmt;
 
 use corncrake_wire::ErrorCode;
 
-use crate::{store::StoreError, transport::TransportError};
+use crate::{event::Device, store::StoreError, transport::TransportError};
 
 /// Why a call did not do what was asked. Nothing was changed unless the variant says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Error {
     Store(StoreError),
     /// The engine has ended; open the client again.
     Closed,
+    /// The account has as many devices as it may have, these: name one that gives way.
+    TooManyDevices(Vec<Device>),
 }
 
 /// What a caller can mend.
@@ -74,6 +76,10 @@ pub enum Refusal {
     NotInDirectChat,
     /// The address of the server is not an http or https URL.
     BadServerAddress,
+    /// The account has no such device.
+    UnknownDevice,
+    /// A device can't remove itself.
+    ThisDevice,
 }
 
 impl Refusal {
@@ -103,6 +109,8 @@ impl Refusal {
             Self::ChatWithOneself => "chat_with_oneself",
             Self::NotInDirectChat => "not_in_direct_chat",
             Self::BadServerAddress => "bad_server_address",
+            Self::UnknownDevice => "unknown_device",
+            Self::ThisDevice => "this_device",
         }
     }
 
@@ -132,6 +140,8 @@ impl Refusal {
             Self::ChatWithOneself => "name somebody other than yourself",
             Self::NotInDirectChat => "a chat of two has no members to change, title or roles",
             Self::BadServerAddress => "the server's address must begin with http:// or https://",
+            Self::UnknownDevice => "the account has no such device: list the devices",
+            Self::ThisDevice => "a device can't remove itself: use another one",
         }
     }
 }
@@ -147,6 +157,7 @@ impl Error {
             Self::Untrue(_) => "untrue_answer",
             Self::Store(error) => error.code(),
             Self::Closed => "closed",
+            Self::TooManyDevices(_) => ErrorCode::TooManyDevices.as_str(),
         }
     }
 }
@@ -167,6 +178,9 @@ impl fmt::Display for Error {
             Self::Untrue(what) => write!(f, "the server's answer does not hold: {what}"),
             Self::Store(error) => error.fmt(f),
             Self::Closed => f.write_str("the client is closed: open it again"),
+            Self::TooManyDevices(devices) => {
+                write!(f, "the account has {} devices: name one that gives way", devices.len())
+            }
         }
     }
 }

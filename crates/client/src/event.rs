@@ -19,10 +19,14 @@ pub struct Account {
 }
 
 /// A device of the own account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Its id.
     pub id: DeviceId,
+    /// What it calls itself, if this device has read that.
+    pub name: Option<String>,
+    /// The version of the account's device list that named it first: the older a device, the lower.
+    pub since: u64,
     /// Whether it is the one that asks.
     pub this_device: bool,
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use corncrake_core::id::DeviceId;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tokio::{
@@ -123,6 +124,22 @@ impl Client {
     ) -> Result<Self, Error> {
         let client = Self::on_a_thread(server, store).await?;
         client.enter_account(name, password).await?;
+        Ok(client)
+    }
+
+    /// Makes this device one more of an account on `server`, in the place of `device`.
+    ///
+    /// # Errors
+    /// `bad_server_address`, errors of the store, and those of [`Client::enter_account_for`].
+    pub async fn log_in_for(
+        server: &str,
+        store: SqliteStore,
+        name: &str,
+        password: &str,
+        device: DeviceId,
+    ) -> Result<Self, Error> {
+        let client = Self::on_a_thread(server, store).await?;
+        client.enter_account_for(name, password, device).await?;
         Ok(client)
     }
 

@@ -1,10 +1,11 @@
 //! What can be asked of an account, on the command line and in a session alike.
 
-use std::{future::ready, pin::pin, time::Duration};
+use std::{fmt, future::ready, pin::pin, time::Duration};
 
-use corncrake::{Adding, Chat, Client, Delivery, Error, Refusal, Role};
+use corncrake::{Adding, Chat, Client, Delivery, DeviceId, Error, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::{
     failure::Failure,
@@ -14,12 +15,37 @@ use crate::{
     view::{self, Names},
 };
 
+/// A password in a command.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl From<Zeroizing<String>> for Secret {
+    fn from(password: Zeroizing<String>) -> Self {
+        Self(password)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(_) = self;
+        f.write_str("Secret(..)")
+    }
+}
+
 /// A question or an order; the field `do` names it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Ask {
     Account {},
     Devices {},
+    RemoveDevice {
+        /// Its id, or the first digits of it.
+        device: String,
+        password: Secret,
+        /// Seconds to wait until it is out of the chats.
+        #[serde(default)]
+        wait: u64,
+    },
     Chats {
         /// Seconds to wait until everything new is read.
         #[serde(default)]
@@ -111,6 +137,7 @@ impl Ask {
             | Self::Leave { wait, .. }
             | Self::Rename { wait, .. }
             | Self::Role { wait, .. }
+            | Self::RemoveDevice { wait, .. }
             | Self::Settle { wait } => Some(*wait),
             _ => None,
         }
@@ -161,6 +188,7 @@ impl Ask {
         matches!(
             self,
             Self::Devices {}
+                | Self::RemoveDevice { .. }
                 | Self::Verify { .. }
                 | Self::CreateGroup { .. }
                 | Self::Add { .. }
@@ -178,6 +206,9 @@ impl Ask {
         match self {
             Self::Account {} => account(client).await,
             Self::Devices {} => devices(client).await,
+            Self::RemoveDevice { device, password, wait } => {
+                remove_device(client, &device, &password, wait).await
+            }
             Self::Chats { wait } => chats(client, wait).await,
             Self::Send { chat, text, wait } => send(client, (&chat, &text), wait, turn).await,
             Self::History { chat, before, limit, wait } => {
@@ -242,9 +273,34 @@ async fn account(client: &Client) -> Result<Value, Failure> {
 
 async fn devices(client: &Client) -> Result<Value, Failure> {
     let devices = client.devices().await?;
-    let list =
-        devices.iter().map(|one| json!({"device": one.id.to_string(), "this": one.this_device}));
-    Ok(json!({"devices": list.collect::<Vec<_>>()}))
+    Ok(json!({"devices": devices.iter().map(view::device).collect::<Vec<_>>()}))
+}
+
+/// The id of a device, written out.
+pub(crate) fn device_id(typed: &str) -> Result<DeviceId, Failure> {
+    let mut id = [0; 32];
+    hex::decode_to_slice(typed, &mut id).map_err(|_| unknown_device())?;
+    Ok(DeviceId::from_bytes(id))
+}
+
+fn unknown_device() -> Failure {
+    Error::from(Refusal::UnknownDevice).into()
+}
+
+async fn remove_device(
+    client: &Client,
+    typed: &str,
+    password: &Secret,
+    wait: u64,
+) -> Result<Value, Failure> {
+    let devices = client.devices().await?;
+    let mut like = devices.iter().filter(|one| one.id.to_string().starts_with(typed));
+    let (Some(device), None, false) = (like.next(), like.next(), typed.is_empty()) else {
+        return Err(unknown_device());
+    };
+    client.remove_device(device.id, &password.0).await?;
+    let settled = reach::settle(client, Duration::from_secs(wait)).await?;
+    Ok(json!({"device": device.id.to_string(), "settled": settled == Reach::Head}))
 }
 
 /// Reads what is new if there is time for it.

@@ -6,6 +6,8 @@ use corncrake::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::view;
+
 /// Why a command did not do what was asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
@@ -15,6 +17,9 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// Who has to act.
     pub(crate) exit: Exit,
+    /// The devices of an account that has as many as it may have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<Value>,
 }
 
 /// How the program ends; see `--help`.
@@ -43,12 +48,22 @@ impl From<Exit> for ExitCode {
 impl Failure {
     /// The person has to ask for something else.
     pub(crate) fn refused(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), exit: Exit::Refused }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            exit: Exit::Refused,
+            devices: Vec::new(),
+        }
     }
 
     /// The home folder or something in it cannot be used.
     pub(crate) fn home(message: impl Into<String>) -> Self {
-        Self { code: "home_unusable".to_owned(), message: message.into(), exit: Exit::Files }
+        Self {
+            code: "home_unusable".to_owned(),
+            message: message.into(),
+            exit: Exit::Files,
+            devices: Vec::new(),
+        }
     }
 
     /// The server no longer knows this device.
@@ -76,7 +91,11 @@ impl Failure {
 
     /// What programs get to read.
     pub(crate) fn json(&self) -> Value {
-        json!({"code": self.code, "message": self.message})
+        let mut json = json!({"code": self.code, "message": self.message});
+        if let (false, Some(json)) = (self.devices.is_empty(), json.as_object_mut()) {
+            json.insert("devices".to_owned(), json!(self.devices));
+        }
+        json
     }
 }
 
@@ -88,6 +107,12 @@ impl From<Error> for Failure {
             Error::Server(..) | Error::Untrue(_) => Exit::Server,
             _ => Exit::Refused,
         };
-        Self { code: error.code().to_owned(), message: error.to_string(), exit }
+        let mut message = error.to_string();
+        let mut devices = Vec::new();
+        if let Error::TooManyDevices(list) = &error {
+            message.push_str(", with --drop and its id; these are they, the oldest first");
+            devices = list.iter().map(view::device).collect();
+        }
+        Self { code: error.code().to_owned(), message, exit, devices }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use corncrake::Client;
+use corncrake::{Client, DeviceId};
 use serde_json::json;
 
 mod ask;
@@ -33,7 +33,7 @@ use ask::Ask;
 use failure::{Exit, Failure};
 use home::Home;
 use link::Link;
-use options::{Command, Group, Options};
+use options::{Command, Devices, Group, Options};
 use reach::Reach;
 
 fn main() -> ExitCode {
@@ -53,7 +53,9 @@ fn main() -> ExitCode {
                 tame::json(&json!({"error": failure.json()}))
             } else {
                 let (message, code) = (tame::line(&failure.message), tame::line(&failure.code));
-                format!("corncrake: {message} [{code}]")
+                let mut lines = vec![format!("corncrake: {message} [{code}]")];
+                lines.extend(failure.devices.iter().map(show::device));
+                lines.join("\n")
             };
             drop(writeln!(stderr(), "{text}"));
             failure.exit.into()
@@ -67,10 +69,11 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     let json = options.json;
     let ask = match options.command {
         Command::SignUp { name } => {
-            return enter(&home, server, &name, password::Kind::New, json).await;
+            return enter(&home, server, &name, Way::SignUp, json).await;
         }
-        Command::LogIn { name } => {
-            return enter(&home, server, &name, password::Kind::Known, json).await;
+        Command::LogIn { name, drop } => {
+            let drop = drop.map(|device| ask::device_id(&device)).transpose()?;
+            return enter(&home, server, &name, Way::LogIn { drop }, json).await;
         }
         Command::Listen => {
             let mut link = Link::new(home, server);
@@ -120,7 +123,11 @@ fn ask_of(command: Command) -> Result<Ask, Failure> {
             (Group::Role { chat, name, role }, wait) => Ask::Role { chat, name, role, wait },
         },
         Command::Hide { chat } => Ask::Hide { chat },
-        Command::Devices => Ask::Devices {},
+        Command::Devices { what: None } => Ask::Devices {},
+        Command::Devices { what: Some(Devices::Remove { device }) } => {
+            let password = password::ask(password::Kind::Known)?.into();
+            Ask::RemoveDevice { device, password, wait: read }
+        }
         Command::Verify { name } => Ask::Verify { name },
         _ => Ask::Chats { wait: read },
     })
@@ -139,24 +146,37 @@ fn text_of(typed: String) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// How somebody comes into an account.
+enum Way {
+    SignUp,
+    LogIn { drop: Option<DeviceId> },
+}
+
 /// Signs up or logs in, and says where the key is.
 async fn enter(
     home: &Home,
     server: Option<String>,
     name: &str,
-    kind: password::Kind,
+    way: Way,
     json: bool,
 ) -> Result<Exit, Failure> {
     let server = home.server(server)?;
     home.check_free(&server).await?;
-    if kind == password::Kind::New && !is_username(name) {
-        return Err(corncrake::Error::from(corncrake::Refusal::BadUsername).into());
-    }
+    let kind = match way {
+        Way::SignUp if !is_username(name) => {
+            return Err(corncrake::Error::from(corncrake::Refusal::BadUsername).into());
+        }
+        Way::SignUp => password::Kind::New,
+        Way::LogIn { .. } => password::Kind::Known,
+    };
     let password = password::ask(kind)?;
     let store = home.make().await?;
-    let client = match kind {
-        password::Kind::New => Client::sign_up(&server, store, name, &password).await?,
-        password::Kind::Known => Client::log_in(&server, store, name, &password).await?,
+    let client = match way {
+        Way::SignUp => Client::sign_up(&server, store, name, &password).await?,
+        Way::LogIn { drop: None } => Client::log_in(&server, store, name, &password).await?,
+        Way::LogIn { drop: Some(device) } => {
+            Client::log_in_for(&server, store, name, &password, device).await?
+        }
     };
     home.remember_server(&server)?;
     let reach = reach::settle(&client, reach::CATCH_UP).await?;

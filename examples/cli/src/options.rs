@@ -54,6 +54,9 @@ pub(crate) enum Command {
     LogIn {
         /// The account's username.
         name: String,
+        /// The id of a device that gives way, where the account has as many as it may have.
+        #[arg(long)]
+        drop: Option<String>,
     },
     /// Lists the chats.
     Chats,
@@ -87,8 +90,11 @@ pub(crate) enum Command {
         /// Username, #title or id.
         chat: String,
     },
-    /// Lists the devices of the account.
-    Devices,
+    /// Lists the devices of the account, or removes one.
+    Devices {
+        #[command(subcommand)]
+        what: Option<Devices>,
+    },
     /// Shows the safety number of you and somebody: equal on both sides if nobody stands between.
     Verify {
         /// Whom you compare with.
@@ -97,6 +103,15 @@ pub(crate) enum Command {
     /// Takes commands from standard input, one JSON object a line, and writes answers and events.
     #[command(after_help = SESSION)]
     Session,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Devices {
+    /// Takes a device out of the account and all its chats; asks for the password.
+    Remove {
+        /// Its id, or the first digits of it.
+        device: String,
+    },
 }
 
 #[derive(Debug, Args)]

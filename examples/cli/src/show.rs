@@ -17,6 +17,7 @@ pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
     Ok(match ask {
         Ask::Account {} => format!("{} ({})", tame::line(field("name")), field("account")),
         Ask::Devices {} => devices(answer),
+        Ask::RemoveDevice { .. } => removed(answer),
         Ask::Chats { .. } => chats(&list(answer, "chats")),
         Ask::History { .. } => {
             let lines: Vec<_> = list(answer, "items").iter().map(item_line).collect();
@@ -72,14 +73,29 @@ fn list<T: serde::de::DeserializeOwned>(answer: &Value, name: &str) -> Vec<T> {
     known.collect()
 }
 
+/// A device that was removed.
+fn removed(answer: &Value) -> String {
+    match answer.get("settled").and_then(Value::as_bool) {
+        Some(true) => "removed: it is in none of your chats any more",
+        _ => {
+            "removed: it leaves your chats as soon as another device of yours is online long enough"
+        }
+    }
+    .to_owned()
+}
+
 fn devices(answer: &Value) -> String {
     let devices = answer.get("devices").and_then(Value::as_array);
-    let lines = devices.into_iter().flatten().map(|one| {
-        let id = one.get("device").and_then(Value::as_str).unwrap_or_default();
-        let this = one.get("this").and_then(Value::as_bool).unwrap_or_default();
-        format!("{}{}", tame::line(id), if this { "  this one" } else { "" })
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    devices.into_iter().flatten().map(device).collect::<Vec<_>>().join("\n")
+}
+
+/// A device of one's own as a line.
+pub(crate) fn device(device: &Value) -> String {
+    let field = |name| device.get(name).and_then(Value::as_str).unwrap_or_default();
+    let this = device.get("this").and_then(Value::as_bool).unwrap_or_default();
+    let parts = [field("device"), field("name"), if this { "this one" } else { "" }];
+    let parts = parts.into_iter().filter(|part| !part.is_empty()).map(tame::line);
+    parts.collect::<Vec<_>>().join("  ")
 }
 
 /// The chats that are not hidden, the newest first.

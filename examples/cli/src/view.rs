@@ -8,6 +8,7 @@ use corncrake::{
     Standing,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 
@@ -31,6 +32,16 @@ pub(crate) struct Chat {
     pub(crate) last_item: Option<u64>,
     /// When the last item came to be.
     pub(crate) last_at: Option<u64>,
+}
+
+/// A device of one's own.
+pub(crate) fn device(device: &corncrake::Device) -> Value {
+    json!({
+        "device": device.id.to_string(),
+        "name": device.name,
+        "since": device.since,
+        "this": device.this_device,
+    })
 }
 
 /// Somebody in a chat.

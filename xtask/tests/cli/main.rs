@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should fail"
 )]
 
+mod devices;
 mod offline;
 mod output;
 mod place;

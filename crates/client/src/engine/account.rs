@@ -6,7 +6,7 @@
 //! should be under way and isn't. It is called after each thing that happens and at each start, so
 //! a crash at any point costs a repetition and nothing else; every repetition is harmless.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use corncrake_core::{
     conversation,
@@ -33,6 +33,7 @@ mod log;
 mod log_in;
 mod own;
 mod packages;
+mod removal;
 mod retry;
 mod session;
 mod sign_up;
@@ -42,6 +43,7 @@ pub(crate) use claims::ClaimedPackage;
 pub(crate) use directory::{By, Contact};
 pub(crate) use load::load;
 pub(crate) use packages::OwnPackage;
+use removal::Removal;
 pub(crate) use retry::Retry;
 pub(crate) use slow::{SlowDone, SlowWork};
 
@@ -55,6 +57,8 @@ pub(crate) struct AccountState {
     /// The keys of a sign-up or log-in that was begun and whose end isn't known.
     pending: Option<flow::PendingRow>,
     flow: Option<flow::Flow>,
+    /// Removals of devices that wait for the one under way.
+    removals: VecDeque<Removal>,
     sessions: session::Sessions,
     packages: packages::Packages,
     inbox: inbox::Inbox,
@@ -215,7 +219,12 @@ impl State {
     pub(crate) fn account_command(&mut self, command: Command, step: &mut Step<'_>) {
         match command {
             Command::SignUp { name, password, reply } => self.sign_up(name, password, reply, step),
-            Command::LogIn { name, password, reply } => self.log_in(name, password, reply, step),
+            Command::LogIn { name, password, drop, reply } => {
+                self.log_in((name, password), drop, reply, step);
+            }
+            Command::RemoveDevice { device, password, reply } => {
+                self.remove_device(Removal { device, password, reply }, step);
+            }
             Command::Account(reply) => {
                 let account = self.account.me.as_ref().map(|me| event::Account {
                     id: me.account,
@@ -312,6 +321,7 @@ impl State {
             account.directory.jobs.wake_at(),
             account.claims.wake_at(),
             account.log.wake_at(),
+            flow,
             self.own_record_wake_at(),
         ];
         with_session.into_iter().chain(always).flatten().min()

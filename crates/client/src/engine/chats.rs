@@ -423,6 +423,7 @@ impl State {
                     || !chat.caught_up()
                     || !chat.is_member()
                     || !chat.row.recorded
+                    || chat.session.look_at_devices
                     || chat.session.duties.keys().any(|duty| duty.is_own())
             }
             Phase::Entering(_) => true,

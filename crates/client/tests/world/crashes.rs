@@ -10,9 +10,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use corncrake::{ConversationId, Error};
+use corncrake::{ConversationId, Error, Standing};
 
-use crate::{check::Mood, device::Device, world::World};
+use crate::{check::Mood, device::Device, devices::id, world::World};
 
 /// What a flow works on, made before the counting begins.
 struct Scene {
@@ -243,6 +243,28 @@ fn be_added() {
 #[test]
 fn remove_somebody() {
     crash_everywhere(group, |scene| scene.mortal.remove(scene.chat.unwrap(), "cem"), agrees);
+}
+
+#[test]
+fn remove_a_device() {
+    crash_everywhere(
+        |seed| {
+            let mut scene = group(seed);
+            scene.others.push(scene.world.log_in("ann"));
+            scene.world.settle();
+            scene
+        },
+        |scene| match scene.mortal.remove_device(id(scene.others.last().unwrap())) {
+            // The first time it was done, and nobody heard of it.
+            Err(error) if error.code() == "unknown_device" => Ok(()),
+            other => other,
+        },
+        |scene| {
+            agrees(scene);
+            let gone = scene.others.last().unwrap();
+            assert_eq!(gone.info(scene.chat.unwrap()).unwrap().standing, Standing::Removed);
+        },
+    );
 }
 
 #[test]

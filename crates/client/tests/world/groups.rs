@@ -122,58 +122,6 @@ fn audit_prog_h3_a_removal_overtakes_an_add_that_waits() {
     assert!(names.contains(&Some("eve".to_owned())));
 }
 
-/// C11.
-#[test]
-fn audit_prog_h1_after_twelve_log_ins_just_the_devices_of_the_record_are_in_every_chat() {
-    let world = World::new(6);
-    let bob = world.sign_up("bob");
-    let mut devices = vec![world.sign_up("ann")];
-    let chats = [devices[0].start_chat(&["bob"]), devices[0].create_group("meadow", &["bob"])];
-    world.settle();
-    for _ in 0..11 {
-        devices.push(world.log_in("ann"));
-        // A newcomer and who takes a device out for it may meet: then they wait for each other, by
-        // leaf order and at random.
-        world.network().disturb();
-        world.settle();
-    }
-    for chat in chats {
-        bob.say(chat, "who hears this?");
-    }
-    world.settle();
-    let newest = devices.last().unwrap();
-    let own = newest.call("devices", async move |client: Client| client.devices().await).unwrap();
-    let named = |device: &Device| {
-        let account = device.call("account", async move |client: Client| client.account().await);
-        own.iter().any(|own| own.id == account.as_ref().unwrap().device)
-    };
-    assert_eq!(devices.iter().filter(|device| named(device)).count(), 10);
-    for device in &devices {
-        for chat in chats {
-            let standing = device.info(chat).unwrap().standing;
-            let heard = crate::flows::texts(device, chat).contains(&"who hears this?".to_owned());
-            match named(device) {
-                true => assert_eq!((standing, heard), (Standing::Member, true)),
-                false => assert_eq!((standing, heard), (Standing::Removed, false)),
-            }
-        }
-    }
-    for (number, device) in devices.iter().filter(|device| named(device)).enumerate() {
-        for chat in chats {
-            device.say(chat, &format!("number {number}"));
-        }
-    }
-    world.settle();
-    let newcomer = devices.last().unwrap();
-    for chat in chats {
-        let gap = |item: &Item| item.what == ItemKind::Gap;
-        assert!(newcomer.history(chat).iter().filter(|item| gap(item)).count() <= 1);
-        assert_eq!(crate::flows::texts(&bob, chat).len(), 11);
-        let members = bob.info(chat).unwrap().members;
-        assert_eq!(members.iter().find(|member| !member.is_me).unwrap().devices, 10);
-    }
-}
-
 #[test]
 fn audit_prog_h1_a_wish_that_comes_to_nothing_leaves_no_log_unbegun() {
     let world = World::new(7);

@@ -26,6 +26,7 @@ mod crash;
 mod crashes;
 mod damage;
 mod device;
+mod devices;
 mod duels;
 mod events;
 mod executor;

@@ -231,8 +231,14 @@ impl State {
             return Vec::new();
         };
         let own = self.account.directory.contact(&me.account);
-        let devices = own.into_iter().flat_map(|contact| &contact.devices);
-        devices.map(|&id| Device { id, this_device: id == me.device }).collect()
+        let devices = own.into_iter().flat_map(|contact| &contact.record.record().devices);
+        let device = |entry: &DeviceEntry| Device {
+            id: entry.device(),
+            name: self.account.log.device_name(entry.device()),
+            since: entry.since,
+            this_device: entry.device() == me.device,
+        };
+        devices.map(device).collect()
     }
 
     fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {

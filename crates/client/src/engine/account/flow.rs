@@ -7,13 +7,14 @@
 use corncrake_core::{
     crypto::signature::{SignatureKey, SignaturePublicKey},
     derive::Key32,
-    id::{AccountId, InboxId},
+    id::{AccountId, DeviceId, InboxId},
     seal::record::StorageKey,
 };
 use corncrake_wire::{
     AccountReply, ErrorCode,
     account::{NewDevice, Session},
     opaque::{ClientLogIn, ClientRegistration, ExportKey},
+    open::SignedRecord,
 };
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
@@ -61,16 +62,21 @@ pub(crate) struct Flow {
     pub(super) password: Zeroizing<String>,
     pub(super) path: Path,
     pub(super) retry: Retry,
-    reply: Reply<()>,
+    pub(super) reply: Reply<()>,
 }
 
 /// The way a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
     SignUp,
-    LogIn,
+    LogIn {
+        /// The device that gives way.
+        drop: Option<DeviceId>,
+    },
     /// A sign-up that found its name taken, perhaps by itself.
     Resume,
+    /// Not into the account: the password opens its vault to take this device out.
+    Remove(DeviceId),
 }
 
 /// What to do with an answer to a step of a flow.
@@ -83,6 +89,7 @@ pub(crate) enum FlowThen {
     Stretched([u8; 16]),
     LoggedIn(Box<ExportKey>),
     DeviceAdded(Box<AccountRow>),
+    DeviceRemoved(SignedRecord),
 }
 
 impl PendingRow {
@@ -176,7 +183,7 @@ impl State {
         flow.retry.begin();
         let begun = match flow.path {
             Path::SignUp => self.start_sign_up(step),
-            Path::LogIn | Path::Resume => self.start_log_in(step),
+            Path::LogIn { .. } | Path::Resume | Path::Remove(_) => self.start_log_in(step),
         };
         self.end_if_failed(begun, step);
     }
@@ -194,6 +201,7 @@ impl State {
             FlowThen::LogInStarted(client) => self.log_in_started(client, result, step),
             FlowThen::LoggedIn(export) => self.logged_in(&export, result, step),
             FlowThen::DeviceAdded(row) => self.device_added(*row, result, step),
+            FlowThen::DeviceRemoved(record) => self.device_removed(&record, result, step),
             FlowThen::Registered | FlowThen::Stretched(_) => Ok(()),
         };
         self.end_if_failed(went, step);
@@ -261,6 +269,7 @@ impl State {
     pub(super) fn end_flow(&mut self, result: Result<(), Error>, step: &mut Step<'_>) {
         if let Some(flow) = self.account.flow.take() {
             step.answer(flow.reply, result);
+            self.remove_next_device(step);
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use corncrake_core::{
     conversation::Entry,
-    id::{AccountId, LogId},
+    id::{AccountId, DeviceId, LogId},
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
         record::{
@@ -186,6 +186,16 @@ impl AccountLog {
     /// What the log says about an account.
     pub(super) fn contact(&self, account: AccountId) -> Option<&ContactRecord> {
         self.map.contact(account)
+    }
+
+    /// What a device of this account calls itself.
+    pub(super) fn device_name(&self, device: DeviceId) -> Option<String> {
+        self.map.records().find_map(|record| match record {
+            AccountLogRecord::DeviceName(named) if named.device == device => {
+                Some(named.name.clone())
+            }
+            _ => None,
+        })
     }
 
     /// Whether just this record waits to be appended.

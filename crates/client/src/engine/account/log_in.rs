@@ -1,12 +1,14 @@
 //! Log-in (architecture §8): the password opens the vault, whose identity key lets this device in.
 
 use corncrake_core::{
-    id::AccountId,
-    identity::{Certificate, DeviceClass, DeviceEntry, MAX_DEVICES, Username, VerifiedRecord},
+    id::{AccountId, DeviceId},
+    identity::{
+        AccountRecord, Certificate, DeviceClass, DeviceEntry, MAX_DEVICES, Username, VerifiedRecord,
+    },
     seal::vault::Vault,
 };
 use corncrake_wire::{
-    AccountReply, DeviceId, ErrorCode,
+    AccountReply, DeviceId as WireDeviceId, ErrorCode,
     account::{AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn},
     opaque::{self, ClientLogIn, ExportKey},
     open::SignedRecord,
@@ -23,6 +25,7 @@ use super::{
 use crate::{
     engine::{Reply, State, Step},
     error::{Error, Refusal},
+    event::Device,
     transport::TransportError,
 };
 
@@ -30,8 +33,8 @@ impl State {
     /// Brings an account to this device.
     pub(super) fn log_in(
         &mut self,
-        name: String,
-        password: Zeroizing<String>,
+        (name, password): (String, Zeroizing<String>),
+        drop: Option<DeviceId>,
         reply: Reply<()>,
         step: &mut Step<'_>,
     ) {
@@ -42,18 +45,23 @@ impl State {
         let Ok(name) = Username::parse(&name) else {
             return step.answer(reply, Err(Refusal::WrongPassword.into()));
         };
-        self.begin_flow(Path::LogIn, (name.as_str(), password), reply, step);
+        self.begin_flow(Path::LogIn { drop }, (name.as_str(), password), reply, step);
         self.work_flow(step);
     }
 
     pub(super) fn start_log_in(&mut self, step: &mut Step<'_>) -> Result<(), Error> {
-        let (Some(flow), Some(pending)) = (&self.account.flow, &self.account.pending) else {
+        let Some(flow) = &self.account.flow else {
+            return Ok(());
+        };
+        let (pending, me) = (&self.account.pending, &self.account.me);
+        let pending = pending.as_ref().map(|pending| &pending.name);
+        let Some(name) = pending.or_else(|| me.as_ref().map(|me| &me.username)) else {
             return Ok(());
         };
         let (client, request) = opaque::log_in(flow.password.as_bytes(), step.rng)
             .map_err(|_| Refusal::WrongPassword)?;
         let origin = self.origin.clone();
-        let request = LogInStart { name: pending.name.clone(), origin, opaque: request };
+        let request = LogInStart { name: name.clone(), origin, opaque: request };
         let then = FlowThen::LogInStarted(Box::new(client));
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
@@ -96,10 +104,16 @@ impl State {
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
-        let LoggedIn { session, account, vault, record } = match reply_of::<LogInFinish>(result) {
+        let logged_in = match reply_of::<LogInFinish>(result) {
             Ok(logged_in) => logged_in,
             Err(error) => return self.log_in_failed(error, step),
         };
+        let drop = match self.account.flow.as_ref().map(|flow| flow.path) {
+            Some(Path::Remove(device)) => return self.drop_device(export, logged_in, device, step),
+            Some(Path::LogIn { drop }) => drop,
+            _ => None,
+        };
+        let LoggedIn { session, account, vault, record } = logged_in;
         let account = AccountId::from_bytes(account.0);
         let Some(mut pending) = self.account.pending.clone() else {
             return Ok(());
@@ -118,7 +132,7 @@ impl State {
             return Err(Refusal::UsernameTaken.into());
         }
         let Entry { row, record, drop, is_new } =
-            enter(&pending, &opened, verified, (record, vault.version))?;
+            enter(&pending, &opened, (verified, drop), (record, vault.version))?;
         let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
         // What was uploaded with the device stays as it is; later checks fill it up.
         let packages = if is_new { self.first_packages(&me, step) } else { Vec::new() };
@@ -183,32 +197,60 @@ impl State {
 struct Entry {
     row: AccountRow,
     record: SignedRecord,
-    drop: Option<DeviceId>,
+    drop: Option<WireDeviceId>,
     is_new: bool,
+}
+
+/// Refuses a record that doesn't belong to the vault.
+pub(super) fn check_pair(vault: &Vault, record: &AccountRecord, name: &str) -> Result<(), Error> {
+    let is_pair = record.chain == vault.chain
+        && record.contact_key == vault.contact_key.public()
+        && record.username.as_str() == name;
+    let refusal = "vault and account record do not belong to each other";
+    if is_pair { Ok(()) } else { Err(Error::Untrue(refusal)) }
+}
+
+/// Takes a device out of a record.
+pub(super) fn take_out(record: &mut AccountRecord, device: DeviceId) -> Result<(), Error> {
+    let place = record.devices.iter().position(|entry| entry.device() == device);
+    record.devices.remove(place.ok_or(Refusal::UnknownDevice)?);
+    Ok(())
+}
+
+/// The devices of an account that this device is none of.
+fn list(record: &AccountRecord) -> Vec<Device> {
+    let device = |entry: &DeviceEntry| Device {
+        id: entry.device(),
+        name: None,
+        since: entry.since,
+        this_device: false,
+    };
+    record.devices.iter().map(device).collect()
 }
 
 /// Puts the device into the record, unless an earlier try has.
 fn enter(
     pending: &PendingRow,
     vault: &Vault,
-    verified: VerifiedRecord,
+    (verified, drop): (VerifiedRecord, Option<DeviceId>),
     (signed, vault_version): (SignedRecord, u64),
 ) -> Result<Entry, Error> {
     let mut record = verified.into_record();
-    if record.chain != vault.chain
-        || record.contact_key != vault.contact_key.public()
-        || record.username.as_str() != pending.name
-    {
-        return Err(Error::Untrue("vault and account record do not belong to each other"));
-    }
+    check_pair(vault, &record, &pending.name)?;
     let key = pending.device_public()?;
     let known = record.devices.iter().find(|device| device.key == key).map(|device| device.since);
     let (since, record, drop) = match known {
         Some(since) => (since, signed, None),
         None => {
             let version = record.list_version + 1;
-            let drop = (record.devices.len() >= MAX_DEVICES)
-                .then(|| wire_device(record.devices.remove(0).device()));
+            match drop {
+                Some(drop) => take_out(&mut record, drop)?,
+                None if record.devices.len() >= MAX_DEVICES => {
+                    return Err(Error::TooManyDevices(list(&record)));
+                }
+                None => {}
+            }
+            let drop = drop.map(wire_device);
             record.list_version = version;
             record.devices.push(DeviceEntry { key: key.clone(), since: version });
             let bytes = record.issue(&vault.identity).map_err(damaged)?;

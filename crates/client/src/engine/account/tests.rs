@@ -202,21 +202,30 @@ fn a_wrong_password_lets_nobody_in() {
 }
 
 #[test]
-fn the_eleventh_device_takes_the_place_of_the_oldest() {
+fn audit_prog_h1_the_eleventh_device_takes_the_place_of_the_one_that_is_named() {
     let server = server();
     let first = signed_up(1, "ann", &server);
-    let mut devices: Vec<_> = (2..=11)
-        .map(|seed| {
-            let mut device = Device::new(seed, &server);
-            assert_eq!(device.log_in("ann", PASSWORD), Some(Ok(())), "{seed}");
-            device
-        })
-        .collect();
-    let newest = devices.last_mut().unwrap();
-    let list = newest.ask(Command::Devices).unwrap().unwrap();
+    for seed in 2..=10 {
+        let mut device = Device::new(seed, &server);
+        assert_eq!(device.log_in("ann", PASSWORD), Some(Ok(())), "{seed}");
+    }
+    let mut newest = Device::new(11, &server);
+    let Some(Err(Error::TooManyDevices(list))) = newest.log_in("ann", PASSWORD) else {
+        panic!("it asks which one goes");
+    };
     assert_eq!(list.len(), 10);
-    let first = first.state.account.me().unwrap().device;
-    assert!(list.iter().all(|device| device.id != first));
+    assert_eq!(list[0].id, first.state.account.me().unwrap().device);
+    let mut log_in_for = |drop| {
+        let (name, password) = ("ann".to_owned(), PASSWORD.to_owned().into());
+        let drop = Some(drop);
+        newest.ask(|reply| Command::LogIn { name, password, drop, reply }).unwrap()
+    };
+    let nobody = corncrake_core::id::DeviceId::from_bytes([7; 32]);
+    assert_eq!(log_in_for(nobody), Err(Refusal::UnknownDevice.into()));
+    assert_eq!(log_in_for(list[4].id), Ok(()));
+    let left = newest.ask(Command::Devices).unwrap().unwrap();
+    assert_eq!(left.len(), 10);
+    assert!(left.iter().all(|device| device.id != list[4].id));
 }
 
 #[test]

@@ -267,10 +267,10 @@ impl Server {
             self.upload_packages(request.device.id, request.packages)?;
         } else {
             self.insert_device(account, &request.device, request.packages)?;
-            if let Some(dropped) = request.drop.and_then(|drop| self.devices.remove(&drop)) {
-                self.inboxes.remove(&dropped.inbox);
-                self.sessions.retain(|_, row| row.device != request.drop);
-            }
+        }
+        if let Some(dropped) = request.drop.and_then(|drop| self.devices.remove(&drop)) {
+            self.inboxes.remove(&dropped.inbox);
+            self.sessions.retain(|_, row| row.device != request.drop);
         }
         self.replace_record(account, request.record)?;
         Ok(self.begin_session(now, account, Some(request.device.id)))

@@ -124,7 +124,7 @@ impl Device {
 
     pub(super) fn log_in(&mut self, name: &str, password: &str) -> Option<Result<(), Error>> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::LogIn { name, password, reply })
+        self.ask(|reply| Command::LogIn { name, password, drop: None, reply })
     }
 
     /// Gives a command and runs until nothing moves; nothing if the device died meanwhile.

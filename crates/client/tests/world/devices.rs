@@ -1,0 +1,135 @@
+//! An account with several devices: which of them are in its chats.
+
+use corncrake::{Client, ConversationId, DeviceId, Error, Item, ItemKind, Standing};
+
+use crate::{device::Device, flows::texts, world::World};
+
+impl World {
+    /// One more device of a person, in the place of another.
+    fn log_in_for(&self, name: &str, other: &Device) -> Device {
+        let device = self.device(name);
+        let (name, password, other) = (name.to_owned(), device.password(), id(other));
+        let enter =
+            async move |client: Client| client.enter_account_for(&name, &password, other).await;
+        device.call("log in for another device", enter).unwrap();
+        device
+    }
+}
+
+impl Device {
+    pub(crate) fn remove_device(&self, device: DeviceId) -> Result<(), Error> {
+        let password = self.password();
+        self.call("remove a device", async move |client: Client| {
+            client.remove_device(device, &password).await
+        })
+    }
+}
+
+pub(crate) fn id(device: &Device) -> DeviceId {
+    device.call("account", async move |client: Client| client.account().await).unwrap().device
+}
+
+fn devices(of: &Device) -> Vec<DeviceId> {
+    let own = of.call("devices", async move |client: Client| client.devices().await).unwrap();
+    own.into_iter().map(|device| device.id).collect()
+}
+
+/// Checks that just the devices of the record stand in these chats and hear what is said.
+fn check(world: &World, (bob, all): (&Device, &[Device]), chats: &[ConversationId]) {
+    let word = format!("who hears this, of {}?", all.len());
+    for &chat in chats {
+        bob.say(chat, &word);
+    }
+    world.settle();
+    let named = devices(all.last().unwrap());
+    for device in all {
+        for &chat in chats {
+            let standing = device.info(chat).unwrap().standing;
+            let heard = texts(device, chat).contains(&word);
+            match named.contains(&id(device)) {
+                true => assert_eq!((standing, heard), (Standing::Member, true)),
+                false => assert_eq!((standing, heard), (Standing::Removed, false)),
+            }
+        }
+    }
+    let good: Vec<_> = all.iter().filter(|device| named.contains(&id(device))).collect();
+    assert_eq!(good.len(), named.len());
+    for device in &good {
+        for &chat in chats {
+            device.say(chat, &format!("and {word}"));
+        }
+    }
+    world.settle();
+    for &chat in chats {
+        let said = texts(bob, chat).iter().filter(|text| **text == format!("and {word}")).count();
+        assert_eq!(said, good.len());
+        let members = bob.info(chat).unwrap().members;
+        assert_eq!(members.iter().find(|member| !member.is_me).unwrap().devices, good.len());
+    }
+}
+
+/// C11.
+#[test]
+fn audit_prog_h1_after_twelve_log_ins_just_the_devices_of_the_record_are_in_every_chat() {
+    let world = World::new(6);
+    let bob = world.sign_up("bob");
+    let mut anns = vec![world.sign_up("ann")];
+    let chats = [anns[0].start_chat(&["bob"]), anns[0].create_group("meadow", &["bob"])];
+    world.settle();
+    for _ in 0..9 {
+        anns.push(world.log_in("ann"));
+        world.settle();
+    }
+    let eleventh = world.device("ann");
+    let Err(Error::TooManyDevices(list)) = world.try_log_in(&eleventh) else {
+        panic!("the eleventh device asks which one goes");
+    };
+    let ids: Vec<_> = list.iter().map(|device| device.id).collect();
+    assert_eq!(ids, anns.iter().map(id).collect::<Vec<_>>(), "oldest first");
+    assert!(list.is_sorted_by_key(|device| device.since));
+    world.settle();
+    check(&world, (&bob, &anns), &chats);
+    eleventh.lose();
+    for goes in [4, 0] {
+        let device = world.log_in_for("ann", &anns[goes]);
+        // A newcomer and who takes a device out for it may meet: then they wait for each other, by
+        // leaf order and at random.
+        world.network().disturb();
+        world.settle();
+        anns.push(device);
+        let named = devices(&anns[1]);
+        assert_eq!((named.len(), named.contains(&id(&anns[goes]))), (10, false));
+        check(&world, (&bob, &anns), &chats);
+    }
+    let newcomer = anns.last().unwrap();
+    for chat in chats {
+        let gap = |item: &Item| item.what == ItemKind::Gap;
+        assert!(newcomer.history(chat).iter().filter(|item| gap(item)).count() <= 1);
+    }
+}
+
+#[test]
+fn audit_srv_b7_a_device_that_is_removed_leaves_every_chat() {
+    let world = World::new(7);
+    let bob = world.sign_up("bob");
+    let anns = [world.sign_up("ann"), world.log_in("ann"), world.log_in("ann")];
+    let chats = [anns[0].start_chat(&["bob"]), anns[0].create_group("meadow", &["bob"])];
+    world.settle();
+    let [own, gone] = [id(&anns[0]), id(&anns[1])];
+    let refused = |device: DeviceId, password: &str| {
+        let password = password.to_owned();
+        let remove = async move |client: Client| client.remove_device(device, &password).await;
+        anns[0].call("remove a device", remove).unwrap_err().code()
+    };
+    assert_eq!(refused(own, &anns[0].password()), "this_device");
+    assert_eq!(refused(id(&bob), &anns[0].password()), "unknown_device");
+    assert_eq!(refused(gone, "somebody else's long password"), "wrong_password");
+    world.settle();
+    assert_eq!(devices(&anns[0]).len(), 3);
+    anns[0].remove_device(gone).unwrap();
+    world.network().disturb();
+    world.settle();
+    assert_eq!(devices(&anns[2]), [own, id(&anns[2])]);
+    check(&world, (&bob, &anns), &chats);
+    assert_eq!(refused(gone, &anns[0].password()), "unknown_device");
+}
