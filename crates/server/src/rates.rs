@@ -26,6 +26,9 @@ const FILL_BYTES: Duration = Duration::from_secs(60);
 const SHARDS: usize = 64;
 /// Over how long an empty bucket of notices fills.
 const FILL_NOTICES: Duration = Duration::from_hours(24);
+/// Log-ins to one account from one address: so many at once, and one more each minute.
+const LOG_INS: f64 = 10.0;
+const FILL_LOG_INS: Duration = Duration::from_secs(600);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// An address as limits see it.
@@ -80,6 +83,9 @@ pub(crate) struct Rates {
     log_bytes: Buckets<LogId>,
     log_byte_shares: Buckets<(LogId, Origin)>,
     all_bytes: Buckets<()>,
+    /// Log-ins that didn't come to a good end, by name and address: by name alone a stranger could
+    /// lock an owner out, and by address alone many names could be tried.
+    log_ins: Buckets<(String, Network)>,
     /// The notices for a key package of last resort.
     notices: Buckets<PackageId>,
 }
@@ -103,6 +109,10 @@ impl Rates {
                 FILL_BYTES,
             ),
             all_bytes: Buckets::new(bytes(limits.all_mib_per_minute), FILL_BYTES),
+            log_ins: Buckets::new(
+                (!limits.no_rate_limits).then_some(LOG_INS / FILL_LOG_INS.as_secs_f64()),
+                FILL_LOG_INS,
+            ),
             notices: Buckets::new(
                 Some(f64::from(limits::NOTICES_A_DAY) / FILL_NOTICES.as_secs_f64()),
                 FILL_NOTICES,
@@ -118,6 +128,25 @@ impl Rates {
     /// Counts a sign-up, a log-in or a renewal.
     pub(crate) fn attempt(&self, from: Origin) -> Result<(), Refusal> {
         self.attempts.take_nested(from, 1.0)
+    }
+
+    /// Counts a log-in that begins: whoever has the answer can test a guess, also if the log-in
+    /// never ends. One that ends well is given back.
+    pub(crate) fn log_in(&self, name: &str, from: Origin) -> Result<(), Refusal> {
+        self.take_log_in(name, from, 1.0)
+    }
+
+    /// A log-in came to a good end.
+    pub(crate) fn logged_in(&self, name: &str, from: Origin) {
+        // What is given back fits: nothing refuses it.
+        let _ = self.take_log_in(name, from, -1.0);
+    }
+
+    fn take_log_in(&self, name: &str, from: Origin, cost: f64) -> Result<(), Refusal> {
+        from.networks().try_for_each(|(network, weight)| {
+            let weight = u8::try_from(weight).map_or(1.0, f64::from);
+            self.log_ins.take((name.to_owned(), network), weight, cost)
+        })
     }
 
     /// Counts bytes that an address brings.

@@ -12,9 +12,9 @@ use tokio::{
 };
 
 use crate::{
-    Config, Error, account_store::AccountStore, attempts::Attempts, budget::Budget, clock::Clock,
-    database::Database, disk::Disk, folder::Folder, inboxes::Watchers, logs::LogStore,
-    rates::Rates, retention,
+    Config, Error, Origin, account_store::AccountStore, attempts::Attempts, budget::Budget,
+    clock::Clock, database::Database, disk::Disk, folder::Folder, inboxes::Watchers,
+    logs::LogStore, rates::Rates, retention,
 };
 
 /// What all requests share.
@@ -51,6 +51,8 @@ pub(crate) struct LogIn {
     pub(crate) state: LogInState,
     /// The account, unless nobody has the name.
     pub(crate) account: Option<(i64, AccountId)>,
+    /// The name, and the address that it was counted for.
+    pub(crate) counted: (String, Origin),
 }
 
 impl State {

@@ -2,17 +2,18 @@ use corncrake_server::Config;
 use corncrake_wire::{AccountId, DeviceId};
 use corncrake_wire::{
     CONTENT_TYPE, Call, ClientFrame, ErrorCode, OPEN_SOCKET, ServerFrame,
-    account::RenewStart,
-    encode,
+    account::{LogInFinish, LogInStart, LogInStarted, RenewStart},
+    decode, encode,
     frames::{About, Subscription},
     log::{Point, Read},
+    opaque,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::support::{Api, Problem, http, messages, token};
+use crate::support::{Api, CHEAP, Problem, http, messages, rng, sign_up, token};
 
 async fn limited(change: impl FnOnce(&mut Config)) -> Api {
     Api::start_with(|config| {
@@ -233,6 +234,49 @@ async fn audit_srv_a12_whoever_goes_on_after_refusals_is_closed() {
         }
     }
     assert!(closed && refused < 200, "{refused}");
+}
+
+#[tokio::test]
+async fn wrong_log_ins_are_limited_per_account_and_address() {
+    let api = limited(|config| {
+        config.limits.attempts_per_minute = 0;
+        config.limits.proxy_header = Some("x-forwarded-for".to_owned());
+    })
+    .await;
+    sign_up(&api, "bob", b"correct horse").await;
+    sign_up(&api, "eve", b"correct horse").await;
+    let log_in = async |name: &str, address: &str, password: &[u8]| {
+        let headers =
+            [("content-type", CONTENT_TYPE.to_owned()), ("x-forwarded-for", address.to_owned())];
+        let (client, request) = opaque::log_in(password, &mut rng()).unwrap();
+        let start = LogInStart { name: name.to_owned(), origin: api.origin(), opaque: request };
+        let body = api.raw(LogInStart::PATH, &headers, encode(&start)).await?;
+        let LogInStarted { attempt, opaque } = decode(&body).unwrap();
+        let Ok((opaque, _)) = client.finish(&opaque, CHEAP, &mut rng()) else {
+            return Ok(false);
+        };
+        let finish = LogInFinish { attempt, opaque };
+        api.raw(LogInFinish::PATH, &headers, encode(&finish)).await.map(|_| true)
+    };
+    let (stranger, owner) = ("198.51.100.1", "198.51.100.2");
+    // Right ones don't count, however many there are.
+    for _ in 0..15 {
+        assert_eq!(log_in("bob", stranger, b"correct horse").await, Ok(true));
+    }
+    for _ in 0..10 {
+        assert_eq!(log_in("bob", stranger, b"wrong horse").await, Ok(false));
+    }
+    assert!(is_limited(&log_in("bob", stranger, b"wrong horse").await));
+    assert!(is_limited(&log_in("bob", stranger, b"correct horse").await), "a guess more");
+    // The owner elsewhere, and others at the same address, are not locked out.
+    assert_eq!(log_in("bob", owner, b"correct horse").await, Ok(true));
+    assert_eq!(log_in("eve", stranger, b"correct horse").await, Ok(true));
+    // A name that nobody has is limited like any other.
+    let mut tries = 0;
+    while log_in("nobody", stranger, b"guess").await == Ok(false) {
+        tries += 1;
+    }
+    assert_eq!(tries, 10);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use corncrake_wire::{
 };
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use super::{
@@ -92,6 +93,15 @@ pub(crate) enum FlowThen {
     DeviceRemoved(SignedRecord),
 }
 
+/// The password in the one form (NFKC) that OPAQUE is given: keyboards differ in how they write the
+/// same characters.
+pub(super) fn normalized(password: &str) -> Zeroizing<String> {
+    // NFKC makes a text at most 11 times as long: with room for that, no copy is left behind.
+    let mut normal = Zeroizing::new(String::with_capacity(password.len().saturating_mul(11)));
+    normal.extend(password.nfkc());
+    normal
+}
+
 impl PendingRow {
     fn new(name: &str, rng: &mut impl rand_core::CryptoRng) -> Self {
         let mut inbox = [0; 32];
@@ -160,6 +170,7 @@ impl State {
             }
         };
         self.keep_pending(pending, step);
+        let password = normalized(&password);
         self.account.flow = Some(Flow { password, path, retry: Retry::default(), reply });
     }
 

@@ -23,7 +23,7 @@ use zxcvbn::{Score, zxcvbn};
 
 use super::{
     AccountRow, AccountThen, Me, SlowDone, SlowWork,
-    flow::{FlowThen, NewAccount, Path, PendingRow, damaged},
+    flow::{FlowThen, NewAccount, Path, PendingRow, damaged, normalized},
     session::reply_of,
     wire_account,
 };
@@ -67,7 +67,7 @@ impl State {
             return Err(Refusal::AlreadyHasAccount.into());
         }
         let name = Username::parse(name).map_err(|_| Refusal::BadUsername)?;
-        if zxcvbn(password, &[name.as_str(), "corncrake"]).score() < Score::Three {
+        if zxcvbn(&normalized(password), &[name.as_str(), "corncrake"]).score() < Score::Three {
             return Err(Refusal::WeakPassword.into());
         }
         Ok(())

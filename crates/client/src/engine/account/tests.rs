@@ -435,6 +435,21 @@ fn audit_prog_h5_keys_go_a_week_after_the_server_has_their_package_no_more() {
 }
 
 #[test]
+fn a_password_is_the_same_from_every_keyboard() {
+    let server = server();
+    let mut first = Device::new(1, &server);
+    let typed = "sept r\u{e2}les des gen\u{ea}ts \u{ff17}";
+    assert_eq!(first.sign_up("ann", typed), Some(Ok(())));
+    let mut second = Device::new(2, &server);
+    let decomposed = "sept ra\u{302}les des gene\u{302}ts 7";
+    assert_eq!(
+        second.log_in("ann", "sept rales des genets 7"),
+        Some(Err(Refusal::WrongPassword.into()))
+    );
+    assert_eq!(second.log_in("ann", decomposed), Some(Ok(())));
+}
+
+#[test]
 fn only_packages_that_may_be_added_count() {
     let server = server();
     let mut one = signed_up(1, "ann", &server);
