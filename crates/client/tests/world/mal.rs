@@ -119,6 +119,7 @@ impl Mal {
             contact_key: self.contact.public(),
             list_version: 1,
             devices: vec![DeviceEntry { key: self.device_key.public(), since: 1 }],
+            extensions: b"of a later version".to_vec(),
         };
         let record = record.issue(&self.identity).unwrap();
         let packages = (0..5).map(|number| self.new_package(number == 0)).collect();

@@ -28,6 +28,7 @@ const LABEL: &str = "corncrake account record";
 ///     opaque contact_key[32];
 ///     uint64 list_version;
 ///     DeviceEntry devices<V>;          /* at most 10 */
+///     opaque extensions<V>;            /* what later versions say; empty in this one */
 ///     opaque signature[64];            /* SignWithLabel(newest key of the chain,
 ///                                         "corncrake account record", everything before) */
 /// } AccountRecord;
@@ -44,6 +45,9 @@ pub struct AccountRecord {
     pub list_version: u64,
     /// The devices, at most ten.
     pub devices: Vec<DeviceEntry>,
+    /// What a later version of this library says about the account. Whoever makes the next record
+    /// keeps it as it is.
+    pub extensions: Vec<u8>,
 }
 
 /// One device of an account record.
@@ -66,7 +70,7 @@ impl AccountRecord {
     /// [`IdentityError::NotCurrentKey`] if `identity` isn't the newest key of the chain, or what
     /// [`verify`](Self::verify) would refuse.
     pub fn issue(&self, identity: &IdentityKey) -> Result<Vec<u8>, IdentityError> {
-        let Self { chain, username, contact_key, list_version, devices } = self;
+        let Self { chain, username, contact_key, list_version, devices, extensions } = self;
         ensure(identity.public() == chain.current_key(), IdentityError::NotCurrentKey)?;
         check_devices(devices)?;
         let mut out = vec![VERSION];
@@ -76,8 +80,10 @@ impl AccountRecord {
         contact_key.0.encode(&mut out);
         list_version.encode(&mut out);
         devices.encode(&mut out);
+        put_bytes(&mut out, extensions);
         let signature = identity.sign(LABEL, &out);
         out.extend_from_slice(&signature);
+        ensure(out.len() <= MAX_RECORD, IdentityError::TooLarge)?;
         Ok(out)
     }
 
@@ -97,12 +103,13 @@ impl AccountRecord {
         let contact_key = ContactPublicKey(reader.array()?);
         let list_version = u64::from_be_bytes(reader.array()?);
         let devices = read_devices(&mut reader)?;
+        let extensions = reader.bytes()?.to_vec();
         reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
         ensure(account == chain.account_id(), IdentityError::WrongId)?;
         verify_batch(&chain.signed_with(LABEL, bytes))?;
         let chain = chain.into_verified();
-        Ok(VerifiedRecord(Self { chain, username, contact_key, list_version, devices }))
+        Ok(VerifiedRecord(Self { chain, username, contact_key, list_version, devices, extensions }))
     }
 }
 

@@ -33,6 +33,7 @@ fn record(version: u64) -> AccountRecord {
         contact_key: ContactKey::from_key(&Key32::from_bytes([8; 32])).public(),
         list_version: version,
         devices: [101, 102].map(|seed| DeviceEntry { key: device_key(seed), since: 1 }).to_vec(),
+        extensions: Vec::new(),
     }
 }
 
@@ -198,10 +199,11 @@ fn a_record_that_contradicts_itself_is_refused_though_signed() {
         AccountRecord::verify(&sign_record(&content, &identity(2))).unwrap_err()
     };
     assert_eq!(refused(&|bytes| bytes[1] ^= 1), IdentityError::WrongId);
-    let device = content.len() - 72;
+    // The extensions, which are empty, end the content.
+    let device = content.len() - 1 - 72;
     assert_eq!(refused(&|bytes| bytes[device] ^= 1), IdentityError::WrongId);
     let first = content[device - 72..device].to_vec();
-    let twice = |bytes: &mut Vec<u8>| drop(bytes.splice(device.., first.clone()));
+    let twice = |bytes: &mut Vec<u8>| drop(bytes.splice(device..device + 72, first.clone()));
     assert_eq!(refused(&twice), IdentityError::DuplicateDevice);
     let name = content.windows(3).position(|window| window == b"ann").unwrap();
     assert_eq!(refused(&|bytes| bytes[name] = b'A'), IdentityError::BadUsername);
@@ -221,6 +223,23 @@ fn a_record_holds_ten_different_devices() {
     let mut twice = record(1);
     twice.devices.push(twice.devices[0].clone());
     assert_eq!(twice.issue(&identity(2)), Err(IdentityError::DuplicateDevice));
+}
+
+#[test]
+fn audit_srv_b11_what_a_later_version_says_is_kept_in_the_next_record() {
+    let later = AccountRecord { extensions: b"of a later version".to_vec(), ..record(1) };
+    let bytes = later.issue(&identity(2)).unwrap();
+    let mut next = AccountRecord::verify(&bytes).unwrap().into_record();
+    next.list_version += 1;
+    next.devices.pop();
+    let next = AccountRecord::verify(&next.issue(&identity(2)).unwrap()).unwrap();
+    assert_eq!(next.record().extensions, later.extensions);
+    let mut changed = bytes.clone();
+    let at = bytes.windows(5).position(|window| window == b"later").unwrap();
+    changed[at] ^= 1;
+    assert_eq!(AccountRecord::verify(&changed).err(), Some(IdentityError::InvalidSignature));
+    let large = AccountRecord { extensions: vec![1; super::MAX_RECORD], ..record(1) };
+    assert_eq!(large.issue(&identity(2)), Err(IdentityError::TooLarge));
 }
 
 #[test]

@@ -199,6 +199,7 @@ fn make_account(
         contact_key: contact_key.public(),
         list_version: FIRST,
         devices: vec![DeviceEntry { key: device_key, since: FIRST }],
+        extensions: Vec::new(),
     };
     let record = record.issue(&identity).map_err(damaged)?;
     let account = chain.account_id();
