@@ -268,6 +268,7 @@ fn how_the_connection_stood_is_not_told_after_a_restart() {
     let ready = Some((Some(0), EventKind::Ready));
     assert_eq!(next_event(&mut device, None, Some(offline)), ready);
     assert_eq!(next_event(&mut device, Some(0), Some(offline)), None);
+    device.advance(1_000);
     let mut device = device.reopen(3);
     assert_eq!(next_event(&mut device, None, Some(offline)), None, "it was taken");
     device.connect(Plane::Open);
