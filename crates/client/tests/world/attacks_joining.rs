@@ -243,9 +243,10 @@ fn c5_log_in_on_an_account_with_ten_dead_devices() {
         device.lose();
         dead.push(device);
     }
+    let first = crate::devices::id(&ann);
     ann.lose();
     dead.push(ann);
-    let last = world.log_in("ann");
+    let last = world.log_in_for("ann", first);
     world.settle();
     assert_eq!(last.info(chat).unwrap().standing, Standing::Member);
     last.say(chat, "I am back");

@@ -6,9 +6,9 @@ use crate::{device::Device, flows::texts, world::World};
 
 impl World {
     /// One more device of a person, in the place of another.
-    fn log_in_for(&self, name: &str, other: &Device) -> Device {
+    pub(crate) fn log_in_for(&self, name: &str, other: DeviceId) -> Device {
         let device = self.device(name);
-        let (name, password, other) = (name.to_owned(), device.password(), id(other));
+        let (name, password) = (name.to_owned(), device.password());
         let enter =
             async move |client: Client| client.enter_account_for(&name, &password, other).await;
         device.call("log in for another device", enter).unwrap();
@@ -91,7 +91,7 @@ fn audit_prog_h1_after_twelve_log_ins_just_the_devices_of_the_record_are_in_ever
     check(&world, (&bob, &anns), &chats);
     eleventh.lose();
     for goes in [4, 0] {
-        let device = world.log_in_for("ann", &anns[goes]);
+        let device = world.log_in_for("ann", id(&anns[goes]));
         // A newcomer and who takes a device out for it may meet: then they wait for each other, by
         // leaf order and at random.
         world.network().disturb();
