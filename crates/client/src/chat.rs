@@ -7,7 +7,7 @@ use crate::{
     client::Client,
     command::ChatCommand,
     error::Error,
-    event::{Adding, ChatInfo, Delivery, Item, Role},
+    event::{Added, ChatInfo, Delivery, Item, Role},
 };
 
 /// A message that is stored here and on its way.
@@ -94,15 +94,19 @@ impl Chat {
 
     /// Adds people to a group; answers when the commit is in the log, or when it has to wait until
     /// another member's device has confirmed a removal. [`ChatInfo::adding`] names those who wait.
+    /// Who can't be added keeps nobody else out. People are named by username, or by the id of
+    /// their account, written out.
     ///
     /// # Errors
-    /// `unknown_account`, `already_so`, `not_allowed`, `no_key_package`, `not_in_direct_chat`.
-    pub async fn add(&self, names: &[&str]) -> Result<Adding, Error> {
+    /// `unknown_account` or `no_key_package` if nobody can be added, `already_so`, `not_allowed`,
+    /// `not_in_direct_chat`.
+    pub async fn add(&self, names: &[&str]) -> Result<Added, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         self.client.ask_chat(self.id, |reply| ChatCommand::Add { names, reply }).await
     }
 
-    /// Removes people from a group; answers when the commit stands in the log.
+    /// Removes people from a group; answers when the commit is in the log. They are named as in
+    /// [`Chat::add`].
     ///
     /// # Errors
     /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.

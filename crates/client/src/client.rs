@@ -14,7 +14,7 @@ use crate::{
     command::{ChatCommand, Command},
     engine::{self, Reply},
     error::{Error, Refusal},
-    event::{Account, ChatInfo, Connection, Device, Event, EventKind},
+    event::{Account, ChatInfo, Connection, Device, Event, EventKind, LeftOut},
     host::Host,
 };
 
@@ -29,6 +29,15 @@ pub struct Client {
     commands: mpsc::UnboundedSender<Command>,
     taken: Arc<Mutex<Option<u64>>>,
     reason: Reason,
+}
+
+/// A group that was made.
+#[derive(Clone, Debug)]
+pub struct NewGroup {
+    /// The group.
+    pub chat: Chat,
+    /// Who can't be added, and why.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Why calls get no answer any more.
@@ -166,7 +175,7 @@ impl Client {
     }
 
     /// The chat with one person, the same one for ever, whoever starts it; with several people, a
-    /// new group without a title. Messages may be queued at once.
+    /// new group without a title, in which all of them are. Messages may be queued at once.
     ///
     /// # Errors
     /// `unknown_account`, `chat_with_oneself`, `no_key_package`, `offline`.
@@ -176,15 +185,17 @@ impl Client {
         Ok(Chat::new(id, self.clone()))
     }
 
-    /// A new group with these people; its creator is the owner.
+    /// A new group with these people; its creator is the owner. Who can't be added keeps nobody else
+    /// out. People are named by username, or by the id of their account, written out.
     ///
     /// # Errors
-    /// As [`Client::start_chat`], and `title_too_long`, `bad_title`, `too_many_members`.
-    pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<Chat, Error> {
+    /// `unknown_account` or `no_key_package` if nobody can be added, `offline`, `title_too_long`,
+    /// `bad_title`, `too_many_members`.
+    pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<NewGroup, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let title = title.to_owned();
-        let id = self.ask(|reply| Command::CreateGroup { title, names, reply }).await?;
-        Ok(Chat::new(id, self.clone()))
+        let (id, left_out) = self.ask(|reply| Command::CreateGroup { title, names, reply }).await?;
+        Ok(NewGroup { chat: Chat::new(id, self.clone()), left_out })
     }
 
     /// What happens from now on, and what happened before and was not taken.

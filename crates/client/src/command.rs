@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     engine::Reply,
-    event::{Account, Adding, ChatInfo, Connection, Delivery, Device, Event, Item, Role},
+    event::{Account, Added, ChatInfo, Connection, Delivery, Device, Event, Item, LeftOut, Role},
 };
 
 /// A call on a handle, with the place where its answer goes.
@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// Starts or finds a chat.
     StartChat { names: Vec<String>, reply: Reply<ConversationId> },
     /// Founds a group.
-    CreateGroup { title: String, names: Vec<String>, reply: Reply<ConversationId> },
+    CreateGroup { title: String, names: Vec<String>, reply: Reply<(ConversationId, Vec<LeftOut>)> },
     /// Waits for the next event; the one with sequence `taken` and those before it are done with.
     /// Who asks believes the connection to stand as in `heard`.
     NextEvent { taken: Option<u64>, heard: Option<Connection>, reply: Reply<Event> },
@@ -59,7 +59,7 @@ pub(crate) enum ChatCommand {
     /// A page of the timeline: items with numbers below `before`, at most `limit`, in order.
     History { before: Option<u64>, limit: u32, reply: Reply<Vec<Item>> },
     /// Adds people.
-    Add { names: Vec<String>, reply: Reply<Adding> },
+    Add { names: Vec<String>, reply: Reply<Added> },
     /// Removes people.
     Remove { names: Vec<String>, reply: Reply<()> },
     /// Leaves for good.

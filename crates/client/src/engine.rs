@@ -31,7 +31,7 @@ mod state;
 mod step;
 mod tables;
 
-pub(crate) use chats::{ClaimThen, GatherThen};
+pub(crate) use chats::{ClaimThen, GatherThen, Gathered, Starter};
 pub(crate) use state::State;
 pub(crate) use step::{Done, Effect, Input, Reply, Step, Then, Work};
 

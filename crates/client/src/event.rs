@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub use corncrake_core::conversation::Role;
 
-use crate::host::Timestamp;
+use crate::{error::Error, host::Timestamp};
 
 /// Whose account this client holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,24 @@ pub enum Adding {
     /// They are added as soon as another member's device has confirmed the removal before, after an
     /// hour at the latest. Nothing more has to be done, and nothing else waits for it.
     Waits,
+}
+
+/// What came of adding people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// What became of those who can be added.
+    pub adding: Adding,
+    /// Who can't be added, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Somebody who was to come into a group and can't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The name as it was given, or the account's id.
+    pub who: String,
+    /// Why.
+    pub why: Error,
 }
 
 /// A person in a chat.

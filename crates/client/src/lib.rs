@@ -13,14 +13,14 @@ pub mod store;
 pub mod transport;
 
 pub use chat::{Chat, Sending};
-pub use client::{Client, Events};
+pub use client::{Client, Events, NewGroup};
 pub use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
 pub use corncrake_core::identity::SafetyNumber;
 pub use corncrake_core::seal::local::StoreKey;
 pub use error::{Error, Refusal};
 pub use event::{
-    Account, Adding, ChatInfo, ChatKind, Connection, Delivery, Device, Event, EventKind, Item,
-    ItemKind, Member, Role, Standing,
+    Account, Added, Adding, ChatInfo, ChatKind, Connection, Delivery, Device, Event, EventKind,
+    Item, ItemKind, LeftOut, Member, Role, Standing,
 };
 pub use host::Timestamp;
 #[cfg(not(target_arch = "wasm32"))]

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::ready, pin::pin, time::Duration};
 
-use corncrake::{Adding, Chat, Client, Delivery, DeviceId, Error, Refusal, Role};
+use corncrake::{Added, Adding, Chat, Client, Delivery, DeviceId, Error, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -216,8 +216,12 @@ impl Ask {
                 history(client, &chat, (before, limit), read).await
             }
             Self::CreateGroup { title, names, wait } => {
-                let chat = client.create_group(&title, &strs(&names)).await?;
-                let answer = change(client, &chat, wait, turn, done(chat.settled())).await;
+                let made = client.create_group(&title, &strs(&names)).await?;
+                let (chat, left_out) = (made.chat, made.left_out);
+                let settled = async {
+                    chat.settled().await.map(|()| Added { adding: Adding::Done, left_out })
+                };
+                let answer = change(client, &chat, wait, turn, settled).await;
                 tell_them(client).await?;
                 answer
             }
@@ -386,7 +390,7 @@ async fn change(
     chat: &Chat,
     wait: u64,
     turn: Turn,
-    change: impl Future<Output = Result<Adding, Error>>,
+    change: impl Future<Output = Result<Added, Error>>,
 ) -> Result<Value, Failure> {
     let mut change = pin!(change);
     // The first look asks for it; then the next command of this chat may follow.
@@ -401,11 +405,18 @@ async fn change(
         None => reach::within(client, Duration::from_secs(wait), change).await?,
     };
     match done {
-        Ok(Adding::Done) => Ok(answer_of(chat, Some("sent"))),
-        Ok(_) => {
-            let mut answer = queued(chat, Reach::NotYet)?;
+        Ok(Added { adding, left_out }) => {
+            let mut answer = match adding {
+                Adding::Done => answer_of(chat, Some("sent")),
+                Adding::Waits => queued(chat, Reach::NotYet)?,
+            };
             if let Some(answer) = answer.as_object_mut() {
-                answer.insert("waits_for".to_owned(), json!("removal"));
+                if adding == Adding::Waits {
+                    answer.insert("waits_for".to_owned(), json!("removal"));
+                }
+                if !left_out.is_empty() {
+                    answer.insert("left_out".to_owned(), view::left_out(&left_out));
+                }
             }
             Ok(answer)
         }
@@ -414,8 +425,8 @@ async fn change(
 }
 
 /// A change that is in the log when it answers.
-async fn done(change: impl Future<Output = Result<(), Error>>) -> Result<Adding, Error> {
-    change.await.map(|()| Adding::Done)
+async fn done(change: impl Future<Output = Result<(), Error>>) -> Result<Added, Error> {
+    change.await.map(|()| Added { adding: Adding::Done, left_out: Vec::new() })
 }
 
 /// Waits until those who are new in a chat have been told, as this program may be about to end.

@@ -55,8 +55,17 @@ pub(crate) fn exit(ask: &Ask, answer: &Value) -> Exit {
 }
 
 /// What has to be said beside an answer that may not be all there is.
-pub(crate) fn note(answer: &Value) -> Option<&'static str> {
-    match answer.get("read")?.as_str()? {
+pub(crate) fn note(answer: &Value) -> Option<String> {
+    let left_out = answer.get("left_out").and_then(Value::as_array);
+    if let Some(left_out) = left_out {
+        let one = |one: &Value| {
+            let field = |name| one.get(name).and_then(Value::as_str).unwrap_or_default();
+            format!("{} [{}]", tame::line(field("name")), tame::line(field("code")))
+        };
+        let names: Vec<_> = left_out.iter().map(one).collect();
+        return Some(format!("left out: {}", names.join(", ")));
+    }
+    let note = match answer.get("read")?.as_str()? {
         "offline" => Some("not online: this is what this device has"),
         "not_yet" => Some("still reading: this is what this device has so far"),
         "signed_out" => Some(
@@ -64,7 +73,8 @@ pub(crate) fn note(answer: &Value) -> Option<&'static str> {
              new home folder",
         ),
         _ => None,
-    }
+    };
+    note.map(str::to_owned)
 }
 
 fn list<T: serde::de::DeserializeOwned>(answer: &Value, name: &str) -> Vec<T> {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use corncrake::{
-    AccountId, ChatInfo, ChatKind, Client, ConversationId, Delivery, EventKind, ItemKind, Role,
-    Standing,
+    AccountId, ChatInfo, ChatKind, Client, ConversationId, Delivery, EventKind, ItemKind, LeftOut,
+    Role, Standing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,6 +42,12 @@ pub(crate) fn device(device: &corncrake::Device) -> Value {
         "since": device.since,
         "this": device.this_device,
     })
+}
+
+/// People who could not be added, and why.
+pub(crate) fn left_out(left_out: &[LeftOut]) -> Value {
+    let one = |one: &LeftOut| json!({"name": one.who, "code": one.why.code()});
+    left_out.iter().map(one).collect()
 }
 
 /// Somebody in a chat.

@@ -178,3 +178,26 @@ fn the_key_and_the_folder_are_their_owners_alone() {
     assert_eq!(mode(&place.home("ann").join("store.key")), 0o600);
     server.stop().unwrap();
 }
+
+#[test]
+fn audit_srv_b5_who_cannot_be_added_is_left_out_and_named() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob", "cem"]);
+    let made = place.ask("ann", &["group", "create", "Trip", "bob", "nobody"], "");
+    let left_out = json!([{"name": "nobody", "code": "unknown_account"}]);
+    assert_eq!((&made["delivery"], &made["left_out"]), (&json!("sent"), &left_out));
+    let mut session =
+        xtask::session::Session::start(&place.programs, "cem", &place.home("cem"), &place.url)
+            .unwrap();
+    let cem = session.ask(json!({"do": "account"})).unwrap()["account"].clone();
+    session.close().unwrap();
+    let cem = cem.as_str().unwrap();
+    let mut command = place.programs.corncrake(&place.home("ann"), &place.url);
+    let said = command.args(["group", "add", "#Trip", cem, "no\u{1b}body"]).output().unwrap();
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("left out: no") && !said.contains('\u{1b}'), "{said}");
+    assert!(place.see("cem", &["chats"]).contains("#Trip"));
+    let removed = place.refused("ann", &["group", "remove", "#Trip", "ann", "nobody"], "");
+    assert_eq!(removed.0, 1);
+    server.stop().unwrap();
+}

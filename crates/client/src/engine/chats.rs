@@ -51,7 +51,7 @@ use crate::{
     host::{Clock, Moment},
     transport::TransportError,
 };
-pub(crate) use create::{ClaimThen, GatherThen};
+pub(crate) use create::{ClaimThen, GatherThen, Gathered, Starter};
 
 /// How many ids of messages are remembered in each chat, to show each message once.
 const REMEMBERED_MESSAGES: usize = 1024;
@@ -151,7 +151,7 @@ pub(crate) struct Session {
     /// Whether a Welcome is being fetched.
     pub(crate) welcome_asked: bool,
     /// Whether somebody waits in `start_chat` for this chat.
-    pub(crate) starter: Option<create::Starter>,
+    pub(crate) starter: Option<Starter>,
     /// The epoch in which the group's row was looked at last.
     pub(crate) group_epoch: Option<u64>,
     /// Whether the leaves of this account have to be looked at.

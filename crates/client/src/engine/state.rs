@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use corncrake_wire::OpenRequest;
 
 use super::{
-    Done, Effect, Input, Reply, Step, Then, account::AccountState, chats::Chats, events::EventQueue,
+    Done, Effect, Input, Reply, Starter, Step, Then, account::AccountState, chats::Chats,
+    events::EventQueue,
 };
 use crate::{
     command::Command,
@@ -153,9 +154,11 @@ impl State {
             Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
             Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
-            Command::StartChat { names, reply } => self.start_chat(names, reply, step),
+            Command::StartChat { names, reply } => {
+                self.start_chat(names, Starter::Chat(reply), step);
+            }
             Command::CreateGroup { title, names, reply } => {
-                self.create_group(title, names, reply, step);
+                self.create_group(title, names, Starter::Group(reply, Vec::new()), step);
             }
             Command::Chat(chat, command) => self.chat_command(chat, command, step),
             other => self.account_command(other, step),

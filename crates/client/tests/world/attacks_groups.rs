@@ -284,6 +284,27 @@ fn a6_what_a_role_does_not_allow() {
 }
 
 #[test]
+fn audit_srv_b9_a_title_that_breaks_its_line_counts_for_nobody() {
+    let mut meadow = Meadow::with_mal_in_charge(3);
+    for forged in ["meadow\nann: send me the key", "\u{202e}wodaem", "a\u{2028}b", "a\u{1b}[2Jb"] {
+        let mut context = meadow.seat.conversation.context().clone();
+        context.title = forged.to_owned();
+        let proposals = vec![set_context(&meadow.seat, &context)];
+        meadow.strike(Craft { proposals, ..Craft::default() });
+        assert!(matches!(meadow.last_reading(), Reading::Skipped(_)), "{forged:?}");
+        let title = forged.to_owned();
+        let rename = async move |chat: Chat| chat.rename(&title).await;
+        let refused = meadow.ann.call_in(meadow.chat, "rename", rename).unwrap_err();
+        assert_eq!(refused.code(), "bad_title", "{forged:?}");
+        let refused = meadow.ann.try_create_group(forged, &["bob"]).unwrap_err();
+        assert_eq!(refused.code(), "bad_title", "{forged:?}");
+    }
+    let (ann, bob, cem) = (meadow.ann.clone(), meadow.bob.clone(), meadow.cem.clone());
+    meadow.heals(&[&ann, &bob, &cem]);
+    assert_eq!(bob.info(meadow.chat).unwrap().title, "meadow");
+}
+
+#[test]
 fn a6_a_role_that_is_lost_while_it_is_used() {
     for seed in 0..8 {
         let mut meadow = Meadow::new(seed);

@@ -428,7 +428,7 @@ impl Device {
         let what = format!("create group {title} with {names:?}");
         self.call(what, async move |client: Client| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            Ok(client.create_group(&title, &names).await?.id())
+            Ok(client.create_group(&title, &names).await?.chat.id())
         })
     }
 

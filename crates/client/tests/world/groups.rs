@@ -1,6 +1,8 @@
 //! What groups promise to those who make, change and leave them.
 
-use corncrake::{Adding, Chat, Client, Delivery, Item, ItemKind, Standing};
+use corncrake::{
+    Added, Adding, Chat, Client, ConversationId, Delivery, Item, ItemKind, LeftOut, Role, Standing,
+};
 
 use crate::{device::Device, mal::Mal, world::World};
 
@@ -79,7 +81,8 @@ fn audit_prog_h3_an_add_that_waits_holds_up_nothing_and_says_so() {
     cem.crash();
     ann.remove(chat, "cem").unwrap();
     let add = async move |chat: Chat| chat.add(&["dee"]).await;
-    assert_eq!(ann.call_in(chat, "add dee", add).unwrap(), Adding::Waits);
+    let added = ann.call_in(chat, "add dee", add).unwrap();
+    assert_eq!(added, Added { adding: Adding::Waits, left_out: Vec::new() });
     let began = world.executor().now();
     ann.say(chat, "she will be here soon");
     ann.rename(chat, "the meadow").unwrap();
@@ -133,9 +136,146 @@ fn audit_prog_h1_a_wish_that_comes_to_nothing_leaves_no_log_unbegun() {
     ann.set_cut(false);
     world.settle();
     ann.wait(&one, "remove bob").unwrap();
-    assert_eq!(ann.wait(&two, "remove bob").unwrap_err().code(), "already_so");
+    ann.wait(&two, "remove bob").unwrap();
     ann.add(chat, "bob").unwrap();
     ann.say(chat, "and back again");
     world.settle();
     assert_eq!(crate::flows::texts(&bob, chat), ["and back again"]);
+}
+
+/// The time of a message, and whether it is the time of reading.
+fn time_of(device: &Device, chat: ConversationId, said: &str) -> (u64, bool) {
+    let is_it = |item: &Item| matches!(&item.what, ItemKind::Message { text, .. } if text == said);
+    let item = device.history(chat).into_iter().find(is_it).unwrap();
+    (item.at.0, item.wrong_clock)
+}
+
+const DAY: u64 = 24 * 3600 * 1000;
+
+#[test]
+fn audit_prog_m2_a_message_bears_the_time_when_it_was_meant_to_be_sent() {
+    let world = World::new(8);
+    world.pass(200 * DAY);
+    let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+    let again = world.log_in("bob");
+    let chat = ann.start_chat(&["bob"]);
+    world.settle();
+    // Written without a network, and read five days later.
+    ann.set_cut(true);
+    bob.crash();
+    let meant = world.executor().now() / 1000 * 1000;
+    ann.say(chat, "on the train");
+    assert_eq!(time_of(&ann, chat, "on the train"), (meant, false));
+    world.pass(2 * DAY);
+    ann.set_cut(false);
+    world.pass(3 * DAY);
+    bob.start();
+    world.settle();
+    for device in [&ann, &bob, &again] {
+        assert_eq!(time_of(device, chat, "on the train"), (meant, false), "{}", device.label());
+    }
+    // A clock that is wrong by days is not believed, whichever way.
+    for days in [1, -40] {
+        ann.set_clock(days);
+        let text = format!("set by {days} days");
+        ann.say(chat, &text);
+        world.settle();
+        let now = world.executor().now();
+        for device in [&bob, &again] {
+            let (at, wrong) = time_of(device, chat, &text);
+            assert!(wrong && at <= now && now - at < DAY, "{} {text}", device.label());
+        }
+        ann.set_clock(0);
+    }
+}
+
+#[test]
+fn audit_prog_m10_the_last_owner_stays_one_while_others_are_there() {
+    let world = World::new(8);
+    let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &["bob", "cem"]);
+    world.settle();
+    let set = |name: &'static str, role: Role| {
+        let call = async move |chat: Chat| chat.set_role(name, role).await;
+        ann.call_in(chat, format!("make {name} {role:?}"), call)
+    };
+    assert_eq!(set("ann", Role::Member).unwrap_err().code(), "last_owner");
+    assert_eq!(set("ann", Role::Admin).unwrap_err().code(), "last_owner");
+    set("bob", Role::Owner).unwrap();
+    set("ann", Role::Member).unwrap();
+    world.settle();
+    let role = |who: &Device, name: &str| {
+        let members = who.info(chat).unwrap().members;
+        members.iter().find(|member| member.name.as_deref() == Some(name)).unwrap().role
+    };
+    assert_eq!((role(&cem, "ann"), role(&cem, "bob")), (Role::Member, Role::Owner));
+    // Who leaves can't be kept: the others are told that they act as owners now.
+    bob.leave(chat).unwrap();
+    world.settle();
+    assert_eq!((role(&cem, "ann"), role(&cem, "cem")), (Role::Owner, Role::Owner));
+    for device in [&ann, &cem] {
+        let told = device.history(chat);
+        let last = told.iter().rposition(|item| matches!(item.what, ItemKind::Left { .. }));
+        let mut after = told[last.unwrap()..].iter();
+        assert!(after.any(|item| matches!(item.what, ItemKind::RolesChanged { .. })));
+    }
+}
+
+#[test]
+fn audit_prog_low_removing_somebody_who_is_not_there_says_so() {
+    let world = World::new(9);
+    let ann = world.sign_up("ann");
+    ["bob", "cem"].into_iter().for_each(|name| drop(world.sign_up(name)));
+    let chat = ann.create_group("meadow", &["bob"]);
+    world.settle();
+    assert_eq!(ann.remove(chat, "cem").unwrap_err().code(), "unknown_member");
+    assert_eq!(ann.info(chat).unwrap().members.len(), 2);
+    ann.remove(chat, "bob").unwrap();
+    assert_eq!(ann.remove(chat, "bob").unwrap_err().code(), "unknown_member");
+}
+
+#[test]
+fn audit_srv_b5_one_refused_name_keeps_nobody_else_out() {
+    let world = World::new(10);
+    let [ann, _bob, cem, dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
+    // Eve has nothing to be added by.
+    let eve = world.sign_up("eve");
+    world.settle();
+    let account = |device: &Device| {
+        device.call("account", async move |client: Client| client.account().await).unwrap().id
+    };
+    let key = corncrake_wire::DeviceId(*crate::devices::id(&eve).as_bytes());
+    eve.lose();
+    world.server().borrow_mut().devices.get_mut(&key).unwrap().packages.clear();
+    let made = ann.call("create group", async move |client: Client| {
+        client.create_group("meadow", &["bob", "nobody", "no name!", "eve"]).await
+    });
+    let made = made.unwrap();
+    let chat = made.chat.id();
+    let whys = |left_out: &[LeftOut]| {
+        let why = |one: &LeftOut| (one.who.clone(), one.why.code().to_owned());
+        left_out.iter().map(why).collect::<Vec<_>>()
+    };
+    let unknown = |name: &str| (name.to_owned(), "unknown_account".to_owned());
+    let no_package = ("eve".to_owned(), "no_key_package".to_owned());
+    assert_eq!(whys(&made.left_out), [unknown("nobody"), unknown("no name!"), no_package.clone()]);
+    world.settle();
+    assert_eq!(ann.info(chat).unwrap().members.len(), 2);
+    // Ids do where names do.
+    let (cems, dees) = (account(&cem).to_string(), account(&dee));
+    let add = async move |chat: Chat| chat.add(&[&cems, "nobody", "dee"]).await;
+    let added = ann.call_in(chat, "add by id", add).unwrap();
+    assert_eq!((added.adding, whys(&added.left_out)), (Adding::Done, vec![unknown("nobody")]));
+    world.settle();
+    assert_eq!(ann.info(chat).unwrap().members.len(), 4);
+    let remove = async move |chat: Chat| chat.remove(&[&dees.to_string()]).await;
+    ann.call_in(chat, "remove by id", remove).unwrap();
+    world.settle();
+    assert_eq!(dee.info(chat).unwrap().standing, Standing::Removed);
+    // Where nobody is left, nothing is done.
+    assert_eq!(ann.add(chat, "nobody").unwrap_err().code(), "unknown_account");
+    assert_eq!(ann.add(chat, "eve").unwrap_err().code(), "no_key_package");
+    assert_eq!(ann.try_create_group("x", &["eve", "no one"]).unwrap_err().code(), "no_key_package");
+    assert_eq!(ann.try_start_chat(&["bob", "nobody"]).unwrap_err().code(), "unknown_account");
+    assert_eq!(ann.chats().len(), 1);
 }

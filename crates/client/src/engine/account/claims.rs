@@ -12,7 +12,11 @@ use corncrake_wire::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountThen, jobs::Jobs, packages::SUITE, session::reply_of, wire_account, wire_device,
+    AccountThen,
+    jobs::{Ended, Jobs, is_about_one},
+    packages::SUITE,
+    session::reply_of,
+    wire_account, wire_device,
 };
 use crate::{
     engine::{ClaimThen, State, Step, Then},
@@ -85,7 +89,7 @@ impl State {
                 if let Some(error) =
                     self.account.claims.failed(number, (error, self.online.open), step)
                 {
-                    self.end_claim(number, Some(error), step);
+                    self.claim_failed_for_one(number, error, step);
                 }
                 return;
             }
@@ -99,7 +103,7 @@ impl State {
             .filter(|package| package.device != own_device)
             .collect();
         if packages.is_empty() && !is_mine {
-            return self.end_claim(number, Some(Refusal::NoKeyPackage.into()), step);
+            return self.claim_failed_for_one(number, Refusal::NoKeyPackage.into(), step);
         }
         if is_mine {
             // The claim took one of this device's too.
@@ -119,9 +123,21 @@ impl State {
         self.ask_open(Then::Account(AccountThen::Claimed(number)), request, step);
     }
 
+    /// Nobody's device can be added of one account: that ends the job, or the others go on.
+    fn claim_failed_for_one(&mut self, number: u64, error: Error, step: &mut Step<'_>) {
+        let claims = &mut self.account.claims;
+        match claims.purpose(number) {
+            Some(then) if then.leaves_out() && is_about_one(&error) => {
+                claims.leave_out(number, error);
+                self.claim_next(number, step);
+            }
+            _ => self.end_claim(number, Some(error), step),
+        }
+    }
+
     fn end_claim(&mut self, number: u64, error: Option<Error>, step: &mut Step<'_>) {
-        if let Some((then, packages)) = self.account.claims.end(number) {
-            self.chats_claimed(then, error.map_or(Ok(packages), Err), step);
+        if let Some(Ended { then, found, left_out }) = self.account.claims.end(number) {
+            self.chats_claimed(then, error.map_or(Ok((found, left_out)), Err), step);
         }
     }
 }

@@ -14,11 +14,16 @@ use corncrake_wire::{
     open::{By as WireBy, LookUp, SignedRecord},
 };
 
-use super::{AccountThen, jobs::Jobs, session::reply_of, wire_account};
+use super::{
+    AccountThen,
+    jobs::{Ended, Jobs, is_about_one},
+    session::reply_of,
+    wire_account,
+};
 use crate::{
-    engine::{GatherThen, Reply, State, Step, Then, tables::Table},
+    engine::{GatherThen, Gathered, Reply, State, Step, Then, tables::Table},
     error::{Error, Refusal},
-    event::Device,
+    event::{Device, LeftOut},
     transport::TransportError,
 };
 
@@ -27,6 +32,20 @@ use crate::{
 pub(crate) enum By {
     Name(String),
     Id(AccountId),
+}
+
+impl By {
+    /// A username, or an account's id written out: no username is as long.
+    pub(crate) fn text(text: String) -> Self {
+        text.parse().map_or(Self::Name(text), Self::Id)
+    }
+
+    fn into_text(self) -> String {
+        match self {
+            Self::Name(name) => name,
+            Self::Id(account) => account.to_string(),
+        }
+    }
 }
 
 /// The newest account record seen of an account.
@@ -146,8 +165,20 @@ impl State {
                 self.account.directory.jobs.failed(number, (error, self.online.open), step)
             }
         };
-        if error.is_some() {
-            self.end_look_up(number, error, step);
+        if let Some(error) = error {
+            self.look_up_failed(number, error, step);
+        }
+    }
+
+    /// Somebody can't be looked up: that ends the job, or the others go on.
+    fn look_up_failed(&mut self, number: u64, error: Error, step: &mut Step<'_>) {
+        let jobs = &mut self.account.directory.jobs;
+        match jobs.purpose(number) {
+            Some(LookUpThen::Chats(then)) if then.leaves_out() && is_about_one(&error) => {
+                jobs.leave_out(number, error);
+                self.look_up_next(number, step);
+            }
+            _ => self.end_look_up(number, Some(error), step),
         }
     }
 
@@ -194,8 +225,7 @@ impl State {
             Some(By::Name(name)) => match Username::parse(&name) {
                 Ok(name) => WireBy::Name(name.as_str().to_owned()),
                 Err(_) => {
-                    let error = Refusal::UnknownAccount.into();
-                    return self.end_look_up(number, Some(error), step);
+                    return self.look_up_failed(number, Refusal::UnknownAccount.into(), step);
                 }
             },
         };
@@ -204,12 +234,15 @@ impl State {
     }
 
     fn end_look_up(&mut self, number: u64, error: Option<Error>, step: &mut Step<'_>) {
-        let Some((then, found)) = self.account.directory.jobs.end(number) else {
+        let Some(Ended { then, found, left_out }) = self.account.directory.jobs.end(number) else {
             return;
         };
         match then {
             LookUpThen::Chats(then) => {
-                let result = error.map_or(Ok(found), Err);
+                let left_out = left_out.into_iter();
+                let left_out = left_out.map(|(who, why)| LeftOut { who: who.into_text(), why });
+                let gathered = Gathered { accounts: found, left_out: left_out.collect() };
+                let result = error.map_or(Ok(gathered), Err);
                 self.chats_gathered(then, result, step);
             }
             LookUpThen::Enter(number) => self.peer_looked_up(number, error, step),

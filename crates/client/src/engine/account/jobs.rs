@@ -29,8 +29,26 @@ struct Job<Q, F, T> {
     /// Questions without an answer; the first one is being asked.
     wanted: VecDeque<Q>,
     found: Vec<F>,
+    /// Questions that were refused, where the others go on.
+    left_out: Vec<(Q, Error)>,
     then: T,
     retry: Retry,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub(super) struct Ended<Q, F, T> {
+    pub(super) then: T,
+    pub(super) found: Vec<F>,
+    pub(super) left_out: Vec<(Q, Error)>,
+}
+
+/// Whether a refusal is about the one who was asked for, and says nothing about others.
+pub(super) const fn is_about_one(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused(Refusal::UnknownAccount | Refusal::NoKeyPackage) | Error::Untrue(_)
+    )
 }
 
 impl<Q, F, T> Default for Jobs<Q, F, T> {
@@ -54,7 +72,8 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
 
     pub(super) fn begin(&mut self, wanted: Vec<Q>, then: T) {
         let wanted = wanted.into();
-        let job = Job { wanted, found: Vec::new(), then, retry: Retry::default() };
+        let (found, left_out) = (Vec::new(), Vec::new());
+        let job = Job { wanted, found, left_out, then, retry: Retry::default() };
         self.jobs.insert(self.next, job);
         self.next += 1;
     }
@@ -96,6 +115,11 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         retry.failed(&error, step.moment, step.rng);
         match error {
             TransportError::Unreachable if retry.tries() < tries => None,
+            TransportError::Refused(refusal)
+                if refusal.retry_after.is_some() && retry.tries() < tries =>
+            {
+                None
+            }
             TransportError::Refused(refusal) if refusal.code == ErrorCode::UnknownAccount => {
                 Some(Refusal::UnknownAccount.into())
             }
@@ -103,9 +127,22 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         }
     }
 
-    /// Ends a job: what it was for, and what it found.
-    pub(super) fn end(&mut self, number: u64) -> Option<(T, Vec<F>)> {
-        let job = self.jobs.remove(&number)?;
-        Some((job.then, job.found))
+    /// What a job is for.
+    pub(super) fn purpose(&self, number: u64) -> Option<&T> {
+        self.jobs.get(&number).map(|job| &job.then)
+    }
+
+    /// A question was refused, and the others go on without it.
+    pub(super) fn leave_out(&mut self, number: u64, error: Error) {
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.left_out.extend(job.wanted.pop_front().map(|question| (question, error)));
+            job.retry = Retry::default();
+        }
+    }
+
+    /// Ends a job: what it was for, what it found, and what was left out.
+    pub(super) fn end(&mut self, number: u64) -> Option<Ended<Q, F, T>> {
+        let Job { then, found, left_out, .. } = self.jobs.remove(&number)?;
+        Some(Ended { then, found, left_out })
     }
 }

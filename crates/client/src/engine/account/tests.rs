@@ -321,7 +321,7 @@ fn a_device_that_is_cut_off_asks_more_and_more_rarely() {
 fn claim(device: &mut Device, accounts: &[AccountId]) -> Error {
     let chat = ConversationId::from_bytes([1; 32]);
     let claimed = device.ask_with(|state, reply, step| {
-        let then = ClaimThen::Add { chat, accounts: Vec::new(), reply };
+        let then = ClaimThen::Add { chat, accounts: Vec::new(), left_out: Vec::new(), reply };
         state.claim(accounts.to_vec(), then, step);
     });
     claimed.unwrap().unwrap_err()

@@ -7,21 +7,22 @@ use corncrake_core::{
 
 use super::{
     Chat,
-    create::{GatherThen, TITLE},
+    create::{GatherThen, Gathered, TITLE},
     rows::{Intent, Phase, Wish},
 };
 use crate::{
     command::ChatCommand,
     engine::{Reply, State, Step, state::NO_ACCOUNT, tables::Table},
     error::{Error, Refusal},
-    event::{Adding, ChatKind, Delivery, EventKind},
+    event::{Added, Adding, ChatKind, Delivery, EventKind, LeftOut},
 };
 
 /// Who waits for a change of a group.
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Changed(Reply<()>),
-    Added(Reply<Adding>),
+    /// With those who were left out.
+    Added(Reply<Added>, Vec<LeftOut>),
     /// Who waits for the fate of a message.
     Sent(Reply<Delivery>),
 }
@@ -30,7 +31,9 @@ impl Waiter {
     pub(super) fn answer(self, result: Result<(), Error>, step: &mut Step<'_>) {
         match self {
             Self::Changed(reply) => step.answer(reply, result),
-            Self::Added(reply) => step.answer(reply, result.map(|()| Adding::Done)),
+            Self::Added(reply, left_out) => {
+                step.answer(reply, result.map(|()| Added { adding: Adding::Done, left_out }));
+            }
             Self::Sent(reply) => {
                 let failed = |error: Error| Delivery::Failed(error.code().to_owned());
                 step.answer(reply, Ok(result.map_or_else(failed, |()| Delivery::Sent)));
@@ -151,13 +154,18 @@ impl State {
         let known: Option<Vec<AccountId>> = names
             .iter()
             .map(|name| {
-                let name = name.to_lowercase();
-                let named = |m: &&crate::event::Member| m.name.as_deref() == Some(name.as_str());
+                let (id, name) = (name.parse().ok(), name.to_lowercase());
+                let named = |m: &&crate::event::Member| {
+                    m.name.as_deref() == Some(name.as_str()) || Some(m.account) == id
+                };
                 members.iter().find(named).map(|member| member.account)
             })
             .collect();
         match known {
-            Some(accounts) => self.chats_gathered(then, Ok(accounts), step),
+            Some(accounts) => {
+                let gathered = Gathered { accounts, left_out: Vec::new() };
+                self.chats_gathered(then, Ok(gathered), step);
+            }
             None => self.gather(names, then, step),
         }
     }

@@ -25,12 +25,24 @@ use crate::{
         tables::Table,
     },
     error::{Error, Refusal},
-    event::{Adding, ChatKind, EventKind, Role},
+    event::{Added, ChatKind, EventKind, LeftOut, Role},
     host::Clock,
 };
 
 /// Who waits in `start_chat` or `create_group`.
-pub(crate) type Starter = Reply<ConversationId>;
+#[derive(Debug)]
+pub(crate) enum Starter {
+    Chat(Reply<ConversationId>),
+    /// With those who were left out.
+    Group(Reply<(ConversationId, Vec<LeftOut>)>, Vec<LeftOut>),
+}
+
+/// People who were looked up.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) accounts: Vec<AccountId>,
+    pub(crate) left_out: Vec<LeftOut>,
+}
 
 /// The last place in which two people look for their chat; the first is 0.
 pub(super) const LAST_DIRECT: u64 = 8;
@@ -54,7 +66,7 @@ pub(crate) enum GatherThen {
     },
     Add {
         chat: ConversationId,
-        reply: Reply<Adding>,
+        reply: Reply<Added>,
     },
     Remove {
         chat: ConversationId,
@@ -71,12 +83,24 @@ pub(crate) enum GatherThen {
     OwnRecord,
 }
 
+/// Key packages that were claimed, and whose are left out and why.
+type Claims = (Vec<ClaimedPackage>, Vec<(AccountId, Error)>);
+
 /// What claimed key packages are for.
 #[derive(Debug)]
 pub(crate) enum ClaimThen {
     Direct(ConversationId),
-    Group { title: String, accounts: Vec<AccountId>, starter: Starter },
-    Add { chat: ConversationId, accounts: Vec<AccountId>, reply: Reply<Adding> },
+    Group {
+        title: String,
+        accounts: Vec<AccountId>,
+        starter: Starter,
+    },
+    Add {
+        chat: ConversationId,
+        accounts: Vec<AccountId>,
+        left_out: Vec<LeftOut>,
+        reply: Reply<Added>,
+    },
 }
 
 impl State {
@@ -96,10 +120,10 @@ impl State {
         step: &mut Step<'_>,
     ) {
         if title.len() > TITLE {
-            return step.answer(starter, Err(Refusal::TitleTooLong.into()));
+            return starter.answer(Err(Refusal::TitleTooLong.into()), step);
         }
         if !is_one_line(&title) {
-            return step.answer(starter, Err(Refusal::BadTitle.into()));
+            return starter.answer(Err(Refusal::BadTitle.into()), step);
         }
         self.gather(names, GatherThen::Group { title, starter }, step);
     }
@@ -109,14 +133,14 @@ impl State {
         if self.account.me().is_none() {
             return then.fail(NO_ACCOUNT, step);
         }
-        self.look_up(names.into_iter().map(By::Name).collect(), then, step);
+        self.look_up(names.into_iter().map(By::text).collect(), then, step);
     }
 
     /// The people who were looked up.
     pub(crate) fn chats_gathered(
         &mut self,
         then: GatherThen,
-        result: Result<Vec<AccountId>, Error>,
+        result: Result<Gathered, Error>,
         step: &mut Step<'_>,
     ) {
         let Some(me) = self.account.me().map(|me| me.account) else {
@@ -125,33 +149,42 @@ impl State {
         if matches!(then, GatherThen::OwnRecord) {
             return self.own_record_came(result.map(drop), step);
         }
-        let mut accounts = match result {
-            Ok(accounts) => accounts,
+        let Gathered { mut accounts, left_out } = match result {
+            Ok(gathered) => gathered,
             Err(error) => return then.fail(error, step),
         };
+        if let (true, Some(first)) = (accounts.is_empty(), left_out.first()) {
+            return then.fail(first.why.clone(), step);
+        }
         accounts.sort_unstable();
         accounts.dedup();
         let others: Vec<AccountId> = accounts.iter().copied().filter(|a| *a != me).collect();
         match then {
             GatherThen::Direct(starter) => match others.first() {
                 Some(peer) => self.start_direct(*peer, starter, step),
-                None => step.answer(starter, Err(Refusal::ChatWithOneself.into())),
+                None => starter.answer(Err(Refusal::ChatWithOneself.into()), step),
             },
-            GatherThen::Group { title, starter } => {
+            GatherThen::Group { title, mut starter } => {
+                starter.leave_out(left_out);
                 let mut claim = others.clone();
                 claim.push(me);
                 if self.too_many(&claim) {
-                    return step.answer(starter, Err(Refusal::TooManyMembers.into()));
+                    return starter.answer(Err(Refusal::TooManyMembers.into()), step);
                 }
                 self.claim(claim, ClaimThen::Group { title, accounts: others, starter }, step);
             }
-            GatherThen::Add { chat, reply } => self.add_gathered(chat, others, reply, step),
-            GatherThen::Remove { chat, reply } => {
-                self.wish(chat, Wish::Remove(accounts), reply, step);
+            GatherThen::Add { chat, reply } => {
+                self.add_gathered(chat, (others, left_out), reply, step);
             }
+            GatherThen::Remove { chat, reply } => match self.are_members(chat, &accounts) {
+                true => self.wish(chat, Wish::Remove(accounts), reply, step),
+                false => step.answer(reply, Err(Refusal::UnknownMember.into())),
+            },
             GatherThen::Role { chat, role, reply } => match accounts.first() {
-                Some(account) => self.wish(chat, Wish::Role(*account, role), reply, step),
-                None => step.answer(reply, Err(Refusal::UnknownMember.into())),
+                Some(account) if self.are_members(chat, &accounts) => {
+                    self.wish(chat, Wish::Role(*account, role), reply, step);
+                }
+                _ => step.answer(reply, Err(Refusal::UnknownMember.into())),
             },
             GatherThen::Names(chat) => step.event(EventKind::ChatChanged(chat)),
             GatherThen::OwnRecord => {}
@@ -179,8 +212,8 @@ impl State {
     fn add_gathered(
         &mut self,
         id: ConversationId,
-        accounts: Vec<AccountId>,
-        reply: Reply<Adding>,
+        (accounts, left_out): (Vec<AccountId>, Vec<LeftOut>),
+        reply: Reply<Added>,
         step: &mut Step<'_>,
     ) {
         let Some(chat) = self.chats.all.get(&id) else {
@@ -196,7 +229,8 @@ impl State {
         if self.too_many(&new) {
             return step.answer(reply, Err(Refusal::TooManyMembers.into()));
         }
-        self.claim(new.clone(), ClaimThen::Add { chat: id, accounts: new, reply }, step);
+        let then = ClaimThen::Add { chat: id, accounts: new.clone(), left_out, reply };
+        self.claim(new, then, step);
     }
 
     /// Whether the devices that these accounts' records name are more than one commit may add. A
@@ -213,14 +247,17 @@ impl State {
     /// The key packages that were claimed.
     pub(crate) fn chats_claimed(
         &mut self,
-        then: ClaimThen,
-        result: Result<Vec<ClaimedPackage>, Error>,
+        mut then: ClaimThen,
+        result: Result<Claims, Error>,
         step: &mut Step<'_>,
     ) {
-        let packages = match result {
-            Ok(packages) => packages,
+        let (packages, left_out) = match result {
+            Ok(claimed) => claimed,
             Err(error) => return self.claim_failed(then, error, step),
         };
+        if let Some(error) = self.leave_out(&mut then, left_out) {
+            return self.claim_failed(then, error, step);
+        }
         let without = |accounts: &[AccountId]| {
             let missing = |account: &&AccountId| packages.iter().all(|p| p.account != **account);
             accounts.iter().any(|account| missing(&account))
@@ -246,14 +283,52 @@ impl State {
                         self.found(&mut chat, founding, step);
                         self.chats.all.insert(chat.row.id, chat);
                     }
-                    Err(refusal) => step.answer(starter, Err(refusal.into())),
+                    Err(refusal) => starter.answer(Err(refusal.into()), step),
                 }
             }
-            ClaimThen::Add { chat, reply, .. } => {
+            ClaimThen::Add { chat, reply, left_out, .. } => {
                 let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
-                self.wish(chat, wish, Waiter::Added(reply), step);
+                self.wish(chat, wish, Waiter::Added(reply, left_out), step);
             }
         }
+    }
+
+    /// Notes who has nothing to be added by; why nothing is done at all if nobody is left.
+    fn leave_out(&self, then: &mut ClaimThen, more: Vec<(AccountId, Error)>) -> Option<Error> {
+        let (ClaimThen::Group { accounts, .. } | ClaimThen::Add { accounts, .. }) = then else {
+            return None;
+        };
+        accounts.retain(|account| more.iter().all(|(other, _)| other != account));
+        let nobody = accounts.is_empty();
+        let why = more.first().map(|(_, why)| why.clone()).filter(|_| nobody);
+        let more = more.into_iter().map(|(account, why)| {
+            let known = self.account.contact(&account).map(|contact| contact.username.clone());
+            LeftOut { who: known.unwrap_or_else(|| account.to_string()), why }
+        });
+        let more = more.collect();
+        match then {
+            ClaimThen::Group { starter, .. } => starter.leave_out(more),
+            ClaimThen::Add { left_out, .. } => left_out.extend(more),
+            ClaimThen::Direct(_) => {}
+        }
+        why
+    }
+
+    /// Whether all of these are in the group, or will be when what was asked for is done.
+    fn are_members(&self, id: ConversationId, accounts: &[AccountId]) -> bool {
+        let Some(chat) = self.chats.all.get(&id) else {
+            // The wish tells.
+            return true;
+        };
+        let members = chat.group.iter().flat_map(|group| &group.members);
+        let members = members.map(|(account, ..)| *account);
+        let adding = chat.intents.iter().filter_map(|(_, intent)| match intent {
+            Intent::Change(Wish::Add(packages)) => Some(packages),
+            _ => None,
+        });
+        let adding = adding.flatten().map(|(account, _)| *account);
+        let all: Vec<AccountId> = members.chain(adding).collect();
+        accounts.iter().all(|account| all.contains(account))
     }
 
     fn make_group(
@@ -313,7 +388,7 @@ impl State {
                 }
                 fail(starter, error, step);
             }
-            ClaimThen::Group { starter, .. } => step.answer(starter, Err(error)),
+            ClaimThen::Group { starter, .. } => starter.answer(Err(error), step),
             ClaimThen::Add { reply, .. } => step.answer(reply, Err(error)),
         }
     }
@@ -330,7 +405,7 @@ impl State {
             }
             state.unhide(chat, step);
             state.advance(chat, step);
-            step.answer(starter, Ok(id));
+            starter.answer(Ok(id), step);
         });
     }
 
@@ -469,7 +544,7 @@ impl State {
     /// Tells who waits in `start_chat` that the chat is there.
     pub(super) fn started(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         if let Some(starter) = chat.session.starter.take() {
-            step.answer(starter, Ok(chat.row.id));
+            starter.answer(Ok(chat.row.id), step);
         }
     }
 
@@ -542,10 +617,39 @@ impl Chat {
     }
 }
 
+impl Starter {
+    fn answer(self, result: Result<ConversationId, Error>, step: &mut Step<'_>) {
+        match self {
+            Self::Chat(reply) => step.answer(reply, result),
+            Self::Group(reply, left_out) => step.answer(reply, result.map(|id| (id, left_out))),
+        }
+    }
+
+    fn leave_out(&mut self, more: Vec<LeftOut>) {
+        if let Self::Group(_, left_out) = self {
+            left_out.extend(more);
+        }
+    }
+}
+
+impl ClaimThen {
+    /// Whether those who can be added come in although others can't.
+    pub(crate) const fn leaves_out(&self) -> bool {
+        matches!(self, Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. })
+    }
+}
+
 impl GatherThen {
+    /// Whether those who can be added come in although others can't.
+    pub(crate) const fn leaves_out(&self) -> bool {
+        matches!(self, Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. })
+    }
+
     pub(super) fn fail(self, error: Error, step: &mut Step<'_>) {
         match self {
-            Self::Direct(starter) | Self::Group { starter, .. } => step.answer(starter, Err(error)),
+            Self::Direct(starter) | Self::Group { starter, .. } => {
+                starter.answer(Err(error), step);
+            }
             Self::Add { reply, .. } => step.answer(reply, Err(error)),
             Self::Remove { reply, .. } | Self::Role { reply, .. } => {
                 step.answer(reply, Err(error));
@@ -558,6 +662,6 @@ impl GatherThen {
 
 fn fail(starter: Option<Starter>, error: Error, step: &mut Step<'_>) {
     if let Some(starter) = starter {
-        step.answer(starter, Err(error));
+        starter.answer(Err(error), step);
     }
 }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     engine::{State, Step, Then, tables::Table},
     error::Refusal,
-    event::{Adding, EventKind},
+    event::{Added, Adding, EventKind},
     host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
@@ -112,7 +112,11 @@ impl State {
                         Ok(()) => break,
                         Err(refusal) => {
                             came_to_nothing = true;
-                            self.end_intent(chat, number, Err(refusal), step);
+                            // Somebody else has removed them since it was asked for.
+                            let done =
+                                refusal == Refusal::AlreadySo && matches!(wish, Wish::Remove(_));
+                            let outcome = if done { Ok(()) } else { Err(refusal) };
+                            self.end_intent(chat, number, outcome, step);
                         }
                     }
                 }
@@ -339,8 +343,8 @@ impl Chat {
             self.wake_by(until);
         }
         for number in adds {
-            if let Some(Waiter::Added(reply)) = self.session.replies.remove(&number) {
-                step.answer(reply, Ok(Adding::Waits));
+            if let Some(Waiter::Added(reply, left_out)) = self.session.replies.remove(&number) {
+                step.answer(reply, Ok(Added { adding: Adding::Waits, left_out }));
                 step.event(EventKind::ChatChanged(self.row.id));
             }
         }
