@@ -238,7 +238,7 @@ fn audit_srv_b11_what_a_later_version_says_is_kept_in_the_next_record() {
     let at = bytes.windows(5).position(|window| window == b"later").unwrap();
     changed[at] ^= 1;
     assert_eq!(AccountRecord::verify(&changed).err(), Some(IdentityError::InvalidSignature));
-    let large = AccountRecord { extensions: vec![1; super::MAX_RECORD], ..record(1) };
+    let large = AccountRecord { extensions: vec![1; MAX_RECORD], ..record(1) };
     assert_eq!(large.issue(&identity(2)), Err(IdentityError::TooLarge));
 }
 
