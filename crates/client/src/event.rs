@@ -125,6 +125,9 @@ pub struct Member {
     pub role: Role,
     /// How many of its devices are in the chat.
     pub devices: usize,
+    /// In a chat of two, how many of them the account's newest record doesn't name: they may be a
+    /// thief's, or on their way out.
+    pub unnamed: usize,
     /// Whether it is the own account.
     pub is_me: bool,
 }

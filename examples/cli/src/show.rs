@@ -142,6 +142,9 @@ fn chat_line(chat: &Chat) -> String {
     if !chat.confirmed {
         line.push_str("  *");
     }
+    if chat.members.iter().any(|member| member.unnamed > 0) {
+        line.push_str("  ! a device that is not in its account's list");
+    }
     if let Some(other) = &chat.continues_in {
         let other: String = tame::line(other).chars().take(8).collect();
         line.push_str("  goes on in ");

@@ -57,6 +57,9 @@ pub(crate) struct Member {
     pub(crate) name: Option<String>,
     pub(crate) role: String,
     pub(crate) devices: usize,
+    /// How many of them the account's newest record doesn't name.
+    #[serde(default)]
+    pub(crate) unnamed: usize,
     pub(crate) me: bool,
 }
 
@@ -259,6 +262,7 @@ impl Chat {
             name: member.name.clone(),
             role: role(member.role).to_owned(),
             devices: member.devices,
+            unnamed: member.unnamed,
             me: member.is_me,
         };
         Self {

@@ -133,3 +133,30 @@ fn audit_srv_b7_a_device_that_is_removed_leaves_every_chat() {
     check(&world, (&bob, &anns), &chats);
     assert_eq!(refused(gone, &anns[0].password()), "unknown_device");
 }
+
+#[test]
+fn a_leaf_that_the_peers_newest_record_does_not_name_is_marked() {
+    let world = World::new(8);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let gone = world.log_in("bob");
+    let chat = ann.start_chat(&["bob"]);
+    world.settle();
+    let unnamed = || {
+        let members = ann.info(chat).unwrap().members;
+        let bobs = members.into_iter().find(|member| !member.is_me).unwrap();
+        (bobs.devices, bobs.unnamed)
+    };
+    assert_eq!(unnamed(), (2, 0));
+    let other = id(&gone);
+    bob.remove_device(other).unwrap();
+    // It had no time to take the other one out.
+    bob.crash();
+    let compare = async move |client: Client| client.safety_number("bob").await;
+    ann.call("compare", compare).unwrap();
+    assert_eq!(unnamed(), (2, 1));
+    ann.restart();
+    assert_eq!(unnamed(), (2, 1));
+    bob.start();
+    world.settle();
+    assert_eq!(unnamed(), (1, 0));
+}

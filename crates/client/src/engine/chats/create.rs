@@ -409,13 +409,29 @@ impl State {
         });
     }
 
-    /// The chat in which things are said to somebody: where there are two, the one with the lower
-    /// id.
+    /// The chat in which things are said to somebody. Where there are two, it is the one that the
+    /// contact keys of both newest records lead to, else the one with the lower id: who has an old
+    /// contact key can found a chat too.
     pub(super) fn direct_chat(&self, peer: Option<AccountId>) -> Option<ConversationId> {
         let peer = peer?;
         let with_peer =
             |chat: &&Chat| chat.row.peer == Some(peer) && chat.row.phase != Phase::Removed;
-        self.chats.all.values().find(with_peer).map(|chat| chat.row.id)
+        let chats: Vec<_> = self.chats.all.values().filter(with_peer).collect();
+        let only = chats.first()?.row.id;
+        if chats.len() == 1 {
+            return Some(only);
+        }
+        let seeds = (0..=LAST_DIRECT).filter_map(|n| self.direct_seed(peer, n).ok());
+        let newest: Vec<_> = seeds.map(|seed| seed.conversation_id()).collect();
+        let newest = chats.iter().find(|chat| newest.contains(&chat.row.id));
+        Some(newest.map_or(only, |chat| chat.row.id))
+    }
+
+    /// Fetches the peer's record anew: it doesn't name one of the leaves in a chat of two.
+    pub(super) fn learn_anew(&mut self, chat: &Chat, step: &mut Step<'_>) {
+        if let Some(peer) = chat.row.peer {
+            self.look_up(vec![By::Id(peer)], GatherThen::Names(chat.row.id), step);
+        }
     }
 
     /// The first seed of the `n`th possible chat with somebody.

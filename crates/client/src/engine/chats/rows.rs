@@ -1,7 +1,7 @@
 //! What a chat keeps in the store.
 
 use corncrake_core::{
-    conversation::{Conversation, MemberInfo},
+    conversation::{Conversation, Kind, MemberInfo},
     id::{AccountId, ConversationId, DeviceId, EntryId, InboxId, MessageId},
     seal::{envelope::Seed, record::Anchor},
 };
@@ -80,14 +80,20 @@ pub(crate) struct GroupRow {
     pub(crate) title: String,
     /// Accounts with their roles and numbers of devices.
     pub(crate) members: Vec<(AccountId, Role, usize)>,
+    /// In a chat of two, whose leaves are in it.
+    pub(crate) devices: Vec<(AccountId, DeviceId)>,
 }
 
 impl GroupRow {
     pub(crate) fn of(conversation: &Conversation) -> Self {
         let member = |member: MemberInfo| (member.account, member.role, member.devices.len());
+        let members = conversation.members();
+        let direct = members.iter().filter(|_| conversation.context().kind == Kind::Direct);
+        let devices = direct.flat_map(|member| &member.devices);
         Self {
             title: conversation.context().title.clone(),
-            members: conversation.members().into_iter().map(member).collect(),
+            devices: devices.map(|sender| (sender.account, sender.device)).collect(),
+            members: members.into_iter().map(member).collect(),
         }
     }
 }

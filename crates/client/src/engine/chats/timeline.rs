@@ -62,6 +62,7 @@ impl State {
             name: self.name_of(&account),
             role,
             devices,
+            unnamed: self.unnamed(chat, account),
             is_me: Some(account) == me,
         };
         let peer = chat.row.peer.and_then(|peer| self.name_of(&peer));
@@ -85,6 +86,21 @@ impl State {
             needs_new_group: chat.row.owed_again.needs_new_group(),
             last_item: chat.row.next_item.checked_sub(1),
         }
+    }
+
+    /// How many leaves of an account in a chat of two its newest record doesn't name.
+    pub(super) fn unnamed(&self, chat: &Chat, account: AccountId) -> usize {
+        let Some(contact) = self.account.contact(&account) else {
+            return 0;
+        };
+        let devices = chat.group.iter().flat_map(|group| &group.devices);
+        let strange =
+            devices.filter(|(of, device)| *of == account && !contact.devices.contains(device));
+        strange.count()
+    }
+
+    pub(super) fn unnamed_of_peer(&self, chat: &Chat) -> usize {
+        chat.row.peer.map_or(0, |peer| self.unnamed(chat, peer))
     }
 
     /// The username that this device saw last of an account.
