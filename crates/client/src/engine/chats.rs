@@ -21,6 +21,7 @@ use corncrake_wire::{
     AccessToken, LogId, OpenReply,
     log::{self, AppendReply, RUNNING_START},
 };
+use serde::{Deserialize, Serialize};
 
 pub(crate) mod closed;
 mod commands;
@@ -53,6 +54,8 @@ use crate::{
 };
 pub(crate) use create::{ClaimThen, GatherThen, Gathered, Starter};
 
+/// How many entries are remembered in each chat, to know them again after a loss.
+const REMEMBERED_ENTRIES: u64 = 1024;
 /// How many ids of messages are remembered in each chat, to show each message once.
 const REMEMBERED_MESSAGES: usize = 1024;
 
@@ -82,6 +85,14 @@ pub(crate) enum Place {
     Closed(u64),
 }
 
+/// An entry that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReadEntry {
+    pub(crate) id: EntryId,
+    /// The hash of what lies inside its envelope.
+    pub(crate) inner: Option<EntryId>,
+}
+
 /// One chat in memory.
 #[derive(Debug)]
 pub(crate) struct Chat {
@@ -98,8 +109,8 @@ pub(crate) struct Chat {
     pub(crate) conversation: Option<Conversation>,
     /// Hashes of what this device sealed in this epoch, with their rows.
     pub(crate) own: BTreeMap<EntryId, u64>,
-    /// Hashes of what others sent in this epoch, by their rows: who seals it again says nothing.
-    pub(crate) heard: BTreeMap<u64, EntryId>,
+    /// The newest entries that were read, by their rows: who seals one again says nothing.
+    pub(crate) read: BTreeMap<u64, ReadEntry>,
     pub(crate) recent: VecDeque<(AccountId, MessageId)>,
     /// Places from which its logs can be read again, by number.
     pub(crate) kept: BTreeMap<u64, lost::Kept>,
@@ -138,6 +149,8 @@ pub(crate) struct Session {
     pub(crate) search: Option<lost::Search>,
     /// Until when those who lost the same epoch may come back before anything is said.
     pub(crate) others_return: Option<Moment>,
+    /// Whether the log that is left of the group doesn't hold this account: it waits to be added.
+    pub(crate) waits_for_add: bool,
     /// Whether the log is followed from time to time only.
     pub(crate) takes_turns: bool,
     /// Who waits for an intent.
@@ -188,7 +201,7 @@ impl Chat {
             is_loaded: true,
             conversation: None,
             own: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            read: BTreeMap::new(),
             recent: VecDeque::new(),
             kept: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -278,7 +291,7 @@ impl Chat {
             self.row.title = group.title;
         }
         self.unload();
-        for table in [Table::Parts, Table::Own, Table::Heard, Table::Groups] {
+        for table in [Table::Parts, Table::Own, Table::Groups] {
             step.delete_all(table, &id);
         }
     }
@@ -287,7 +300,6 @@ impl Chat {
     fn unload(&mut self) {
         self.conversation = None;
         self.own.clear();
-        self.heard.clear();
         self.session.group_epoch = None;
     }
 
@@ -297,30 +309,35 @@ impl Chat {
         self.row.phase = phase;
         self.drop_group(step);
         self.drop_flight(step);
+        self.read.clear();
+        step.delete_all(Table::Read, &id);
         self.session.duties.clear();
         step.effects.push(Effect::Unwatch(self.log()));
         step.put(Table::Chats, &id, 0, &self.row);
         step.event(EventKind::ChatChanged(self.row.id));
     }
 
-    /// Remembers the inner bytes of a message that stands at this position.
-    pub(crate) fn hear(&mut self, position: u64, inner: EntryId, step: &mut Step<'_>) {
-        let row = position % REMEMBERED_MESSAGES as u64;
-        step.put(Table::Heard, self.row.id.as_bytes(), row, &inner);
-        self.heard.insert(row, inner);
+    /// Remembers an entry that was read.
+    pub(crate) fn note_read(&mut self, position: u64, entry: ReadEntry, step: &mut Step<'_>) {
+        let row = position % REMEMBERED_ENTRIES;
+        step.put(Table::Read, self.row.id.as_bytes(), row, &entry);
+        self.read.insert(row, entry);
     }
 
+    /// Whether an entry was read that holds the same.
     pub(crate) fn has_heard(&self, inner: Option<EntryId>) -> bool {
-        inner.is_some_and(|inner| self.heard.values().any(|heard| *heard == inner))
+        inner.is_some() && self.read.values().any(|read| read.inner == inner)
+    }
+
+    /// Whether this very entry was read, in whatever place.
+    pub(crate) fn has_read(&self, id: &EntryId) -> bool {
+        self.read.values().any(|read| read.id == *id)
     }
 
     /// Forgets what was sent in an epoch that is over.
     pub(crate) fn forget_sent(&mut self, step: &mut Step<'_>) {
         self.own.clear();
-        self.heard.clear();
-        for table in [Table::Own, Table::Heard] {
-            step.delete_all(table, self.row.id.as_bytes());
-        }
+        step.delete_all(Table::Own, self.row.id.as_bytes());
     }
 
     pub(crate) fn drop_flight(&mut self, step: &mut Step<'_>) {
@@ -414,7 +431,9 @@ impl State {
 
     /// Whether something is still owed that this device can bring about.
     pub(crate) fn chats_owe(&self, clock: Clock) -> bool {
-        let stays_out = |chat: &Chat| !chat.is_member() && chat.row.stays_out_until.is_some();
+        let stays_out = |chat: &Chat| {
+            !chat.is_member() && chat.row.stays_out_until.is_some() || chat.session.waits_for_add
+        };
         let owes = |chat: &Chat| match chat.row.phase {
             Phase::Inside if stays_out(chat) || chat.row.owed_again.is_up_to_others() => false,
             Phase::Inside => {
@@ -426,7 +445,8 @@ impl State {
                     || chat.session.look_at_devices
                     || chat.session.duties.keys().any(|duty| duty.is_own())
             }
-            Phase::Entering(_) => true,
+            // After a loss others may have to add this account again.
+            Phase::Entering(_) => !chat.row.recovering,
             Phase::Waiting | Phase::Removed | Phase::Left => false,
         };
         self.chats.all.values().any(owes)

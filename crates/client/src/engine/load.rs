@@ -38,6 +38,9 @@ pub(super) async fn state<S: Store>(
     let chats = chats(store, &account).await?;
     let mut state = State::new(settings.clone(), origin.to_owned(), account, chats);
     state.events = events(store).await?;
+    if let Some(bytes) = store.get(Table::Instance.into(), &[], 0).await? {
+        state.online.instance = Some(decode(&bytes)?);
+    }
     Ok(state)
 }
 
@@ -210,8 +213,8 @@ async fn rows_of_group<S: Store>(
         let hash: EntryId = decode(&bytes)?;
         chat.own.insert(hash, row);
     }
-    for (row, bytes) in rows(Table::Heard).await? {
-        chat.heard.insert(row, decode(&bytes)?);
+    for (row, bytes) in rows(Table::Read).await? {
+        chat.read.insert(row, decode(&bytes)?);
     }
     let timeline = (Table::Timeline.into(), id.as_slice());
     let all = 0..=u64::MAX;

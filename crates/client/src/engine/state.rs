@@ -40,6 +40,8 @@ pub(crate) struct State {
 pub(crate) struct Online {
     pub(crate) account: bool,
     pub(crate) open: bool,
+    /// The instance of the server's logs that was seen last.
+    pub(crate) instance: Option<[u8; 16]>,
 }
 
 impl State {
@@ -176,11 +178,12 @@ impl State {
 
     fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
         match push {
-            Push::Connected { plane: Plane::Open, .. } => {
+            Push::Connected { plane: Plane::Open, instance } => {
                 self.online.open = true;
                 // The account log first: it says where the chats go on.
                 self.account_log_connected(step);
                 self.chats_connected(step);
+                self.instance_seen(instance, step);
             }
             Push::Connected { plane: Plane::Account, instance } => {
                 self.online.account = true;

@@ -46,14 +46,16 @@ pub(crate) enum Table {
     Letters = 15,
     /// By conversation id: what lists show of its group.
     Groups = 16,
-    /// By conversation id, indexed by position modulo their number: hashes of the newest messages
-    /// that others sent in this epoch.
-    Heard = 17,
+    /// By conversation id, indexed by position modulo their number: ids and hashes of the newest
+    /// entries that were read.
+    Read = 17,
     /// By conversation id, indexed by number: places from which logs can be read again.
     Kept = 18,
     /// By conversation id, indexed by number: own messages, to be said again if the server loses
     /// them.
     Sent = 19,
+    /// One row: which instance of the server's logs was seen last.
+    Instance = 20,
 }
 
 impl From<Table> for crate::store::Table {

@@ -36,6 +36,7 @@ mod host;
 mod link;
 mod lost_changes;
 mod lost_entries;
+mod lost_logs;
 mod mal;
 mod network;
 mod planted;

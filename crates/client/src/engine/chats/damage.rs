@@ -27,7 +27,15 @@ impl State {
         chat.drop_flight(step);
         chat.kept.clear();
         chat.sent.clear();
-        let others = [Table::Flights, Table::Intents, Table::ClosedLogs, Table::Kept, Table::Sent];
+        chat.read.clear();
+        let others = [
+            Table::Flights,
+            Table::Intents,
+            Table::ClosedLogs,
+            Table::Kept,
+            Table::Sent,
+            Table::Read,
+        ];
         for table in others {
             step.delete_all(table, &id);
         }
@@ -57,7 +65,7 @@ impl State {
         let n = chat.row.n;
         let direct = chat.row.peer.filter(|_| chat.row.kind == ChatKind::Direct);
         let (seed, goal) = match (recorded, direct.map(|peer| self.direct_seed(peer, n))) {
-            (Some(record), _) => (record.seed, Goal::Anchor(record.anchor)),
+            (Some(record), _) => (record.seed, Goal::Anchors(vec![record.anchor])),
             (None, Some(Ok(seed))) => (seed, Goal::Direct { n }),
             _ => {
                 // Nothing says where the true group is: somebody has to add this device again.

@@ -162,6 +162,13 @@ impl State {
         };
         let me = me.seat();
         let barred = conversation.context().revoked.contains(me.device_key.public().as_bytes());
+        let waits = chat.row.recovering && !barred && !conversation.has_account(me.account);
+        if core::mem::replace(&mut chat.session.waits_for_add, waits) != waits {
+            step.event(EventKind::ChatChanged(chat.row.id));
+        }
+        if waits {
+            return;
+        }
         if barred || !conversation.has_account(me.account) {
             self.all_intents_failed(chat, step);
             chat.forget(Phase::Removed, step);

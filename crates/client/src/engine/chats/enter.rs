@@ -61,6 +61,8 @@ pub(crate) struct Enter {
     closed: Option<Box<HandedOver>>,
     /// Hashes of the messages that it has read.
     seen: Vec<EntryId>,
+    /// The ids of those behind the place where it passed the anchor.
+    behind: Vec<EntryId>,
     /// What is waited for; nothing once the fold has come to nothing for now.
     pub(super) asking: Option<EnterThen>,
     retry_at: Option<Moment>,
@@ -101,7 +103,7 @@ impl Enter {
         match &self.goal {
             Goal::Welcome(_) if self.searched.is_some() => u64::MAX,
             Goal::Welcome(invitation) => invitation.position,
-            Goal::Anchor(_) => u64::MAX,
+            Goal::Anchors(_) => u64::MAX,
             Goal::Direct { .. } => 0,
         }
     }
@@ -116,7 +118,7 @@ impl State {
         let id = record.id;
         if let Entry::Vacant(place) = self.chats.all.entry(id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
-            let goal = Goal::Anchor(record.anchor);
+            let goal = Goal::Anchors(vec![record.anchor]);
             row.phase = Phase::Entering(goal.clone());
             row.hidden = record.hidden;
             place.insert(Chat::new(row)).save(step);
@@ -134,7 +136,8 @@ impl State {
             if state.take_recorded_seed(chat, &record.seed, step) {
                 state.advance(chat, step);
             } else if entering || (elsewhere && chat.row.phase == Phase::Waiting) {
-                state.enter(Some(id), record.seed.clone(), Goal::Anchor(record.anchor), step);
+                let goal = Goal::Anchors(vec![record.anchor]);
+                state.enter(Some(id), record.seed.clone(), goal, step);
             }
         });
     }
@@ -183,6 +186,7 @@ impl State {
             package: None,
             closed: None,
             seen: Vec::new(),
+            behind: Vec::new(),
             asking: None,
             retry_at: None,
             tries: 0,
@@ -356,6 +360,7 @@ impl State {
         enter.passed = false;
         enter.closed = None;
         enter.seen.clear();
+        enter.behind.clear();
         match enter.states.pop_front() {
             Some(0) => self.enter_ask(number, EnterThen::State(0), step),
             Some(position) => self.enter_ask(number, EnterThen::Anchorage(position), step),

@@ -249,7 +249,7 @@ impl State {
         // We follow this log already: the Welcome may spare an external commit.
         let used = self.with_chat(id, step, |state, chat, step| {
             let phase = &chat.row.phase;
-            if matches!(phase, Phase::Removed | Phase::Left) {
+            if matches!(phase, Phase::Removed | Phase::Left | Phase::Entering(_)) {
                 return false;
             }
             if !chat.is_member() {

@@ -11,9 +11,12 @@ use std::collections::BTreeSet;
 
 use corncrake_core::{
     content::{Body, Message},
-    conversation::OPENING,
+    conversation::{ClosedLog as HandedOver, OPENING},
     id::{ConversationId, EntryId, LogId as CoreLogId, MessageId},
-    seal::{envelope::entry_id, record::Anchor},
+    seal::{
+        envelope::{Seed, entry_id},
+        record::Anchor,
+    },
 };
 use corncrake_wire::LogId;
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,9 @@ pub(super) const OTHERS_RETURN: Duration = Duration::from_secs(8);
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 
+/// How many of the newest kept epochs a log is believed from that has no kept place.
+const ANCHORS: usize = 64;
+
 /// A place from which a log can be read again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
@@ -50,6 +56,10 @@ pub(crate) struct Kept {
     anchor: Anchor,
     /// What the commit there did.
     done: Done,
+    /// The seed of the log that follows if this epoch is handed over, if it was known.
+    next: Option<Seed>,
+    /// Whether the server has lost it. Its commit may still be appended again.
+    is_lost: bool,
 }
 
 /// An own message that was read back from a log.
@@ -71,6 +81,8 @@ pub(crate) struct Search {
     asked: Option<u64>,
     /// Whether the current log is gone.
     gone: bool,
+    /// The newest log of the chain that is still there.
+    left: Option<LogId>,
 }
 
 impl State {
@@ -124,16 +136,15 @@ impl State {
             let search = chat.session.search.as_ref().and_then(|search| search.asked);
             match (search, place) {
                 (Some(asked), _) if chat.kept.get(&asked).is_some_and(|kept| kept.is_in(log)) => {
+                    if let Some(search) = &mut chat.session.search
+                        && head > 0
+                    {
+                        search.left.get_or_insert(log);
+                    }
                     state.look_for_place(chat, step);
                 }
                 (None, Place::Current) if chat.log() == log && chat.row.phase.follows() => {
-                    chat.drop_flight(step);
-                    chat.session.head = None;
-                    if head == 0 && chat.row.seed.conversation_id() == id && chat.is_member() {
-                        return state.begin_again(chat, step);
-                    }
-                    chat.session.search = Some(Search::default());
-                    state.look_for_place(chat, step);
+                    state.search_anew(chat, head, step);
                 }
                 (None, Place::Closed(number)) => state.closed_differs(chat, number, step),
                 _ => {}
@@ -141,18 +152,53 @@ impl State {
         });
     }
 
+    /// The current log, whose newest position is `head`, isn't the one that was read.
+    fn search_anew(&mut self, chat: &mut Chat, head: u64, step: &mut Step<'_>) {
+        chat.drop_flight(step);
+        chat.session.head = None;
+        if head == 0 && chat.row.seed.conversation_id() == chat.row.id && chat.is_member() {
+            return self.begin_again(chat, step);
+        }
+        let left = (head > 0).then(|| chat.log());
+        chat.session.search = Some(Search { left, ..Search::default() });
+        self.look_for_place(chat, step);
+    }
+
+    /// The open plane's socket is up. A server that is another instance than before may have lost
+    /// entries; running hashes show it, and where none is known the log is not believed.
+    pub(crate) fn instance_seen(&mut self, instance: [u8; 16], step: &mut Step<'_>) {
+        let before = self.online.instance.replace(instance);
+        if before == Some(instance) {
+            return;
+        }
+        step.put(Table::Instance, &[], 0, &instance);
+        if before.is_none() {
+            return;
+        }
+        self.account_entries_were_lost(step);
+        for id in self.chat_ids() {
+            self.with_chat(id, step, |state, chat, step| {
+                let follows = chat.row.phase.follows() && chat.is_loaded;
+                if follows && chat.row.running.is_none() {
+                    state.search_anew(chat, chat.row.cursor, step);
+                }
+            });
+        }
+    }
+
     /// A closed log lost what came behind its end, or its end as well; then the current log is
     /// gone too, and says so.
     fn closed_differs(&mut self, chat: &mut Chat, number: u64, step: &mut Step<'_>) {
-        let Some(closed) = chat.closed.get_mut(&number) else {
+        let Some(closed) = chat.closed.get(&number) else {
             return;
         };
         let log = closed::log_of(&closed.keys());
         let at_end = |kept: &&Kept| kept.is_in(log) && kept.position == closed.closed_by.0;
-        let end = chat.kept.values().find(at_end);
-        if let Some(end) = end.filter(|end| end.position < closed.cursor) {
-            closed.cursor = end.position;
-            closed.running = end.running;
+        let end = chat.places().map(|(_, kept)| kept).find(at_end);
+        let end = end.filter(|end| end.position < closed.cursor);
+        let end = end.map(|end| (end.position, end.running));
+        if let (Some((cursor, running)), Some(closed)) = (end, chat.closed.get_mut(&number)) {
+            (closed.cursor, closed.running) = (cursor, running);
             closed.save(chat.row.id, number, step);
             self.watch_closed(chat, step);
         }
@@ -164,7 +210,7 @@ impl State {
             return;
         };
         let older = chat.kept.range(..search.asked.unwrap_or(u64::MAX)).rev();
-        let mut older = older.filter(|(_, kept)| kept.running.is_some());
+        let mut older = older.filter(|(_, kept)| !kept.is_lost && kept.running.is_some());
         let Some((&number, kept)) = older.next() else {
             return self.no_place_is_left(chat, step);
         };
@@ -188,14 +234,42 @@ impl State {
         }
     }
 
-    /// The server has nothing of what was kept: a chat of two is looked for from its beginning.
+    /// The server has no place that was kept. If all logs are gone, the group stays, and the
+    /// current one begins again. Else a chat of two is looked for from its beginning, and in a group
+    /// the own leaf counts as gone: what is there is believed only from an epoch that is known, and
+    /// an account that isn't in it waits to be added again.
     fn no_place_is_left(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        chat.session.search = None;
-        if chat.row.kind == crate::event::ChatKind::Direct {
-            let (seed, n) = (chat.row.seed.clone(), chat.row.n);
-            chat.fold_anew(Goal::Direct { n }, step);
-            self.enter(Some(chat.row.id), seed, Goal::Direct { n }, step);
+        let Some(search) = chat.session.search.take() else {
+            return;
+        };
+        let first = chat.closed.values().next().map_or(&chat.row.seed, |closed| &closed.seed);
+        let knows_all = first.conversation_id() == chat.row.id;
+        if search.left.is_none() && knows_all && chat.is_member() {
+            return self.begin_again(chat, step);
         }
+        let first = first.log_keys().log;
+        let anchors: Vec<Anchor> =
+            chat.places().rev().map(|(_, kept)| kept.anchor).take(ANCHORS).collect();
+        chat.owe_again(0, step);
+        chat.lose_sent_after(&first, 0, step);
+        chat.lose_places_after(0, step);
+        self.entries_were_lost(chat, step);
+        step.effects.push(Effect::Unwatch(chat.log()));
+        let goal = if chat.row.kind == crate::event::ChatKind::Direct {
+            let n = chat.row.n;
+            if let Some(Ok(seed)) = chat.row.peer.map(|peer| self.direct_seed(peer, n)) {
+                chat.move_to(&seed);
+            }
+            Goal::Direct { n }
+        } else {
+            if let Some(left) = search.left {
+                chat.go_back_to(&CoreLogId::from_bytes(left.0), step);
+            }
+            Goal::Anchors(anchors)
+        };
+        let seed = chat.row.seed.clone();
+        chat.fold_anew(goal.clone(), step);
+        self.enter(Some(chat.row.id), seed, goal, step);
     }
 
     /// The server has the place that was asked about. Tells whether the chat goes on in the log
@@ -214,8 +288,8 @@ impl State {
             return false;
         };
         let is_current = kept.is_in(chat.log());
-        if is_current && head == 0 && !chat.closed.is_empty() {
-            // The log before it is the truth as it now reads.
+        if head == 0 && !(is_current && chat.closed.is_empty()) {
+            // The log is gone: the one before it is the truth as it now reads.
             if let Some(search) = &mut chat.session.search {
                 search.gone = true;
             }
@@ -250,7 +324,7 @@ impl State {
         let log = chat.keys.log;
         chat.move_to(&chat.row.seed.clone());
         chat.lose_sent_after(&log, 0, step);
-        chat.forget_places_after(0, step);
+        chat.lose_places_after(0, step);
         self.entries_were_lost(chat, step);
         chat.keep_place(Done::default(), step);
         self.watch(chat, step);
@@ -271,7 +345,7 @@ impl State {
         chat.row.cursor = position;
         chat.row.running = running;
         chat.lose_sent_after(&kept.log, kept.position, step);
-        chat.forget_places_after(number, step);
+        chat.lose_places_after(number, step);
         self.entries_were_lost(chat, step);
         if !is_current {
             chat.keep_place(Done::default(), step);
@@ -284,13 +358,13 @@ impl State {
     fn fold_from(&mut self, chat: &mut Chat, number: u64, kept: &Kept, step: &mut Step<'_>) {
         chat.owe_again(number, step);
         chat.lose_sent_after(&kept.log, kept.position, step);
-        chat.forget_places_after(number, step);
+        chat.lose_places_after(number, step);
         self.entries_were_lost(chat, step);
         step.effects.push(Effect::Unwatch(chat.log()));
         if !kept.is_in(chat.log()) {
-            chat.go_back_to(kept, step);
+            chat.go_back_to(&kept.log, step);
         }
-        let (seed, goal) = (chat.row.seed.clone(), Goal::Anchor(kept.anchor));
+        let (seed, goal) = (chat.row.seed.clone(), Goal::Anchors(vec![kept.anchor]));
         chat.fold_anew(goal.clone(), step);
         self.enter(Some(chat.row.id), seed, goal, step);
     }
@@ -342,6 +416,8 @@ impl Chat {
             running: self.row.running,
             anchor: Anchor { epoch: at.epoch, interim: at.transcript },
             done,
+            next: conversation.successor_seed(),
+            is_lost: false,
         };
         let number = self.kept.last_key_value().map_or(1, |(number, _)| number + 1);
         step.put(Table::Kept, self.row.id.as_bytes(), number, &kept);
@@ -368,10 +444,22 @@ impl Chat {
         }
     }
 
-    fn forget_places_after(&mut self, number: u64, step: &mut Step<'_>) {
-        for (later, _) in self.kept.split_off(&(number + 1)) {
-            step.delete(Table::Kept, self.row.id.as_bytes(), later);
+    /// The places that the server is not known to have lost, by number.
+    fn places(&self) -> impl DoubleEndedIterator<Item = (&u64, &Kept)> {
+        self.kept.iter().filter(|(_, kept)| !kept.is_lost)
+    }
+
+    fn lose_places_after(&mut self, number: u64, step: &mut Step<'_>) {
+        for (later, kept) in self.kept.range_mut(number + 1..).filter(|(_, kept)| !kept.is_lost) {
+            kept.is_lost = true;
+            step.put(Table::Kept, self.row.id.as_bytes(), *later, kept);
         }
+    }
+
+    /// The seed behind a closed log, from the time when this device could compute it.
+    pub(super) fn kept_seed(&self, handed_over: &HandedOver) -> Option<Seed> {
+        let seeds = self.kept.values().rev().filter_map(|kept| kept.next.as_ref());
+        seeds.into_iter().find(|seed| handed_over.fits_next(seed)).cloned()
     }
 
     /// Remembers an own message that the log shows.
@@ -425,8 +513,8 @@ impl Chat {
 
     /// Makes the log of a kept place, which was closed, the current one; what came after it is
     /// known ahead.
-    fn go_back_to(&mut self, kept: &Kept, step: &mut Step<'_>) {
-        let is_here = |closed: &ClosedLog| closed.keys().log == kept.log;
+    fn go_back_to(&mut self, log: &CoreLogId, step: &mut Step<'_>) {
+        let is_here = |closed: &ClosedLog| closed.keys().log == *log;
         let Some(number) = self.closed.iter().find(|(_, c)| is_here(c)).map(|(number, _)| *number)
         else {
             return;

@@ -32,6 +32,7 @@ impl Chat {
                     && self.row.is_calm
                     && self.row.opening == Opening::True
                     && self.row.recorded
+                    && self.row.running.is_some()
                     && self.row.owed_again.is_nothing()
             }
             Phase::Removed | Phase::Left => quiet,
@@ -89,6 +90,7 @@ impl Chats {
         for chat in loaded.into_iter().filter(|chat| chat.rests()).take(surplus) {
             chat.unload();
             chat.recent.clear();
+            chat.read.clear();
             chat.kept.clear();
             chat.sent.clear();
             chat.is_loaded = false;

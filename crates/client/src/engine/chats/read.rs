@@ -14,7 +14,7 @@ use corncrake_core::{
 use corncrake_wire::{LogId, log};
 
 use super::{
-    Chat, Place,
+    Chat, Place, ReadEntry,
     closed::{self, id_of},
     duties::{COPY_WAIT, Duty},
     lost::{OTHERS_RETURN, again::Done},
@@ -112,6 +112,24 @@ impl State {
         let kind = kind_of(entry.kind);
         let inner = chat.keys.envelope.open(chat.keys.log, kind, &entry.bytes).ok();
         let hash = inner.as_ref().map(|inner| entry_id(inner));
+        let inner = inner.as_ref().map(|inner| inner.as_slice());
+        if chat.conversation.is_none() {
+            return Page::Ends;
+        }
+        let page = self.read_opened(chat, entry, (inner, hash), step);
+        if !matches!(chat.row.phase, Phase::Removed | Phase::Left) {
+            chat.note_read(entry.position, ReadEntry { id: id_of(entry), inner: hash }, step);
+        }
+        page
+    }
+
+    fn read_opened(
+        &mut self,
+        chat: &mut Chat,
+        entry: &log::LogEntry,
+        (inner, hash): (Option<&[u8]>, Option<EntryId>),
+        step: &mut Step<'_>,
+    ) -> Page {
         let flown = chat.flown(hash);
         let pending = flown.and_then(|_| chat.flight.as_ref()?.pending.clone());
         let own = match &pending {
@@ -121,14 +139,10 @@ impl State {
         let Some(conversation) = &mut chat.conversation else {
             return Page::Ends;
         };
-        let id = id_of(entry);
-        let inner = inner.as_ref().map(|inner| inner.as_slice());
+        let (id, kind) = (id_of(entry), kind_of(entry.kind));
         let item = LogItem { position: entry.position, id, kind, inner, own };
         match conversation.read(item) {
             Reading::Message { sender, content, view_alarm } => {
-                if let Some(hash) = hash {
-                    chat.hear(entry.position, hash, step);
-                }
                 self.message_came(chat, sender, &content, step);
                 if view_alarm {
                     let what = ItemKind::ViewDiffers { sender: sender.account };
@@ -142,6 +156,7 @@ impl State {
                 self.own_landed(chat, flown, step);
             }
             Reading::Unreadable { cause: Cause::Undecryptable, .. } if chat.has_heard(hash) => {}
+            Reading::Unreadable { cause: Cause::NotMember, .. } if chat.has_read(&id) => {}
             Reading::Unreadable { sender, cause } => self.unreadable(chat, sender, cause, step),
             Reading::Commit(report) => {
                 return self.commit_came(chat, *report, (entry, id), step);
@@ -463,7 +478,9 @@ impl State {
         step: &mut Step<'_>,
     ) {
         chat.drop_flight(step);
-        let next_seed = next_seed.or_else(|| chat.take_seed_ahead(&handed_over));
+        let next_seed = next_seed
+            .or_else(|| chat.take_seed_ahead(&handed_over))
+            .or_else(|| chat.kept_seed(&handed_over));
         self.keep_closed(chat, &handed_over, step);
         match next_seed {
             Some(seed) => self.go_on_in(chat, &seed, step),

@@ -183,8 +183,8 @@ pub(crate) enum Phase {
 pub(crate) enum Goal {
     /// A Welcome lies beside the entry at this position.
     Welcome(Invitation),
-    /// The fold has to pass through this epoch and transcript.
-    Anchor(Anchor),
+    /// The fold has to pass through one of these epochs.
+    Anchors(Vec<Anchor>),
     /// The log of a 1:1 chat: the opening state has to be the founding of one of the two.
     Direct { n: u64 },
 }

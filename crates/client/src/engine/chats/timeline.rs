@@ -138,6 +138,7 @@ impl Chat {
                     Standing::Member
                 }
             }
+            Phase::Inside if self.session.waits_for_add => Standing::Waiting,
             Phase::Inside => Standing::LockedOut,
         }
     }

@@ -120,7 +120,7 @@ impl State {
             return self.next_state(number, step);
         };
         enter.passed = match &enter.goal {
-            Goal::Anchor(anchor) => is_at(&fold, anchor),
+            Goal::Anchors(anchors) => is_at_one(&fold, anchors),
             _ => false,
         };
         enter.fold = Some(*fold);
@@ -171,6 +171,9 @@ impl State {
                 enter.seen.extend(inner.as_ref().map(|inner| entry_id(inner)));
             }
             let id = id_of(entry);
+            if kind == EntryKind::Message && enter.passed && enter.behind.len() < SEEN {
+                enter.behind.push(id);
+            }
             let inner = inner.as_ref().map(|inner| inner.as_slice());
             let item = LogItem { position: entry.position, id, kind, inner, own: None };
             let reading = fold.read(item);
@@ -222,7 +225,7 @@ impl State {
                 return self.take_direct(number, step);
             }
             Goal::Welcome(_) => fold.is_member(),
-            Goal::Anchor(_) => enter.passed,
+            Goal::Anchors(_) => enter.passed,
             Goal::Direct { .. } => self.holds_both(fold),
         };
         if good {
@@ -280,7 +283,7 @@ impl State {
                 self.drop_invitation(number, step);
             }
             Goal::Welcome(_) if enter.searched.is_none() => self.next_state(number, step),
-            Goal::Welcome(_) | Goal::Anchor(_) | Goal::Direct { .. } => {
+            Goal::Welcome(_) | Goal::Anchors(_) | Goal::Direct { .. } => {
                 self.enter_ask(number, EnterThen::Page, step);
             }
         }
@@ -301,6 +304,10 @@ impl State {
             let row = ChatRow::new(id, ChatKind::Group, enter.seed.clone());
             self.chats.all.insert(id, Chat::new(row));
         }
+        // Whatever else looked for a way into this chat has come too late.
+        self.chats
+            .entering
+            .retain(|_, other| other.id != Some(id) || matches!(other.goal, Goal::Welcome(_)));
         let closed = enter.closed;
         let inviter = match &enter.goal {
             Goal::Welcome(_) => Some(fold.author().account),
@@ -335,7 +342,10 @@ impl State {
             for inner in enter.seen {
                 chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
             }
-            if !chat.row.recovering {
+            if chat.row.recovering {
+                // What was read before is not missed, although it can't be read again.
+                chat.row.missed = enter.behind.iter().any(|id| !chat.has_read(id));
+            } else {
                 let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
                 state.tell_item(chat, what, step);
             }
@@ -360,10 +370,10 @@ impl State {
     }
 }
 
-/// Whether a fold stands at an anchor.
-fn is_at(fold: &Conversation, anchor: &Anchor) -> bool {
+/// Whether a fold is at one of these anchors.
+fn is_at_one(fold: &Conversation, anchors: &[Anchor]) -> bool {
     let at = fold.anchor();
-    at.epoch == anchor.epoch && at.transcript == anchor.interim
+    anchors.iter().any(|anchor| at.epoch == anchor.epoch && at.transcript == anchor.interim)
 }
 
 /// Whether a commit adds this device.
@@ -387,9 +397,10 @@ fn after_entry(
             if counts { Progress::AtWelcome(id) } else { Progress::Astray }
         }
         Goal::Welcome(_) if fold.closed() => Progress::Astray,
-        Goal::Anchor(anchor) => {
-            *passed |= is_at(fold, anchor);
-            if !*passed && fold.epoch() > anchor.epoch {
+        Goal::Anchors(anchors) => {
+            *passed |= is_at_one(fold, anchors);
+            let newest = anchors.iter().map(|anchor| anchor.epoch).max();
+            if !*passed && Some(fold.epoch()) > newest {
                 Progress::Astray
             } else if fold.closed() {
                 Progress::AtEnd

@@ -114,7 +114,8 @@ impl Chat {
         let context = conversation.context();
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
-        for kept in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
+        let lost = self.kept.range(number + 1..).filter(|(_, kept)| !kept.is_lost);
+        for kept in lost.map(|(_, kept)| &kept.done) {
             let gone = kept.removed.iter().filter(|who| !conversation.has_account(**who));
             owed.removed.extend(gone);
             let barred = kept.revoked.iter();

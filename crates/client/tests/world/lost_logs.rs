@@ -1,0 +1,220 @@
+//! A server that loses whole logs (D3), or everything that a device knows of one.
+
+use corncrake::{ItemKind, Standing};
+
+use crate::{
+    check::Mood,
+    flows::texts,
+    lost_entries::{backup, restore, sorted, tells_of_the_loss},
+    world::World,
+};
+
+#[test]
+fn audit_srv_a10_d3_a_group_all_of_whose_logs_are_gone_begins_again() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        ann.say(chat, "lost in the first log");
+        world.settle();
+        ann.remove(chat, "cem").unwrap();
+        world.settle();
+        bob.say(chat, "lost in the second");
+        world.settle();
+        restore(&world, &old);
+        ann.say(chat, "new");
+        world.settle();
+        for device in [&ann, &bob] {
+            let texts = sorted(device, chat);
+            assert_eq!(texts, ["lost in the first log", "lost in the second", "new"], "{seed}");
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {}", device.label());
+        }
+        assert_eq!(texts(&cem, chat), ["lost in the first log"]);
+        let newcomer = world.log_in("bob");
+        world.settle();
+        newcomer.say(chat, "from a new device");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_who_was_added_in_the_lost_part_is_not_stuck() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        ann.say(chat, "kept");
+        world.settle();
+        let old = backup(&world);
+        ann.add(chat, "cem").unwrap();
+        world.settle();
+        cem.say(chat, "lost by cem");
+        world.settle();
+        ann.set_cut(true);
+        restore(&world, &old);
+        // Somebody who knows nothing of it commits first.
+        world.log_in("bob");
+        world.pass(120_000);
+        assert!(tells_of_the_loss(&cem, chat), "seed {seed}");
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Joining, "seed {seed}");
+        ann.set_cut(false);
+        world.pass(60_000);
+        drop(ann.add(chat, "cem"));
+        world.settle();
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        for device in [&ann, &bob, &cem] {
+            assert!(texts(device, chat).contains(&"lost by cem".to_owned()), "seed {seed}");
+        }
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_log_that_began_again_takes_in_who_comes_back_later() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        for (device, text) in [(&ann, "lost by ann"), (&bob, "lost by bob"), (&cem, "lost by cem")]
+        {
+            device.say(chat, text);
+        }
+        world.settle();
+        cem.crash();
+        restore(&world, &old);
+        ann.say(chat, "new");
+        bob.say(chat, "new as well");
+        world.pass(120_000);
+        // Cem came in by a Welcome, and nothing of what it read is there.
+        cem.start();
+        world.settle();
+        assert!(tells_of_the_loss(&cem, chat), "seed {seed}");
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        for device in [&ann, &bob] {
+            assert_eq!(texts(device, chat).len(), 5, "seed {seed}, {}", device.label());
+        }
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_lost_commit_that_is_appended_again_leads_on() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let old = backup(&world);
+        bob.set_cut(true);
+        let removes = ann.begin_remove(chat, "cem");
+        world.pass(60_000);
+        let removed = backup(&world);
+        restore(&world, &old);
+        // Ann gives up her secrets of the lost epoch, and then it is there again.
+        world.until("ann has noticed", || {
+            ann.told().events.values().any(|event| {
+                matches!(&event.what, corncrake::EventKind::Item { item, .. }
+                    if item.what == ItemKind::ServerLostEntries)
+            })
+        });
+        ann.set_cut(true);
+        restore(&world, &removed);
+        bob.set_cut(false);
+        world.pass(60_000);
+        // Nobody is there to answer a knock.
+        bob.set_cut(true);
+        ann.set_cut(false);
+        world.pass(60_000);
+        assert_eq!(ann.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        ann.wait(&removes, "remove cem").ok();
+        bob.set_cut(false);
+        ann.say(chat, "new");
+        world.settle();
+        assert!(texts(&bob, chat).contains(&"new".to_owned()), "seed {seed}");
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Removed, "seed {seed}");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_what_was_read_before_a_loss_is_no_gap() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        for number in 0..5 {
+            bob.say(chat, &format!("{number} kept"));
+        }
+        world.settle();
+        let old = backup(&world);
+        ann.rename(chat, "field").unwrap();
+        world.settle();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        // Somebody who knows nothing of it commits first.
+        let second = world.log_in("bob");
+        world.pass(10_000);
+        if seed % 2 == 0 {
+            second.say(chat, "said meanwhile");
+        }
+        world.pass(120_000);
+        bob.set_cut(false);
+        world.settle();
+        let gaps = bob.history(chat).into_iter().filter(|item| item.what == ItemKind::Gap);
+        assert_eq!(gaps.count(), usize::from(seed % 2 == 0), "seed {seed}");
+        assert!(tells_of_the_loss(&bob, chat));
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_new_instance_is_noticed_where_no_running_hash_is_known() {
+    let mut noticed = 0;
+    for seed in 0..6 {
+        let world = World::new(2 * seed + 1);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        ann.say(chat, "kept");
+        world.settle();
+        let old = backup(&world);
+        for number in 0..3 {
+            bob.say(chat, &format!("{number} lost"));
+        }
+        world.settle();
+        let second = world.device("ann");
+        let entering = second.begin("log in", {
+            let (name, password) = (second.name().to_owned(), second.password());
+            async move |client: corncrake::Client| client.enter_account(&name, &password).await
+        });
+        // It has read the log, and nobody has told it yet what the server has there.
+        world.until("it has come in", || {
+            second.told().events.values().any(|event| {
+                matches!(&event.what, corncrake::EventKind::Item { item, .. }
+                    if item.what == ItemKind::JoinedHere)
+            })
+        });
+        second.crash();
+        drop(entering);
+        restore(&world, &old);
+        ann.set_cut(true);
+        for number in 0..6 {
+            bob.say(chat, &format!("{number} in place of it"));
+        }
+        world.pass(60_000);
+        second.start();
+        ann.set_cut(false);
+        world.settle();
+        noticed += usize::from(tells_of_the_loss(&second, chat));
+        assert_eq!(second.info(chat).unwrap().standing, Standing::Member);
+        world.agree(chat, Mood::Honest);
+    }
+    assert_eq!(noticed, 6, "it believed a log that it has never read");
+}
