@@ -147,6 +147,8 @@ pub(crate) struct Session {
     pub(crate) watched: bool,
     /// The search for what a server that lost entries still has.
     pub(crate) search: Option<lost::Search>,
+    /// How often the log was folded anew since an own entry landed in it.
+    pub(crate) folded_anew: u32,
     /// Until when those who lost the same epoch may come back before anything is said.
     pub(crate) others_return: Option<Moment>,
     /// Whether the log that is left of the group doesn't hold this account: it waits to be added.

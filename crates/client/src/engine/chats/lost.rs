@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Chat, Place, closed,
+    enter::Enter,
     rows::{ClosedLog, Goal, Intent, Opening, Phase},
 };
 use crate::{
@@ -37,6 +38,8 @@ use again::Done;
 /// How long a device that came back waits before it says anything: others that lost the same
 /// epoch come back as well, each after a random wait, and can't read what is said before that.
 pub(super) const OTHERS_RETURN: Duration = Duration::from_secs(8);
+/// The first wait before a log that was folded anew is folded anew once more; doubled each time.
+const FOLD_AGAIN: Duration = Duration::from_secs(2);
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 
@@ -269,7 +272,7 @@ impl State {
         };
         let seed = chat.row.seed.clone();
         chat.fold_anew(goal.clone(), step);
-        self.enter(Some(chat.row.id), seed, goal, step);
+        self.enter_anew_later(chat, seed, goal, step);
     }
 
     /// The server has the place that was asked about. Tells whether the chat goes on in the log
@@ -366,7 +369,22 @@ impl State {
         }
         let (seed, goal) = (chat.row.seed.clone(), Goal::Anchors(vec![kept.anchor]));
         chat.fold_anew(goal.clone(), step);
+        self.enter_anew_later(chat, seed, goal, step);
+    }
+
+    /// Folds the log anew: at once the first time, later after waits that grow. A server that says
+    /// again and again that a log is another one must not keep this device busy.
+    fn enter_anew_later(&mut self, chat: &mut Chat, seed: Seed, goal: Goal, step: &mut Step<'_>) {
+        let times = chat.session.folded_anew;
+        chat.session.folded_anew = times.saturating_add(1);
         self.enter(Some(chat.row.id), seed, goal, step);
+        let of_chat = |enter: &&Enter| enter.id == Some(chat.row.id);
+        let folds = self.chats.entering.iter().rev();
+        let newest = folds.filter(|(_, enter)| of_chat(enter)).map(|(number, _)| *number).next();
+        if let (Some(number), 1..) = (newest, times) {
+            let wait = FOLD_AGAIN.saturating_mul(1 << (times - 1).min(10));
+            self.enter_rest(number, wait, step);
+        }
     }
 
     fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {

@@ -219,6 +219,7 @@ impl State {
         else {
             return;
         };
+        chat.session.folded_anew = 0;
         // A knock that stands in the log is not an answered one.
         if chat.row.phase != Phase::Waiting {
             chat.session.tries = 0;
