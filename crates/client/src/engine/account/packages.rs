@@ -46,6 +46,8 @@ const LAST_RESORT_AGE: Duration = Duration::from_hours(30 * 24);
 pub(crate) struct OwnPackage {
     /// Names it in notices and Welcomes.
     pub(crate) reference: [u8; 32],
+    /// Names it at the server.
+    id: PackageId,
     /// The key package.
     pub(crate) bytes: Vec<u8>,
     /// Its private keys.
@@ -73,7 +75,7 @@ pub(super) struct PackageRow {
 impl PackageRow {
     /// The row; nothing if the suite had keys of another length.
     fn new(number: u64, package: &OwnPackage) -> Option<Self> {
-        let OwnPackage { reference, bytes, keys, last_resort, made, gone } = package;
+        let OwnPackage { reference, id: _, bytes, keys, last_resort, made, gone } = package;
         let key =
             |key: &HpkePrivateKey| key.expose().expose_array().copied().map(Key32::from_bytes);
         Some(Self {
@@ -95,7 +97,8 @@ impl PackageRow {
             init: HpkePrivateKey::try_from_bytes(init.expose()).ok()?,
             leaf: HpkePrivateKey::try_from_bytes(leaf.expose()).ok()?,
         };
-        Some(OwnPackage { reference, bytes, keys, last_resort, made, gone })
+        let id = PackageId::of(&bytes);
+        Some(OwnPackage { reference, id, bytes, keys, last_resort, made, gone })
     }
 }
 
@@ -103,10 +106,6 @@ impl OwnPackage {
     /// Whether others may use it at this time.
     fn is_good(&self, now: Timestamp) -> bool {
         self.made.since(now) <= DAY && now.since(self.made) <= LIFETIME
-    }
-
-    fn id(&self) -> PackageId {
-        PackageId::of(&self.bytes)
     }
 
     fn to_upload(&self) -> NewPackage {
@@ -156,7 +155,8 @@ impl Packages {
                 continue;
             };
             let reference = package.reference().0;
-            let package = OwnPackage { reference, bytes, keys, last_resort, made, gone: None };
+            let id = PackageId::of(&bytes);
+            let package = OwnPackage { reference, id, bytes, keys, last_resort, made, gone: None };
             let number = self.rows.last_key_value().map_or(0, |(last, _)| last + 1);
             let Some(row) = PackageRow::new(number, &package) else {
                 continue;
@@ -176,7 +176,7 @@ impl Packages {
     /// The ids of the newest.
     fn ids(&self) -> Vec<PackageId> {
         let newest = self.rows.values().rev().take(limits::UPLOAD);
-        newest.map(OwnPackage::id).collect()
+        newest.map(|package| package.id).collect()
     }
 
     /// Whether the server may have too few.
@@ -199,7 +199,7 @@ impl Packages {
 
     /// Learns what the server holds at this time of its clock: keys go a week after their package.
     fn learn_held(&mut self, held: &BTreeSet<PackageId>, now: Timestamp, step: &mut Step<'_>) {
-        let is_gone = |package: &OwnPackage| !held.contains(&package.id());
+        let is_gone = |package: &OwnPackage| !held.contains(&package.id);
         let gone = self.rows.values().filter(|package| is_gone(package)).count();
         let mut too_many = gone.saturating_sub(MOST_GONE);
         self.rows.retain(|&number, package| {
@@ -223,8 +223,8 @@ impl Packages {
 
     /// Whether the server holds packages that nobody may use, or whose keys are not here.
     fn are_bad(&self, held: &BTreeSet<PackageId>, now: Timestamp) -> bool {
-        let good = self.rows.values().filter(|package| package.is_good(now)).map(OwnPackage::id);
-        let good: BTreeSet<_> = good.collect();
+        let good = self.rows.values().filter(|package| package.is_good(now));
+        let good: BTreeSet<_> = good.map(|package| package.id).collect();
         !held.is_subset(&good)
     }
 }
