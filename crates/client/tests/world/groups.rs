@@ -258,7 +258,7 @@ fn audit_srv_b5_one_refused_name_keeps_nobody_else_out() {
     };
     let unknown = |name: &str| (name.to_owned(), "unknown_account".to_owned());
     let no_package = ("eve".to_owned(), "no_key_package".to_owned());
-    assert_eq!(whys(&made.left_out), [unknown("nobody"), unknown("no name!"), no_package.clone()]);
+    assert_eq!(whys(&made.left_out), [unknown("nobody"), unknown("no name!"), no_package]);
     world.settle();
     assert_eq!(ann.info(chat).unwrap().members.len(), 2);
     // Ids do where names do.
