@@ -9,6 +9,8 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
+    thread,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -41,6 +43,18 @@ fn secrets() -> impl Iterator<Item = &'static str> {
     PASSWORDS.into_iter().chain([WRONG_PASSWORD]).chain(TITLES).chain(TEXTS)
 }
 
+/// What has been acknowledged to one may still be on its way to another.
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let come = (0..600).any(|_| {
+        let holds = holds();
+        if !holds {
+            thread::sleep(Duration::from_millis(100));
+        }
+        holds
+    });
+    assert!(come, "it does not come in a minute");
+}
+
 /// Types every marker into its field, through a server that clients reach by `url`.
 fn live(programs: &Programs, folder: &Path, url: &str) {
     let mut sessions = Vec::new();
@@ -63,22 +77,18 @@ fn live(programs: &Programs, folder: &Path, url: &str) {
         session.ask(json!({"do": "send", "chat": chat, "text": text, "wait": 60})).unwrap();
     };
     say(ann, NAMES[1], TEXTS[0]);
-    bob.settle().unwrap();
+    wait_until(|| bob.history(NAMES[0]).is_ok());
     say(bob, NAMES[0], TEXTS[1]);
     let names = [NAMES[1], NAMES[2]];
     ann.ask(json!({"do": "create_group", "title": TITLES[0], "names": names})).unwrap();
-    ann.settle().unwrap();
-    bob.settle().unwrap();
-    cem.settle().unwrap();
+    wait_until(|| cem.history(&group).is_ok());
     say(cem, &group, TEXTS[2]);
     ann.ask(json!({"do": "rename", "chat": group, "title": TITLES[1]})).unwrap();
     ann.ask(json!({"do": "verify", "name": NAMES[1]})).unwrap();
     ann.ask(json!({"do": "remove", "chat": renamed, "names": [NAMES[2]]})).unwrap();
-    ann.settle().unwrap();
-    bob.settle().unwrap();
+    wait_until(|| bob.history(&renamed).is_ok());
     say(bob, &renamed, TEXTS[3]);
-    ann.settle().unwrap();
-    assert!(ann.said(&renamed).unwrap().iter().any(|(_, text)| text == TEXTS[3]));
+    wait_until(|| ann.said(&renamed).unwrap().iter().any(|(_, text)| text == TEXTS[3]));
     for session in sessions {
         session.close().unwrap();
     }
