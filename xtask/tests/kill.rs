@@ -94,15 +94,26 @@ fn sign_up(programs: &Programs, folder: &TempDir, url: &str, name: &str) -> Pers
     Person { home, session, waiting, acknowledged, said: 0 }
 }
 
-/// What everybody reads in a chat, which must be the same for all.
+/// What everybody reads in a chat, which must be the same for all within a minute: what one has
+/// heard may still be on its way to another.
 fn agreed(people: &mut People, chat_of: &[(&'static str, &str)]) -> Vec<(String, String)> {
-    let mut readings = chat_of.iter().map(|(who, chat)| {
-        let said = people.get_mut(who).unwrap().session().said(chat).unwrap();
-        (who, said)
-    });
-    let (_, first) = readings.next().unwrap();
-    for (who, reading) in readings {
-        assert_eq!(reading, first, "{who} reads another history");
+    let mut read = || {
+        let said = |(who, chat): &(&'static str, &str)| {
+            people.get_mut(who).unwrap().session().said(chat).unwrap()
+        };
+        chat_of.iter().map(said).collect::<Vec<_>>()
+    };
+    let mut readings = read();
+    for _ in 0..600 {
+        if readings.iter().all(|reading| Some(reading) == readings.first()) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+        readings = read();
+    }
+    let first = readings.swap_remove(0);
+    for reading in readings {
+        assert_eq!(reading, first, "two of {chat_of:?} read different histories");
     }
     first
 }
