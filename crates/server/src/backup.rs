@@ -43,24 +43,34 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
             .execute(&mut database)
             .await?;
         check(&partial).await?;
-        move_into_place(&partial, &to)?;
     }
     let seed = zeroize::Zeroizing::new(std::fs::read(data.join(SEED)).map_err(Error::failed)?);
-    replace(&files.seed, &seed)
+    replace(&files.seed, &seed)?;
+    // The file that was named comes last: where it is, the others are.
+    for to in [&files.logs, &files.accounts] {
+        move_into_place(&beside(to, ".partial"), to)?;
+    }
+    Ok(())
 }
 
 /// Brings a backup into the folder `data`, which has no databases yet. When the server starts
-/// there, it gives its databases new names, by which clients notice that entries may be missing.
+/// there, it gives its databases new names, by which clients notice that entries may be missing. A
+/// folder whose restore was cut short takes nothing but another one.
 ///
 /// # Errors
 /// When the folder is in use or has databases, or the backup is damaged.
 pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
     let files = Files::of(file);
     let folder = Folder::open(data)?;
+    let is_begun = folder.is_half_restored();
     for (to, from) in files.databases(folder.path()) {
-        refuse_existing(&to)?;
+        if !is_begun {
+            refuse_existing(&to)?;
+        }
         check(&from).await?;
     }
+    refuse_swapped(&files).await?;
+    folder.begin_restoring()?;
     if files.seed.exists() {
         let seed = zeroize::Zeroizing::new(std::fs::read(&files.seed).map_err(Error::failed)?);
         replace(&folder.path().join(SEED), &seed)?;
@@ -78,7 +88,7 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
         std::io::copy(&mut from, &mut copy).map_err(Error::failed)?;
         move_into_place(&partial, &to)?;
     }
-    Ok(())
+    folder.end_restoring()
 }
 
 /// Says that the folder `data` is an old copy: when the server starts there, it gives its databases
@@ -88,6 +98,7 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
 /// When the folder is in use or has no databases.
 pub async fn restored(data: &Path) -> Result<(), Error> {
     let folder = Folder::open(data)?;
+    folder.refuse_half_restored()?;
     for database in [Database::accounts(folder.path()), Database::logs(folder.path())] {
         database.put_counter_ahead(database.path()).await?;
     }
@@ -142,6 +153,23 @@ async fn check(path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::failed(format!("{} is damaged: {found}", path.display())))
+}
+
+/// Refuses a backup whose two databases are not what their names say.
+async fn refuse_swapped(files: &Files) -> Result<(), Error> {
+    for (path, table) in [(&files.accounts, "accounts"), (&files.logs, "logs")] {
+        let options = Database::plain(path).read_only(true).immutable(true);
+        let mut database = options.connect().await?;
+        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = ?")
+            .bind(table)
+            .fetch_one(&mut database)
+            .await?;
+        if tables == 0 {
+            let path = path.display();
+            return Err(Error::failed(format!("{path} is no backup of {table}")));
+        }
+    }
+    Ok(())
 }
 
 fn move_into_place(partial: &Path, to: &Path) -> Result<(), Error> {

@@ -14,6 +14,9 @@ use crate::Error;
 /// The seed's file.
 pub(crate) const SEED: &str = "opaque-seed";
 
+/// A file that lies in a folder while a backup is brought into it.
+const RESTORING: &str = "restoring";
+
 /// A data folder that this process has for itself.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -44,6 +47,30 @@ impl Folder {
     /// Where the folder is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a restore into this folder was cut short.
+    pub(crate) fn is_half_restored(&self) -> bool {
+        self.path.join(RESTORING).exists()
+    }
+
+    /// Refuses a folder whose restore was cut short: it may hold one database of two.
+    pub(crate) fn refuse_half_restored(&self) -> Result<(), Error> {
+        match self.is_half_restored() {
+            true => Err(Error::failed("a restore into this folder was cut short: run it again")),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that a backup is being brought into this folder.
+    pub(crate) fn begin_restoring(&self) -> Result<(), Error> {
+        replace(&self.path.join(RESTORING), b"")
+    }
+
+    /// Notes that all of it is there.
+    pub(crate) fn end_restoring(&self) -> Result<(), Error> {
+        std::fs::remove_file(self.path.join(RESTORING)).map_err(Error::failed)?;
+        sync_folder(&self.path)
     }
 
     /// Reads the seed, or makes it if `accounts`, the accounts there are, is zero: to others a

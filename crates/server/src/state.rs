@@ -91,6 +91,7 @@ impl State {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, [JoinHandle<()>; 2]), Error> {
         let folder = Folder::open(&config.data)?;
+        folder.refuse_half_restored()?;
         let disk = Disk::new(folder.path(), config.min_free, config.limits.stored_bytes());
         let (accounts, writes_accounts) =
             AccountStore::open(Database::accounts(folder.path()), disk.clone()).await?;

@@ -66,6 +66,16 @@ impl Failure {
         }
     }
 
+    /// It was done, but nobody can read the answer.
+    pub(crate) fn no_output(error: &std::io::Error) -> Self {
+        Self {
+            code: "no_output".to_owned(),
+            message: format!("it is done, but the answer can't be written: {error}"),
+            exit: Exit::Files,
+            devices: Vec::new(),
+        }
+    }
+
     /// The server no longer knows this device.
     pub(crate) fn signed_out() -> Self {
         Self::refused(

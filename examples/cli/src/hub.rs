@@ -3,9 +3,11 @@
 //! The SDK hands out each event once. Here all that listen get it, and the next one is taken from
 //! the SDK when they have said that they have shown it; so what a killed program had not shown
 //! comes again. One that does not keep up holds up nobody: after a second the others go on, and
-//! if it stays away it is told later that it missed some.
+//! if it stays away it is told later that it missed some. The newest events are kept for those who
+//! come from a program that had the store before: others may have shown them meanwhile.
 
 use std::{
+    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,6 +25,9 @@ use crate::{
 /// How long those who have shown an event wait for the others.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many events are kept.
+const KEPT: usize = 64;
+
 /// Who listens.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
@@ -35,6 +40,30 @@ pub(crate) struct Hub {
 struct Listeners {
     all: Vec<Listener>,
     next: u64,
+    /// The newest events, oldest first.
+    kept: VecDeque<(u64, String)>,
+    /// The newest event that is kept no more.
+    forgotten: Option<u64>,
+}
+
+impl Listeners {
+    fn keep(&mut self, event: &Event, line: &str) {
+        if let Some(sequence) = event.sequence {
+            self.kept.push_back((sequence, line.to_owned()));
+            if self.kept.len() > KEPT {
+                self.forgotten = self.kept.pop_front().map(|(sequence, _)| sequence);
+            }
+        }
+    }
+
+    /// Tells one that has heard events up to this one what came then.
+    fn tell_later(&self, one: &mut Listener, after: u64) {
+        one.lagged = self.forgotten > Some(after);
+        for (sequence, line) in self.kept.iter().filter(|(sequence, _)| *sequence > after) {
+            one.say(line);
+            one.told = Some(*sequence);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +89,10 @@ impl Listener {
             }
             connection.clone_into(&mut self.connection);
         }
+        self.say(line);
+    }
+
+    fn say(&mut self, line: &str) {
         if self.lagged {
             let lagged = protocol::event(&Event { sequence: None, what: Happened::Lagged });
             self.lagged = self.out.try_send(lagged).is_err();
@@ -77,20 +110,23 @@ impl Hub {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more listens, who knows how the connection is now.
-    pub(crate) fn add(&self, out: mpsc::Sender<String>, connection: &str) -> u64 {
+    /// One more listens, who knows how the connection is now, and heard events up to `after` from
+    /// another program.
+    pub(crate) fn add(
+        &self,
+        out: mpsc::Sender<String>,
+        connection: &str,
+        after: Option<u64>,
+    ) -> u64 {
         let mut listeners = self.listeners();
         let number = listeners.next;
         listeners.next += 1;
         let connection = connection.to_owned();
-        listeners.all.push(Listener {
-            number,
-            out,
-            told: None,
-            shown: None,
-            connection,
-            lagged: false,
-        });
+        let mut one = Listener { number, out, told: None, shown: None, connection, lagged: false };
+        if let Some(after) = after {
+            listeners.tell_later(&mut one, after);
+        }
+        listeners.all.push(one);
         self.changed.notify_one();
         number
     }
@@ -119,6 +155,7 @@ impl Hub {
     /// Tells an event to all, and again to those who come if nobody is left to show it.
     pub(crate) async fn tell(&self, event: &Event) {
         let line = protocol::event(event);
+        self.listeners().keep(event, &line);
         loop {
             self.somebody().await;
             self.listeners().all.iter_mut().for_each(|one| one.tell(event, &line));
@@ -167,13 +204,13 @@ mod tests {
     async fn an_event_is_told_until_somebody_has_shown_it() {
         let hub = Hub::default();
         let (out, mut first) = mpsc::channel(4);
-        let number = hub.add(out, "offline");
+        let number = hub.add(out, "offline", None);
         let (out, mut second) = mpsc::channel(4);
         let event = event(1);
         tokio::join!(hub.tell(&event), async {
             assert!(first.recv().await.is_some());
             hub.remove(number);
-            let number = hub.add(out, "offline");
+            let number = hub.add(out, "offline", None);
             assert!(second.recv().await.is_some(), "the first one went without showing it");
             hub.shown(number, 1);
         });
@@ -183,9 +220,9 @@ mod tests {
     async fn one_that_stands_still_holds_up_nobody_and_is_told() {
         let hub = Hub::default();
         let (out, mut stuck) = mpsc::channel(2);
-        let still = hub.add(out, "offline");
+        let still = hub.add(out, "offline", None);
         let (out, mut quick) = mpsc::channel(2);
-        let number = hub.add(out, "offline");
+        let number = hub.add(out, "offline", None);
         for sequence in 1..=4 {
             let event = event(sequence);
             tokio::join!(hub.tell(&event), async {
@@ -203,5 +240,33 @@ mod tests {
             assert!(stuck.recv().await.unwrap().contains('5'));
             hub.shown(still, 5);
         });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_from_another_program_hears_what_others_have_shown_meanwhile() {
+        let hub = Hub::default();
+        let (out, mut quick) = mpsc::channel(2);
+        let number = hub.add(out, "offline", None);
+        let tell = async |sequence, quick: &mut mpsc::Receiver<String>| {
+            let event = event(sequence);
+            tokio::join!(hub.tell(&event), async {
+                assert!(quick.recv().await.is_some());
+                hub.shown(number, sequence);
+            });
+        };
+        for sequence in 1..=3 {
+            tell(sequence, &mut quick).await;
+        }
+        let (out, mut late) = mpsc::channel(8);
+        hub.add(out.clone(), "offline", Some(1));
+        for sequence in ["2", "3"] {
+            assert!(late.recv().await.unwrap().contains(sequence));
+        }
+        for sequence in 4..=4 + KEPT as u64 {
+            tell(sequence, &mut quick).await;
+        }
+        let (out, mut later) = mpsc::channel(2 * KEPT);
+        hub.add(out, "offline", Some(1));
+        assert!(later.recv().await.unwrap().contains("lagged"));
     }
 }

@@ -91,7 +91,7 @@ impl Link {
     /// Asks for events.
     pub(crate) fn listen(&mut self) {
         self.listens = true;
-        self.say(protocol::listen());
+        self.say(protocol::listen(self.heard));
     }
 
     /// Tells that an event has been shown.
@@ -208,7 +208,7 @@ impl Link {
     fn begin(&mut self, ends: Ends) {
         self.ends = Some(ends);
         if self.listens {
-            self.say(protocol::listen());
+            self.say(protocol::listen(self.heard));
         }
         for (number, ask) in &self.waiting {
             self.say(protocol::ask(*number, ask));

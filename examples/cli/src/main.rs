@@ -1,7 +1,7 @@
 //! Corncrake from a terminal: `corncrake --help`.
 
 use std::{
-    io::{Read, Write, stderr, stdin, stdout},
+    io::{ErrorKind, Read, Write, stderr, stdin, stdout},
     process::ExitCode,
 };
 
@@ -102,8 +102,17 @@ async fn run(options: Options) -> Result<Exit, Failure> {
         drop(writeln!(stderr(), "corncrake: {note}"));
     }
     let text = if json { tame::json(&answer) } else { show::answer(&ask, &answer)? };
-    drop(writeln!(stdout(), "{text}"));
+    say(&text)?;
     closed.map(|()| show::exit(&ask, &answer))
+}
+
+/// Writes an answer. Whoever closes the pipe has read enough.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut output = stdout().lock();
+    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::no_output(&error)),
+        _ => Ok(()),
+    }
 }
 
 /// What a command asks of an account that is open.
@@ -196,7 +205,7 @@ async fn enter(
         tame::line(&me.username),
         tame::line(&key)
     );
-    drop(writeln!(stdout(), "{}", if json { tame::json(&answer) } else { text }));
+    say(&if json { tame::json(&answer) } else { text })?;
     Ok(Exit::Done)
 }
 

@@ -17,8 +17,8 @@ const VERSION: u64 = 1;
 pub(crate) enum Request {
     /// A command, and the answer's id.
     Ask(Value, Result<Ask, Failure>),
-    /// Events, please.
-    Listen,
+    /// Events, please; what came after the last that was heard from another program, too.
+    Listen(Option<u64>),
     /// Events up to this one have been shown.
     Shown(u64),
 }
@@ -56,11 +56,16 @@ pub(crate) fn request(line: &str) -> Request {
     #[derive(Deserialize)]
     #[serde(tag = "do", rename_all = "snake_case")]
     enum Besides {
-        Listen,
-        Shown { sequence: u64 },
+        Listen {
+            #[serde(default)]
+            after: Option<u64>,
+        },
+        Shown {
+            sequence: u64,
+        },
     }
     match serde_json::from_str(line) {
-        Ok(Besides::Listen) => Request::Listen,
+        Ok(Besides::Listen { after }) => Request::Listen(after),
         Ok(Besides::Shown { sequence }) => Request::Shown(sequence),
         Err(_) => {
             let (id, ask) = parse(line.as_bytes());
@@ -102,8 +107,8 @@ pub(crate) fn ask(id: u64, ask: &Ask) -> String {
     value.to_string()
 }
 
-pub(crate) fn listen() -> String {
-    json!({"do": "listen"}).to_string()
+pub(crate) fn listen(after: Option<u64>) -> String {
+    json!({"do": "listen", "after": after}).to_string()
 }
 
 pub(crate) fn shown(sequence: u64) -> String {
@@ -180,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_programs_of_one_home_say_to_each_other_is_understood() {
-        assert!(matches!(request(&listen()), Request::Listen));
+        assert!(matches!(request(&listen(None)), Request::Listen(None)));
+        assert!(matches!(request(&listen(Some(7))), Request::Listen(Some(7))));
         assert!(matches!(request(&shown(3)), Request::Shown(3)));
         assert!(matches!(line(&hello("x")), Some(Line::Hello(server)) if server == "x"));
         assert!(matches!(line(&bye()), Some(Line::Bye)));

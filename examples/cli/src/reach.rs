@@ -175,15 +175,15 @@ fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, 
     let direct = chats
         .iter()
         .filter(|chat| chat.kind == ChatKind::Direct && !chat.hidden && chat.title == lower)
-        .map(|chat| chat.id)
-        .min();
-    if direct.is_some() {
-        return Ok(direct);
-    }
-    if name.len() >= 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return only(chats.iter().filter(|chat| chat.id.to_string().starts_with(&lower)), name);
-    }
-    Ok(None)
+        .min_by_key(|chat| chat.id);
+    // A stranger may have taken the digits of a chat as a name.
+    let may_be_id = name.len() >= 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let by_id = chats.iter().filter(|chat| {
+        may_be_id
+            && chat.id.to_string().starts_with(&lower)
+            && direct.is_none_or(|direct| direct.id != chat.id)
+    });
+    only(direct.into_iter().chain(by_id), name)
 }
 
 fn only<'a>(
@@ -195,7 +195,9 @@ fn only<'a>(
         None => Ok(first),
         Some(_) => Err(Failure::refused(
             "ambiguous_chat",
-            format!("several chats are called {name}: use the id that `corncrake chats` shows"),
+            format!(
+                "several chats are called {name}: use all 64 digits of the id that `corncrake --json chats` shows"
+            ),
         )),
     }
 }
@@ -229,15 +231,21 @@ mod tests {
     #[test]
     fn chats_are_found_by_name_title_and_id() {
         let chats = [
+            chat(5, ChatKind::Direct, "06060606"),
+            chat(6, ChatKind::Direct, "ann"),
             chat(1, ChatKind::Direct, "bob"),
             chat(2, ChatKind::Group, "bob"),
             chat(3, ChatKind::Group, "twice"),
             chat(4, ChatKind::Group, "twice"),
         ];
         let found = |name: &str| find_among(&chats, name).map_err(|failure| failure.code);
-        assert_eq!(found("Bob"), Ok(Some(chats[0].id)));
-        assert_eq!(found("#bob"), Ok(Some(chats[1].id)));
-        assert_eq!(found("02020202"), Ok(Some(chats[1].id)));
+        assert_eq!(found("Bob"), Ok(Some(chats[2].id)));
+        assert_eq!(found("#bob"), Ok(Some(chats[3].id)));
+        assert_eq!(found("02020202"), Ok(Some(chats[3].id)));
+        // A stranger's name is the beginning of another chat's id.
+        assert_eq!(found("06060606"), Err("ambiguous_chat".to_owned()));
+        assert_eq!(found("0606060606"), Ok(Some(chats[1].id)));
+        assert_eq!(found(&"06".repeat(32)), Ok(Some(chats[1].id)));
         assert_eq!(found("0202020"), Ok(None));
         assert_eq!(found("carol"), Ok(None));
         assert_eq!(found("#carol"), Ok(None));

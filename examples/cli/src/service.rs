@@ -151,15 +151,15 @@ async fn serve(shared: &Arc<Shared>, stream: impl Stream) {
         };
         let Ok(Some(line)) = line else { break false };
         match protocol::request(&line) {
-            Request::Listen if listener.is_none() => {
+            Request::Listen(after) if listener.is_none() => {
                 let connection = shared.client.connection().await;
                 let connection = connection.map_or("offline", corncrake::Connection::as_str);
                 let what = crate::view::Happened::Connection { connection: connection.to_owned() };
                 let event = Event { sequence: None, what };
                 let _ = out.send(protocol::event(&event)).await;
-                listener = Some(shared.hub.add(out.clone(), connection));
+                listener = Some(shared.hub.add(out.clone(), connection, after));
             }
-            Request::Listen => {}
+            Request::Listen(_) => {}
             Request::Shown(sequence) => {
                 if let Some(listener) = listener {
                     shared.hub.shown(listener, sequence);

@@ -47,3 +47,19 @@ fn audit_prog_h7_a_message_cannot_forge_lines_of_the_history() {
     assert_eq!(texts, forged);
     server.stop().unwrap();
 }
+
+/// A device that takes nothing, as a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_no_success() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann"]);
+    for arguments in [["chats"].as_slice(), &["--json", "devices"]] {
+        let mut command = place.programs.corncrake(&place.home("ann"), &place.url);
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no_output"), "{output:?}");
+    }
+    server.stop().unwrap();
+}

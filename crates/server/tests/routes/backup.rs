@@ -123,3 +123,45 @@ async fn audit_srv_a10_a_damaged_backup_is_refused() {
     assert!(!run(&brought, &["restore", file.to_str().unwrap()]));
     assert!(!brought.join(ACCOUNTS).exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_cut_short_is_run_again_before_anything_starts_there() {
+    let folder = TempDir::new().unwrap();
+    let (data, brought) = (folder.path().join("data"), folder.path().join("brought"));
+    let (server, api) = start(&data).await;
+    sign_up(&api, "bob", b"correct horse").await;
+    api.append(&commit(&token(1), Point::START, b"founding")).await.unwrap();
+    let file = folder.path().join("backup");
+    let name = file.to_str().unwrap();
+    assert!(run(&data, &["backup", name]));
+    server.stop().await;
+    let swapped = folder.path().join("swapped");
+    for (from, to) in [("", ""), ("", ".logs"), (".opaque-seed", ".opaque-seed")] {
+        let (from, to) = (format!("{name}{from}"), format!("{}{to}", swapped.display()));
+        std::fs::copy(from, to).unwrap();
+    }
+    assert!(!run(&brought, &["restore", swapped.to_str().unwrap()]), "accounts twice");
+    assert!(run(&brought, &["restore", name]));
+    // As a kill between the two databases leaves it.
+    std::fs::remove_file(brought.join("logs.db")).unwrap();
+    std::fs::write(brought.join("restoring"), b"").unwrap();
+    assert!(Server::start(Config::for_tests(brought.clone())).await.is_err());
+    assert!(!run(&brought, &["restored"]));
+    assert!(run(&brought, &["restore", name]));
+    let (server, api) = start(&brought).await;
+    log_in(&api, "bob", b"correct horse").await;
+    assert_eq!(api.read(&token(1), 0).await.unwrap().head, 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_could_not_be_finished_has_no_file_of_its_name() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let (server, _) = start(&data).await;
+    server.stop().await;
+    std::fs::remove_file(data.join("opaque-seed")).unwrap();
+    let file = folder.path().join("backup");
+    assert!(!run(&data, &["backup", file.to_str().unwrap()]));
+    assert!(!file.exists() && !folder.path().join("backup.logs").exists());
+}
