@@ -66,7 +66,7 @@ fn codes_of_the_code() -> BTreeSet<String> {
             calls.filter(|call| call.starts_with('"')).filter_map(|call| quoted(call).next()),
         );
     }
-    codes.insert("home_unusable".to_owned());
+    codes.extend(["home_unusable", "no_output"].map(str::to_owned));
     codes
 }
 
