@@ -173,6 +173,11 @@ impl AccountState {
         self.log.conversations().filter(|record| record.id == id).last().cloned()
     }
 
+    /// The record before the newest one.
+    pub(crate) fn recorded_before(&self, id: ConversationId) -> Option<ConversationRecord> {
+        self.log.conversation_before(id).cloned()
+    }
+
     /// The newest record of each conversation in the account log.
     pub(crate) fn all_recorded(&self) -> Vec<ConversationRecord> {
         let newest: BTreeMap<_, _> =

@@ -153,6 +153,8 @@ pub(crate) struct Session {
     pub(crate) others_return: Option<Moment>,
     /// Whether the log that is left of the group doesn't hold this account: it waits to be added.
     pub(crate) waits_for_add: bool,
+    /// When those who were added in a lost part may be looked up anew to be added again.
+    pub(crate) adds_again: Option<Moment>,
     /// Whether the log is followed from time to time only.
     pub(crate) takes_turns: bool,
     /// Who waits for an intent.

@@ -1,9 +1,10 @@
 //! A server that loses whole logs (D3), or everything that a device knows of one.
 
-use corncrake::{ItemKind, Standing};
+use corncrake::{Chat, ItemKind, Role, Standing};
 
 use crate::{
     check::Mood,
+    device::Device,
     flows::texts,
     lost_entries::{backup, restore, sorted, tells_of_the_loss},
     world::World,
@@ -60,15 +61,118 @@ fn audit_srv_a10_d3_who_was_added_in_the_lost_part_is_not_stuck() {
         world.pass(120_000);
         assert!(tells_of_the_loss(&cem, chat), "seed {seed}");
         assert_eq!(cem.info(chat).unwrap().standing, Standing::Joining, "seed {seed}");
+        // Ann, who had added Cem, does so again.
         ann.set_cut(false);
         world.pass(60_000);
-        drop(ann.add(chat, "cem"));
         world.settle();
         assert_eq!(cem.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
         for device in [&ann, &bob, &cem] {
             assert!(texts(device, chat).contains(&"lost by cem".to_owned()), "seed {seed}");
         }
         world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_after_a_day_whoever_may_makes_a_lost_add_again() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob, cem, dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "dee"]);
+        world.settle();
+        let promote = async move |chat: Chat| chat.set_role("bob", Role::Admin).await;
+        ann.call_in(chat, "make bob an admin", promote).unwrap();
+        world.settle();
+        let old = backup(&world);
+        ann.add(chat, "cem").unwrap();
+        world.settle();
+        cem.say(chat, "lost by cem");
+        world.settle();
+        ann.set_cut(true);
+        bob.set_cut(true);
+        restore(&world, &old);
+        world.log_in("dee");
+        world.pass(120_000);
+        bob.set_cut(false);
+        world.pass(23 * 3_600_000);
+        let is_in = |device: &Device| {
+            device.info(chat).unwrap().members.iter().any(|m| m.name == Some("cem".to_owned()))
+        };
+        assert!(!is_in(&dee) && !is_in(&bob), "seed {seed}: the adder comes first");
+        world.pass(2 * 3_600_000);
+        assert!(is_in(&dee) && is_in(&bob), "seed {seed}: a day is over");
+        world.settle();
+        for device in [&ann, &bob, &cem, &dee] {
+            assert_eq!(device.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+            assert!(texts(device, chat).contains(&"lost by cem".to_owned()), "seed {seed}");
+        }
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_new_device_tries_the_record_before_the_newest() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        ann.say(chat, "kept");
+        world.settle();
+        let before = backup(&world);
+        ann.remove(chat, "cem").unwrap();
+        world.settle();
+        // A state of the account log, which names the group's second log, and that one is gone.
+        for _ in 0..52 {
+            ann.hide(chat);
+            world.pass(1_000);
+            ann.say(chat, "back again");
+            world.pass(1_000);
+        }
+        let mut old = backup(&world);
+        old.logs.retain(|log, _| before.logs.contains_key(log));
+        ann.crash();
+        bob.crash();
+        restore(&world, &old);
+        let second = world.log_in("ann");
+        world.pass(10 * 60_000);
+        assert_eq!(second.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        world.settle();
+        second.say(chat, "from a new device");
+        world.settle();
+        for device in [&ann, &bob] {
+            assert!(texts(device, chat).contains(&"from a new device".to_owned()), "seed {seed}");
+        }
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Removed);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_new_device_tells_that_its_account_had_read_more() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        let old = backup(&world);
+        bob.say(chat, "lost");
+        world.settle();
+        // A record that was written after this is in the account log, and the text is not.
+        ann.hide(chat);
+        world.pass(10_000);
+        let log = world.server().borrow().logs.clone();
+        ann.crash();
+        bob.crash();
+        let mut mixed = old.clone();
+        mixed.logs.extend(log.into_iter().filter(|(id, new)| {
+            let is_record = |(kind, _): &_| *kind == corncrake_wire::EntryKind::Commit;
+            old.logs.contains_key(id) && new.entries.iter().all(is_record)
+        }));
+        restore(&world, &mixed);
+        let second = world.log_in("ann");
+        world.pass(60_000);
+        assert!(tells_of_the_loss(&second, chat), "seed {seed}");
+        world.settle();
+        assert_eq!(texts(&second, chat), ["lost"], "seed {seed}: said again");
     }
 }
 

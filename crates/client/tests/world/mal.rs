@@ -247,7 +247,7 @@ impl Mal {
             for _ in 0..limits::INBOX {
                 let seed = Seed::random(self.chance.rng());
                 let entry = EntryId::from_bytes(self.chance.bytes());
-                let notice = Notice { seed, position: 1, entry };
+                let notice = Notice { seed, position: 1, entry, running: None };
                 let reference = package.reference();
                 let (to, by) =
                     ((&reference, &package.init_key), (&self.device_key, &*self.certificate));
@@ -585,7 +585,8 @@ impl Seat {
                 true => (position + 1, EntryId::from_bytes(mal.chance.bytes())),
                 false => (position, entry),
             };
-            let notice = Notice { seed: self.seed.clone(), position, entry };
+            let seed = self.seed.clone();
+            let notice = Notice { seed, position, entry, running: None };
             let package = device.package();
             let reference = package.reference();
             let (to, by) = ((&reference, &package.init_key), (&mal.device_key, &*mal.certificate));

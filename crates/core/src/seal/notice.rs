@@ -19,8 +19,8 @@ const LABEL: &str = "corncrake notice";
 const KIND_WELCOME: u8 = 1;
 const HEAD_LENGTH: usize = 33;
 const KEM_OUTPUT_LENGTH: usize = 32;
-/// Kind, seed, position and entry.
-const FIELDS_LENGTH: usize = 73;
+/// Kind, seed, position, entry and running hash.
+const FIELDS_LENGTH: usize = 106;
 const SIGNATURE_LENGTH: usize = 64;
 
 /// What a new leaf needs to find its Welcome.
@@ -38,9 +38,11 @@ const SIGNATURE_LENGTH: usize = 64;
 ///     opaque seed[32];
 ///     uint64 position;
 ///     opaque entry[32];
+///     uint8 is_known;            /* whether the running hash is */
+///     opaque running[32];        /* zeros if not */
 ///     opaque certificate<V>;     /* of the device that sends the notice */
 ///     opaque signature[64];      /* SignWithLabel(its key, "corncrake notice", */
-/// } Notice;                      /*               package and the first four fields) */
+/// } Notice;                      /*               package and the first six fields) */
 /// ```
 ///
 /// The signature tells the reader whose invitation it is before anything is fetched, so that those
@@ -53,6 +55,8 @@ pub struct Notice {
     pub position: u64,
     /// The id of that entry.
     pub entry: EntryId,
+    /// The running hash of the log up to that entry, if its sender knew it.
+    pub running: Option<[u8; 32]>,
 }
 
 impl Notice {
@@ -67,7 +71,7 @@ impl Notice {
         (device_key, certificate): (&SignatureKey, &[u8]),
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
-        let Self { seed, position, entry } = self;
+        let Self { seed, position, entry, running } = self;
         let mut out = vec![VERSION];
         out.extend_from_slice(package.as_bytes());
         let mut inner = Vec::with_capacity(FIELDS_LENGTH + certificate.len() + 128);
@@ -75,6 +79,8 @@ impl Notice {
         seed.expose().encode(&mut inner);
         position.encode(&mut inner);
         entry.as_bytes().encode(&mut inner);
+        inner.push(u8::from(running.is_some()));
+        running.unwrap_or_default().encode(&mut inner);
         let signed = Secret::from([package.as_bytes(), inner.as_slice()].concat());
         let signature = device_key.sign_with_label(LABEL, signed.expose());
         put_bytes(&mut inner, certificate);
@@ -145,10 +151,17 @@ impl<'a> Parts<'a> {
         let seed = Seed::from_key(Key32::from_bytes(reader.array()?));
         let position = u64::from_be_bytes(reader.array()?);
         let entry = EntryId::from_bytes(reader.array()?);
+        let [is_known] = reader.array()?;
+        let running: [u8; 32] = reader.array()?;
+        let running = match is_known {
+            0 if running == [0; 32] => None,
+            1 => Some(running),
+            _ => return Err(Malformed),
+        };
         let certificate = reader.bytes()?;
         let signature = reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
-        Ok(Self { notice: Notice { seed, position, entry }, certificate, signature })
+        Ok(Self { notice: Notice { seed, position, entry, running }, certificate, signature })
     }
 }
 
@@ -164,7 +177,8 @@ mod tests {
 
     fn notice() -> Notice {
         let seed = Seed::from_key(Key32::from_bytes([5; 32]));
-        Notice { seed, position: 7, entry: EntryId::from_bytes([6; 32]) }
+        let (entry, running) = (EntryId::from_bytes([6; 32]), Some([4; 32]));
+        Notice { seed, position: 7, entry, running }
     }
 
     fn init_key(seed: u8) -> HpkePrivateKey {
@@ -200,7 +214,7 @@ mod tests {
     #[test]
     fn notices_are_golden_and_of_one_length() {
         assert_golden_hex("notice.hex", &sealed());
-        assert_eq!(sealed().len(), 369);
+        assert_eq!(sealed().len(), 401);
         assert_eq!(Notice::package(&sealed()), Ok(Digest([9; 32])));
         assert_eq!(Notice::open(&sealed(), &init_key(1)), Ok((notice(), inviter().0)));
     }
@@ -231,6 +245,7 @@ mod tests {
         let body = Notice::package(&elsewhere).unwrap();
         assert_eq!(body, Digest([8; 32]));
         let inner = [[KIND_WELCOME].as_slice(), &[5; 32], &7u64.to_be_bytes(), &[6; 32]].concat();
+        let inner = [inner.as_slice(), &[1], &[4; 32]].concat();
         let signature = key.sign_with_label(LABEL, &[[8; 32].as_slice(), &inner].concat());
         let mut inner = inner;
         put_bytes(&mut inner, &certificate);
@@ -244,9 +259,9 @@ mod tests {
         let padded = |inner: &[u8]| open(&pad(inner).unwrap());
         assert_eq!(open(&[]), SealError::Malformed);
         assert_eq!(open(&[1; 200]), SealError::Malformed);
-        assert_eq!(padded(&[2; 173]), SealError::UnsupportedVersion);
-        assert_eq!(padded(&[1; 72]), SealError::Malformed);
-        assert_eq!(padded(&[1; 74]), SealError::Malformed);
+        assert_eq!(padded(&[2; 206]), SealError::UnsupportedVersion);
+        assert_eq!(padded(&[1; 105]), SealError::Malformed);
+        assert_eq!(padded(&[1; 107]), SealError::Malformed);
     }
 
     #[test]
@@ -271,7 +286,7 @@ mod tests {
             assert!(Notice::open(bytes, &init_key(1)).is_err() || bytes == valid);
         });
         let (_, _, certificate) = inviter();
-        let mut inner = [&[1], [4; 72].as_slice()].concat();
+        let mut inner = [&[1], [4; 72].as_slice(), &[1; 33]].concat();
         put_bytes(&mut inner, &certificate);
         inner.extend_from_slice(&[3; 64]);
         feed_garbage(300_000, &inner, |bytes| {
@@ -283,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_seed_is_not_printed() {
-        let expected = "Notice { seed: Seed(Key32(..)), position: 7, entry: EntryId(06060606..) }";
-        assert_eq!(format!("{:?}", notice()), expected);
+        let expected = "Notice { seed: Seed(Key32(..)), position: 7, entry: EntryId(06060606..), ";
+        assert!(format!("{:?}", notice()).starts_with(expected));
     }
 }

@@ -63,6 +63,8 @@ pub struct ConversationRecord {
     pub seed: Seed,
     /// The point of its history that a reader may trust.
     pub anchor: Anchor,
+    /// How far that log had been read, and its running hash up to there.
+    pub read: (u64, [u8; 32]),
     /// Whether the owner has hidden the chat.
     pub hidden: bool,
 }

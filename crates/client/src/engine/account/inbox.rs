@@ -243,10 +243,10 @@ impl State {
         let row = self.account.inbox.row.next;
         let reference = notice::Notice::package(bytes).ok()?;
         let package = self.account.packages.get(reference.as_bytes())?;
-        let (notice::Notice { seed, position, entry }, inviter) =
+        let (notice::Notice { seed, position, entry, running }, inviter) =
             notice::Notice::open(bytes, &package.keys.init).ok()?;
         let package = reference.as_bytes().to_vec();
-        let invitation = Invitation { row, position, entry, package, inviter };
+        let invitation = Invitation { row, position, entry, running, package, inviter };
         Some(Notice { seed, invitation, since: now, tries: 0, tried: now })
     }
 }

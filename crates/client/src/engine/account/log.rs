@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use corncrake_core::{
     conversation::Entry,
-    id::{AccountId, DeviceId, LogId},
+    id::{AccountId, ConversationId, DeviceId, LogId},
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
         record::{
@@ -118,6 +118,10 @@ impl AccountLog {
             AccountLogRecord::Conversation(record) => Some(record),
             _ => None,
         })
+    }
+
+    pub(super) fn conversation_before(&self, id: ConversationId) -> Option<&ConversationRecord> {
+        self.map.conversation_before(id)
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -316,6 +320,17 @@ impl AccountLog {
     /// What the account's devices told each other so far.
     pub(super) fn records(&self) -> impl Iterator<Item = &AccountLogRecord> {
         self.map.records()
+    }
+}
+
+/// Whether two records say the same; how far a log had been read is no news.
+fn says_the_same(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
+    match (one, other) {
+        (AccountLogRecord::Conversation(one), AccountLogRecord::Conversation(other)) => {
+            let read = other.read;
+            ConversationRecord { read, ..one.clone() } == *other
+        }
+        _ => one == other,
     }
 }
 

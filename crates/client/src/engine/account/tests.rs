@@ -351,7 +351,8 @@ fn packages_that_were_used_are_replaced() {
     };
 
     let seed = Seed::from_key(Key32::from_bytes([5; 32]));
-    let notice = Notice { seed, position: 7, entry: EntryId::from_bytes([8; 32]) };
+    let entry = EntryId::from_bytes([8; 32]);
+    let notice = Notice { seed, position: 7, entry, running: None };
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
     let me = ann.state.account.me().unwrap();
     let to = (&package.reference(), &package.init_key);
@@ -514,6 +515,7 @@ fn conversation(id: u8, epoch: u64) -> AccountLogRecord {
         id: ConversationId::from_bytes([id; 32]),
         seed: Seed::from_key(Key32::from_bytes([id; 32])),
         anchor: Anchor { epoch, interim: [id; 32] },
+        read: (1, [id; 32]),
         hidden: false,
     })
 }

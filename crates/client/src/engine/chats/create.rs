@@ -77,6 +77,8 @@ pub(crate) enum GatherThen {
         role: Role,
         reply: Reply<()>,
     },
+    /// To add them again, because the server lost that.
+    AddAgain(ConversationId),
     /// Only to know their names.
     Names(ConversationId),
     /// To know which devices this account has.
@@ -101,6 +103,7 @@ pub(crate) enum ClaimThen {
         left_out: Vec<LeftOut>,
         reply: Reply<Added>,
     },
+    AddAgain(ConversationId),
 }
 
 impl State {
@@ -186,6 +189,7 @@ impl State {
                 }
                 _ => step.answer(reply, Err(Refusal::UnknownMember.into())),
             },
+            GatherThen::AddAgain(chat) => self.claim(others, ClaimThen::AddAgain(chat), step),
             GatherThen::Names(chat) => step.event(EventKind::ChatChanged(chat)),
             GatherThen::OwnRecord => {}
         }
@@ -270,6 +274,7 @@ impl State {
             ClaimThen::Group { accounts, .. } | ClaimThen::Add { accounts, .. } => {
                 without(accounts)
             }
+            ClaimThen::AddAgain(_) => false,
         };
         if unclaimed {
             return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
@@ -290,6 +295,7 @@ impl State {
                 let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
                 self.wish(chat, wish, Waiter::Added(reply, left_out), step);
             }
+            ClaimThen::AddAgain(chat) => self.add_claimed_again(chat, packages, step),
         }
     }
 
@@ -309,7 +315,7 @@ impl State {
         match then {
             ClaimThen::Group { starter, .. } => starter.leave_out(more),
             ClaimThen::Add { left_out, .. } => left_out.extend(more),
-            ClaimThen::Direct(_) => {}
+            ClaimThen::Direct(_) | ClaimThen::AddAgain(_) => {}
         }
         why
     }
@@ -390,6 +396,8 @@ impl State {
             }
             ClaimThen::Group { starter, .. } => starter.answer(Err(error), step),
             ClaimThen::Add { reply, .. } => step.answer(reply, Err(error)),
+            // It is tried again after a while.
+            ClaimThen::AddAgain(_) => {}
         }
     }
 
@@ -651,14 +659,20 @@ impl Starter {
 impl ClaimThen {
     /// Whether those who can be added come in although others can't.
     pub(crate) const fn leaves_out(&self) -> bool {
-        matches!(self, Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. })
+        matches!(
+            self,
+            Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. } | Self::AddAgain(_)
+        )
     }
 }
 
 impl GatherThen {
     /// Whether those who can be added come in although others can't.
     pub(crate) const fn leaves_out(&self) -> bool {
-        matches!(self, Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. })
+        matches!(
+            self,
+            Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. } | Self::AddAgain(_)
+        )
     }
 
     pub(super) fn fail(self, error: Error, step: &mut Step<'_>) {
@@ -670,8 +684,8 @@ impl GatherThen {
             Self::Remove { reply, .. } | Self::Role { reply, .. } => {
                 step.answer(reply, Err(error));
             }
-            // The names are asked for again when the chat is entered anew.
-            Self::Names(_) | Self::OwnRecord => {}
+            // It is tried again after a while; names when the chat is entered anew.
+            Self::AddAgain(_) | Self::Names(_) | Self::OwnRecord => {}
         }
     }
 }

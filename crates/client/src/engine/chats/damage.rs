@@ -65,7 +65,7 @@ impl State {
         let n = chat.row.n;
         let direct = chat.row.peer.filter(|_| chat.row.kind == ChatKind::Direct);
         let (seed, goal) = match (recorded, direct.map(|peer| self.direct_seed(peer, n))) {
-            (Some(record), _) => (record.seed, Goal::Anchors(vec![record.anchor])),
+            (Some(record), _) => (record.seed, Goal::Recorded(record.anchor, record.read)),
             (None, Some(Ok(seed))) => (seed, Goal::Direct { n }),
             _ => {
                 // Nothing says where the true group is: somebody has to add this device again.

@@ -301,7 +301,7 @@ impl State {
         if chat.row.recorded || chat.row.opening != Opening::True || chat.row.cursor == 0 {
             return;
         }
-        let Some(conversation) = &chat.conversation else {
+        let (Some(conversation), Some(running)) = (&chat.conversation, chat.row.running) else {
             return;
         };
         let anchor = conversation.anchor();
@@ -309,6 +309,7 @@ impl State {
             id: chat.row.id,
             seed: chat.row.seed.clone(),
             anchor: Anchor { epoch: anchor.epoch, interim: anchor.transcript },
+            read: (chat.row.cursor, running),
             hidden: chat.row.hidden,
         };
         self.put_record(AccountLogRecord::Conversation(record), step);

@@ -63,6 +63,10 @@ pub(crate) struct Enter {
     seen: Vec<EntryId>,
     /// The ids of those behind the place where it passed the anchor.
     behind: Vec<EntryId>,
+    /// The running hash, if it is known.
+    running: Option<[u8; 32]>,
+    /// Whether the log isn't the one of which the goal tells.
+    differs: bool,
     /// What is waited for; nothing once the fold has come to nothing for now.
     pub(super) asking: Option<EnterThen>,
     retry_at: Option<Moment>,
@@ -103,7 +107,7 @@ impl Enter {
         match &self.goal {
             Goal::Welcome(_) if self.searched.is_some() => u64::MAX,
             Goal::Welcome(invitation) => invitation.position,
-            Goal::Anchors(_) => u64::MAX,
+            Goal::Anchors(_) | Goal::Recorded(..) => u64::MAX,
             Goal::Direct { .. } => 0,
         }
     }
@@ -118,7 +122,7 @@ impl State {
         let id = record.id;
         if let Entry::Vacant(place) = self.chats.all.entry(id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
-            let goal = Goal::Anchors(vec![record.anchor]);
+            let goal = Goal::Recorded(record.anchor, record.read);
             row.phase = Phase::Entering(goal.clone());
             row.hidden = record.hidden;
             place.insert(Chat::new(row)).save(step);
@@ -136,7 +140,7 @@ impl State {
             if state.take_recorded_seed(chat, &record.seed, step) {
                 state.advance(chat, step);
             } else if entering || (elsewhere && chat.row.phase == Phase::Waiting) {
-                let goal = Goal::Anchors(vec![record.anchor]);
+                let goal = Goal::Recorded(record.anchor, record.read);
                 state.enter(Some(id), record.seed.clone(), goal, step);
             }
         });
@@ -169,6 +173,18 @@ impl State {
         if self.chats.entering.values().any(same) {
             return;
         }
+        if let Goal::Recorded(anchor, _) = &goal {
+            // A newer record of the same epoch tells more of the log, as long as that isn't read.
+            let begins = |enter: &&mut Enter| {
+                enter.keys.log == keys.log
+                    && matches!(&enter.goal, Goal::Recorded(known, _) if known == anchor)
+                    && enter.asking == Some(EnterThen::States)
+            };
+            if let Some(enter) = self.chats.entering.values_mut().find(begins) {
+                enter.goal = goal;
+                return;
+            }
+        }
         let number = self.chats.next_enter;
         self.chats.next_enter += 1;
         let enter = Enter {
@@ -187,6 +203,8 @@ impl State {
             closed: None,
             seen: Vec::new(),
             behind: Vec::new(),
+            running: None,
+            differs: false,
             asking: None,
             retry_at: None,
             tries: 0,
@@ -309,6 +327,7 @@ impl State {
             (EnterThen::States, Err(TransportError::Refused(refusal)))
                 if refusal.code == ErrorCode::LogNotFound =>
             {
+                self.try_record_before(number, step);
                 self.enter_pause(number, step);
             }
             (EnterThen::Welcome, Err(TransportError::Refused(_))) => {
@@ -373,7 +392,25 @@ impl State {
                 enter.searched = Some(0);
                 self.enter_ask(number, EnterThen::States, step);
             }
-            None => self.enter_pause(number, step),
+            None => {
+                self.try_record_before(number, step);
+                self.enter_pause(number, step);
+            }
+        }
+    }
+
+    /// What the newest record of the account log names is not there: tries the one before.
+    fn try_record_before(&mut self, number: u64, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get(&number) else {
+            return;
+        };
+        let (Some(id), Goal::Recorded(anchor, _)) = (enter.id, &enter.goal) else {
+            return;
+        };
+        let newest = self.account.recorded(id).is_some_and(|record| record.anchor == *anchor);
+        if let Some(record) = self.account.recorded_before(id).filter(|_| newest) {
+            let goal = Goal::Recorded(record.anchor, record.read);
+            self.enter(Some(id), record.seed, goal, step);
         }
     }
 }

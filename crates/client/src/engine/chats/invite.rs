@@ -53,7 +53,8 @@ impl Chat {
         (position, entry): (u64, EntryId),
         step: &mut Step<'_>,
     ) -> Option<Deposit> {
-        let notice = Notice { seed: self.row.seed.clone(), position, entry };
+        let running = self.row.running.filter(|_| self.row.cursor == position);
+        let notice = Notice { seed: self.row.seed.clone(), position, entry, running };
         let to = (&package.reference(), &package.init_key);
         let notice = notice.seal(to, (&me.device_key, &me.certificate), step.rng).ok()?;
         let inbox = corncrake_wire::InboxId(*inbox.as_bytes());

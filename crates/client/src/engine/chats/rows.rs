@@ -185,8 +185,30 @@ pub(crate) enum Goal {
     Welcome(Invitation),
     /// The fold has to pass through one of these epochs.
     Anchors(Vec<Anchor>),
+    /// As the account log says: through this epoch; and how far that log had been read.
+    Recorded(Anchor, (u64, [u8; 32])),
     /// The log of a 1:1 chat: the opening state has to be the founding of one of the two.
     Direct { n: u64 },
+}
+
+impl Goal {
+    /// The epochs through one of which the fold has to pass.
+    pub(crate) fn anchors(&self) -> Option<&[Anchor]> {
+        match self {
+            Self::Anchors(anchors) => Some(anchors),
+            Self::Recorded(anchor, _) => Some(core::slice::from_ref(anchor)),
+            Self::Welcome(_) | Self::Direct { .. } => None,
+        }
+    }
+
+    /// Where the running hash of the log is known.
+    pub(crate) fn running(&self) -> Option<(u64, [u8; 32])> {
+        match self {
+            Self::Recorded(_, read) => Some(*read),
+            Self::Welcome(invitation) => Some((invitation.position, invitation.running?)),
+            Self::Anchors(_) | Self::Direct { .. } => None,
+        }
+    }
 }
 
 /// What a notice says.
@@ -198,6 +220,8 @@ pub(crate) struct Invitation {
     pub(crate) position: u64,
     /// The id of that entry.
     pub(crate) entry: EntryId,
+    /// The running hash up to there, if the notice told it.
+    pub(crate) running: Option<[u8; 32]>,
     /// The reference of the key package that it was sealed to.
     pub(crate) package: Vec<u8>,
     /// Whose device sent the notice.

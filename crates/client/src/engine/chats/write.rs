@@ -91,6 +91,7 @@ impl State {
             return;
         }
         self.restore(chat, step);
+        self.add_again(chat, step);
         if let Some(until) = chat.session.others_return.filter(|until| *until > step.moment) {
             return chat.wake_by(until);
         }

@@ -10,9 +10,13 @@ use crate::encoding::{self, EncodingError};
 use crate::error::ensure;
 use crate::id::{AccountId, ConversationId};
 
-/// What the records of an account log add up to: for each subject its newest record.
+/// What the records of an account log add up to: for each subject its newest record, and for each
+/// conversation the one before that, should the server lose what the newest one names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccountMap(BTreeMap<Subject, AccountLogRecord>);
+pub struct AccountMap {
+    newest: BTreeMap<Subject, AccountLogRecord>,
+    before: BTreeMap<ConversationId, ConversationRecord>,
+}
 
 /// Kind and key of a record.
 type Subject = (u32, Vec<u8>);
@@ -26,17 +30,31 @@ impl AccountMap {
     /// Puts `record` in the place of the earlier one on the same subject.
     pub fn apply(&mut self, record: AccountLogRecord) {
         let Encoded { kind, key, value: _ } = record.encode();
-        self.0.insert((kind, key), record);
+        let is_elsewhere = match &record {
+            AccountLogRecord::Conversation(new) => {
+                self.conversation(new.id).is_some_and(|old| old.anchor != new.anchor)
+            }
+            _ => false,
+        };
+        let earlier = self.newest.insert((kind, key), record);
+        if let (true, Some(AccountLogRecord::Conversation(earlier))) = (is_elsewhere, earlier) {
+            self.before.insert(earlier.id, earlier);
+        }
+    }
+
+    /// The record of a conversation before its newest one that names another epoch.
+    pub fn conversation_before(&self, id: ConversationId) -> Option<&ConversationRecord> {
+        self.before.get(&id)
     }
 
     /// All records, by kind.
     pub fn records(&self) -> impl Iterator<Item = &AccountLogRecord> {
-        self.0.values()
+        self.newest.values()
     }
 
     /// Where a conversation goes on.
     pub fn conversation(&self, id: ConversationId) -> Option<&ConversationRecord> {
-        match self.0.get(&(KIND_CONVERSATION, id.as_bytes().to_vec())) {
+        match self.newest.get(&(KIND_CONVERSATION, id.as_bytes().to_vec())) {
             Some(AccountLogRecord::Conversation(record)) => Some(record),
             _ => None,
         }
@@ -44,7 +62,7 @@ impl AccountMap {
 
     /// What is known about another account.
     pub fn contact(&self, account: AccountId) -> Option<&ContactRecord> {
-        match self.0.get(&(KIND_CONTACT, account.as_bytes().to_vec())) {
+        match self.newest.get(&(KIND_CONTACT, account.as_bytes().to_vec())) {
             Some(AccountLogRecord::Contact(record)) => Some(record),
             _ => None,
         }
@@ -52,8 +70,9 @@ impl AccountMap {
 
     /// The whole map as bytes, for a sealed state or the local store.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let records: Vec<_> = self.0.values().map(AccountLogRecord::encode).collect();
-        Zeroizing::new(encoding::encode(VERSION, &records))
+        let newest: Vec<_> = self.newest.values().map(AccountLogRecord::encode).collect();
+        let before: Vec<_> = self.before.values().collect();
+        Zeroizing::new(encoding::encode(VERSION, &(newest, before)))
     }
 
     /// Reads a whole map.
@@ -61,7 +80,8 @@ impl AccountMap {
     /// # Errors
     /// [`EncodingError`] for anything that [`encode`](Self::encode) would not have written.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
-        let records: Vec<Encoded> = encoding::decode(VERSION, bytes)?;
+        let (records, earlier): (Vec<Encoded>, Vec<ConversationRecord>) =
+            encoding::decode(VERSION, bytes)?;
         let mut map = BTreeMap::new();
         for encoded in records {
             let subject = (encoded.kind, encoded.key.clone());
@@ -69,6 +89,12 @@ impl AccountMap {
             ensure(ascends, EncodingError::Malformed)?;
             map.insert(subject, AccountLogRecord::decode(encoded)?);
         }
-        Ok(Self(map))
+        let mut before = BTreeMap::new();
+        for record in earlier {
+            let ascends = before.last_key_value().is_none_or(|(last, _)| *last < record.id);
+            ensure(ascends, EncodingError::Malformed)?;
+            before.insert(record.id, record);
+        }
+        Ok(Self { newest: map, before })
     }
 }

@@ -14,6 +14,7 @@ fn conversation(seed: u8) -> AccountLogRecord {
         id: ConversationId::from_bytes([1; 32]),
         seed: Seed::from_key(Key32::from_bytes([seed; 32])),
         anchor: Anchor { epoch: 300, interim: [4; 32] },
+        read: (9, [6; 32]),
         hidden: false,
     })
 }

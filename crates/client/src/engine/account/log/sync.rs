@@ -6,7 +6,7 @@ use corncrake_wire::{
     log::{Append, AppendReply, LogEntry, Point, RUNNING_START},
 };
 
-use super::{OWED, OwedRow, is_newer, same_subject};
+use super::{OWED, OwedRow, is_newer, same_subject, says_the_same};
 use crate::{
     engine::{
         Effect, State, Step, Then,
@@ -29,7 +29,7 @@ impl State {
     /// subject that has not left yet is replaced.
     pub(crate) fn put_record(&mut self, record: AccountLogRecord, step: &mut Step<'_>) {
         let log = &mut self.account.log;
-        if log.owed.is_empty() && log.map.records().any(|known| *known == record) {
+        if log.owed.is_empty() && log.map.records().any(|known| says_the_same(known, &record)) {
             return;
         }
         let Some(keys) = &log.keys else { return };
@@ -208,7 +208,7 @@ impl State {
             let Some(record) = log.read(&entry) else {
                 continue;
             };
-            let was_known = log.map.records().any(|known| *known == record);
+            let was_known = log.map.records().any(|known| says_the_same(known, &record));
             let later = log.later_than(&record);
             log.map.apply(record.clone());
             let was_owed = self.settle_owed(&record, step);
@@ -236,8 +236,9 @@ impl State {
         let mut same = false;
         let log = &mut self.account.log;
         log.owed.retain(|(number, owed)| {
-            same |= owed == record;
-            let keep = owed != record && !is_newer(record, owed);
+            let is_same = says_the_same(owed, record);
+            same |= is_same;
+            let keep = !is_same && !is_newer(record, owed);
             if !keep {
                 step.delete(Table::AccountLog, OWED, *number);
             }

@@ -8,7 +8,7 @@ use corncrake_core::{
         record::Anchor,
     },
 };
-use corncrake_wire::log::{self, RUNNING_START};
+use corncrake_wire::log::{self, RUNNING_START, running};
 use zeroize::Zeroizing;
 
 use super::EnterThen;
@@ -119,10 +119,10 @@ impl State {
         let Some(fold) = fold else {
             return self.next_state(number, step);
         };
-        enter.passed = match &enter.goal {
-            Goal::Anchors(anchors) => is_at_one(&fold, anchors),
-            _ => false,
-        };
+        let anchors = enter.goal.anchors();
+        enter.passed = anchors.is_some_and(|anchors| is_at_one(&fold, anchors));
+        enter.running = (position == 0).then_some(RUNNING_START);
+        enter.differs = false;
         enter.fold = Some(*fold);
         enter.position = position;
         let page = core::mem::take(&mut enter.page);
@@ -171,6 +171,13 @@ impl State {
                 enter.seen.extend(inner.as_ref().map(|inner| entry_id(inner)));
             }
             let id = id_of(entry);
+            enter.running = enter.running.map(|hash| running(hash, entry.position, &entry.id()));
+            if let Some((position, known)) = enter.goal.running()
+                && position == entry.position
+            {
+                enter.differs |= enter.running.is_some_and(|hash| hash != known);
+                enter.running.get_or_insert(known);
+            }
             if kind == EntryKind::Message && enter.passed && enter.behind.len() < SEEN {
                 enter.behind.push(id);
             }
@@ -225,7 +232,7 @@ impl State {
                 return self.take_direct(number, step);
             }
             Goal::Welcome(_) => fold.is_member(),
-            Goal::Anchors(_) => enter.passed,
+            Goal::Anchors(_) | Goal::Recorded(..) => enter.passed,
             Goal::Direct { .. } => self.holds_both(fold),
         };
         if good {
@@ -283,7 +290,7 @@ impl State {
                 self.drop_invitation(number, step);
             }
             Goal::Welcome(_) if enter.searched.is_none() => self.next_state(number, step),
-            Goal::Welcome(_) | Goal::Anchors(_) | Goal::Direct { .. } => {
+            Goal::Welcome(_) | Goal::Anchors(_) | Goal::Recorded(..) | Goal::Direct { .. } => {
                 self.enter_ask(number, EnterThen::Page, step);
             }
         }
@@ -308,7 +315,9 @@ impl State {
         self.chats
             .entering
             .retain(|_, other| other.id != Some(id) || matches!(other.goal, Goal::Welcome(_)));
-        let closed = enter.closed;
+        let (closed, told) = (enter.closed, enter.goal.running());
+        let recorded = self.account.recorded(id).map(|record| record.seed);
+        let recorded = recorded.filter(|seed| *seed != enter.seed);
         let inviter = match &enter.goal {
             Goal::Welcome(_) => Some(fold.author().account),
             _ => None,
@@ -319,9 +328,13 @@ impl State {
             let fresh = chat.row.cursor == 0 && !known;
             chat.drop_group(step);
             chat.drop_flight(step);
+            if closed.is_some() && chat.row.seeds_ahead.is_empty() {
+                // The handover may lead to the log that a newer record names.
+                chat.row.seeds_ahead.extend(recorded);
+            }
             chat.move_to(&enter.seed);
             chat.row.cursor = enter.position;
-            chat.row.running = (enter.position == 0).then_some(RUNNING_START);
+            chat.row.running = enter.running;
             chat.row.opening = Opening::True;
             chat.row.phase = Phase::Inside;
             let context = fold.context();
@@ -342,13 +355,8 @@ impl State {
             for inner in enter.seen {
                 chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
             }
-            if chat.row.recovering {
-                // What was read before is not missed, although it can't be read again.
-                chat.row.missed = enter.behind.iter().any(|id| !chat.has_read(id));
-            } else {
-                let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
-                state.tell_item(chat, what, step);
-            }
+            let differs = enter.differs || told.is_some_and(|(at, _)| at > enter.position);
+            state.tell_entered(chat, (known, differs), &enter.behind, step);
             state.learn(id, &accounts, step);
             step.event(if fresh { EventKind::ChatAdded(id) } else { EventKind::ChatChanged(id) });
             state.watch(chat, step);
@@ -366,6 +374,33 @@ impl State {
         }
         if let Goal::Welcome(invitation) = &enter.goal {
             self.notice_done(invitation.row, step);
+        }
+    }
+}
+
+impl State {
+    /// Tells what this device can't read of a chat that it has entered, whether that was `known` here
+    /// before, and whether its log `differs` from the one of which it was told. `behind` are the messages
+    /// behind the place that it trusts.
+    fn tell_entered(
+        &mut self,
+        chat: &mut Chat,
+        (known, differs): (bool, bool),
+        behind: &[EntryId],
+        step: &mut Step<'_>,
+    ) {
+        if chat.row.recovering {
+            // What was read before is not missed, although it can't be read again.
+            chat.row.missed = behind.iter().any(|id| !chat.has_read(id));
+            if chat.is_member() && core::mem::take(&mut chat.row.missed) {
+                self.tell_item(chat, ItemKind::Gap, step);
+            }
+            return;
+        }
+        let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
+        self.tell_item(chat, what, step);
+        if differs {
+            self.tell_item(chat, ItemKind::ServerLostEntries, step);
         }
     }
 }
@@ -391,23 +426,23 @@ fn after_entry(
     (position, id): (u64, EntryId),
     reading: &Reading,
 ) -> Progress {
+    if let Some(anchors) = goal.anchors() {
+        *passed |= is_at_one(fold, anchors);
+        let newest = anchors.iter().map(|anchor| anchor.epoch).max();
+        return if !*passed && Some(fold.epoch()) > newest {
+            Progress::Astray
+        } else if fold.closed() {
+            Progress::AtEnd
+        } else {
+            Progress::More
+        };
+    }
     match goal {
         Goal::Welcome(invitation) if position == invitation.position => {
             let counts = matches!(reading, Reading::Commit(_)) && id == invitation.entry;
             if counts { Progress::AtWelcome(id) } else { Progress::Astray }
         }
         Goal::Welcome(_) if fold.closed() => Progress::Astray,
-        Goal::Anchors(anchors) => {
-            *passed |= is_at_one(fold, anchors);
-            let newest = anchors.iter().map(|anchor| anchor.epoch).max();
-            if !*passed && Some(fold.epoch()) > newest {
-                Progress::Astray
-            } else if fold.closed() {
-                Progress::AtEnd
-            } else {
-                Progress::More
-            }
-        }
         _ if fold.closed() => Progress::AtEnd,
         _ => Progress::More,
     }

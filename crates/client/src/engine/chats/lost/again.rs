@@ -10,15 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
     conversation::{Change, CommitReport, Conversation, DeviceKey, Role},
-    id::AccountId,
+    id::{AccountId, ConversationId},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{
         State, Step,
+        account::{By, ClaimedPackage},
         chats::{
             Chat,
+            create::GatherThen,
             read::accounts,
             rows::{Intent, Purpose, Wish},
         },
@@ -32,6 +34,11 @@ const NEW_GROUP: Duration = Duration::from_hours(24);
 /// How long an author waits until a lost change of theirs may be made again.
 const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
 
+/// When others than the adder add again.
+const OTHERS_ADD: Duration = Duration::from_hours(24);
+/// A try to add again that came to nothing is made anew after this.
+const ADD_AGAIN: Duration = Duration::from_mins(10);
+
 /// What a commit did that is owed again if the server loses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
@@ -39,6 +46,10 @@ pub(crate) struct Done {
     removed: Vec<AccountId>,
     /// Device keys that it revoked.
     revoked: Vec<DeviceKey>,
+    /// Accounts that it brought in.
+    added: Vec<AccountId>,
+    /// Whether it was made here.
+    own: bool,
     /// The title that it gave, if it was made here.
     title: Option<String>,
     /// The roles that it gave, if it was made here.
@@ -54,6 +65,8 @@ pub(crate) struct OwedAgain {
     revoked: BTreeSet<DeviceKey>,
     title: Option<String>,
     roles: BTreeMap<AccountId, Role>,
+    /// Accounts to be added again; by this device at once if it had added them.
+    added: BTreeMap<AccountId, bool>,
     /// Of whom the app was told that others have to remove them.
     told: Vec<AccountId>,
     /// Whether the app was told to offer a new group.
@@ -62,7 +75,8 @@ pub(crate) struct OwedAgain {
 
 impl OwedAgain {
     pub(crate) fn is_nothing(&self) -> bool {
-        !self.takes_out() && self.title.is_none() && self.roles.is_empty()
+        let restores = self.title.is_some() || !self.roles.is_empty() || !self.added.is_empty();
+        !self.takes_out() && !restores
     }
 
     /// Whether only others can make what is owed.
@@ -92,6 +106,14 @@ impl Chat {
         };
         done.removed = accounts(&report.removed);
         done.removed.retain(|who| !conversation.has_account(*who));
+        done.own = report.own;
+        // Those of whom all devices came with it.
+        done.added = accounts(&report.added);
+        done.added.retain(|who| {
+            let members = conversation.members();
+            let member = members.into_iter().find(|member| member.account == *who);
+            member.is_some_and(|member| member.devices.iter().all(|d| report.added.contains(d)))
+        });
         let Some((old, new)) = report.context_change.as_deref() else {
             return done;
         };
@@ -120,6 +142,9 @@ impl Chat {
             owed.removed.extend(gone);
             let barred = kept.revoked.iter();
             owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
+            for who in kept.added.iter().filter(|who| conversation.has_account(**who)) {
+                *owed.added.entry(*who).or_default() |= kept.own;
+            }
             if let Some(title) = kept.title.as_ref().filter(|title| **title == context.title) {
                 owed.title = Some(title.clone());
             }
@@ -255,6 +280,77 @@ impl State {
             }
             chat.save(step);
         }
+    }
+}
+
+impl State {
+    /// Adds again those who were added in the lost part: at once whom this device had added, after
+    /// a day whom others had, if this account may add.
+    pub(in crate::engine::chats) fn add_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
+            return;
+        };
+        let owed = &mut chat.row.owed_again;
+        if owed.added.is_empty() {
+            return;
+        }
+        let is_late = step.now > owed.since.after(AUTHORS_WAIT);
+        let before = owed.added.len();
+        owed.added
+            .retain(|who, _| !is_late && *who != me.account && !conversation.has_account(*who));
+        let clock = step.clock();
+        let others_turn = clock.until(owed.since.after(OTHERS_ADD), OTHERS_ADD);
+        let may_add =
+            conversation.context().role(me.account) >= conversation.context().permissions.add;
+        let is_due = |own: bool| may_add && (own || others_turn.is_none());
+        let due: Vec<By> = owed
+            .added
+            .iter()
+            .filter(|(_, own)| is_due(**own))
+            .map(|(who, _)| By::Id(*who))
+            .collect();
+        let waits = !owed.added.is_empty() && may_add;
+        if owed.added.len() != before {
+            chat.save(step);
+        }
+        if let Some(at) = others_turn.filter(|_| waits) {
+            chat.wake_by(at);
+        }
+        match chat.session.adds_again.filter(|at| *at > step.moment) {
+            Some(at) if !due.is_empty() => chat.wake_by(at),
+            None if !due.is_empty() => {
+                let again = step.moment.after(ADD_AGAIN);
+                chat.session.adds_again = Some(again);
+                chat.wake_by(again);
+                self.look_up(due, GatherThen::AddAgain(chat.row.id), step);
+            }
+            _ => {}
+        }
+    }
+
+    /// The key packages of those who are added again have come.
+    pub(in crate::engine::chats) fn add_claimed_again(
+        &mut self,
+        id: ConversationId,
+        packages: Vec<ClaimedPackage>,
+        step: &mut Step<'_>,
+    ) {
+        self.with_chat(id, step, |state, chat, step| {
+            let added = &mut chat.row.owed_again.added;
+            let packages: Vec<_> = packages
+                .into_iter()
+                .filter(|package| added.contains_key(&package.account))
+                .map(|package| (package.account, package.bytes))
+                .collect();
+            for (account, _) in &packages {
+                added.remove(account);
+            }
+            if !packages.is_empty() {
+                chat.queue(Intent::Change(Wish::Add(packages)), step);
+            }
+            chat.save(step);
+            state.advance(chat, step);
+        });
     }
 }
 
