@@ -197,13 +197,15 @@ impl<H: Host> Engine<'_, H> {
         if self.state.events.is_needed(&input) {
             load::waiting_events(&self.store, &mut self.state.events).await?;
         }
-        let comes_again = matches!(input, Input::Push(Push::Entries { .. }));
+        let (comes_again, is_record) = (input.comes_again(), input.is_record());
         let mut step = Step::new(clock, &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
-        let asks = effects.iter().any(Effect::asks_the_server);
-        let durability = if comes_again && !asks { Durability::Soon } else { Durability::Now };
-        if !writes.is_empty() || (asks && self.is_behind) {
+        let binds = effects.iter().any(Effect::binds);
+        let answers = effects.iter().any(|effect| matches!(effect, Effect::Answer(_)));
+        let waits = binds || !comes_again || (is_record && answers);
+        let durability = if waits { Durability::Now } else { Durability::Soon };
+        if !writes.is_empty() || (binds && self.is_behind) {
             match self.commit(writes, durability, clock.moment).await {
                 Err(StoreError::Full) => return self.refuse(effects, clock).await,
                 stored => stored?,
@@ -224,11 +226,12 @@ impl<H: Host> Engine<'_, H> {
 
     /// Commits what a turn writes.
     ///
-    /// Entries that were pushed are in the log: whatever the loss of a batch made of them would
-    /// undo is made of them again when they are read again, with the same result, and events that
-    /// were told come again under later numbers. So nobody waits for the disk before he sees a
-    /// message. But nothing may have left the device that such a batch decided, so each request
-    /// waits until all batches before it are durable. So does whoever gave a command.
+    /// Entries that were pushed are in the log: whatever is lost with a batch that was made of them
+    /// is made of them again when they are read again, and events that were told come again under
+    /// later numbers. The same holds for notices and for what was read, but a record that somebody has
+    /// seen must not be an older one again. So people see a message before the disk has it. But nothing may have left the device that such a batch decided, so
+    /// whatever others may come to depend on waits until all batches before it are durable. So does
+    /// whoever gave a command.
     async fn commit(
         &mut self,
         writes: Writes,

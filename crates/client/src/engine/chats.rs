@@ -167,6 +167,10 @@ pub(crate) struct Session {
     pub(crate) opening_asked: bool,
     /// Whether a Welcome is being fetched.
     pub(crate) welcome_asked: bool,
+    /// Whether a 1:1 chat is known to have no log yet.
+    pub(crate) is_missing: bool,
+    /// The key packages with which a 1:1 chat may be founded.
+    pub(crate) packages: create::Packages,
     /// Whether somebody waits in `start_chat` for this chat.
     pub(crate) starter: Option<Starter>,
     /// The epoch in which the group's row was looked at last.

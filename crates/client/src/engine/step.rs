@@ -47,6 +47,30 @@ pub(crate) enum Input {
     Tick,
 }
 
+impl Input {
+    /// Whether it comes again if all that was made of it is lost: entries are in the log, a notice
+    /// in the inbox until it is deleted there, and what was only read can be read again.
+    pub(crate) const fn comes_again(&self) -> bool {
+        match self {
+            Self::Push(push) => matches!(push, Push::Entries { .. } | Push::Notices(_)),
+            Self::Open(_, Ok(reply)) => matches!(
+                reply,
+                OpenReply::Read(_)
+                    | OpenReply::Beside(_)
+                    | OpenReply::States(_)
+                    | OpenReply::LookUp(_)
+            ),
+            Self::Slow(_, done) => matches!(done, Done::Fold(_)),
+            _ => false,
+        }
+    }
+
+    /// Whether it is an account's record.
+    pub(crate) const fn is_record(&self) -> bool {
+        matches!(self, Self::Open(_, Ok(OpenReply::LookUp(_))))
+    }
+}
+
 /// What an engine asks of its host after the batch is stored.
 #[derive(Debug)]
 pub(crate) enum Effect {
@@ -64,9 +88,16 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
-    /// Whether it lets the server do something.
-    pub(crate) const fn asks_the_server(&self) -> bool {
-        matches!(self, Self::Open(..) | Self::Account(..))
+    /// Whether others may come to depend on what was decided so far. Questions don't: whatever is
+    /// asked can be asked again.
+    pub(crate) const fn binds(&self) -> bool {
+        match self {
+            Self::Open(_, request) => {
+                matches!(request, OpenRequest::Append(_) | OpenRequest::Deposit(_))
+            }
+            Self::Account(..) => true,
+            _ => false,
+        }
     }
 }
 

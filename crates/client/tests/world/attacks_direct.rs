@@ -37,7 +37,7 @@ fn two_chats(seed: u64) -> (World, [Device; 2], [ConversationId; 2]) {
         OpenRequest::States(states)
             if who == "bob.1" && hidden.contains(&states.token.log_id()) =>
         {
-            Some(Ok(OpenReply::States(StatesReply { positions: Vec::new() })))
+            Some(Ok(OpenReply::States(StatesReply { positions: Vec::new(), start: None })))
         }
         _ => None,
     })));

@@ -1,6 +1,7 @@
 //! An account with several devices: which of them are in its chats.
 
 use corncrake::{Client, ConversationId, DeviceId, Error, Item, ItemKind, Standing};
+use corncrake_wire::{ErrorCode, OpenRequest};
 
 use crate::{device::Device, flows::texts, world::World};
 
@@ -148,14 +149,19 @@ fn a_leaf_that_the_peers_newest_record_does_not_name_is_marked() {
     };
     assert_eq!(unnamed(), (2, 0));
     let other = id(&gone);
+    // It has no time to take the other one out.
+    world.network().set_lie(Some(Box::new(|who, _, request| {
+        let takes_out = who == "bob.1" && matches!(request, OpenRequest::Append(_));
+        takes_out.then(|| Err(ErrorCode::Unavailable.into()))
+    })));
     bob.remove_device(other).unwrap();
-    // It had no time to take the other one out.
     bob.crash();
     let compare = async move |client: Client| client.safety_number("bob").await;
     ann.call("compare", compare).unwrap();
     assert_eq!(unnamed(), (2, 1));
     ann.restart();
     assert_eq!(unnamed(), (2, 1));
+    world.network().set_lie(None);
     bob.start();
     world.settle();
     assert_eq!(unnamed(), (1, 0));

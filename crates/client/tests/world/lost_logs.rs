@@ -294,6 +294,8 @@ fn audit_srv_a10_d3_a_new_instance_is_noticed_where_no_running_hash_is_known() {
         }
         world.settle();
         let second = world.device("ann");
+        // A life that doesn't end with the power.
+        second.restart();
         let entering = second.begin("log in", {
             let (name, password) = (second.name().to_owned(), second.password());
             async move |client: corncrake::Client| client.enter_account(&name, &password).await

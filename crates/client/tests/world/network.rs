@@ -113,6 +113,8 @@ struct Inner {
     /// When nothing went wrong that anybody would have to wait for; the last time may go on.
     calm: RefCell<Vec<(u64, Option<u64>)>>,
     attacked: Cell<bool>,
+    /// How often a device has asked for something, by its name and the request's path.
+    asked: RefCell<BTreeMap<(String, &'static str), u64>>,
 }
 
 impl Network {
@@ -135,7 +137,20 @@ impl Network {
             complaints: RefCell::default(),
             calm: RefCell::new(vec![(0, None)]),
             attacked: Cell::new(false),
+            asked: RefCell::default(),
         }))
+    }
+
+    /// How often a device has asked for each thing since this was called last, by the last part of
+    /// the path.
+    pub(crate) fn take_asked(&self, who: &str) -> BTreeMap<&'static str, u64> {
+        let mut asked = self.0.asked.borrow_mut();
+        let mine = asked.extract_if(.., |(name, _), _| name == who);
+        mine.map(|((_, path), times)| (path.rsplit('/').next().unwrap(), times)).collect()
+    }
+
+    fn note_asked(&self, who: &str, path: &'static str) {
+        *self.0.asked.borrow_mut().entry((who.to_owned(), path)).or_default() += 1;
     }
 
     pub(crate) fn executor(&self) -> &Executor {
@@ -338,6 +353,7 @@ impl Network {
         request: OpenRequest,
     ) -> Result<OpenReply, TransportError> {
         // Through bytes, as over HTTP.
+        self.note_asked(link.name(), request.path());
         let body = request.encode();
         let request = OpenRequest::decode(request.path(), &body).unwrap().unwrap();
         let copy = request.clone();
@@ -360,6 +376,7 @@ impl Network {
             let log = match &copy {
                 OpenRequest::Append(append) => Some(append.token.log_id()),
                 OpenRequest::Read(read) => Some(read.token.log_id()),
+                OpenRequest::States(states) => Some(states.token.log_id()),
                 _ => None,
             };
             let request = copy.clone();
@@ -383,6 +400,14 @@ impl Network {
             ) = (log, &mut reply)
             {
                 network.show(who, log, entries);
+            }
+            if let (Some(log), Ok(OpenReply::States(states))) = (log, &mut reply) {
+                // Whoever lies does so about each of them.
+                let lies = network.0.lie.borrow().is_some();
+                states.start = states.start.take().filter(|_| !lies);
+                if let Some(start) = &mut states.start {
+                    network.show(who, log, &mut start.page.entries);
+                }
             }
             let note = trace::open_reply(&reply);
             (reply.map(|reply| reply.encode()), note)
@@ -460,6 +485,7 @@ impl Network {
         session: Option<SessionToken>,
         request: AccountRequest,
     ) -> Result<AccountReply, TransportError> {
+        self.note_asked(link.name(), request.path());
         let body = request.encode();
         let request = AccountRequest::decode(request.path(), &body).unwrap().unwrap();
         let copy = request.clone();

@@ -99,3 +99,59 @@ fn issue_7_a_message_waits_for_the_disk_once_at_its_sender_and_never_at_its_read
         assert_eq!(after, [before[0] + 1, before[1]], "round {round}");
     }
 }
+
+/// Counts of requests, by the last part of their paths.
+fn asked(world: &World, device: &Device) -> Vec<(&'static str, u64)> {
+    world.network().take_asked(device.label()).into_iter().collect()
+}
+
+#[test]
+fn issue_7_nobody_asks_more_than_a_first_message_needs() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        world.settle();
+        for device in [&ann, &bob] {
+            asked(&world, device);
+        }
+        let disks = [&ann, &bob].map(Device::waited_for_disk);
+        let chat = ann.start_chat(&["bob"]);
+        let word = ann.say(chat, "nice to meet you");
+        world.until_seen(chat, word, &[&bob]);
+        let after = [&ann, &bob].map(Device::waited_for_disk);
+        assert!(after[0] - disks[0] <= 4, "{} waits at the sender", after[0] - disks[0]);
+        world.settle();
+        let most = |count: &[(&str, u64)], most: &[(&str, u64)]| {
+            let allowed = |path| most.iter().find(|(of, _)| *of == path).map_or(0, |(_, n)| *n);
+            count.iter().all(|(path, times)| *times <= allowed(*path))
+        };
+        let sender = asked(&world, &ann);
+        // The founding and the message, and what the account's own log is told.
+        let needed = [("append", 4), ("claim", 1), ("deposit", 1), ("look-up", 1), ("states", 1)];
+        assert!(most(&sender, &needed), "{sender:?}");
+        let reader = asked(&world, &bob);
+        let for_the_package = [("list-packages", 2), ("upload-packages", 1), ("delete-notices", 1)];
+        let needed = [("append", 1), ("look-up", 1), ("states", 1)];
+        assert!(most(&reader, &[&needed[..], &for_the_package[..]].concat()), "{reader:?}");
+    }
+}
+
+#[test]
+fn issue_7_a_new_device_asks_three_times_for_each_chat() {
+    let world = World::new(1);
+    let [ann, _bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    for chat in 0..20 {
+        ann.create_group(&format!("chat {chat}"), &["bob"]);
+    }
+    // Twenty chats may take longer than one.
+    world.network().disturb();
+    world.settle();
+    let laptop = world.log_in("ann");
+    world.network().disturb();
+    world.settle();
+    assert_eq!(laptop.chats().len(), 20);
+    let asked = asked(&world, &laptop);
+    let open = ["append", "read", "beside", "states", "look-up", "claim", "deposit"];
+    let count: u64 = asked.iter().filter(|(path, _)| open.contains(path)).map(|(_, n)| n).sum();
+    assert!(count <= 3 * 20 + 10, "{asked:?}");
+}

@@ -30,6 +30,8 @@ fn audit_srv_a8_invitations_that_lead_nowhere_cost_little_and_hide_no_friend() {
     world.settle();
     // Four for each of four packages, and a hundred a day for that of last resort.
     assert_eq!(mal.invite_to_nothing("ann"), 116);
+    // Her device has put out packages that he has not used up.
+    world.pass(1_000);
     let chat = bob.start_chat(&["ann"]);
     bob.say(chat, "hello");
     let group = bob.create_group("meadow", &["ann"]);

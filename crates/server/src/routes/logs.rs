@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::{Router, extract, response::Response, routing::post};
 use corncrake_wire::{
     Call, ErrorCode, LogId, Refusal, limits,
-    log::{Append, AppendReply, Beside, Part, Read, ReadReply, Sealed, States, StatesReply},
+    log::{Append, AppendReply, Beside, Part, Read, ReadReply, Sealed, Start, States, StatesReply},
 };
 
 use crate::{
     Error, Origin, State,
     budget::{BUSY, Share},
-    extract::{Answer, Held, Posted, counted},
+    extract::{Held, Posted, counted},
     logs::{NewAppend, Outcome},
 };
 
@@ -92,11 +92,55 @@ async fn beside(
 
 async fn states(
     extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
     Posted(request): Posted<States>,
-) -> Result<Answer<StatesReply>, Error> {
+) -> Result<Response, Error> {
     check_admission(&request.admission)?;
-    let positions = state.logs.states(&request.token.log_id(), request.at_most).await?;
-    Ok(Answer(StatesReply { positions: positions.ok_or(ErrorCode::LogNotFound)? }))
+    let States { token, at_most, start, admission: _ } = request;
+    let log = token.log_id();
+    let positions = state.logs.states(&log, at_most).await?.ok_or(ErrorCode::LogNotFound)?;
+    let newest = positions.first().copied().filter(|_| start > 0);
+    let (start, share) = match newest {
+        Some(newest) => begin(&state, origin, &log, (newest, at_most), start).await?,
+        None => (None, None),
+    };
+    Ok(counted(&StatesReply { positions, start }, share))
+}
+
+/// What a fold needs that begins with the state at `newest`, if it takes no more than `most`.
+async fn begin(
+    state: &State,
+    origin: Origin,
+    log: &LogId,
+    (newest, at_most): (u64, u64),
+    most: u32,
+) -> Result<(Option<Start>, Option<Share>), Error> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX).min(limits::PAGE_BYTES);
+    // One after the other, so that at most one of them is longer than what is given.
+    let share = state.budget.wait(origin, limits::BESIDE + limits::PAGE_BYTES).await;
+    let mut share = share.ok_or(BUSY)?;
+    let beside = async |part, position| state.logs.beside(log, part, position).await;
+    let Some(lies) = beside(Part::State, newest).await?.filter(|lies| lies.len() <= most) else {
+        return Ok((None, None));
+    };
+    let mut left = most - lies.len();
+    // The newest entry of all is no place of its own.
+    let welcome = match at_most {
+        0 | u64::MAX => None,
+        at_most => beside(Part::Welcome, at_most).await?,
+    };
+    if welcome.as_ref().is_some_and(|welcome| welcome.len() > left) {
+        return Ok((None, None));
+    }
+    left -= welcome.as_ref().map_or(0, Vec::len);
+    let page = state.logs.page(log, newest.saturating_sub(1), limits::PAGE_ENTRIES).await?;
+    let Some(page) = page else { return Ok((None, None)) };
+    let bytes: usize = page.entries.iter().map(|entry| entry.bytes.len()).sum();
+    if bytes > left {
+        return Ok((None, None));
+    }
+    share.shrink(most - left + bytes);
+    Ok((Some(Start { state: lies, page, welcome }), Some(share)))
 }
 
 /// Reads a page, which has its share of the budget before.

@@ -39,7 +39,7 @@ fn open_requests() -> Vec<OpenRequest> {
             admission: admission.clone(),
         }
         .into(),
-        States { token, at_most: 1, admission }.into(),
+        States { token, at_most: 1, start: 0, admission }.into(),
         look_up(By::Name("bob".to_owned())).into(),
         claim(AccountId([1; 32])).into(),
         deposit(device.inbox, b"notice").into(),

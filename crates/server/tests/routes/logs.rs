@@ -174,12 +174,28 @@ async fn welcome_state_and_opening_state_lie_beside() {
         assert_eq!(beside(1, Part::State).await, missing);
         assert_eq!(beside(2, Part::Welcome).await, missing);
         assert_eq!(beside(u64::MAX, Part::State).await, missing);
-        let states = |at_most| States { token: log.clone(), at_most, admission: Vec::new() };
-        assert_eq!(api.call(&states(u64::MAX)).await.unwrap().positions, [3, 0]);
-        assert_eq!(api.call(&states(2)).await.unwrap().positions, [0]);
+        let states =
+            |at_most, start| States { token: log.clone(), at_most, start, admission: Vec::new() };
+        assert_eq!(api.call(&states(u64::MAX, 0)).await.unwrap().positions, [3, 0]);
+        assert_eq!(api.call(&states(2, 0)).await.unwrap().positions, [0]);
+        // What a fold needs comes along where it fits.
+        let start = async |at_most, start| {
+            let start = api.call(&states(at_most, start)).await.unwrap().start?;
+            let positions: Vec<_> = start.page.entries.iter().map(|entry| entry.position).collect();
+            Some((start.state, positions, start.page.head, start.welcome))
+        };
+        let welcome = Some(b"welcome 1".to_vec());
+        let read = Read { token: log.clone(), after: 0, limit: 1, admission: Vec::new() };
+        let head = api.call(&read).await.unwrap().head;
+        let whole: Vec<_> = (1..=head).collect();
+        assert_eq!(start(1, 4096).await, Some((b"opening".to_vec(), whole, head, welcome)));
+        let behind: Vec<_> = (3..=head).collect();
+        assert_eq!(start(u64::MAX, 4096).await, Some((b"state 3".to_vec(), behind, head, None)));
+        assert_eq!(start(u64::MAX, 0).await, None);
+        assert_eq!(start(1, 10).await, None);
         api = api.restart().await;
     }
-    let states = States { token: token(9), at_most: 1, admission: Vec::new() };
+    let states = States { token: token(9), at_most: 1, start: 0, admission: Vec::new() };
     assert_eq!(api.call(&states).await, Err(problem(ErrorCode::LogNotFound)));
 }
 

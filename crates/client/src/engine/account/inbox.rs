@@ -124,10 +124,10 @@ impl State {
         }
     }
 
-    /// Letters for this device have come, in order.
+    /// Letters for this device have come, in order. What is owed for them waits for the next turn:
+    /// it needs them on the disk, and following them doesn't.
     pub(crate) fn account_notices(&mut self, notices: Vec<SealedNotice>, step: &mut Step<'_>) {
         self.keep_notices(notices, step);
-        self.account_work(step);
     }
 
     /// Reads what lay in the inbox before its socket was up: pushes don't tell where that ends.

@@ -88,6 +88,16 @@ pub(crate) enum GatherThen {
 /// Key packages that were claimed, and whose are left out and why.
 type Claims = (Vec<ClaimedPackage>, Vec<(AccountId, Error)>);
 
+/// Key packages for a 1:1 chat that may have to be founded.
+#[derive(Debug, Default)]
+pub(crate) enum Packages {
+    /// Nobody has asked for them.
+    #[default]
+    None,
+    Asked,
+    Here(Vec<ClaimedPackage>),
+}
+
 /// What claimed key packages are for.
 #[derive(Debug)]
 pub(crate) enum ClaimThen {
@@ -280,7 +290,12 @@ impl State {
             return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
         }
         match then {
-            ClaimThen::Direct(id) => self.found_direct(id, &packages, step),
+            ClaimThen::Direct(id) => match self.chats.all.get_mut(&id) {
+                Some(chat) if !chat.session.is_missing => {
+                    chat.session.packages = Packages::Here(packages);
+                }
+                _ => self.found_direct(id, &packages, step),
+            },
             ClaimThen::Group { title, starter, .. } => {
                 match self.make_group(title, &packages, step) {
                     Ok((mut chat, founding)) => {
@@ -382,6 +397,12 @@ impl State {
                 let Some(mut chat) = self.chats.all.remove(&id) else {
                     return;
                 };
+                chat.session.packages = Packages::None;
+                if !core::mem::take(&mut chat.session.is_missing) {
+                    // They may not be needed.
+                    self.chats.all.insert(id, chat);
+                    return;
+                }
                 let starter = chat.session.starter.take();
                 if starter.is_none() || !chat.intents.is_empty() {
                     // Something waits to be said there: this chat is owed, and tried again.
@@ -472,6 +493,22 @@ impl State {
         chat.session.starter = starter;
         self.chats.all.insert(id, chat);
         self.enter(Some(id), seed, Goal::Direct { n }, step);
+        if n == 0 {
+            // Most who look for each other have no chat yet: the packages are there when the log
+            // is known to be missing.
+            self.claim_for_direct(id, step);
+        }
+    }
+
+    fn claim_for_direct(&mut self, id: ConversationId, step: &mut Step<'_>) {
+        let (Some(me), Some(chat)) = (self.account.me(), self.chats.all.get_mut(&id)) else {
+            return;
+        };
+        if let Some(peer) = chat.row.peer {
+            chat.session.packages = Packages::Asked;
+            let accounts = vec![peer, me.account];
+            self.claim(accounts, ClaimThen::Direct(id), step);
+        }
     }
 
     /// The log of a 1:1 chat does not exist yet: found it.
@@ -479,10 +516,14 @@ impl State {
         let Some(id) = self.chats.entering.remove(&number).and_then(|enter| enter.id) else {
             return;
         };
-        let peer = self.chats.all.get(&id).and_then(|chat| chat.row.peer);
-        let me = self.account.me().map(|me| me.account);
-        if let (Some(peer), Some(me)) = (peer, me) {
-            self.claim(vec![peer, me], ClaimThen::Direct(id), step);
+        let Some(chat) = self.chats.all.get_mut(&id) else {
+            return;
+        };
+        chat.session.is_missing = true;
+        match core::mem::take(&mut chat.session.packages) {
+            Packages::None => self.claim_for_direct(id, step),
+            Packages::Asked => chat.session.packages = Packages::Asked,
+            Packages::Here(packages) => self.found_direct(id, &packages, step),
         }
     }
 

@@ -34,6 +34,8 @@ mod turns;
 
 /// A fold that came to nothing is tried again after this.
 pub(super) const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// How much the first answer may bring of what a fold needs.
+const START: u32 = 256 * 1024;
 /// A request that was lost is repeated after this.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -46,8 +48,10 @@ pub(crate) struct Enter {
     pub(super) goal: Goal,
     /// Where states lie that have not been tried yet, newest first.
     states: VecDeque<u64>,
-    /// The page behind the state that is being tried, from that entry on.
-    page: Vec<log::LogEntry>,
+    /// The page behind the state that is being tried, from that entry on, and the log's head then.
+    page: Option<log::ReadReply>,
+    /// The Welcome that an invitation names, if it came along.
+    brought: Option<Vec<u8>>,
     pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
@@ -101,6 +105,16 @@ impl Enter {
     /// Whether it waits for something that nobody can hurry.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.asking.is_none() && !self.queued
+    }
+
+    /// Drops what was folded so far.
+    fn begin_anew(&mut self) {
+        self.fold = None;
+        self.page = None;
+        self.passed = false;
+        self.closed = None;
+        self.seen.clear();
+        self.behind.clear();
     }
 
     fn last_state(&self) -> u64 {
@@ -193,7 +207,8 @@ impl State {
             seed,
             goal,
             states: VecDeque::new(),
-            page: Vec::new(),
+            page: None,
+            brought: None,
             fold: None,
             position: 0,
             passed: false,
@@ -257,7 +272,7 @@ impl State {
             None | Some(EnterThen::Fold(_)) => {}
             Some(EnterThen::States) => {
                 let at_most = enter.last_state();
-                let ask = log::States { token, at_most, admission };
+                let ask = log::States { token, at_most, start: START, admission };
                 self.ask_open(then(EnterThen::States), ask, step);
             }
             Some(anchorage @ EnterThen::Anchorage(position)) => {
@@ -301,12 +316,23 @@ impl State {
             }
             (EnterThen::States, Ok(OpenReply::States(reply))) => {
                 let last = enter.last_state();
+                let newest = reply.positions.first().copied();
                 enter.states = reply.positions.into_iter().filter(|at| *at <= last).collect();
                 enter.shorten_search();
-                self.next_state(number, step);
+                enter.brought = None;
+                match (enter.states.front().copied(), reply.start) {
+                    (Some(position), Some(start)) if Some(position) == newest => {
+                        enter.begin_anew();
+                        enter.states.pop_front();
+                        enter.page = Some(start.page);
+                        enter.brought = start.welcome;
+                        self.state_came(number, position, &start.state, step);
+                    }
+                    _ => self.next_state(number, step),
+                }
             }
             (EnterThen::Anchorage(position), Ok(OpenReply::Read(reply))) => {
-                enter.page = reply.entries;
+                enter.page = Some(reply);
                 self.enter_ask(number, EnterThen::State(position), step);
             }
             (EnterThen::State(position), Ok(OpenReply::Beside(sealed))) => {
@@ -374,12 +400,7 @@ impl State {
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        enter.fold = None;
-        enter.page.clear();
-        enter.passed = false;
-        enter.closed = None;
-        enter.seen.clear();
-        enter.behind.clear();
+        enter.begin_anew();
         match enter.states.pop_front() {
             Some(0) => self.enter_ask(number, EnterThen::State(0), step),
             Some(position) => self.enter_ask(number, EnterThen::Anchorage(position), step),

@@ -6,7 +6,7 @@ use corncrake_wire::{
     Decision, EntryId, ErrorCode, LogId, decide,
     log::{
         Append, AppendReply, Beside, EntryKind, LogEntry, NewEntry, Part, Point, RUNNING_START,
-        Read, ReadReply, Sealed, States, StatesReply, running,
+        Read, ReadReply, Sealed, Start, States, StatesReply, running,
     },
 };
 
@@ -131,6 +131,24 @@ impl Server {
             .collect();
         positions.reverse();
         positions.push(0);
-        Ok(StatesReply { positions })
+        let start = states.start > 0;
+        let start = start.then(|| self.start(states, positions[0])).transpose()?;
+        Ok(StatesReply { positions, start })
+    }
+
+    fn start(&self, states: &States, newest: u64) -> Result<Start, ErrorCode> {
+        let States { token, at_most, start: _, admission } = states.clone();
+        let beside = |part, position| {
+            let (token, admission) = (token.clone(), admission.clone());
+            self.beside(&Beside { token, position, part, admission })
+        };
+        let state = beside(Part::State, newest)?.bytes;
+        let welcome = match at_most {
+            0 | u64::MAX => None,
+            at_most => beside(Part::Welcome, at_most).ok().map(|sealed| sealed.bytes),
+        };
+        let after = newest.saturating_sub(1);
+        let page = self.read(&Read { token: token.clone(), after, limit: 256, admission })?;
+        Ok(Start { state, page, welcome })
     }
 }

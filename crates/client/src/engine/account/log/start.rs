@@ -54,7 +54,7 @@ impl State {
         if self.account.log.begin_start(step.moment) {
             let at_most = u64::MAX;
             let admission = Vec::new();
-            let states = States { token, at_most, admission };
+            let states = States { token, at_most, start: 0, admission };
             self.ask_open(then(StartThen::States), states, step);
         }
     }

@@ -230,7 +230,7 @@ impl Server {
                 let log = it.token.log_id();
                 let states = self.states.range((log, 0)..=(log, it.at_most));
                 let positions = states.rev().map(|((_, position), _)| *position);
-                OpenReply::States(StatesReply { positions: positions.collect() })
+                OpenReply::States(StatesReply { positions: positions.collect(), start: None })
             }
             OpenRequest::Read(it) if self.logs.contains_key(&it.token.log_id()) => {
                 let log = &self.logs[&it.token.log_id()];

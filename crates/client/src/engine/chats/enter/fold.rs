@@ -76,7 +76,8 @@ impl State {
             return;
         };
         let keys = &enter.keys;
-        let anchorage = enter.page.iter().find(|entry| entry.position == position);
+        let mut page = enter.page.iter().flat_map(|page| &page.entries);
+        let anchorage = page.find(|entry| position > 0 && entry.position == position);
         let at = anchorage.map_or(OPENING, |entry| (position, id_of(entry)));
         let what = match anchorage {
             Some(_) => Beside::State(at.1),
@@ -125,21 +126,33 @@ impl State {
         enter.differs = false;
         enter.fold = Some(*fold);
         enter.position = position;
-        let page = core::mem::take(&mut enter.page);
+        let page = enter.page.take();
         if let Goal::Welcome(invitation) = &enter.goal
             && invitation.position == position
             && enter.searched.is_none()
         {
-            enter.welcome = Some(invitation.entry);
-            return self.enter_ask(number, EnterThen::Welcome, step);
+            let entry = invitation.entry;
+            return self.at_welcome(number, entry, step);
         }
-        if page.is_empty() {
-            return self.enter_ask(number, EnterThen::Page, step);
+        match page {
+            Some(page) => self.fold_on(number, &page.entries, page.head, step),
+            None => self.enter_ask(number, EnterThen::Page, step),
         }
-        self.fold_on(number, &page, u64::MAX, step);
     }
 
-    /// Folds a page of entries; `head` is the log's newest position as far as it is known.
+    /// The fold has come to a commit whose Welcome is needed.
+    fn at_welcome(&mut self, number: u64, entry: EntryId, step: &mut Step<'_>) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        enter.welcome = Some(entry);
+        match (&enter.goal, enter.brought.take()) {
+            (Goal::Welcome(_), Some(sealed)) => self.fold_welcomed(number, &sealed, step),
+            _ => self.enter_ask(number, EnterThen::Welcome, step),
+        }
+    }
+
+    /// Folds a page of entries; `head` is the log's newest position when it was read.
     pub(super) fn fold_on(
         &mut self,
         number: u64,
@@ -208,13 +221,10 @@ impl State {
                 break;
             }
         }
-        let at_head = head != u64::MAX && enter.position >= head;
+        let at_head = enter.position >= head;
         match progress {
             Progress::Astray => self.next_state(number, step),
-            Progress::AtWelcome(entry) => {
-                enter.welcome = Some(entry);
-                self.enter_ask(number, EnterThen::Welcome, step);
-            }
+            Progress::AtWelcome(entry) => self.at_welcome(number, entry, step),
             Progress::AtEnd => self.fold_ended(number, step),
             Progress::More if at_head => self.fold_ended(number, step),
             Progress::More => self.enter_ask(number, EnterThen::Page, step),
