@@ -360,6 +360,28 @@ impl AccountStore {
 }
 
 impl AccountStore {
+    /// Lets what was written by a clock that was ahead be of now, and ends sessions that would
+    /// last longer than any does.
+    pub(crate) async fn take_back_days(&self, now: u64) -> Result<(), Error> {
+        let week = day(now);
+        let longest = i64::try_from(now + sessions::LONGEST).unwrap_or(i64::MAX);
+        let texts = [
+            ("UPDATE sessions SET expires = ?1 WHERE expires > ?1", longest),
+            ("UPDATE notices SET day = ?1 WHERE day > ?1", week),
+            ("UPDATE packages SET day = ?1 WHERE day > ?1", week),
+            ("UPDATE uploads SET day = ?1 WHERE day > ?1", week),
+        ];
+        for (text, latest) in texts {
+            let step = self.writer.run_own(move |connection| {
+                Box::pin(async move {
+                    Ok(sqlx::query(text).bind(latest).execute(connection).await?.rows_affected())
+                })
+            });
+            step.await?;
+        }
+        Ok(())
+    }
+
     /// Deletes what has expired, in small steps, and gives space back: sessions at their end,
     /// notices and key packages after 90 days.
     pub(crate) async fn expire(&self, now: u64) -> Result<(), Error> {

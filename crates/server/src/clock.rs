@@ -25,3 +25,15 @@ impl Clock for SystemClock {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
+
+/// A clock that stands still until it is moved.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Hand(pub(crate) std::sync::atomic::AtomicU64);
+
+#[cfg(test)]
+impl Clock for Hand {
+    fn now(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

@@ -26,6 +26,7 @@ mod account_store;
 mod accounts;
 mod attempts;
 mod backup;
+mod believed;
 mod budget;
 mod clock;
 mod config;

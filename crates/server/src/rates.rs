@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corncrake_wire::{ErrorCode, LogId, PackageId, Refusal, limits};
+use corncrake_wire::{AccountId, ErrorCode, LogId, PackageId, Refusal, limits};
 
 use crate::config::Limits;
 
@@ -29,6 +29,12 @@ const FILL_NOTICES: Duration = Duration::from_hours(24);
 /// Log-ins to one account from one address: so many at once, and one more each minute.
 const LOG_INS: f64 = 10.0;
 const FILL_LOG_INS: Duration = Duration::from_secs(600);
+/// Key packages of one account claimed from one address: so many at once, and one more every two
+/// minutes. A stranger in a hurry is not to use up what others would need.
+const CLAIMS: f64 = 30.0;
+const FILL_CLAIMS: Duration = Duration::from_hours(1);
+/// What one address may have of a day's notices for a key package of last resort.
+const NOTICES_SHARE: f64 = 0.2;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// An address as limits see it.
@@ -88,6 +94,8 @@ pub(crate) struct Rates {
     log_ins: Buckets<(String, Network)>,
     /// The notices for a key package of last resort.
     notices: Buckets<PackageId>,
+    notice_shares: Buckets<(PackageId, Network)>,
+    claims: Buckets<(AccountId, Network)>,
 }
 
 impl Rates {
@@ -97,6 +105,7 @@ impl Rates {
             |per_second: f64| (!limits.no_rate_limits && per_second > 0.0).then_some(per_second);
         let count = |per_second: f64| rate(per_second);
         let bytes = |mib: u32| rate(f64::from(mib) * MIB / 60.0);
+        let notices = f64::from(limits::NOTICES_A_DAY) / FILL_NOTICES.as_secs_f64();
         Self {
             requests: Buckets::new(count(limits.requests_per_second.into()), FILL),
             attempts: Buckets::new(count(f64::from(limits.attempts_per_minute) / 60.0), FILL),
@@ -109,14 +118,10 @@ impl Rates {
                 FILL_BYTES,
             ),
             all_bytes: Buckets::new(bytes(limits.all_mib_per_minute), FILL_BYTES),
-            log_ins: Buckets::new(
-                (!limits.no_rate_limits).then_some(LOG_INS / FILL_LOG_INS.as_secs_f64()),
-                FILL_LOG_INS,
-            ),
-            notices: Buckets::new(
-                Some(f64::from(limits::NOTICES_A_DAY) / FILL_NOTICES.as_secs_f64()),
-                FILL_NOTICES,
-            ),
+            log_ins: Buckets::new(rate(LOG_INS / FILL_LOG_INS.as_secs_f64()), FILL_LOG_INS),
+            notices: Buckets::new(Some(notices), FILL_NOTICES),
+            notice_shares: Buckets::new(rate(notices * NOTICES_SHARE), FILL_NOTICES),
+            claims: Buckets::new(rate(CLAIMS / FILL_CLAIMS.as_secs_f64()), FILL_CLAIMS),
         }
     }
 
@@ -143,10 +148,12 @@ impl Rates {
     }
 
     fn take_log_in(&self, name: &str, from: Origin, cost: f64) -> Result<(), Refusal> {
-        from.networks().try_for_each(|(network, weight)| {
-            let weight = u8::try_from(weight).map_or(1.0, f64::from);
-            self.log_ins.take((name.to_owned(), network), weight, cost)
-        })
+        self.log_ins.take_for(&name.to_owned(), from, cost)
+    }
+
+    /// Counts a claim of an account's key packages.
+    pub(crate) fn claim(&self, account: AccountId, from: Origin) -> Result<(), Refusal> {
+        self.claims.take_for(&account, from, 1.0)
     }
 
     /// Counts bytes that an address brings.
@@ -156,8 +163,9 @@ impl Rates {
     }
 
     /// Counts a notice for a key package of last resort, of which anybody may have a copy.
-    pub(crate) fn last_resort(&self, package: PackageId) -> Result<(), Refusal> {
-        let taken = self.notices.take(package, 1.0, 1.0);
+    pub(crate) fn last_resort(&self, package: PackageId, from: Origin) -> Result<(), Refusal> {
+        let share = self.notice_shares.take_for(&package, from, 1.0);
+        let taken = share.and_then(|()| self.notices.take(package, 1.0, 1.0));
         taken.map_err(|refusal| Refusal { code: ErrorCode::TooManyNotices, ..refusal })
     }
 
@@ -205,6 +213,16 @@ impl Buckets<Network> {
     fn take_nested(&self, from: Origin, cost: f64) -> Result<(), Refusal> {
         from.networks().try_for_each(|(network, weight)| {
             self.take(network, u8::try_from(weight).map_or(1.0, f64::from), cost)
+        })
+    }
+}
+
+impl<K: Clone + Eq + Hash> Buckets<(K, Network)> {
+    /// Takes from the buckets that an address and its networks have for something.
+    fn take_for(&self, what: &K, from: Origin, cost: f64) -> Result<(), Refusal> {
+        from.networks().try_for_each(|(network, weight)| {
+            let weight = u8::try_from(weight).map_or(1.0, f64::from);
+            self.take((what.clone(), network), weight, cost)
         })
     }
 }
@@ -363,6 +381,23 @@ mod tests {
         assert!(passed <= 4 * alone + alone / 10, "{passed} of {alone}");
         let elsewhere = Origin::of(Ipv6Addr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 1]).into());
         assert_eq!(rates.request(elsewhere), Ok(()));
+    }
+
+    #[test]
+    fn one_address_leaves_packages_and_notices_of_an_account_for_others() {
+        let rates = Rates::new(&limits());
+        let greedy = Origin::of([10, 0, 0, 1].into());
+        let modest = Origin::of([10, 0, 0, 2].into());
+        let (ann, bob) = (AccountId([1; 32]), AccountId([2; 32]));
+        let claimed = (0..1000).filter(|_| rates.claim(ann, greedy).is_ok()).count();
+        assert_eq!(claimed, 30);
+        assert_eq!((rates.claim(bob, greedy), rates.claim(ann, modest)), (Ok(()), Ok(())));
+        let package = PackageId([3; 32]);
+        let left = (0..1000).filter(|_| rates.last_resort(package, greedy).is_ok()).count();
+        assert_eq!(left, 20);
+        let refusal = rates.last_resort(package, greedy).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::TooManyNotices);
+        assert_eq!(rates.last_resort(package, modest), Ok(()));
     }
 
     #[test]

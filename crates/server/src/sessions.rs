@@ -14,6 +14,8 @@ const DEVICELESS: u64 = 3600;
 /// log-in; with a device to a week, as all days of this plane.
 const ROUNDING: u64 = 600;
 const DEVICE_ROUNDING: u64 = 7 * 86_400;
+/// Seconds until the end of a session, at most.
+pub(crate) const LONGEST: u64 = limits::SESSION + DEVICE_ROUNDING;
 
 /// Begins a session.
 pub(crate) async fn begin(

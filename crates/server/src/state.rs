@@ -12,9 +12,9 @@ use tokio::{
 };
 
 use crate::{
-    Config, Error, Origin, account_store::AccountStore, attempts::Attempts, budget::Budget,
-    clock::Clock, database::Database, disk::Disk, folder::Folder, inboxes::Watchers,
-    logs::LogStore, rates::Rates, retention,
+    Config, Error, Origin, account_store::AccountStore, attempts::Attempts, believed::Believed,
+    budget::Budget, clock::Clock, database::Database, disk::Disk, folder::Folder,
+    inboxes::Watchers, logs::LogStore, rates::Rates, retention,
 };
 
 /// What all requests share.
@@ -100,6 +100,7 @@ impl State {
         let (logs, writes_logs) =
             LogStore::open(database, disk, Arc::clone(&clock), log_bytes).await?;
         let secret = folder.secret(accounts.count().await?)?;
+        let believed = Believed::open(folder.path());
         let state = Self {
             rates: Rates::new(&config.limits),
             budget: config.limits.memory(),
@@ -119,7 +120,7 @@ impl State {
             _folder: folder,
         };
         let state = Arc::new(state);
-        tokio::spawn(retention::run(Arc::downgrade(&state)));
+        tokio::spawn(retention::run(Arc::downgrade(&state), believed));
         Ok((state, [writes_accounts, writes_logs]))
     }
 }

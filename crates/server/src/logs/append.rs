@@ -216,6 +216,12 @@ impl Appender {
             plan.outcomes.push(outcome);
         }
         let today = self.clock.today();
+        if today < plan.day {
+            // The clock was ahead: the days that it made may have been taken back.
+            plan.day = sqlx::query_scalar("SELECT coalesce(max(day), 0) FROM days")
+                .fetch_one(&mut *connection)
+                .await?;
+        }
         if plan.day < today && plan.next_entry > self.next_entry {
             plan.new_day = Some((today, self.next_entry));
             plan.day = today;

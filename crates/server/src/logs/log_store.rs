@@ -75,6 +75,11 @@ impl LogStore {
         self.writer.append(from, append).await
     }
 
+    /// Lets what was written by a clock that was ahead be of today.
+    pub(crate) async fn take_back_days(&self, today: i64) -> Result<(), Error> {
+        retention::take_back_days(&self.writer, &self.readers, today).await
+    }
+
     /// Deletes what has expired by `today`, and gives space back.
     pub(crate) async fn expire(&self, today: i64) -> Result<(), Error> {
         retention::expire(&self.writer, &self.readers, &self.memory, today).await?;

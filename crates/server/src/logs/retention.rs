@@ -23,6 +23,50 @@ const STEP: i64 = 64;
 /// The pause between two steps.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Lets what was written by a clock that was ahead be of today: else nothing that comes after it
+/// would expire before that time is there.
+pub(super) async fn take_back_days(
+    writer: &Writer,
+    readers: &SqlitePool,
+    today: i64,
+) -> Result<(), Error> {
+    let ahead: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM days WHERE day > ?)")
+        .bind(today)
+        .fetch_one(readers)
+        .await?;
+    if !ahead {
+        return Ok(());
+    }
+    while writer.run_own(move |connection| Box::pin(take_back(connection, today))).await? > 0 {
+        sleep(PAUSE).await;
+    }
+    let days = writer.run_own(move |connection| {
+        Box::pin(async move {
+            let texts = [
+                "INSERT OR IGNORE INTO days (day, first_entry) \
+                 SELECT ?1, min(first_entry) FROM days WHERE day > ?1",
+                "DELETE FROM days WHERE day > ?1",
+            ];
+            for text in texts {
+                sqlx::query(text).bind(today).execute(&mut *connection).await?;
+            }
+            Ok(())
+        })
+    });
+    days.await
+}
+
+/// Takes some logs back to today and gives how many.
+async fn take_back(connection: &mut SqliteConnection, today: i64) -> Result<u64, Error> {
+    let done = sqlx::query(
+        "UPDATE logs SET day = ?1 WHERE num IN (SELECT num FROM logs WHERE day > ?1 LIMIT 256)",
+    )
+    .bind(today)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Deletes what has expired by `today`.
 pub(super) async fn expire(
     writer: &Writer,

@@ -16,22 +16,12 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::{Clock, Origin, budget::Budget, database::Database, disk::Disk};
+use crate::{Clock, Origin, budget::Budget, clock::Hand, database::Database, disk::Disk};
 
 const DAY: u64 = 86_400;
 
 /// Bytes that a log may hold.
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A clock that stands still until it is moved.
-#[derive(Debug)]
-struct Hand(AtomicU64);
-
-impl Clock for Hand {
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 struct Server {
     folder: TempDir,
@@ -194,6 +184,25 @@ async fn audit_srv_a4_messages_expire_and_keep_their_places() {
     assert_eq!(server.count("entries").await, 2, "commits stay");
     let third = server.commit(1, second).await;
     assert_eq!(third.position, second.position + 4, "the log goes on where it was");
+}
+
+#[tokio::test]
+async fn what_came_while_the_clock_was_ahead_expires_with_what_came_after() {
+    let mut server = Server::start().await;
+    let first = server.commit(1, Point::START).await;
+    server.clock.0.fetch_add(3000 * DAY, Ordering::Relaxed);
+    server.say(1, first, 3).await;
+    server.clock.0.fetch_sub(2999 * DAY, Ordering::Relaxed);
+    server.store.take_back_days(server.clock.today()).await.unwrap();
+    server.say(1, first, 2).await;
+    server.days_pass(1).await;
+    server.say(1, first, 1).await;
+    server.days_pass(29).await;
+    assert_eq!(server.count("entries").await, 7, "nothing is too old");
+    server.days_pass(1).await;
+    assert_eq!(server.count("entries").await, 2, "a day's messages are");
+    server.days_pass(1).await;
+    assert_eq!(server.count("entries").await, 1, "all messages are");
 }
 
 #[tokio::test]

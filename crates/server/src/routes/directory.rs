@@ -40,6 +40,7 @@ async fn claim(
     if request.admission.len() > limits::ADMISSION {
         return Err(ErrorCode::TooLarge.into());
     }
+    state.rates.claim(request.account, origin)?;
     let packages = state.accounts.claim(origin, request.account, request.suite).await?;
     Ok(Answer(Claimed { packages }))
 }

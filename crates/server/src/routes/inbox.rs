@@ -36,7 +36,7 @@ async fn deposit(
         return Err(ErrorCode::Malformed.into());
     }
     if state.accounts.usage(request.inbox, request.package).await? == Usage::LastResort {
-        state.rates.last_resort(request.package)?;
+        state.rates.last_resort(request.package, origin)?;
     }
     let device = state.accounts.deposit(origin, request, state.clock.now()).await?;
     state.watchers.wake(device);

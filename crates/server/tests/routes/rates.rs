@@ -7,13 +7,14 @@ use corncrake_wire::{
     frames::{About, Subscription},
     log::{Point, Read},
     opaque,
+    open::{Claim, Deposit},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::support::{Api, CHEAP, Problem, http, messages, rng, sign_up, token};
+use crate::support::{Api, CHEAP, Problem, claim, deposit, http, messages, rng, sign_up, token};
 
 async fn limited(change: impl FnOnce(&mut Config)) -> Api {
     Api::start_with(|config| {
@@ -304,4 +305,36 @@ async fn audit_srv_a12_sockets_are_counted_by_the_address_that_the_proxy_names()
     let elsewhere = connect("198.51.100.2").await;
     let all = [first.0, second.0, third.0, elsewhere.0];
     assert_eq!(all, ["HTTP/1.1 101", "HTTP/1.1 101", "HTTP/1.1 503", "HTTP/1.1 101"]);
+}
+
+#[tokio::test]
+async fn one_address_does_not_use_up_what_strangers_write_to() {
+    let api =
+        limited(|config| config.limits.proxy_header = Some("x-forwarded-for".to_owned())).await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let from = |address: &'static str, path: &'static str, body: Vec<u8>| {
+        let headers =
+            [("content-type", CONTENT_TYPE.to_owned()), ("x-forwarded-for", address.to_owned())];
+        let api = &api;
+        async move { api.raw(path, &headers, body).await.map(drop) }
+    };
+    let claim = encode(&claim(bob.account));
+    let mut passed = 0;
+    let refused = loop {
+        match from("198.51.100.1", Claim::PATH, claim.clone()).await {
+            Ok(()) => passed += 1,
+            refused => break refused,
+        }
+    };
+    assert_eq!(passed, 30);
+    assert!(refused.is_err_and(|refused| refused.code == ErrorCode::RateLimited));
+    assert_eq!(from("198.51.100.2", Claim::PATH, claim).await, Ok(()));
+
+    let notice = |n: u8| encode(&deposit(bob.device.inbox, &[n; 9]));
+    for n in 0..20 {
+        assert_eq!(from("198.51.100.1", Deposit::PATH, notice(n)).await, Ok(()));
+    }
+    let refused = from("198.51.100.1", Deposit::PATH, notice(20)).await;
+    assert!(refused.is_err_and(|refused| refused.code == ErrorCode::TooManyNotices));
+    assert_eq!(from("198.51.100.2", Deposit::PATH, notice(21)).await, Ok(()));
 }
