@@ -16,6 +16,8 @@ use crate::{
 const TRIES: u32 = 3;
 /// The same while the socket is up: what was lost on the way will get through.
 const TRIES_ONLINE: u32 = 8;
+/// Seconds that a job waits when the server asks it to; whoever began it hears of longer ones.
+const PATIENCE: u32 = 10;
 
 /// Jobs under way, with questions `Q`, what was found so far `F`, and what it is for `T`.
 #[derive(Debug)]
@@ -116,7 +118,8 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         match error {
             TransportError::Unreachable if retry.tries() < tries => None,
             TransportError::Refused(refusal)
-                if refusal.retry_after.is_some() && retry.tries() < tries =>
+                if refusal.retry_after.is_some_and(|seconds| seconds <= PATIENCE)
+                    && retry.tries() < tries =>
             {
                 None
             }

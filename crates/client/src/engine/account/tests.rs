@@ -10,7 +10,7 @@ use corncrake_core::{
         record::{AccountLogRecord, Anchor, ConversationRecord},
     },
 };
-use corncrake_wire::{account::NewPackage, open::Deposit};
+use corncrake_wire::{ErrorCode, account::NewPackage, open::Deposit};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -508,6 +508,18 @@ fn a_record_never_goes_back() {
     assert!(matches!(number(&mut bob, "ann"), Err(Error::Untrue(_))));
     assert_eq!(number(&mut bob, "nobody"), Err(Refusal::UnknownAccount.into()));
     assert_eq!(number(&mut bob, "x"), Err(Refusal::UnknownAccount.into()));
+}
+
+#[test]
+fn a_server_that_asks_for_minutes_is_not_waited_for() {
+    let server = server();
+    let _ann = signed_up(1, "ann", &server);
+    let mut bob = signed_up(2, "bob", &server);
+    server.borrow_mut().busy_for = Some(120);
+    let before = bob.now;
+    let number = bob.ask(|reply| Command::SafetyNumber { name: "ann".to_owned(), reply });
+    assert_eq!(number, Some(Err(Error::Server(ErrorCode::RateLimited, Some(120)))));
+    assert!(bob.now.0 < before.0 + 10_000);
 }
 
 fn conversation(id: u8, epoch: u64) -> AccountLogRecord {

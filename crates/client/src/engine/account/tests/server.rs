@@ -34,6 +34,8 @@ pub(super) struct Server {
     pub(super) session_life: u64,
     /// Appends are answered as if they had been carried out.
     pub(super) forgets: bool,
+    /// Seconds after which somebody may be looked up again.
+    pub(super) busy_for: Option<u32>,
     /// The byte that is changed in what a log-in's first call is answered with.
     pub(super) spoils: Option<usize>,
 }
@@ -69,6 +71,7 @@ impl Server {
             states: BTreeMap::new(),
             session_life: 30 * 24 * 3600,
             forgets: false,
+            busy_for: None,
             spoils: None,
         }
     }
@@ -199,6 +202,10 @@ impl Server {
 
     pub(super) fn open(&mut self, request: OpenRequest) -> Result<OpenReply, Refusal> {
         Ok(match request {
+            OpenRequest::LookUp(_) if self.busy_for.is_some() => {
+                let retry_after = self.busy_for;
+                return Err(Refusal { code: ErrorCode::RateLimited, retry_after });
+            }
             OpenRequest::LookUp(it) => {
                 let account = match it.by {
                     By::Name(name) => self.accounts.get(&name),
