@@ -7,8 +7,8 @@ use std::time::Duration;
 use corncrake_wire::{
     AccountId, DeviceId, InboxId, PackageId, SessionToken,
     account::{
-        AddDevice, DeviceHoldings, Holdings, Notice, PackageList, Session, SignUpFinish,
-        UploadPackages, Vault,
+        AddDevice, DeleteNotices, DeviceHoldings, Holdings, Notice, PackageList, Session,
+        SignUpFinish, UploadPackages, Vault,
     },
     open::{By, ClaimedPackage, Deposit, SignedRecord},
 };
@@ -40,10 +40,11 @@ impl AccountStore {
     pub(crate) async fn open(
         database: Database,
         disk: Disk,
+        now: u64,
     ) -> Result<(Self, JoinHandle<()>), Error> {
         database.prepare().await?;
         let mut connection = database.writer().await?;
-        let instance = database::instance(&mut connection, &database).await?;
+        let instance = database::instance(&mut connection, &database, now).await?;
         let readers = database.readers().await?;
         let (writer, task) = Writer::start(database, connection, None, disk);
         Ok((Self { writer, readers, instance }, task))
@@ -351,10 +352,10 @@ impl AccountStore {
         &self,
         from: Origin,
         device: i64,
-        up_to: u64,
+        read: DeleteNotices,
     ) -> Result<(), Error> {
         self.writer
-            .run(from, move |connection| Box::pin(inboxes::delete(connection, device, up_to)))
+            .run(from, move |connection| Box::pin(inboxes::delete(connection, device, read)))
             .await
     }
 }
@@ -383,7 +384,8 @@ impl AccountStore {
     }
 
     /// Deletes what has expired, in small steps, and gives space back: sessions at their end,
-    /// notices and key packages after 90 days.
+    /// notices and key packages after 90 days. Notes that the server was alive at this time, by
+    /// which a copy of the database tells its age.
     pub(crate) async fn expire(&self, now: u64) -> Result<(), Error> {
         // The day of a row may be up to six days before the true one.
         let day = i64::try_from(now / 86_400).unwrap_or(i64::MAX) - 96;
@@ -425,7 +427,14 @@ impl AccountStore {
                 sleep(PAUSE).await;
             }
         }
-        self.writer.give_back().await
+        self.writer.give_back().await?;
+        let note = self.writer.run_own(move |connection| {
+            Box::pin(async move {
+                sqlx::query("UPDATE server SET alive = ?").bind(now).execute(connection).await?;
+                Ok(())
+            })
+        });
+        note.await
     }
 }
 

@@ -19,7 +19,7 @@ use sqlx::{
 use crate::{
     Error,
     folder::{private, replace, sync_folder},
-    random,
+    packages, random,
 };
 
 /// Connections that read each database; SQLite lets them run beside the one that writes.
@@ -38,24 +38,30 @@ static LOGS: Migrator = sqlx::migrate!("migrations/logs");
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     path: PathBuf,
-    migrator: &'static Migrator,
+    plane: Plane,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Plane {
+    Accounts,
+    Logs,
 }
 
 impl Database {
     /// The account plane's: accounts, devices, sessions, vaults, records, packages and inboxes.
     pub(crate) fn accounts(folder: &Path) -> Self {
-        Self { path: folder.join(ACCOUNTS_FILE), migrator: &ACCOUNTS }
+        Self { path: folder.join(ACCOUNTS_FILE), plane: Plane::Accounts }
     }
 
     /// The open plane's: logs.
     pub(crate) fn logs(folder: &Path) -> Self {
-        Self { path: folder.join(LOGS_FILE), migrator: &LOGS }
+        Self { path: folder.join(LOGS_FILE), plane: Plane::Logs }
     }
 
     /// One of the two at a path.
     pub(crate) fn at(path: &Path) -> Self {
         let is_logs = path.file_name().is_some_and(|name| name == LOGS_FILE);
-        Self { path: path.to_owned(), migrator: if is_logs { &LOGS } else { &ACCOUNTS } }
+        Self { path: path.to_owned(), plane: if is_logs { Plane::Logs } else { Plane::Accounts } }
     }
 
     /// Where the file is.
@@ -106,7 +112,11 @@ impl Database {
         // SQLite gives the files beside it the same permissions.
         drop(private(&self.path)?);
         let mut writer = self.writer().await?;
-        self.migrator.run(&mut writer).await.map_err(Error::failed)?;
+        let migrator = match self.plane {
+            Plane::Accounts => &ACCOUNTS,
+            Plane::Logs => &LOGS,
+        };
+        migrator.run(&mut writer).await.map_err(Error::failed)?;
         sqlx::Connection::close(writer).await?;
         self.path.parent().map_or(Ok(()), sync_folder)
     }
@@ -145,10 +155,12 @@ impl Database {
 }
 
 /// The name of a plane's database: made at its first start, and made anew when the file beside it
-/// shows that the database is older than it was, because a copy was brought back.
+/// shows that the database is older than it was, because a copy was brought back. Then key packages
+/// go whose private keys may be gone.
 pub(crate) async fn instance(
     writer: &mut SqliteConnection,
     database: &Database,
+    now: u64,
 ) -> Result<[u8; 16], Error> {
     sqlx::query("INSERT OR IGNORE INTO server (one, instance, counter) VALUES (1, ?, 0)")
         .bind(random::<16>()?.to_vec())
@@ -159,21 +171,26 @@ pub(crate) async fn instance(
     let outside = database.counter_outside()?;
     // A database that has lost its counter was moved here by somebody.
     let is_older = outside.map_or(counter > 0, |outside| outside > counter);
-    let counter = counter.max(outside.unwrap_or(0));
-    let stepped = async {
-        sqlx::query("UPDATE server SET counter = ?").bind(counter).execute(&mut *writer).await?;
-        database.count(writer).await
-    };
-    match stepped.await {
-        // Even then reading goes on.
-        Err(error) if error.is_full() && !is_older => tracing::warn!(%error, "the disk is full"),
-        stepped => stepped?,
-    }
     if !is_older {
+        match database.count(writer).await {
+            // Even then reading goes on.
+            Err(error) if error.is_full() => tracing::warn!(%error, "the disk is full"),
+            counted => counted?,
+        }
         return instance.try_into().map_err(|_| Error::failed("the instance is damaged"));
     }
     tracing::warn!(database = %database.path.display(), "an older copy was brought back");
     let instance = random::<16>()?;
-    sqlx::query("UPDATE server SET instance = ?").bind(instance.to_vec()).execute(writer).await?;
+    let mut renewal = sqlx::Connection::begin(&mut *writer).await?;
+    sqlx::query("UPDATE server SET instance = ?, counter = ?")
+        .bind(instance.to_vec())
+        .bind(counter.max(outside.unwrap_or(0)))
+        .execute(&mut *renewal)
+        .await?;
+    if matches!(database.plane, Plane::Accounts) {
+        packages::forget_used(&mut renewal, now).await?;
+    }
+    renewal.commit().await?;
+    database.count(writer).await?;
     Ok(instance)
 }

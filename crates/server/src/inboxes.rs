@@ -6,7 +6,10 @@ use std::{
 };
 
 use corncrake_wire::{
-    ErrorCode, InboxId, NoticeId, PackageId, account::Notice, limits, open::Deposit,
+    ErrorCode, InboxId, NoticeId, PackageId,
+    account::{DeleteNotices, Notice},
+    limits,
+    open::Deposit,
 };
 use sqlx::{Row, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
@@ -121,17 +124,21 @@ pub(crate) async fn read(
         .collect()
 }
 
-/// Deletes notices of a device up to a position.
+/// Deletes notices of a device up to a position, if the notice there is the one that it has read.
 pub(crate) async fn delete(
     connection: &mut SqliteConnection,
     device: i64,
-    up_to: u64,
+    DeleteNotices { up_to, newest }: DeleteNotices,
 ) -> Result<(), Error> {
-    sqlx::query("DELETE FROM notices WHERE device = ? AND position <= ?")
-        .bind(device)
-        .bind(i64::try_from(up_to).unwrap_or(i64::MAX))
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "DELETE FROM notices WHERE device = ?1 AND position <= ?2 AND EXISTS \
+         (SELECT 1 FROM notices WHERE device = ?1 AND position = ?2 AND id = ?3)",
+    )
+    .bind(device)
+    .bind(i64::try_from(up_to).unwrap_or(i64::MAX))
+    .bind(newest.0.to_vec())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -14,6 +14,10 @@ use crate::Error;
 /// Packages of a device that were handed out and may still be named by notices.
 const MOST_CLAIMED: i64 = 4096;
 
+/// For how many seconds private keys are sure to be kept for a package of last resort that its
+/// device has replaced: devices keep them for a week, and clocks are set.
+const KEYS_KEPT: u64 = 6 * 86_400;
+
 /// Checks sizes and numbers of packages.
 pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
     if packages.len() > limits::UPLOAD {
@@ -34,6 +38,19 @@ pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
 /// Drops all packages of a device.
 pub(crate) async fn forget(connection: &mut SqliteConnection, device: i64) -> Result<(), Error> {
     sqlx::query("DELETE FROM packages WHERE device = ?").bind(device).execute(connection).await?;
+    Ok(())
+}
+
+/// Drops the packages that must not be handed out from an old copy of the database. One for a
+/// single use may have been used since the copy was made, and its private keys go with its Welcome;
+/// its device uploads others as soon as it sees the new instance. The keys of one of last resort
+/// are there for at least a week after the copy was made, however often it was renewed since.
+pub(crate) async fn forget_used(connection: &mut SqliteConnection, now: u64) -> Result<(), Error> {
+    let before = i64::try_from(now.saturating_sub(KEYS_KEPT)).unwrap_or(i64::MAX);
+    sqlx::query("DELETE FROM packages WHERE last_resort = 0 OR (SELECT alive FROM server) < ?")
+        .bind(before)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

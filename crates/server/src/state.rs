@@ -94,7 +94,8 @@ impl State {
         folder.refuse_half_restored()?;
         let disk = Disk::new(folder.path(), config.min_free, config.limits.stored_bytes());
         let (accounts, writes_accounts) =
-            AccountStore::open(Database::accounts(folder.path()), disk.clone()).await?;
+            AccountStore::open(Database::accounts(folder.path()), disk.clone(), clock.now())
+                .await?;
         let log_bytes = config.limits.log_bytes();
         let database = Database::logs(folder.path());
         let (logs, writes_logs) =

@@ -6,7 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, DeviceId, InboxId, PackageId, SessionToken, calls::calls, codec, limits,
+    AccountId, DeviceId, InboxId, NoticeId, PackageId, SessionToken, calls::calls, codec, limits,
     open::SignedRecord,
 };
 
@@ -320,11 +320,14 @@ pub struct Notice {
     pub bytes: Vec<u8>,
 }
 
-/// Deletes notices from the inbox of the session's device.
+/// Deletes notices from the inbox of the session's device: none unless the newest of them is the
+/// one that the device has read, for a server that was restored gives positions to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteNotices {
     /// All up to this position.
     pub up_to: u64,
+    /// The notice at that position.
+    pub newest: NoticeId,
 }
 
 /// Tells what the server holds about the account.

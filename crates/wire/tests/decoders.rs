@@ -10,8 +10,8 @@ use std::fmt::Write;
 
 use corncrake_wire::{
     AccessToken, AccountId, AccountReply, AccountRequest, Call, ClientFrame, DeviceId, EntryId,
-    ErrorCode, Hello, InboxId, LOWEST_VERSION, Malformed, OpenReply, OpenRequest, PackageId,
-    Refusal, ServerFrame, SessionToken, VERSION,
+    ErrorCode, Hello, InboxId, LOWEST_VERSION, Malformed, NoticeId, OpenReply, OpenRequest,
+    PackageId, Refusal, ServerFrame, SessionToken, VERSION,
     account::*,
     decode, encode,
     frames::{About, Subscription},
@@ -136,7 +136,7 @@ fn account_requests() -> Vec<AccountRequest> {
         UploadPackages { packages, replace: true, claimed: vec![PackageId([4; 32])] }.into(),
         ListPackages { suite: 3 }.into(),
         ReadInbox { after: 1, limit: 2 }.into(),
-        DeleteNotices { up_to: 1000 }.into(),
+        DeleteNotices { up_to: 1000, newest: NoticeId([6; 32]) }.into(),
         WhatYouHold.into(),
     ]
 }

@@ -23,6 +23,7 @@ pub(crate) fn restore(world: &World, backup: &Server) {
     *server = backup.clone();
     if world.seed() % 2 == 1 {
         server.instance = Chance::new(world.seed(), "restored").bytes();
+        server.forget_used_packages();
     }
     drop(server);
     world.network().crash_server();

@@ -34,6 +34,7 @@ mod flows;
 mod groups;
 mod host;
 mod link;
+mod lost_accounts;
 mod lost_changes;
 mod lost_entries;
 mod lost_logs;

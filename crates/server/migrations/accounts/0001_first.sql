@@ -5,7 +5,8 @@
 CREATE TABLE server (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     instance BLOB NOT NULL,
-    counter INTEGER NOT NULL
+    counter INTEGER NOT NULL,
+    alive INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE accounts (

@@ -39,7 +39,7 @@ impl LogStore {
     ) -> Result<(Self, JoinHandle<()>), Error> {
         database.prepare().await?;
         let mut connection = database.writer().await?;
-        let instance = database::instance(&mut connection, &database).await?;
+        let instance = database::instance(&mut connection, &database, clock.now()).await?;
         let readers = database.readers().await?;
         let memory = Arc::<Memory>::default();
         let live = Arc::<Live>::default();

@@ -60,6 +60,6 @@ async fn delete(
     Posted(request): Posted<DeleteNotices>,
 ) -> Result<Answer<()>, Error> {
     let device = caller.device()?;
-    state.accounts.delete_notices(origin, device, request.up_to).await?;
+    state.accounts.delete_notices(origin, device, request).await?;
     Ok(Answer(()))
 }

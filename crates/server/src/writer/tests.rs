@@ -11,7 +11,7 @@ async fn start(folder: &Path, mark: u64) -> (Writer, JoinHandle<()>) {
     let database = Database::accounts(folder);
     database.prepare().await.unwrap();
     let mut connection = database.writer().await.unwrap();
-    crate::database::instance(&mut connection, &database).await.unwrap();
+    crate::database::instance(&mut connection, &database, 0).await.unwrap();
     Writer::start(database, connection, None, Disk::new(folder, Some(mark), u64::MAX))
 }
 

@@ -3,10 +3,13 @@
 use std::{path::Path, process::Command};
 
 use corncrake_server::{Config, Server};
-use corncrake_wire::log::Point;
+use corncrake_wire::{account::UploadPackages, log::Point};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use crate::support::{ACCOUNTS, Api, LOGS, commit, database, log_in, messages, sign_up, token};
+use crate::support::{
+    ACCOUNTS, Api, LOGS, claim, commit, database, log_in, messages, one_time, sign_up, token,
+};
 
 fn run(data: &Path, arguments: &[&str]) -> bool {
     let status = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
@@ -164,4 +167,44 @@ async fn a_backup_that_could_not_be_finished_has_no_file_of_its_name() {
     let file = folder.path().join("backup");
     assert!(!run(&data, &["backup", file.to_str().unwrap()]));
     assert!(!file.exists() && !folder.path().join("backup.logs").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_srv_a10_an_old_copy_hands_out_no_package_whose_keys_may_be_gone() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let (server, api) = start(&data).await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let options = SqliteConnectOptions::new().filename(data.join(ACCOUNTS));
+    let alive = async |before: i64| {
+        let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+        let step = "UPDATE server SET alive = alive - ? WHERE alive > 0 RETURNING alive";
+        let alive = sqlx::query_scalar::<_, i64>(step).bind(before).fetch_optional(&mut database);
+        alive.await.unwrap()
+    };
+    while alive(0).await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await;
+    assert!(run(&data, &["restored"]));
+    let (server, api) = start(&data).await;
+    for _ in 0..2 {
+        let claimed = api.call(&claim(bob.account)).await.unwrap().packages;
+        assert_eq!(claimed.len(), 1);
+        assert!(claimed[0].last_resort, "its keys are kept, others may have been used");
+    }
+    let fresh = vec![one_time(b"made after the loss")];
+    let upload = UploadPackages { packages: fresh, replace: false, claimed: Vec::new() };
+    api.call_as(Some(&bob.session.token), &upload).await.unwrap();
+    server.stop().await;
+    let (server, api) = start(&data).await;
+    let claimed = api.call(&claim(bob.account)).await.unwrap().packages;
+    assert_eq!(claimed[0].bytes, b"made after the loss");
+    server.stop().await;
+    // The copy is so old that what was renewed since has no keys any more.
+    alive(7 * 86_400).await.unwrap();
+    assert!(run(&data, &["restored"]));
+    let (server, api) = start(&data).await;
+    assert_eq!(api.call(&claim(bob.account)).await.unwrap().packages, []);
+    server.stop().await;
 }

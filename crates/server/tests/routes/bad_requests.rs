@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use corncrake_wire::{
-    AccountId, AccountRequest, CONTENT_TYPE, Call, ErrorCode, INFO_PATH, OpenRequest,
+    AccountId, AccountRequest, CONTENT_TYPE, Call, ErrorCode, INFO_PATH, NoticeId, OpenRequest,
     SESSION_HEADER, SessionToken,
     account::{
         AddDevice, DeleteNotices, GetVault, ListPackages, LogInFinish, LogInStart, LogOut,
@@ -80,7 +80,7 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
         (UploadPackages { packages, replace: false, claimed: Vec::new() }.into(), true),
         (ListPackages { suite: SUITE }.into(), true),
         (ReadInbox { after: 0, limit: 1 }.into(), true),
-        (DeleteNotices { up_to: 1 }.into(), true),
+        (DeleteNotices { up_to: 1, newest: NoticeId([0; 32]) }.into(), true),
         (WhatYouHold.into(), true),
     ]
 }

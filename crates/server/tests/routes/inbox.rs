@@ -1,5 +1,5 @@
 use corncrake_wire::{
-    ErrorCode, InboxId, PackageId,
+    ErrorCode, InboxId, NoticeId, PackageId,
     account::{DeleteNotices, ReadInbox, UploadPackages},
     limits,
     open::Deposit,
@@ -28,13 +28,20 @@ async fn notices_are_read_by_position_and_deleted_by_their_owner() {
     assert_eq!(read(&api, &bob, 0).await, all, "a repeat changes nothing");
     assert_eq!(read(&api, &bob, 2).await, all[2..]);
     assert_eq!(read(&api, &eve, 0).await, []);
-    let delete = DeleteNotices { up_to: 2 };
+    let delete = |up_to, notice: &[u8]| DeleteNotices { up_to, newest: NoticeId::of(notice) };
+    // A server that was restored has given the position to another notice than the device read.
+    for (up_to, notice) in [(2, &b"another"[..]), (3, &all[1].1), (u64::MAX, &all[2].1)] {
+        let delete = delete(up_to, notice);
+        api.call_as(Some(&bob.session.token), &delete).await.unwrap();
+        assert_eq!(read(&api, &bob, 0).await, all);
+    }
+    let last = delete(3, &all[2].1);
+    let delete = delete(2, &all[1].1);
     api.call_as(Some(&eve.session.token), &delete).await.unwrap();
     assert_eq!(read(&api, &bob, 0).await, all);
     api.call_as(Some(&bob.session.token), &delete).await.unwrap();
     assert_eq!(read(&api, &bob, 0).await, all[2..]);
-    let delete = DeleteNotices { up_to: u64::MAX };
-    api.call_as(Some(&bob.session.token), &delete).await.unwrap();
+    api.call_as(Some(&bob.session.token), &last).await.unwrap();
     let api = api.restart().await;
     api.call(&deposit(bob.device.inbox, b"late")).await.unwrap();
     assert_eq!(read(&api, &bob, 3).await, [(4, b"late".to_vec())], "positions are never reused");
@@ -61,7 +68,8 @@ async fn an_inbox_holds_a_thousand_notices() {
     let known = api.call(&notice(7)).await;
     assert_eq!(known, Ok(()), "a repeat needs no room");
     assert_eq!(read(&api, &bob, 0).await.len(), limits::PAGE_ENTRIES as usize);
-    api.call_as(Some(&bob.session.token), &DeleteNotices { up_to: 1 }).await.unwrap();
+    let first = DeleteNotices { up_to: 1, newest: NoticeId::of(&read(&api, &bob, 0).await[0].1) };
+    api.call_as(Some(&bob.session.token), &first).await.unwrap();
     assert_eq!(api.call(&notice(limits::INBOX)).await, Ok(()));
 }
 
@@ -79,7 +87,8 @@ async fn audit_srv_a8_a_key_package_takes_four_notices_whether_held_or_claimed()
     let refused = Err(problem(ErrorCode::TooManyNotices));
     assert_eq!(api.call(&notice(5)).await, refused);
     assert_eq!(api.call(&notice(4)).await, Ok(()), "a repeat needs no room");
-    let delete = DeleteNotices { up_to: u64::MAX };
+    let (up_to, newest) = read(&api, &bob, 0).await.pop().unwrap();
+    let delete = DeleteNotices { up_to, newest: NoticeId::of(&newest) };
     api.call_as(Some(&bob.session.token), &delete).await.unwrap();
     assert_eq!(api.call(&notice(6)).await, refused, "also when the inbox is empty");
     let api = api.restart().await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use corncrake_core::seal::{envelope::Seed, notice};
 use corncrake_wire::{
-    AccountReply,
+    AccountReply, NoticeId,
     account::{DeleteNotices, Inbox as InboxPage, Notice as SealedNotice, ReadInbox},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub(crate) struct Notice {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct InboxRow {
     pub(super) read: u64,
+    /// The notice there.
+    newest: Option<NoticeId>,
     /// The server's database in which that counts.
     instance: Option<[u8; 16]>,
     /// The number of the next notice that is kept.
@@ -167,6 +169,7 @@ impl State {
                 continue;
             }
             self.account.inbox.row.read = position;
+            self.account.inbox.row.newest = Some(NoticeId::of(&bytes));
             // What doesn't open was for a package whose keys are gone, or never for us.
             let Some(notice) = self.open_notice(&bytes, step.now) else {
                 continue;
@@ -214,9 +217,13 @@ impl State {
     pub(super) fn delete_notices(&mut self, step: &mut Step<'_>) {
         let inbox = &mut self.account.inbox;
         let up_to = inbox.row.read;
-        if inbox.deleted < up_to && inbox.deletion.is_due(step.moment) {
+        if let Some(newest) = inbox.row.newest
+            && inbox.deleted < up_to
+            && inbox.deletion.is_due(step.moment)
+        {
             inbox.deletion.begin();
-            self.ask_account(AccountThen::NoticesDeleted(up_to), DeleteNotices { up_to }, step);
+            let request = DeleteNotices { up_to, newest };
+            self.ask_account(AccountThen::NoticesDeleted(up_to), request, step);
         }
     }
 

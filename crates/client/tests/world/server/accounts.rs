@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use corncrake_core::crypto::signature::SignaturePublicKey;
 use corncrake_wire::{
-    AccountId, AccountReply, AccountRequest, DeviceId, ErrorCode, InboxId, PackageId, Refusal,
-    SessionToken,
+    AccountId, AccountReply, AccountRequest, DeviceId, ErrorCode, InboxId, NoticeId, PackageId,
+    Refusal, SessionToken,
     account::{
         AddDevice, DeviceHoldings, Holdings, Inbox, ListPackages, LogInFinish, LogInStart,
         LogInStarted, LoggedIn, NewDevice, NewPackage, PackageList, Renew, RenewStart,
@@ -132,7 +132,10 @@ impl Server {
             }
             Q::DeleteNotices(request) => {
                 let inbox = self.device_inbox(device?)?;
-                inbox.notices = inbox.notices.split_off(&(request.up_to + 1));
+                let newest = inbox.notices.get(&request.up_to);
+                if newest.is_some_and(|newest| NoticeId::of(newest) == request.newest) {
+                    inbox.notices = inbox.notices.split_off(&(request.up_to + 1));
+                }
                 A::DeleteNotices(())
             }
             Q::WhatYouHold(_) => A::WhatYouHold(self.holdings(row.account)?),
@@ -328,6 +331,13 @@ impl Server {
         self.check_next_record(account, &record)?;
         self.account(account)?.record = record;
         Ok(())
+    }
+
+    /// What a server does that notices that its database is an old copy.
+    pub(crate) fn forget_used_packages(&mut self) {
+        for device in self.devices.values_mut() {
+            device.packages.retain(|package| package.last_resort);
+        }
     }
 
     fn upload_packages(

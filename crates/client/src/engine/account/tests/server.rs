@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use corncrake_core::crypto::signature::SignaturePublicKey;
 use corncrake_wire::{
     AccountId, AccountReply, AccountRequest, DeviceId, EntryId, ErrorCode, InboxId, LogId,
-    OpenReply, OpenRequest, PackageId, Refusal, SessionToken,
+    NoticeId, OpenReply, OpenRequest, PackageId, Refusal, SessionToken,
     account::{
         Inbox, LogInStarted, LoggedIn, NewDevice, NewPackage, Notice, PackageList, RenewStarted,
         Session, SignUpStarted, Vault,
@@ -193,7 +193,10 @@ impl Server {
             AccountRequest::DeleteNotices(it) => {
                 let own = own.ok_or(ErrorCode::SessionRequired)?;
                 let device = self.devices.get_mut(&own).unwrap();
-                device.notices.retain(|notice| notice.position > it.up_to);
+                let newest = device.notices.iter().find(|notice| notice.position == it.up_to);
+                if newest.is_some_and(|newest| NoticeId::of(&newest.bytes) == it.newest) {
+                    device.notices.retain(|notice| notice.position > it.up_to);
+                }
                 AccountReply::DeleteNotices(())
             }
             other => panic!("{other:?}"),
