@@ -120,8 +120,10 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::InUse => "the store is open elsewhere",
             Self::Fenced => "the store has been taken over by another opener",
-            Self::WrongKey => "the store was made with another key",
-            Self::Damaged => "the store is damaged",
+            Self::WrongKey => "the store was made with another key, or is damaged",
+            Self::Damaged => {
+                "the store is damaged: put back a copy, or log in anew with an empty one"
+            }
             Self::WrongServer => {
                 "the store's account is on another server: give that server's address, or another \
                  store"

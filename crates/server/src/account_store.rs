@@ -45,6 +45,10 @@ impl AccountStore {
         database.prepare().await?;
         let mut connection = database.writer().await?;
         let instance = database::instance(&mut connection, &database, now).await?;
+        sqlx::query("UPDATE server SET alive = ? WHERE alive = 0")
+            .bind(i64::try_from(now).unwrap_or(i64::MAX))
+            .execute(&mut connection)
+            .await?;
         let readers = database.readers().await?;
         let (writer, task) = Writer::start(database, connection, None, disk);
         Ok((Self { writer, readers, instance }, task))

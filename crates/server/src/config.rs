@@ -20,7 +20,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Origin under which clients reach this server, such as <https://chat.example>; may be given
     /// several times. Without it, the listening address and its loopback names.
-    #[arg(long, env = "CORNCRAKE_ORIGIN", value_delimiter = ',')]
+    #[arg(long, env = "CORNCRAKE_ORIGIN", value_delimiter = ',', value_parser = origin)]
     pub origin: Vec<String>,
     /// Base URL of the open plane, if it is reached under another host than the account plane.
     #[arg(long, env = "CORNCRAKE_OPEN_URL")]
@@ -38,6 +38,20 @@ pub struct Config {
     /// Limits on connections and rates.
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// An origin as a browser writes it, or with one slash too many.
+fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = rest.map(|rest| rest.trim_end_matches('/'));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) => {
+            Ok(text.to_owned())
+        }
+        _ => {
+            Err("an origin is a scheme, a host and perhaps a port: https://chat.example".to_owned())
+        }
+    }
 }
 
 /// How the server's own log looks.
@@ -138,5 +152,23 @@ impl Config {
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.data = data;
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_that_no_client_could_see_is_refused() {
+        for good in ["https://chat.example", "http://127.0.0.1:8787", "http://[::1]:1"] {
+            for good in [good.to_owned(), format!("{good}/")] {
+                assert_eq!(origin(&good), Ok(good));
+            }
+        }
+        for bad in ["", "chat.example", "https://", "ws://chat.example", "https://chat.example/app"]
+        {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
     }
 }

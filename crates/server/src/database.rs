@@ -77,11 +77,15 @@ impl Database {
     /// Steps the counter on: first in the database, then in the file beside it, so that the file
     /// is ahead only of a database that was brought back.
     pub(crate) async fn count(&self, writer: &mut SqliteConnection) -> Result<(), Error> {
-        let counter: i64 =
+        // To the end of the statement: only there it is committed, or isn't.
+        let counters: Vec<i64> =
             sqlx::query_scalar("UPDATE server SET counter = counter + 1 RETURNING counter")
-                .fetch_one(writer)
+                .fetch_all(writer)
                 .await?;
-        replace(&self.counter_file(), counter.to_string().as_bytes())
+        match counters.first() {
+            Some(counter) => replace(&self.counter_file(), counter.to_string().as_bytes()),
+            None => Err(Error::failed("the database has no counter")),
+        }
     }
 
     /// Puts the counter beside this database ahead of what `file`, a copy of it, says.

@@ -136,13 +136,19 @@ impl Home {
 
     fn read_key(&self) -> Result<StoreKey, Failure> {
         let path = self.folder.join(KEY);
-        let mut file = fs::File::open(&path).map_err(|error| self.unusable(KEY, &error))?;
+        let mut file = fs::File::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::home(no_key(&path)),
+            _ => self.unusable(KEY, &error),
+        })?;
         if private::is_exposed(&file).map_err(|error| self.unusable(KEY, &error))? {
             let path = path.display();
             return Err(Failure::home(format!("others can read {path}: chmod 600 it")));
         }
         let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(|error| self.unusable(KEY, &error))?;
+        file.read_to_string(&mut text).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => Failure::home(no_key(&path)),
+            _ => self.unusable(KEY, &error),
+        })?;
         let mut key = Zeroizing::new([0; 32]);
         hex::decode_to_slice(text.trim(), &mut *key).map_err(|_| Failure::home(no_key(&path)))?;
         Ok(StoreKey::from_bytes(*key))
@@ -155,8 +161,8 @@ impl Home {
 
 fn no_key(path: &Path) -> String {
     format!(
-        "{} is empty or damaged, and without it the store beside it can't be read: put back a copy \
-         of the key, or take another home folder and log in anew",
+        "{} is missing or damaged, and without it the store beside it can't be read: put back a \
+         copy of the key, or take another home folder and log in anew",
         path.display()
     )
 }

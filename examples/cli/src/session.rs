@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::pending,
-    io::{self, BufRead, Write},
+    io::{self, BufRead, Read, Write},
     thread,
     time::Duration,
 };
@@ -118,25 +118,57 @@ impl Session<'_> {
     }
 }
 
+/// Bytes of a line that are read; what is longer is no command.
+const LONGEST_LINE: u64 = 1 << 20;
+
 /// Reads standard input on a thread of its own, which ends with the process. A line may hold any
 /// bytes.
 fn read_lines() -> mpsc::Receiver<Vec<u8>> {
     let (sender, lines) = mpsc::channel(1);
     thread::spawn(move || {
         let mut input = io::stdin().lock();
-        loop {
-            let mut line = Vec::new();
-            match input.read_until(b'\n', &mut line) {
-                Ok(1..) if sender.blocking_send(line).is_ok() => {}
-                _ => return,
+        while let Some(line) = read_line(&mut input) {
+            if sender.blocking_send(line).is_err() {
+                return;
             }
         }
     });
     lines
 }
 
+/// A line, or the beginning of one that is too long; nothing at the end.
+fn read_line(input: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    let read = input.take(LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
+    if read == 0 {
+        return None;
+    }
+    if !line.ends_with(b"\n") {
+        input.skip_until(b'\n').ok()?;
+    }
+    Some(line)
+}
+
 fn write(line: &Value) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{}", tame::json(line))?;
     output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_end_is_not_held_and_the_next_one_is_read() {
+        let long = "x".repeat(3 << 20);
+        let mut input = io::Cursor::new(format!("one\n\n{long}\ntwo\n{long}"));
+        let mut next = || read_line(&mut input);
+        assert_eq!(next().as_deref(), Some("one\n".as_bytes()));
+        assert_eq!(next().as_deref(), Some("\n".as_bytes()));
+        assert_eq!(next().map(|line| line.len()), Some(1 << 20));
+        assert_eq!(next().as_deref(), Some("two\n".as_bytes()));
+        assert_eq!(next().map(|line| line.len()), Some(1 << 20));
+        assert_eq!(next(), None);
+    }
 }

@@ -162,11 +162,13 @@ impl Store for SqliteStore {
 
     async fn open_fence(&self) -> Result<u64, StoreError> {
         let mut open = self.opened().await?;
-        let fence: i64 = sqlx::query_scalar("UPDATE opener SET fence = fence + 1 RETURNING fence")
-            .fetch_one(&mut open.connection)
-            .await
-            .map_err(failure)?;
-        Ok(fence.cast_unsigned())
+        // To the end of the statement: only there it is committed, or isn't.
+        let fence: Vec<i64> =
+            sqlx::query_scalar("UPDATE opener SET fence = fence + 1 RETURNING fence")
+                .fetch_all(&mut open.connection)
+                .await
+                .map_err(failure)?;
+        fence.first().map(|fence| fence.cast_unsigned()).ok_or(StoreError::Damaged)
     }
 
     async fn get(&self, key: Key) -> Result<Option<Vec<u8>>, StoreError> {

@@ -127,3 +127,21 @@ async fn audit_srv_a2_a_writer_that_cannot_reopen_gives_up() {
     drop(statement(&writer, "ROLLBACK").await);
     writer.health().dead().await;
 }
+
+#[tokio::test]
+async fn audit_srv_a2_a_counter_that_was_not_stored_is_not_in_the_file_beside_it() {
+    let folder = TempDir::new().unwrap();
+    let database = Database::accounts(folder.path());
+    database.prepare().await.unwrap();
+    let mut connection = database.writer().await.unwrap();
+    let instance = crate::database::instance(&mut connection, &database, 0).await.unwrap();
+    // A commit that fails after its statement gave a row, as on a full disk.
+    let failing = "CREATE TABLE theirs (one PRIMARY KEY);
+        CREATE TABLE ours (one REFERENCES theirs DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER fails AFTER UPDATE ON server BEGIN INSERT INTO ours VALUES (1); END";
+    sqlx::raw_sql(failing).execute(&mut connection).await.unwrap();
+    assert!(database.count(&mut connection).await.is_err());
+    sqlx::raw_sql("DROP TRIGGER fails").execute(&mut connection).await.unwrap();
+    let again = crate::database::instance(&mut connection, &database, 0).await.unwrap();
+    assert_eq!(again, instance, "nobody takes it for an older copy");
+}

@@ -1,5 +1,7 @@
 //! New chats, and people for chats that exist.
 
+use std::collections::BTreeSet;
+
 use corncrake_core::{
     content::is_one_line,
     conversation::{Change, ContextExtension, Conversation, MAX_ADDS, OwnCommit},
@@ -142,10 +144,12 @@ impl State {
     }
 
     /// Looks people up by name.
-    pub(super) fn gather(&mut self, names: Vec<String>, then: GatherThen, step: &mut Step<'_>) {
+    pub(super) fn gather(&mut self, mut names: Vec<String>, then: GatherThen, step: &mut Step<'_>) {
         if self.account.me().is_none() {
             return then.fail(NO_ACCOUNT, step);
         }
+        let mut named = BTreeSet::new();
+        names.retain(|name| named.insert(name.to_lowercase()));
         self.look_up(names.into_iter().map(By::text).collect(), then, step);
     }
 

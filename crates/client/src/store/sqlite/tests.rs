@@ -268,6 +268,20 @@ async fn audit_prog_m4_a_full_disk_refuses_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn audit_prog_m4_an_opener_whose_fence_was_not_stored_hears_why() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let fence = store.open_fence().await.unwrap();
+    // A commit that fails after its statement gave a row, as on a full disk.
+    let failing = "CREATE TABLE theirs (one PRIMARY KEY);
+        CREATE TABLE ours (one REFERENCES theirs DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER fails AFTER UPDATE ON opener BEGIN INSERT INTO ours VALUES (1); END";
+    store.opened().await.unwrap().connection.execute(failing).await.unwrap();
+    assert!(store.open_fence().await.is_err());
+    store.commit(Batch::default(), fence).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_batch_of_many_statements_is_one_transaction() {
     let (_folder, path) = folder();
     let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
