@@ -220,6 +220,9 @@ pub enum ItemKind {
         /// The stable code of the cause.
         code: String,
     },
+    /// Messages that the server doesn't keep any more, or keeps damaged, before this device had
+    /// read them.
+    Expired,
     /// This device joined here; what was said before is not readable for it.
     JoinedHere,
     /// The server has lost entries of this chat, for instance because a backup was restored. What

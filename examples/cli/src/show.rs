@@ -208,6 +208,7 @@ fn item_line(item: &Item) -> String {
             all(without)
         ),
         What::JoinedHere => "* this device joined here".to_owned(),
+        What::Expired => "* messages are missing here that the server no longer keeps".to_owned(),
         What::Gap => "* this device was out; what was said meanwhile is not here".to_owned(),
         What::Added { by, who } => format!("* {} added {}", line(by), all(who)),
         What::Removed { by, who } => format!("* {} removed {}", line(by), all(who)),

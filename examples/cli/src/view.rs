@@ -102,6 +102,7 @@ pub(crate) enum What {
         without: Vec<String>,
     },
     JoinedHere,
+    Expired,
     Gap,
     Added {
         by: String,
@@ -319,6 +320,7 @@ impl Item {
                 What::NewGroupNeeded { without: names.all(without) }
             }
             ItemKind::JoinedHere => What::JoinedHere,
+            ItemKind::Expired => What::Expired,
             ItemKind::Gap => What::Gap,
             ItemKind::Added { by, who } => What::Added { by: names.get(by), who: names.all(who) },
             ItemKind::Removed { by, who } => {

@@ -72,6 +72,7 @@ impl Timeline {
             self.items[line].what,
             ItemKind::JoinedHere
                 | ItemKind::Gap
+                | ItemKind::Expired
                 | ItemKind::ServerLostEntries
                 | ItemKind::Unreadable { .. }
                 | ItemKind::LockedOut { .. }

@@ -30,6 +30,7 @@ mod devices;
 mod duels;
 mod events;
 mod executor;
+mod expired;
 mod flows;
 mod groups;
 mod host;

@@ -136,11 +136,14 @@ impl State {
             Some(Pending(secrets)) => Some(OwnEntry::Commit(secrets)),
             None => hash.filter(|hash| chat.own.contains_key(hash)).map(|_| OwnEntry::Message),
         };
+        let (id, kind) = (id_of(entry), kind_of(entry.kind));
+        if entry.expired.is_some() && !chat.has_read(&id) {
+            timeline::append_expired(chat, step);
+        }
+        let item = LogItem { position: entry.position, id, kind, inner, own };
         let Some(conversation) = &mut chat.conversation else {
             return Page::Ends;
         };
-        let (id, kind) = (id_of(entry), kind_of(entry.kind));
-        let item = LogItem { position: entry.position, id, kind, inner, own };
         match conversation.read(item) {
             Reading::Message { sender, content, view_alarm } => {
                 self.message_came(chat, sender, &content, step);

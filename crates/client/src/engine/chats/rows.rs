@@ -72,6 +72,8 @@ pub(crate) struct ChatRow {
     pub(crate) recovering: bool,
     /// Changes that the server has lost and that are owed again.
     pub(crate) owed_again: OwedAgain,
+    /// The newest item that tells of expired messages.
+    pub(crate) expired_item: Option<u64>,
 }
 
 /// What lists show of a chat's group; rewritten when it changes.
@@ -132,6 +134,7 @@ impl ChatRow {
             is_calm: false,
             recovering: false,
             owed_again: OwedAgain::default(),
+            expired_item: None,
         }
     }
 }

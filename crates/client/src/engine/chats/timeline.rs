@@ -36,6 +36,14 @@ fn shown_time(time: u64, now: Timestamp) -> (Timestamp, bool) {
     if plausible.contains(&said) { (said, false) } else { (now, true) }
 }
 
+/// Tells that messages have expired, with one line for all that came one after the other.
+pub(super) fn append_expired(chat: &mut Chat, step: &mut Step<'_>) {
+    if chat.row.expired_item.is_none_or(|item| item + 1 != chat.row.next_item) {
+        chat.row.expired_item = Some(chat.row.next_item);
+        append(chat, ItemKind::Expired, step);
+    }
+}
+
 fn append_at(
     chat: &mut Chat,
     (at, wrong_clock): (Timestamp, bool),

@@ -19,6 +19,8 @@ pub(crate) struct Log {
     pub(crate) entries: Vec<(EntryKind, NewEntry)>,
     pub(crate) ids: BTreeMap<EntryId, u64>,
     pub(crate) newest_commit: Point,
+    /// Messages up to here have expired.
+    pub(crate) expired: u64,
 }
 
 impl Log {
@@ -29,13 +31,16 @@ impl Log {
     /// At most `limit` entries above `after`.
     pub(crate) fn page(&self, after: u64, limit: usize) -> Vec<LogEntry> {
         let numbered = self.entries.iter().zip(1..).skip(usize::try_from(after).unwrap());
-        let page = numbered.take(limit).map(|((kind, entry), position)| LogEntry {
-            position,
-            kind: *kind,
-            bytes: entry.bytes.clone(),
-            expired: None,
-            has_welcome: entry.welcome.is_some(),
-            has_state: entry.state.is_some(),
+        let page = numbered.take(limit).map(|((kind, entry), position)| {
+            let expired = *kind == EntryKind::Message && position <= self.expired;
+            LogEntry {
+                position,
+                kind: *kind,
+                bytes: if expired { Vec::new() } else { entry.bytes.clone() },
+                expired: expired.then(|| entry.id()),
+                has_welcome: entry.welcome.is_some(),
+                has_state: entry.state.is_some(),
+            }
         });
         page.collect()
     }
@@ -52,6 +57,13 @@ impl Log {
 }
 
 impl Server {
+    /// Lets all messages expire that are here now.
+    pub(crate) fn expire_messages(&mut self) {
+        for log in self.logs.values_mut() {
+            log.expired = log.head();
+        }
+    }
+
     pub(crate) fn append(&mut self, append: Append) -> Result<AppendReply, ErrorCode> {
         let ids = append.check()?;
         let name = append.token.log_id();
@@ -91,6 +103,7 @@ impl Server {
             entries: Vec::new(),
             ids: BTreeMap::new(),
             newest_commit: Point::START,
+            expired: 0,
         });
         for (entry, id) in append.entries.into_iter().zip(ids) {
             log.entries.push((append.kind, entry));
