@@ -127,6 +127,14 @@ impl State {
         self.begin_look_up(wanted, LookUpThen::Chats(then), step);
     }
 
+    /// Whether somebody's name is being looked up for a chat.
+    pub(crate) fn is_learning(&self, account: &AccountId) -> bool {
+        self.account.directory.jobs.questions().any(|(by, then)| {
+            matches!(by, By::Id(id) if id == account)
+                && matches!(then, LookUpThen::Chats(GatherThen::Names(_)))
+        })
+    }
+
     /// Asks for the newest record of somebody with whom a fold says to be a 1:1 chat.
     pub(crate) fn look_up_peer(&mut self, peer: AccountId, fold: u64, step: &mut Step<'_>) {
         self.begin_look_up(vec![By::Id(peer)], LookUpThen::Enter(fold), step);

@@ -130,6 +130,12 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         }
     }
 
+    /// What is still to be asked, and for what.
+    pub(super) fn questions(&self) -> impl Iterator<Item = (&Q, &T)> {
+        let jobs = self.jobs.values();
+        jobs.flat_map(|job| job.wanted.iter().map(move |question| (question, &job.then)))
+    }
+
     /// What a job is for.
     pub(super) fn purpose(&self, number: u64) -> Option<&T> {
         self.jobs.get(&number).map(|job| &job.then)

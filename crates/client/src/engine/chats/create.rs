@@ -204,12 +204,23 @@ impl State {
                 _ => step.answer(reply, Err(Refusal::UnknownMember.into())),
             },
             GatherThen::AddAgain(chat) => self.claim(others, ClaimThen::AddAgain(chat), step),
-            GatherThen::Names(chat) => step.event(EventKind::ChatChanged(chat)),
+            GatherThen::Names(chat) => self.names_came(chat, &accounts, step),
             GatherThen::OwnRecord => {}
         }
     }
 
-    /// Looks up members whose names are not known here.
+    /// Somebody's record came, for one chat or for all that show the name.
+    fn names_came(&self, asker: ConversationId, accounts: &[AccountId], step: &mut Step<'_>) {
+        for chat in self.chats.all.values() {
+            let members = chat.group.iter().flat_map(|group| &group.members);
+            let shows = || members.map(|(account, ..)| account).any(|it| accounts.contains(it));
+            if chat.row.id == asker || shows() {
+                step.event(EventKind::ChatChanged(chat.row.id));
+            }
+        }
+    }
+
+    /// Looks up members whose names are not known here, once for all chats.
     pub(super) fn learn(
         &mut self,
         chat: ConversationId,
@@ -219,7 +230,11 @@ impl State {
         let me = self.account.me().map(|me| me.account);
         let unknown: Vec<By> = accounts
             .iter()
-            .filter(|account| Some(**account) != me && self.account.contact(account).is_none())
+            .filter(|account| {
+                Some(**account) != me
+                    && self.account.contact(account).is_none()
+                    && !self.is_learning(account)
+            })
             .map(|account| By::Id(*account))
             .collect();
         if !unknown.is_empty() {
