@@ -1,8 +1,9 @@
 //! What the app sees of a chat.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
-use corncrake_core::id::AccountId;
+use corncrake_core::id::{AccountId, ConversationId};
 
 use super::{
     Chat,
@@ -59,10 +60,24 @@ fn append_at(
 impl State {
     /// What lists show of all chats.
     pub(crate) fn chat_infos(&self) -> Vec<ChatInfo> {
-        self.chats.all.values().map(|chat| self.chat_info(chat)).collect()
+        let mut with_peer = BTreeMap::<AccountId, usize>::new();
+        for peer in self.chats.all.values().filter_map(|chat| chat.row.peer) {
+            *with_peer.entry(peer).or_default() += 1;
+        }
+        let infos = self.chats.all.values().map(|chat| {
+            let is_alone = chat.row.peer.is_none_or(|peer| with_peer.get(&peer) == Some(&1));
+            let goes_on = if is_alone { None } else { self.direct_chat(chat.row.peer) };
+            self.info_of(chat, goes_on)
+        });
+        infos.collect()
     }
 
     pub(crate) fn chat_info(&self, chat: &Chat) -> ChatInfo {
+        self.info_of(chat, self.direct_chat(chat.row.peer))
+    }
+
+    /// What lists show of a chat; `goes_on` is where things are said to its peer.
+    fn info_of(&self, chat: &Chat, goes_on: Option<ConversationId>) -> ChatInfo {
         let me = self.account.me().map(|me| me.account);
         let members = chat.group.iter().flat_map(|group| &group.members);
         let member = |&(account, role, devices): &_| Member {
@@ -89,7 +104,7 @@ impl State {
             standing: chat.standing(),
             hidden: chat.row.hidden,
             confirmed: chat.row.unconfirmed.is_none(),
-            continues_in: self.direct_chat(chat.row.peer).filter(|other| *other != chat.row.id),
+            continues_in: goes_on.filter(|other| *other != chat.row.id),
             lost_removals: chat.row.owed_again.shown(),
             needs_new_group: chat.row.owed_again.needs_new_group(),
             last_item: chat.row.next_item.checked_sub(1),
