@@ -41,8 +41,10 @@ type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Input>>>>;
 /// The first pause after the disk was found full, doubled up to the longest.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_FULL_PAUSE: Duration = Duration::from_secs(10);
-/// How long what a batch has deleted or overwritten may stay in the store's files.
-const FORGET_WITHIN: Duration = Duration::from_secs(1);
+/// How long what a batch has deleted or overwritten may stay in the store's files, and for how much
+/// longer while answers are expected.
+const FORGET_WITHIN: Duration = Duration::from_millis(700);
+const LONGEST_BUSY: Duration = Duration::from_millis(300);
 /// The pause after a failure to do so, such as a full disk.
 const FORGET_AGAIN: Duration = Duration::from_secs(10);
 
@@ -157,7 +159,7 @@ impl<H: Host> Engine<'_, H> {
     async fn wait(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Input> {
         let host = Rc::clone(&self.host);
         let goes_on = self.full.until.is_none();
-        let wakes = [self.state.wake_at(), self.forget_at];
+        let wakes = [self.state.wake_at(), self.forgets_at()];
         let wake = self.full.until.or_else(|| wakes.into_iter().flatten().min());
         let alarm = async {
             match wake {
@@ -198,18 +200,16 @@ impl<H: Host> Engine<'_, H> {
             load::waiting_events(&self.store, &mut self.state.events).await?;
         }
         let (comes_again, is_record) = (input.comes_again(), input.is_record());
+        let is_tick = matches!(input, Input::Tick);
         let mut step = Step::new(clock, &mut self.rng);
         self.state.step(input, &mut step);
         let (writes, effects) = step.finish();
         let binds = effects.iter().any(Effect::binds);
         let answers = effects.iter().any(|effect| matches!(effect, Effect::Answer(_)));
-        let waits = binds || !comes_again || (is_record && answers);
-        let durability = if waits { Durability::Now } else { Durability::Soon };
-        if !writes.is_empty() || (binds && self.is_behind) {
-            match self.commit(writes, durability, clock.moment).await {
-                Err(StoreError::Full) => return self.refuse(effects, clock).await,
-                stored => stored?,
-            }
+        let is_soon = comes_again && !(is_record && answers);
+        match self.keep(writes, (is_soon, binds), clock.moment).await {
+            Err(Error::Store(StoreError::Full)) => return self.refuse(effects, clock).await,
+            stored => stored?,
         }
         let mut turn = Turn::Again;
         for effect in effects {
@@ -220,8 +220,35 @@ impl<H: Host> Engine<'_, H> {
         }
         self.tell().await?;
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
-        self.forget(clock.moment).await;
+        let is_late = |at: Moment| at.after(LONGEST_BUSY) <= clock.moment;
+        if is_tick || self.forget_at.is_some_and(is_late) {
+            self.forget(clock.moment).await;
+        }
         Ok(turn)
+    }
+
+    /// Stores what a turn writes. People see what has come before the disk has it, also where the
+    /// same turn decides something that others may depend on.
+    async fn keep(
+        &mut self,
+        writes: Writes,
+        (is_soon, binds): (bool, bool),
+        now: Moment,
+    ) -> Result<(), Error> {
+        if !is_soon {
+            if !writes.is_empty() || (binds && self.is_behind) {
+                self.commit(writes, Durability::Now, now).await?;
+            }
+            return Ok(());
+        }
+        if !writes.is_empty() {
+            self.commit(writes, Durability::Soon, now).await?;
+        }
+        if binds && self.is_behind {
+            self.tell().await?;
+            self.commit(Writes::new(), Durability::Now, now).await?;
+        }
+        Ok(())
     }
 
     /// Commits what a turn writes.
@@ -290,9 +317,16 @@ impl<H: Host> Engine<'_, H> {
         }
     }
 
+    /// When the store is to forget what was deleted: that takes as long as several writes, so it
+    /// waits a while for a moment in which no answer is expected.
+    fn forgets_at(&self) -> Option<Moment> {
+        let longest = if self.work.is_empty() { Duration::ZERO } else { LONGEST_BUSY };
+        self.forget_at.map(|at| at.after(longest))
+    }
+
     /// Lets the store forget what was deleted, if it is time.
     async fn forget(&mut self, now: Moment) {
-        if self.forget_at.is_some_and(|at| at <= now) {
+        if self.forgets_at().is_some_and(|at| at <= now) {
             self.forget_at = match self.store.forget().await {
                 Ok(()) => {
                     self.is_behind = false;

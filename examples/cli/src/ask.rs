@@ -356,10 +356,7 @@ async fn send(
     wait: u64,
     turn: Turn,
 ) -> Result<Value, Failure> {
-    let (mut chat, new) = reach::find_or_start(client, to).await?;
-    if let Some(other) = chat.info().await?.continues_in {
-        chat = client.chat(other).await?;
-    }
+    let (chat, new) = reach::find_or_start(client, to).await?;
     let message = chat.send_text(text).await?;
     drop(turn);
     let (delivery, reach) = match wait {

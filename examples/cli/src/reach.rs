@@ -145,8 +145,13 @@ pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, 
     if name.starts_with('#') {
         return Ok((find(client, name).await?, false));
     }
-    match find_among(&client.chats().await?, name)? {
-        Some(id) => Ok((client.chat(id).await?, false)),
+    let chats = client.chats().await?;
+    match find_among(&chats, name)? {
+        Some(id) => {
+            let found = chats.iter().find(|chat| chat.id == id);
+            let goes_on = found.and_then(|chat| chat.continues_in);
+            Ok((client.chat(goes_on.unwrap_or(id)).await?, false))
+        }
         None => Ok((client.start_chat(&[name]).await?, true)),
     }
 }

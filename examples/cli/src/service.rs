@@ -22,7 +22,7 @@ use crate::{
     protocol::{self, Request},
     socket::{self, Stream},
     turns::Turns,
-    view::Event,
+    view::{Event, Known},
 };
 
 /// How long what was begun for other programs may still take when this one ends.
@@ -111,11 +111,11 @@ impl Attach {
 
 /// Hands the SDK's events to those who listen.
 async fn tell_events(shared: Arc<Shared>) {
-    let mut events = shared.client.events();
+    let (mut events, mut known) = (shared.client.events(), Known::default());
     loop {
         shared.hub.somebody().await;
         let Some(event) = events.next().await else { break };
-        let event = Event::of(&shared.client, &event).await;
+        let event = Event::of(&shared.client, &mut known, &event).await;
         shared.hub.tell(&event).await;
     }
     // Every call now answers with the reason.

@@ -340,24 +340,60 @@ impl Item {
     }
 }
 
+/// Names that were asked for, so that a message is shown without asking again.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    people: Names,
+    chats: BTreeMap<ConversationId, String>,
+}
+
+impl Known {
+    /// What commands call a chat.
+    async fn chat(&mut self, client: &Client, id: ConversationId) -> String {
+        if let Some(name) = self.chats.get(&id) {
+            return name.clone();
+        }
+        let name = name_of(client, id).await;
+        self.chats.insert(id, name.clone());
+        name
+    }
+
+    /// The names of everybody in an item.
+    async fn people(&mut self, client: &Client, item: &corncrake::Item) -> &Names {
+        if people(item).iter().any(|account| !self.people.0.contains_key(account)) {
+            let names = Names::of(client, [item]).await.unwrap_or_default();
+            self.people.0.extend(names.0);
+        }
+        &self.people
+    }
+}
+
 impl Event {
     /// An event with the names that it needs.
-    pub(crate) async fn of(client: &Client, event: &corncrake::Event) -> Self {
+    pub(crate) async fn of(client: &Client, known: &mut Known, event: &corncrake::Event) -> Self {
         let what = match &event.what {
             EventKind::Ready => Happened::Ready,
             EventKind::Connection(state) => {
                 Happened::Connection { connection: state.as_str().to_owned() }
             }
             EventKind::ChatAdded(chat) => {
-                Happened::ChatAdded { chat: chat.to_string(), name: name_of(client, *chat).await }
+                known.chats.remove(chat);
+                let name = known.chat(client, *chat).await;
+                Happened::ChatAdded { chat: chat.to_string(), name }
             }
-            EventKind::ChatChanged(chat) => Happened::ChatChanged { chat: chat.to_string() },
+            EventKind::ChatChanged(chat) => {
+                known.chats.remove(chat);
+                Happened::ChatChanged { chat: chat.to_string() }
+            }
             EventKind::Item { chat, item } => {
-                let names = Names::of(client, [item]).await.unwrap_or_default();
+                if !matches!(item.what, ItemKind::Message { .. }) {
+                    known.chats.remove(chat);
+                }
+                let item = Item::of(item, known.people(client, item).await);
                 Happened::Item {
                     chat: chat.to_string(),
-                    name: name_of(client, *chat).await,
-                    item: Item::of(item, &names),
+                    name: known.chat(client, *chat).await,
+                    item,
                 }
             }
             _ => Happened::Other,

@@ -37,10 +37,11 @@ const CREATE: &str = "
     PRAGMA user_version = 1;
 ";
 
-/// Begin a transaction and read the fence. With `synchronous=NORMAL` its end doesn't wait for the
-/// disk.
-const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; SELECT fence FROM opener";
-const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; SELECT fence FROM opener";
+/// Begin a transaction. With `synchronous=NORMAL` its end doesn't wait for the disk.
+const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; ";
+const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ";
+/// Writes a page as it is; an `UPDATE` that changes nothing writes nothing.
+const TOUCH: &str = "PRAGMA user_version = 1; ";
 
 /// What a row costs beside its value, roughly: most of a page.
 const ROW_COST: usize = 4096;
@@ -239,26 +240,22 @@ impl Store for SqliteStore {
             Durability::Now => BEGIN_FULL,
             Durability::Soon => BEGIN_NORMAL,
         };
-        let newest: i64 = sqlx::raw_sql(begin)
-            .fetch_one(&mut open.connection)
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(failure)?;
-        let done = if newest.cast_unsigned() == fence {
-            write(&mut open.connection, &batch).await.map_err(failure)
-        } else {
-            Err(StoreError::Fenced)
-        };
-        if let Err(error) = done {
+        let mut trip = QueryBuilder::new(begin);
+        // A fence that is another one ends the trip with an error, and this transaction.
+        trip.push("SELECT iif(fence = ").push_bind(fence.cast_signed());
+        trip.push(", 0, abs(-9223372036854775807 - 1)) FROM opener; ");
+        if is_empty && durability == Durability::Now && open.is_behind {
+            // SQLite syncs nothing for a transaction that changes nothing.
+            trip.push(TOUCH);
+        }
+        if let Err(error) = write(&mut open.connection, trip, &batch).await {
             open.settle().await;
-            return Err(error);
+            let newest = fence_of(&mut open.connection).await;
+            let fenced = newest.is_ok_and(|newest| newest.cast_unsigned() != fence);
+            return Err(if fenced { StoreError::Fenced } else { failure(error) });
         }
         open.in_doubt = false;
         open.written += size;
-        if is_empty && durability == Durability::Now && open.is_behind {
-            // SQLite syncs nothing for a transaction that changes nothing.
-            open.connection.execute("PRAGMA wal_checkpoint(FULL)").await.map_err(failure)?;
-        }
         open.is_behind = durability == Durability::Soon && (open.is_behind || !is_empty);
         if open.written > LONGEST_LOG {
             drop(guard);
@@ -282,7 +279,11 @@ impl Store for SqliteStore {
             return Err(StoreError::Unavailable);
         };
         let (lock, shut) = open.shut(&self.path).await;
-        *guard = Some(Open::at(&self.path, lock, shut.is_err()).await?);
+        let open = guard.insert(Open::at(&self.path, lock, shut.is_err()).await?);
+        // Whoever writes next finds a log whose folder is synced, and the layout read.
+        if open.connection.execute(TOUCH).await.is_ok() {
+            let _ = empty_log(&mut open.connection).await;
+        }
         shut
     }
 
@@ -296,11 +297,18 @@ impl Store for SqliteStore {
     }
 }
 
-/// Makes the changes of a batch and ends the transaction, in as few trips to SQLite's thread as its
-/// size allows.
-async fn write(connection: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+async fn fence_of(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT fence FROM opener").fetch_one(connection).await
+}
+
+/// Makes the changes of a batch and ends the transaction that the first trip begins, in as few
+/// trips to SQLite's thread as its size allows.
+async fn write(
+    connection: &mut SqliteConnection,
+    mut trip: QueryBuilder<Sqlite>,
+    batch: &Batch,
+) -> Result<(), sqlx::Error> {
     let Batch { puts, deletes, delete_ranges, durability: _ } = batch;
-    let mut trip = QueryBuilder::new("");
     let mut statements = 0;
     let mut changes = delete_ranges
         .iter()

@@ -188,8 +188,8 @@ impl State {
         }
         if before < self.account.inbox.row.read {
             step.put(Table::Account, INBOX_ROW, 0, &self.account.inbox.row);
-            self.account.inbox.deletion.hurry();
-            self.account.packages.check.hurry();
+            self.account.inbox.deletion.hurry_behind(step.moment);
+            self.account.packages.check.hurry_behind(step.moment);
         }
     }
 

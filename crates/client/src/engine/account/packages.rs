@@ -244,7 +244,7 @@ impl State {
             }
             keep
         });
-        self.account.packages.check.hurry();
+        self.account.packages.check.hurry_behind(step.moment);
     }
 
     /// Asks what the server has left, when it is time.

@@ -6,6 +6,8 @@ use rand_core::Rng;
 
 use crate::{host::Moment, transport::TransportError};
 
+/// How long what nobody waits for gives way to the rest.
+const BEHIND: Duration = Duration::from_millis(100);
 /// Ten minutes: the longest pause after refusals that may yet end.
 const LONGEST_REFUSED: Duration = Duration::from_mins(10);
 /// The longest pause while the server is out of reach; a socket that comes up ends it.
@@ -54,6 +56,12 @@ impl Retry {
     /// is owed.
     pub(crate) fn hurry(&mut self) {
         self.at = Moment(0);
+        self.tries = self.tries.min(1);
+    }
+
+    /// Something is owed for which nobody waits: it gives way to what people wait for.
+    pub(crate) fn hurry_behind(&mut self, now: Moment) {
+        self.at = now.after(BEHIND);
         self.tries = self.tries.min(1);
     }
 

@@ -52,6 +52,10 @@ pub(crate) struct Enter {
     page: Option<log::ReadReply>,
     /// The Welcome that an invitation names, if it came along.
     brought: Option<Vec<u8>>,
+    /// What the same page brought behind that place, and the log's head then.
+    rest: Option<log::ReadReply>,
+    /// Whether the record of who invited is asked for already.
+    pub(super) looks_up: bool,
     pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
@@ -111,6 +115,7 @@ impl Enter {
     fn begin_anew(&mut self) {
         self.fold = None;
         self.page = None;
+        self.rest = None;
         self.passed = false;
         self.closed = None;
         self.seen.clear();
@@ -209,6 +214,8 @@ impl State {
             states: VecDeque::new(),
             page: None,
             brought: None,
+            rest: None,
+            looks_up: false,
             fold: None,
             position: 0,
             passed: false,
@@ -251,8 +258,11 @@ impl State {
         if !self.take_turn(number) {
             return;
         }
-        let asking = self.chats.entering.get(&number).and_then(|enter| enter.asking);
-        let again = asking.unwrap_or(EnterThen::States);
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        enter.looks_up = false;
+        let again = enter.asking.unwrap_or(EnterThen::States);
         self.enter_ask(number, again, step);
     }
 
@@ -274,6 +284,7 @@ impl State {
                 let at_most = enter.last_state();
                 let ask = log::States { token, at_most, start: START, admission };
                 self.ask_open(then(EnterThen::States), ask, step);
+                self.look_up_inviter(number, step);
             }
             Some(anchorage @ EnterThen::Anchorage(position)) => {
                 let ask =
@@ -293,7 +304,26 @@ impl State {
                 let ask = log::Beside { token, position, part: log::Part::Welcome, admission };
                 self.ask_open(then(EnterThen::Welcome), ask, step);
             }
+            Some(EnterThen::Peer(_)) if enter.looks_up => {}
             Some(EnterThen::Peer(peer)) => self.look_up_peer(peer, number, step),
+        }
+    }
+
+    /// Whoever invites a stranger most likely wants to talk to him: the record that a chat of two
+    /// needs is asked for together with the fold.
+    fn look_up_inviter(&mut self, number: u64, step: &mut Step<'_>) {
+        let me = self.account.me().map(|me| me.account);
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        if let Goal::Welcome(invitation) = &enter.goal
+            && (enter.tries, enter.looks_up) == (0, false)
+            && Some(invitation.inviter) != me
+            && self.account.contact(&invitation.inviter).is_none()
+        {
+            enter.looks_up = true;
+            let inviter = invitation.inviter;
+            self.look_up_peer(inviter, number, step);
         }
     }
 

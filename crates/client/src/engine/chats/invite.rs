@@ -186,6 +186,9 @@ impl State {
         error: Option<Error>,
         step: &mut Step<'_>,
     ) {
+        if let Some(enter) = self.chats.entering.get_mut(&number) {
+            enter.looks_up = false;
+        }
         let Some(enter) = self.chats.entering.get(&number) else {
             return;
         };

@@ -16,8 +16,8 @@ use crate::{
     engine::{
         Effect, State, Step, Then, Work,
         chats::{
-            Chat,
-            closed::id_of,
+            Chat, Place,
+            closed::{id_of, log_of},
             lost::again::Done,
             read::kind_of,
             rows::{ChatRow, Goal, Opening, Phase},
@@ -127,6 +127,10 @@ impl State {
         enter.fold = Some(*fold);
         enter.position = position;
         let page = enter.page.take();
+        enter.rest = match &enter.goal {
+            Goal::Welcome(invitation) => page.clone().map(|page| behind(page, invitation.position)),
+            _ => None,
+        };
         if let Goal::Welcome(invitation) = &enter.goal
             && invitation.position == position
             && enter.searched.is_none()
@@ -325,6 +329,7 @@ impl State {
         self.chats
             .entering
             .retain(|_, other| other.id != Some(id) || matches!(other.goal, Goal::Welcome(_)));
+        let (log, rest) = (log_of(&enter.keys), enter.rest);
         let (closed, told) = (enter.closed, enter.goal.running());
         let recorded = self.account.recorded(id).map(|record| record.seed);
         let recorded = recorded.filter(|seed| *seed != enter.seed);
@@ -385,6 +390,9 @@ impl State {
         if let Goal::Welcome(invitation) = &enter.goal {
             self.notice_done(invitation.row, step);
         }
+        if let Some(rest) = rest.filter(|rest| !rest.entries.is_empty()) {
+            self.chat_entries((id, Place::Current), log, rest.entries, rest.head, step);
+        }
     }
 }
 
@@ -413,6 +421,12 @@ impl State {
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
         }
     }
+}
+
+/// What a page has behind a position.
+fn behind(mut page: log::ReadReply, position: u64) -> log::ReadReply {
+    page.entries.retain(|entry| entry.position > position);
+    page
 }
 
 /// Whether a fold is at one of these anchors.
