@@ -255,6 +255,7 @@ impl Chat {
         self.row.running = Some(RUNNING_START);
         self.row.newest_counted = None;
         self.row.recorded = false;
+        self.row.begin = lost::begin::Begin::default();
         self.session.head = None;
         self.session.knocked = 0;
         self.session.duties.clear();

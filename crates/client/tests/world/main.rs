@@ -37,6 +37,7 @@ mod host;
 mod link;
 mod lost_accounts;
 mod lost_changes;
+mod lost_chats;
 mod lost_entries;
 mod lost_logs;
 mod mal;

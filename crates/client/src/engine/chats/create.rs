@@ -695,7 +695,7 @@ impl Chat {
         number
     }
 
-    fn inner_hash(&self, entry: &LogEntry) -> Option<EntryId> {
+    pub(super) fn inner_hash(&self, entry: &LogEntry) -> Option<EntryId> {
         let opened = self.keys.envelope.open(self.keys.log, kind_of(entry.kind), &entry.bytes);
         opened.ok().map(|inner| entry_id(&inner))
     }

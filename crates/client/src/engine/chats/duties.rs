@@ -74,6 +74,9 @@ impl State {
         if !conversation.is_member() {
             return self.come_back(chat, step);
         }
+        if chat.row.begin.is_open() {
+            return self.begin_log(chat, step);
+        }
         if chat.has_removed_back() {
             // A removal comes first; nothing else is sealed for those whom it takes out.
             return self.hand_over(chat, step);
@@ -220,11 +223,7 @@ impl State {
             }
             Opening::Expected(_) => {
                 chat.session.duties.remove(&Duty::Begin);
-                if !chat.session.opening_asked {
-                    chat.session.opening_asked = true;
-                    let then = ChatThen::Opening(chat.log());
-                    self.ask_beside(chat, (0, log::Part::State), then, step);
-                }
+                self.ask_for_opening(chat, step);
             }
             Opening::False => {
                 chat.session.duties.remove(&Duty::Begin);
@@ -232,6 +231,14 @@ impl State {
                     self.refresh(chat, step);
                 }
             }
+        }
+    }
+
+    pub(super) fn ask_for_opening(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if !chat.session.opening_asked {
+            chat.session.opening_asked = true;
+            let then = ChatThen::Opening(chat.log());
+            self.ask_beside(chat, (0, log::Part::State), then, step);
         }
     }
 
@@ -249,17 +256,22 @@ impl State {
         if chat.log() != log {
             return;
         }
-        chat.row.opening = match result {
+        let is_true = match &result {
             Ok(OpenReply::Beside(sealed)) => {
                 let keys = &chat.keys;
                 let opened = keys.envelope.open_beside(keys.log, Beside::Opening, &sealed.bytes);
-                match opened {
-                    Ok(state) if entry_id(&state) == expected => Opening::True,
-                    _ => Opening::False,
-                }
+                Some(opened.is_ok_and(|state| entry_id(&state) == expected))
             }
-            Err(TransportError::Refused(_)) => Opening::False,
-            _ => return chat.put_off(step),
+            Err(TransportError::Refused(_)) => Some(false),
+            _ => None,
+        };
+        if chat.row.begin.is_open() {
+            return self.begun_opening_came(chat, is_true.filter(|_| result.is_ok()), step);
+        }
+        chat.row.opening = match is_true {
+            Some(true) => Opening::True,
+            Some(false) => Opening::False,
+            None => return chat.put_off(step),
         };
         chat.save(step);
     }
@@ -348,7 +360,7 @@ impl State {
     }
 
     /// The wait of this device's rank among the leaves whose turn it may be.
-    fn rank_wait(&self, chat: &Chat, turn: Turn) -> Duration {
+    pub(super) fn rank_wait(&self, chat: &Chat, turn: Turn) -> Duration {
         let rank = match (self.account.me(), &chat.conversation) {
             (Some(me), Some(conversation)) => conversation.rank(turn, &me.seat()),
             _ => None,

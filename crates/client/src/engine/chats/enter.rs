@@ -59,6 +59,9 @@ pub(crate) struct Enter {
     pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
+    /// Whether a member has vouched for the epoch of the commit that the notice points at, which
+    /// adds nobody.
+    vouched: bool,
     /// The commit whose Welcome is fetched.
     welcome: Option<EntryId>,
     /// That commit, if the fold has read it.
@@ -117,6 +120,7 @@ impl Enter {
         self.page = None;
         self.rest = None;
         self.passed = false;
+        self.vouched = false;
         self.closed = None;
         self.seen.clear();
         self.behind.clear();
@@ -219,6 +223,7 @@ impl State {
             fold: None,
             position: 0,
             passed: false,
+            vouched: false,
             welcome: None,
             read: None,
             package: None,

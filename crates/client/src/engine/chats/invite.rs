@@ -46,7 +46,7 @@ const LAST_RANK: usize = 11;
 
 impl Chat {
     /// The notice of a commit in the current log for one whom it adds.
-    fn notice(
+    pub(super) fn notice(
         &self,
         me: &Me,
         (package, inbox): (&KeyPackage, InboxId),
@@ -145,7 +145,7 @@ impl State {
     pub(super) fn may_take(
         &self,
         id: ConversationId,
-        goal: &Goal,
+        (goal, vouched): (&Goal, bool),
         fold: &Conversation,
     ) -> Option<bool> {
         let chat = self.chats.all.get(&id)?;
@@ -158,6 +158,11 @@ impl State {
                 _ => false,
             });
         };
+        if vouched {
+            // It says where a group goes on, and brings back nobody who is out.
+            let is_alone = chat.row.begin.is_alone() && chat.keys.log != fold.log();
+            return Some(matches!(chat.row.phase, Phase::Entering(_)) || is_alone);
+        }
         let other_inviter = invitation.row > chat.row.notice
             && chat.row.unconfirmed.is_some_and(|inviter| fold.author().account != inviter);
         Some(match chat.row.phase {
@@ -253,13 +258,19 @@ impl State {
         // We follow this log already: the Welcome may spare an external commit.
         let used = self.with_chat(id, step, |state, chat, step| {
             let phase = &chat.row.phase;
-            if matches!(phase, Phase::Removed | Phase::Left | Phase::Entering(_)) {
+            // Until the log is read it may turn out that the server has lost it, and then this says
+            // where it goes on.
+            if matches!(phase, Phase::Removed | Phase::Left | Phase::Entering(_))
+                || chat.is_member() && !chat.caught_up()
+            {
                 return false;
             }
-            if !chat.is_member() {
+            if chat.is_member() {
+                state.tell_astray(chat, (invitation.inviter, seed.log_keys().log), step);
+            } else {
                 chat.session.invitation = Some(invitation.clone());
-                state.advance(chat, step);
             }
+            state.advance(chat, step);
             true
         });
         if used == Some(true) {

@@ -13,10 +13,7 @@ use corncrake_core::{
     content::{Body, Message},
     conversation::{ClosedLog as HandedOver, OPENING},
     id::{ConversationId, EntryId, LogId as CoreLogId, MessageId},
-    seal::{
-        envelope::{Seed, entry_id},
-        record::Anchor,
-    },
+    seal::{envelope::Seed, record::Anchor},
 };
 use corncrake_wire::LogId;
 use serde::{Deserialize, Serialize};
@@ -24,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Chat, Place, closed,
     enter::Enter,
-    rows::{ClosedLog, Goal, Intent, Opening, Phase},
+    rows::{ClosedLog, Goal, Intent, Phase},
 };
 use crate::{
     engine::{Effect, State, Step, tables::Table},
@@ -32,6 +29,7 @@ use crate::{
 };
 
 pub(crate) mod again;
+pub(crate) mod begin;
 
 use again::Done;
 
@@ -40,6 +38,8 @@ use again::Done;
 pub(super) const OTHERS_RETURN: Duration = Duration::from_secs(8);
 /// The first wait before a log that was folded anew is folded anew once more; doubled each time.
 const FOLD_AGAIN: Duration = Duration::from_secs(2);
+/// How long a server keeps messages.
+const EXPIRY: Duration = Duration::from_hours(30 * 24);
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 
@@ -160,7 +160,7 @@ impl State {
         chat.drop_flight(step);
         chat.session.head = None;
         if head == 0 && chat.row.seed.conversation_id() == chat.row.id && chat.is_member() {
-            return self.begin_again(chat, step);
+            return self.begin_again(chat, chat.keys.log, step);
         }
         let left = (head > 0).then(|| chat.log());
         chat.session.search = Some(Search { left, ..Search::default() });
@@ -237,22 +237,31 @@ impl State {
         }
     }
 
-    /// The server has no place that was kept. If all logs are gone, the group stays, and the
-    /// current one begins again. Else a chat of two is looked for from its beginning, and in a group
-    /// the own leaf counts as gone: what is there is believed only from an epoch that is known, and
-    /// an account that isn't in it waits to be added again.
+    /// The server has no place that was kept. If all logs are gone, the current one begins again;
+    /// if the current one is there, somebody may have begun it again. Else the own leaf counts as
+    /// gone: what is there is believed only from an epoch that is known, or in a chat of two, and an
+    /// account that isn't in it waits to be added again.
     fn no_place_is_left(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let Some(search) = chat.session.search.take() else {
             return;
         };
-        let first = chat.closed.values().next().map_or(&chat.row.seed, |closed| &closed.seed);
-        let knows_all = first.conversation_id() == chat.row.id;
-        if search.left.is_none() && knows_all && chat.is_member() {
-            return self.begin_again(chat, step);
+        let knows_all = chat.first_seed().conversation_id() == chat.row.id;
+        let is_here = search.left == Some(chat.log());
+        if chat.is_member() && (is_here || search.left.is_none() && knows_all) {
+            let first = if is_here { &chat.row.seed } else { chat.first_seed() };
+            let first = first.log_keys().log;
+            return self.begin_again(chat, first, step);
         }
-        let first = first.log_keys().log;
-        let anchors: Vec<Anchor> =
-            chat.places().rev().map(|(_, kept)| kept.anchor).take(ANCHORS).collect();
+        self.log_wins(chat, search.left, step);
+    }
+
+    /// What the server has is another log: it is folded anew, in a chat of two from the founding,
+    /// in a group from an epoch that is known.
+    pub(super) fn log_wins(&mut self, chat: &mut Chat, left: Option<LogId>, step: &mut Step<'_>) {
+        let first = chat.first_seed().log_keys().log;
+        // An epoch that was true once is known, whatever the server has lost since.
+        let newest = chat.kept.values().rev().map(|kept| kept.anchor);
+        let anchors: Vec<Anchor> = newest.take(ANCHORS).collect();
         chat.owe_again(0, step);
         chat.lose_sent_after(&first, 0, step);
         chat.lose_places_after(0, step);
@@ -265,7 +274,7 @@ impl State {
             }
             Goal::Direct { n }
         } else {
-            if let Some(left) = search.left {
+            if let Some(left) = left {
                 chat.go_back_to(&CoreLogId::from_bytes(left.0), step);
             }
             Goal::Anchors(anchors)
@@ -299,6 +308,14 @@ impl State {
             self.look_for_place(chat, step);
             return false;
         }
+        if kept.position == 0 && head > 0 {
+            // Every log agrees before its first entry: what it begins with has to be seen.
+            if let Some(search) = &mut chat.session.search {
+                search.left = Some(log);
+            }
+            self.no_place_is_left(chat, step);
+            return false;
+        }
         let gone = chat.session.search.take().is_some_and(|search| search.gone);
         let epoch = chat.conversation.as_ref().filter(|c| c.is_member()).map(|c| c.anchor());
         let same = epoch.is_some_and(|at| {
@@ -314,24 +331,6 @@ impl State {
         }
         self.fold_from(chat, number, &kept, step);
         false
-    }
-
-    /// The server has lost the conversation's first log, and so all of it: the group stays, and
-    /// its log begins again with the state that it is in.
-    fn begin_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        if let Some(conversation) = &mut chat.conversation {
-            conversation.read_again_after(0, OPENING);
-            let state = entry_id(&conversation.state().encode());
-            chat.row.opening = Opening::Expected(state);
-        }
-        let log = chat.keys.log;
-        chat.move_to(&chat.row.seed.clone());
-        chat.lose_sent_after(&log, 0, step);
-        chat.lose_places_after(0, step);
-        self.entries_were_lost(chat, step);
-        chat.keep_place(Done::default(), step);
-        self.watch(chat, step);
-        chat.save(step);
     }
 
     /// No commit that counted was lost: the group stays, and its log is read again.
@@ -387,7 +386,7 @@ impl State {
         }
     }
 
-    fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+    pub(super) fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         if !core::mem::replace(&mut chat.row.recovering, true) {
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
             self.account_entries_were_lost(step);
@@ -397,25 +396,12 @@ impl State {
     /// Once everything has been read again: what the log lacks becomes intents again, before all
     /// that waits.
     pub(super) fn say_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        if !chat.row.recovering || !chat.is_loaded || !chat.is_member() {
+        let is_ready = chat.is_loaded && chat.is_member() && !chat.row.begin.is_open();
+        if !chat.row.recovering || !is_ready {
             return;
         }
         chat.row.recovering = false;
-        let lost: Vec<u64> =
-            chat.sent.iter().filter(|(_, sent)| sent.position == 0).map(|(n, _)| *n).collect();
-        let mut again = Vec::new();
-        for number in lost {
-            step.delete(Table::Sent, chat.row.id.as_bytes(), number);
-            if let Some(sent) = chat.sent.remove(&number)
-                && let Ok(Message { time, body: Body::Text(text), .. }) =
-                    Message::decode(&sent.content)
-            {
-                again.push(Intent::Send { id: sent.id, time, content: sent.content, text });
-            }
-        }
-        if !again.is_empty() {
-            chat.put_first(again, step);
-        }
+        chat.say_again_if(|sent| sent.position == 0, step);
         chat.save(step);
     }
 }
@@ -446,6 +432,11 @@ impl Chat {
         }
     }
 
+    /// The seed of the first log of the chain that is known.
+    fn first_seed(&self) -> &Seed {
+        self.closed.values().next().map_or(&self.row.seed, |closed| &closed.seed)
+    }
+
     /// Whether it waits at the end of the log that it is in.
     pub(super) fn waits_here(&self) -> bool {
         self.row.phase == Phase::Waiting && self.conversation.is_some()
@@ -467,7 +458,7 @@ impl Chat {
         self.kept.iter().filter(|(_, kept)| !kept.is_lost)
     }
 
-    fn lose_places_after(&mut self, number: u64, step: &mut Step<'_>) {
+    pub(super) fn lose_places_after(&mut self, number: u64, step: &mut Step<'_>) {
         for (later, kept) in self.kept.range_mut(number + 1..).filter(|(_, kept)| !kept.is_lost) {
             kept.is_lost = true;
             step.put(Table::Kept, self.row.id.as_bytes(), *later, kept);
@@ -515,7 +506,7 @@ impl Chat {
     }
 
     /// Nobody knows whether the server still has what was sent behind a place.
-    fn lose_sent_after(&mut self, log: &CoreLogId, position: u64, step: &mut Step<'_>) {
+    pub(super) fn lose_sent_after(&mut self, log: &CoreLogId, position: u64, step: &mut Step<'_>) {
         let earlier: BTreeSet<CoreLogId> = {
             let logs = self.closed.values().map(|closed| closed.keys().log);
             logs.take_while(|other| other != log).collect()
@@ -555,6 +546,33 @@ impl Chat {
         self.drop_group(step);
         self.drop_flight(step);
         self.save(step);
+    }
+
+    /// Makes intents of own messages that were sent, in their order; those that the server would
+    /// have let expire are gone for good.
+    fn say_again_if(&mut self, is_wanted: impl Fn(&Sent) -> bool, step: &mut Step<'_>) {
+        let wanted: Vec<u64> =
+            self.sent.iter().filter(|(_, sent)| is_wanted(sent)).map(|(n, _)| *n).collect();
+        let mut again = Vec::new();
+        for number in wanted {
+            step.delete(Table::Sent, self.row.id.as_bytes(), number);
+            if let Some(sent) = self.sent.remove(&number)
+                && let Ok(Message { time, body: Body::Text(text), .. }) =
+                    Message::decode(&sent.content)
+                && step.now.0 / 1000 < time.saturating_add(EXPIRY.as_secs())
+            {
+                again.push(Intent::Send { id: sent.id, time, content: sent.content, text });
+            }
+        }
+        if !again.is_empty() {
+            self.put_first(again, step);
+        }
+    }
+
+    /// Says again what was said in the current log.
+    pub(super) fn say_all_again(&mut self, step: &mut Step<'_>) {
+        let log = self.keys.log;
+        self.say_again_if(|sent| sent.log == log, step);
     }
 
     /// Puts intents before all others.

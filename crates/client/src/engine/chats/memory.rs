@@ -34,6 +34,7 @@ impl Chat {
                     && self.row.recorded
                     && self.row.running.is_some()
                     && self.row.owed_again.is_nothing()
+                    && self.row.begin.is_nothing()
             }
             Phase::Removed | Phase::Left => quiet,
             Phase::Entering(_) | Phase::Waiting => false,

@@ -76,6 +76,11 @@ impl State {
         if entries.first().is_some_and(|first| self.lost_the_founding(chat, first)) {
             return self.join_what_is_there(chat, step);
         }
+        if let Some(first) = entries.first()
+            && !self.may_read_begun(chat, (first, head), step)
+        {
+            return;
+        }
         for entry in entries {
             if entry.position <= chat.row.cursor {
                 continue;
@@ -331,6 +336,7 @@ impl State {
     /// let this one in.
     fn heard(&mut self, chat: &mut Chat, actor: Sender, step: &mut Step<'_>) {
         self.forget_letters(chat.row.id, actor.device, step);
+        self.heard_since_begin(chat, (actor, false), step);
         let me = self.account.me().map(|me| me.account);
         let other = |inviter| inviter != actor.account && me != Some(actor.account);
         if chat.row.unconfirmed.is_some_and(other) {
@@ -359,6 +365,7 @@ impl State {
                 self.look_at_state(chat, entry.position, step);
             }
         }
+        self.heard_since_begin(chat, (report.author, report.external), step);
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
@@ -419,6 +426,7 @@ impl State {
         if flight.state.is_some() || position == 1 {
             chat.row.opening = Opening::True;
         }
+        self.own_begin_landed(chat, (position, entry), step);
         if let (true, Some(conversation)) = (flight.state.is_some(), &mut chat.conversation) {
             let state = conversation.state().encode();
             conversation.check_state(position, &state);

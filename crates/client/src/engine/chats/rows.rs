@@ -9,7 +9,7 @@ use corncrake_wire::log::{LogEntry, RUNNING_START, running};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::lost::again::OwedAgain;
+use super::lost::{again::OwedAgain, begin::Begin};
 use crate::{
     event::{ChatKind, Role},
     host::Timestamp,
@@ -74,6 +74,8 @@ pub(crate) struct ChatRow {
     pub(crate) owed_again: OwedAgain,
     /// The newest item that tells of expired messages.
     pub(crate) expired_item: Option<u64>,
+    /// What is to be done where a log begins again that the server has lost.
+    pub(crate) begin: Begin,
 }
 
 /// What lists show of a chat's group; rewritten when it changes.
@@ -135,6 +137,7 @@ impl ChatRow {
             recovering: false,
             owed_again: OwedAgain::default(),
             expired_item: None,
+            begin: Begin::default(),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! What a fold's answers lead to: a state is checked, entries are folded in, the goal is reached.
 
+use std::collections::BTreeSet;
+
 use corncrake_core::{
-    conversation::{Conversation, Kind, LogItem, OPENING, Reading, State as FoldState},
+    conversation::{
+        ContextExtension, Conversation, Kind, LogItem, OPENING, Reading, State as FoldState,
+    },
     id::{AccountId, ConversationId, DeviceId, EntryId, LogId},
     seal::{
         envelope::{Beside, EntryKind, entry_id},
@@ -11,7 +15,7 @@ use corncrake_core::{
 use corncrake_wire::log::{self, RUNNING_START, running};
 use zeroize::Zeroizing;
 
-use super::EnterThen;
+use super::{ASK_AGAIN, Enter, EnterThen};
 use crate::{
     engine::{
         Effect, State, Step, Then, Work,
@@ -114,7 +118,7 @@ impl State {
             return;
         }
         let fold = fold.filter(|fold| match enter.goal {
-            Goal::Direct { .. } => fold.is_sound_founding(fold.id(), Kind::Direct, &pair),
+            Goal::Direct { .. } => is_between(fold, &pair),
             _ => true,
         });
         let Some(fold) = fold else {
@@ -195,7 +199,9 @@ impl State {
                 enter.differs |= enter.running.is_some_and(|hash| hash != known);
                 enter.running.get_or_insert(known);
             }
-            if kind == EntryKind::Message && enter.passed && enter.behind.len() < SEEN {
+            let is_behind =
+                enter.passed || enter.vouched || matches!(enter.goal, Goal::Direct { .. });
+            if kind == EntryKind::Message && is_behind && enter.behind.len() < SEEN {
                 enter.behind.push(id);
             }
             let inner = inner.as_ref().map(|inner| inner.as_slice());
@@ -205,6 +211,8 @@ impl State {
             progress = match &enter.goal {
                 Goal::Welcome(_) if !at_notice && fold.closed() => Progress::AtEnd,
                 Goal::Welcome(_) if !at_notice => Progress::More,
+                Goal::Welcome(_) if enter.vouched && fold.closed() => Progress::AtEnd,
+                Goal::Welcome(_) if enter.vouched => Progress::More,
                 goal => after_entry(goal, &mut enter.passed, fold, at, &reading),
             };
             if progress == Progress::More
@@ -242,10 +250,10 @@ impl State {
         let Some(fold) = &enter.fold else { return };
         let direct = fold.context().kind == Kind::Direct;
         let good = match &enter.goal {
-            Goal::Welcome(_) if direct && fold.is_member() => {
+            Goal::Welcome(_) if direct && (enter.vouched || fold.is_member()) => {
                 return self.take_direct(number, step);
             }
-            Goal::Welcome(_) => fold.is_member(),
+            Goal::Welcome(_) => enter.vouched || fold.is_member(),
             Goal::Anchors(_) | Goal::Recorded(..) => enter.passed,
             Goal::Direct { .. } => self.holds_both(fold),
         };
@@ -295,9 +303,14 @@ impl State {
     /// There is no Welcome for this device: one who was invited must be wrong about the state, and
     /// anybody else folds on.
     pub(super) fn not_welcome(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(enter) = self.chats.entering.get(&number) else {
+        let me = self.account.me().map(|me| me.account);
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
+        if enter.is_vouched_for(me) {
+            enter.vouched = true;
+            return self.enter_ask(number, EnterThen::Page, step);
+        }
         match &enter.goal {
             Goal::Welcome(invitation) if self.account.package(&invitation.package).is_none() => {
                 // The package went with the Welcome when we came in by another way.
@@ -310,18 +323,38 @@ impl State {
         }
     }
 
-    /// The fold is the true one: the chat is there.
+    /// The fold is the true one: the chat is there, if it may be taken.
     pub(in crate::engine::chats) fn entered(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(enter) = self.chats.entering.remove(&number) else {
+        let vouched = self.chats.entering.get(&number).filter(|enter| enter.vouched);
+        let known = vouched.and_then(|enter| {
+            Some((enter.keys.log, self.chats.all.get(&enter.fold.as_ref()?.id())?))
+        });
+        if known.is_some_and(|(log, chat)| chat.may_be_lost(log)) {
+            return self.enter_rest(number, ASK_AGAIN, step);
+        }
+        let Some(mut enter) = self.chats.entering.remove(&number) else {
             return;
         };
-        let Some(fold) = enter.fold else { return };
+        let Some(fold) = enter.fold.take() else { return };
         let id = fold.id();
-        if let Some(taken) = self.may_take(id, &enter.goal, &fold) {
-            if !taken {
-                return self.leave_invitation(&enter.goal, step);
+        let taken = self.may_take(id, (&enter.goal, enter.vouched), &fold);
+        if taken == Some(false) {
+            if let (true, Goal::Welcome(invitation)) = (enter.vouched, &enter.goal) {
+                let astray = (invitation.inviter, enter.keys.log);
+                self.with_chat(id, step, |state, chat, step| {
+                    state.tell_astray(chat, astray, step);
+                });
             }
-        } else {
+            return self.leave_invitation(&enter.goal, step);
+        }
+        let inviter = match &enter.goal {
+            // Whoever vouches for a group that this device knows brings nobody in.
+            Goal::Welcome(_) if enter.vouched && taken.is_some() => None,
+            Goal::Welcome(invitation) if enter.vouched => Some(invitation.inviter),
+            Goal::Welcome(_) => Some(fold.author().account),
+            _ => None,
+        };
+        if taken.is_none() {
             let row = ChatRow::new(id, ChatKind::Group, enter.seed.clone());
             self.chats.all.insert(id, Chat::new(row));
         }
@@ -329,18 +362,29 @@ impl State {
         self.chats
             .entering
             .retain(|_, other| other.id != Some(id) || matches!(other.goal, Goal::Welcome(_)));
+        self.take_fold(enter, fold, inviter, step);
+    }
+
+    /// Makes a fold the chat's; `inviter` let this device's account in.
+    fn take_fold(
+        &mut self,
+        enter: Enter,
+        fold: Conversation,
+        inviter: Option<AccountId>,
+        step: &mut Step<'_>,
+    ) {
+        let id = fold.id();
         let (log, rest) = (log_of(&enter.keys), enter.rest);
         let (closed, told) = (enter.closed, enter.goal.running());
         let recorded = self.account.recorded(id).map(|record| record.seed);
         let recorded = recorded.filter(|seed| *seed != enter.seed);
-        let inviter = match &enter.goal {
-            Goal::Welcome(_) => Some(fold.author().account),
-            _ => None,
-        };
         let accounts: Vec<AccountId> = fold.members().iter().map(|m| m.account).collect();
         self.with_chat(id, step, |state, chat, step| {
             let known = chat.row.next_item > 0;
             let fresh = chat.row.cursor == 0 && !known;
+            if enter.vouched {
+                chat.give_up_begin(step);
+            }
             chat.drop_group(step);
             chat.drop_flight(step);
             if closed.is_some() && chat.row.seeds_ahead.is_empty() {
@@ -427,6 +471,37 @@ impl State {
 fn behind(mut page: log::ReadReply, position: u64) -> log::ReadReply {
     page.entries.retain(|entry| entry.position > position);
     page
+}
+
+impl Enter {
+    /// Whether the notice points at a commit of its sender that adds nobody and counts: with it its
+    /// author has signed the whole group (the server had lost the log, and it begins again). Its
+    /// members come in by themselves.
+    fn is_vouched_for(&self, me: Option<AccountId>) -> bool {
+        let (Goal::Welcome(invitation), Some(read), Some(fold)) =
+            (&self.goal, self.read.as_deref(), &self.fold)
+        else {
+            return false;
+        };
+        let (entry, report) = read;
+        self.searched.is_none()
+            && !self.vouched
+            && entry.position == invitation.position
+            && report.added.is_empty()
+            && report.author.account == invitation.inviter
+            && me.is_some_and(|me| me != invitation.inviter && fold.has_account(me))
+    }
+}
+
+/// Whether a chat of two may begin so: as it is founded, or, where the server lost its logs, with
+/// nobody but the two in it. Who can write there is one of the two either way.
+fn is_between(fold: &Conversation, pair: &[AccountId]) -> bool {
+    let is_one = |account: &AccountId| pair.contains(account);
+    fold.is_sound_founding(fold.id(), Kind::Direct, pair)
+        || fold.epoch() > 0
+            && ContextExtension { revoked: BTreeSet::new(), ..fold.context().clone() }
+                == ContextExtension::direct()
+            && fold.members().iter().all(|member| is_one(&member.account))
 }
 
 /// Whether a fold is at one of these anchors.

@@ -291,8 +291,11 @@ impl State {
             return;
         };
         let owed = &mut chat.row.owed_again;
-        if owed.added.is_empty() {
+        if owed.added.is_empty() && chat.row.begin.is_nothing() {
             return;
+        }
+        if chat.row.begin.is_older_than(AUTHORS_WAIT, step.now) {
+            chat.row.begin.tell_nobody();
         }
         let is_late = step.now > owed.since.after(AUTHORS_WAIT);
         let before = owed.added.len();
@@ -308,6 +311,7 @@ impl State {
             .iter()
             .filter(|(_, own)| is_due(**own))
             .map(|(who, _)| By::Id(*who))
+            .chain(chat.row.begin.to_tell())
             .collect();
         let waits = !owed.added.is_empty() && may_add;
         if owed.added.len() != before {
@@ -319,7 +323,8 @@ impl State {
         match chat.session.adds_again.filter(|at| *at > step.moment) {
             Some(at) if !due.is_empty() => chat.wake_by(at),
             None if !due.is_empty() => {
-                let again = step.moment.after(ADD_AGAIN);
+                let again = chat.row.begin.tell_again().unwrap_or(ADD_AGAIN);
+                let again = step.moment.after(again);
                 chat.session.adds_again = Some(again);
                 chat.wake_by(again);
                 self.look_up(due, GatherThen::AddAgain(chat.row.id), step);
@@ -336,6 +341,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.with_chat(id, step, |state, chat, step| {
+            state.vouch(chat, &packages, step);
             let added = &mut chat.row.owed_again.added;
             let packages: Vec<_> = packages
                 .into_iter()

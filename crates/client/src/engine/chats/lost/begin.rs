@@ -1,0 +1,283 @@
+//! A group all of whose logs the server has lost: the current one begins again with the state that
+//! the group is in, and the group stays.
+//!
+//! Who comes back first begins it by a commit of its own. Whoever is in the same epoch knows the
+//! opening state and reads on from there. All others get a notice that points at that commit, which
+//! vouches for the epoch as a Welcome would: they come in by themselves.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use corncrake_core::{
+    conversation::{Conversation, Duty as Turn, OPENING, Sender},
+    id::{AccountId, EntryId, LogId},
+    mls::{codec::Decode, key_package::KeyPackage},
+    seal::envelope::entry_id,
+};
+use corncrake_wire::log::LogEntry;
+use serde::{Deserialize, Serialize};
+
+use super::{OTHERS_RETURN, again::Done};
+use crate::{
+    engine::{
+        Effect, State, Step,
+        account::{By, ClaimedPackage},
+        chats::{
+            Chat,
+            duties::Duty,
+            rows::{Opening, Phase},
+        },
+    },
+    host::Timestamp,
+};
+
+/// How often those who show nothing of themselves are told.
+const TELL: u8 = 2;
+/// When they are told once more.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is to be done where a log begins again that the server has lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begin {
+    /// Whether nobody knows yet with which state the log begins again, or whether it does.
+    is_open: bool,
+    /// When the loss was noticed.
+    since: Timestamp,
+    /// The own commit with which it began again.
+    at: Option<(u64, EntryId)>,
+    /// The accounts that are to be told of that commit.
+    to_tell: BTreeSet<AccountId>,
+    /// How often that was done: a key package may be one that the server should have lost.
+    told: u8,
+    /// Whether nobody else has acted in the log since.
+    is_alone: bool,
+}
+
+impl Begin {
+    pub(in crate::engine::chats) const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Whether nobody else is known to go on in the log that began again.
+    pub(in crate::engine::chats) const fn is_alone(&self) -> bool {
+        self.is_open || self.is_alone
+    }
+
+    /// Whether nothing is owed to others.
+    pub(in crate::engine::chats) fn is_nothing(&self) -> bool {
+        !self.is_open && self.to_tell.is_empty()
+    }
+
+    pub(super) fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
+        !self.to_tell.is_empty() && now > self.since.after(age)
+    }
+
+    pub(super) fn tell_nobody(&mut self) {
+        self.to_tell.clear();
+    }
+
+    /// When those who were told just now are told once more, if there are any.
+    pub(super) fn tell_again(&self) -> Option<Duration> {
+        (self.told == 0 && !self.to_tell.is_empty()).then_some(TELL_AGAIN)
+    }
+
+    /// Who has to be told where the log begins again.
+    pub(super) fn to_tell(&self) -> impl Iterator<Item = By> {
+        self.to_tell.iter().map(|who| By::Id(*who))
+    }
+}
+
+impl Chat {
+    /// Whether it isn't known yet whether the group goes on in another state than this device knows,
+    /// as somebody says about this log.
+    pub(in crate::engine::chats) fn may_be_lost(&self, log: LogId) -> bool {
+        let is_known = match self.row.begin.is_open {
+            true => self.keys.log != log,
+            false => self.caught_up() && self.session.search.is_none(),
+        };
+        self.row.phase == Phase::Inside && !is_known
+    }
+}
+
+impl Chat {
+    /// The group goes on elsewhere than where this device began it again: what was said there is
+    /// said once more.
+    pub(in crate::engine::chats) fn give_up_begin(&mut self, step: &mut Step<'_>) {
+        if self.row.phase == Phase::Inside {
+            let log = self.keys.log;
+            self.lose_sent_after(&log, 0, step);
+            self.row.recovering = true;
+            step.effects.push(Effect::Unwatch(self.log()));
+        }
+    }
+}
+
+impl State {
+    /// The server has lost all logs of a chat, or somebody has begun its log again: the group stays
+    /// if it turns out to be in the state with which the log begins again. What was said from the
+    /// log `first` on is lost.
+    pub(super) fn begin_again(&mut self, chat: &mut Chat, first: LogId, step: &mut Step<'_>) {
+        if let Some(conversation) = &mut chat.conversation {
+            conversation.read_again_after(0, OPENING);
+            let state = entry_id(&conversation.state().encode());
+            chat.row.opening = Opening::Expected(state);
+        }
+        chat.move_to(&chat.row.seed.clone());
+        chat.row.begin = Begin { is_open: true, since: step.now, ..Begin::default() };
+        chat.lose_sent_after(&first, 0, step);
+        self.entries_were_lost(chat, step);
+        self.watch(chat, step);
+        chat.save(step);
+    }
+
+    /// Begins the log again, at once if there is something to say: a commit comes first, so that
+    /// others can be pointed at it.
+    pub(in crate::engine::chats) fn begin_log(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        if chat.flight.is_none()
+            && (!chat.intents.is_empty()
+                || chat.due(Duty::Begin, self.rank_wait(chat, Turn::CleanUp), step))
+        {
+            self.refresh(chat, step);
+        }
+    }
+
+    /// The first entry of a log that begins again: whether it may be read. Somebody else's may not
+    /// before it is known with which state the log begins.
+    pub(in crate::engine::chats) fn may_read_begun(
+        &mut self,
+        chat: &mut Chat,
+        (first, head): (&LogEntry, u64),
+        step: &mut Step<'_>,
+    ) -> bool {
+        if !chat.row.begin.is_open || chat.flown(chat.inner_hash(first)).is_some() {
+            return true;
+        }
+        chat.session.head = Some(head);
+        self.ask_for_opening(chat, step);
+        false
+    }
+
+    /// It is known with which state the log begins that was lost.
+    pub(in crate::engine::chats) fn begun_opening_came(
+        &mut self,
+        chat: &mut Chat,
+        is_true: Option<bool>,
+        step: &mut Step<'_>,
+    ) {
+        match is_true {
+            Some(true) => {
+                chat.row.opening = Opening::True;
+                self.began(chat, step);
+                chat.keep_place(Done::default(), step);
+                self.watch(chat, step);
+                chat.save(step);
+            }
+            Some(false) => {
+                let log = chat.log();
+                chat.row.begin = Begin::default();
+                self.log_wins(chat, Some(log), step);
+            }
+            None => {
+                chat.session.watched = false;
+                chat.wake_by(step.moment);
+            }
+        }
+    }
+
+    /// The log begins again with the state that the group is in.
+    fn began(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.row.begin.is_open = false;
+        chat.row.begin.is_alone = true;
+        chat.lose_places_after(0, step);
+    }
+
+    /// The own commit with which the log begins again has landed: others get to know of it.
+    pub(in crate::engine::chats) fn own_begin_landed(
+        &mut self,
+        chat: &mut Chat,
+        at: (u64, EntryId),
+        step: &mut Step<'_>,
+    ) {
+        if !chat.row.begin.is_open {
+            return;
+        }
+        self.began(chat, step);
+        let me = self.account.me().map(|me| me.account);
+        let members = chat.conversation.iter().flat_map(Conversation::members);
+        let others = members.map(|member| member.account).filter(|who| Some(*who) != me);
+        chat.row.begin.to_tell = others.collect();
+        chat.row.begin.at = Some(at);
+    }
+
+    /// Owes notices that point at the commit with which the log begins again to devices that are in
+    /// the group; `packages` are theirs.
+    pub(super) fn vouch(
+        &mut self,
+        chat: &mut Chat,
+        packages: &[ClaimedPackage],
+        step: &mut Step<'_>,
+    ) {
+        let (Some(at), Some(conversation)) = (chat.row.begin.at, &chat.conversation) else {
+            return;
+        };
+        let members = packages.iter().filter(|package| conversation.has_account(package.account));
+        let members: Vec<&ClaimedPackage> = members.collect();
+        if !members.is_empty() {
+            chat.row.begin.told = chat.row.begin.told.saturating_add(1);
+        }
+        let is_over = chat.row.begin.told >= TELL;
+        for package in members {
+            let (Some(me), Ok(key_package)) =
+                (self.account.me(), KeyPackage::decode_exact(&package.bytes))
+            else {
+                continue;
+            };
+            if is_over {
+                chat.row.begin.to_tell.remove(&package.account);
+            }
+            if let Some(letter) = chat.notice(me, (&key_package, package.inbox), at, step) {
+                let unless = Some((chat.row.id, package.device));
+                self.keep_letter(letter, (step.now, unless), step);
+            }
+        }
+    }
+
+    /// A member says that the group goes on in another log, where it doesn't: what it was told
+    /// before has not reached it.
+    pub(in crate::engine::chats) fn tell_astray(
+        &mut self,
+        chat: &mut Chat,
+        (who, log): (AccountId, LogId),
+        step: &mut Step<'_>,
+    ) {
+        let is_in = |conversation: &Conversation| conversation.has_account(who);
+        let is_member = chat.is_member() && chat.conversation.as_ref().is_some_and(is_in);
+        if is_member && log != chat.keys.log && chat.row.begin.at.is_some() {
+            chat.row.begin.to_tell.insert(who);
+            chat.session.adds_again = None;
+            chat.save(step);
+            chat.wake_by(step.moment);
+        }
+    }
+
+    /// Somebody acts in a log that began again. Who comes in by a commit of their own, as the first
+    /// of the others, could not read what was said here before: it is said again.
+    pub(in crate::engine::chats) fn heard_since_begin(
+        &mut self,
+        chat: &mut Chat,
+        (actor, is_external): (Sender, bool),
+        step: &mut Step<'_>,
+    ) {
+        let is_me = self.account.me().is_none_or(|me| me.account == actor.account);
+        let begin = &mut chat.row.begin;
+        if is_me || !begin.is_alone && !begin.to_tell.contains(&actor.account) {
+            return;
+        }
+        begin.to_tell.remove(&actor.account);
+        if core::mem::take(&mut begin.is_alone) && is_external {
+            // Others of those who lost the same epoch may be about to come back as well.
+            chat.session.others_return = Some(step.moment.after(OTHERS_RETURN));
+            chat.say_all_again(step);
+        }
+    }
+}
