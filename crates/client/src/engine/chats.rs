@@ -1,7 +1,7 @@
 //! Conversations: how they are founded and entered, read and written, and what is owed in them.
 //!
 //! - [`rows`]: what a chat keeps in the store.
-//! - [`create`]: new chats. [`enter`]: folding into a chat that exists; [`invite`]: being asked to.
+//! - [`create`]: new chats; [`direct`]: those of two. [`enter`]: folding into a chat that exists; [`invite`]: being asked to.
 //! - [`read`]: entries come in. [`write`]: the one append under way.
 //! - [`duties`]: what a device does unasked, after a wait.
 //! - [`lost`]: a server that has lost entries.
@@ -27,6 +27,7 @@ pub(crate) mod closed;
 mod commands;
 pub(crate) mod create;
 mod damage;
+mod direct;
 mod duties;
 pub(crate) mod enter;
 mod invite;
