@@ -60,12 +60,20 @@ pub(crate) struct Inbox {
     reading: Retry,
     /// Whether all that lay in the inbox when the socket came up has been read.
     pub(super) is_read: bool,
+    /// Whether the server has said which instance it is.
+    is_greeted: bool,
 }
 
 impl Inbox {
+    /// A server that was restored counts anew: what lies there isn't read, and then deleted, from an
+    /// old position on before it has said which instance it is.
+    const fn may_be_read(&self) -> bool {
+        self.is_greeted || self.row.instance.is_none()
+    }
+
     pub(super) fn wake_at(&self) -> Option<Moment> {
         let deletion = (self.deleted < self.row.read).then_some(&self.deletion);
-        let reading = (!self.is_read).then_some(&self.reading);
+        let reading = (self.may_be_read() && !self.is_read).then_some(&self.reading);
         [deletion, reading].into_iter().flatten().filter_map(Retry::wake_at).min()
     }
 
@@ -98,6 +106,7 @@ impl State {
             step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
         }
         self.watch_inbox(step);
+        self.account.inbox.is_greeted = true;
         self.account.inbox.is_read = false;
         self.account.hurry();
         self.account_work(step);
@@ -135,7 +144,7 @@ impl State {
     /// Reads what lay in the inbox before its socket was up: pushes don't tell where that ends.
     pub(super) fn read_inbox(&mut self, step: &mut Step<'_>) {
         let inbox = &mut self.account.inbox;
-        if !inbox.is_read && inbox.reading.is_due(step.moment) {
+        if inbox.may_be_read() && !inbox.is_read && inbox.reading.is_due(step.moment) {
             inbox.reading.begin();
             let after = inbox.row.read;
             let request = ReadInbox { after, limit: PAGE };
