@@ -175,3 +175,34 @@ fn audit_prog_h2_a_backup_from_before_a_removal_lets_the_removed_one_read_nothin
     let read = cem.said(group).unwrap();
     assert_eq!(read.len(), 1, "the removed one reads on: {read:?}");
 }
+
+#[test]
+fn audit_srv_a10_who_signed_up_after_the_backup_and_who_was_offline_find_each_other() {
+    let mut stage = Stage::new();
+    let [mut ann, mut bob, mut dan] = ["ann", "bob", "dan"].map(|name| stage.person(name));
+    stage.back_up();
+    let mut cem = stage.person("cem");
+    // Two of ann's key packages are used up, which the server forgets.
+    for (person, name) in [(&mut bob, "bob"), (&mut cem, "cem")] {
+        say(person, "ann", "lost");
+        all_have(&mut [(&mut ann, name)], &["lost".to_owned()]);
+    }
+    ann.close().unwrap();
+    // The counters stay, so the server notices.
+    stage.stopped(|data, backup| {
+        for database in ["accounts.db", "logs.db"] {
+            fs::copy(backup.join(database), data.join(database)).unwrap();
+        }
+    });
+    say(&mut dan, "ann", "from somebody new");
+    say(&mut cem, "ann", "from somebody whom the server had lost");
+    cem.settle().unwrap();
+    dan.close().unwrap();
+    let home = stage.folder.path().join("ann");
+    let mut ann = Session::start(&stage.programs, "ann", &home, &stage.url).unwrap();
+    all_have(&mut [(&mut ann, "dan")], &["from somebody new".to_owned()]);
+    let texts = ["lost", "from somebody whom the server had lost"].map(str::to_owned);
+    all_have(&mut [(&mut ann, "cem"), (&mut cem, "ann")], &texts);
+    say(&mut ann, "cem", "welcome back");
+    cem.hear("welcome back", MINUTE).unwrap();
+}

@@ -43,6 +43,9 @@ pub enum Connection {
     /// The server no longer knows this device: it was removed from the account. What is here can
     /// be read; to go on, log in with a new store.
     SignedOut,
+    /// The server lost the account, and somebody else has signed up with its name. What is here can
+    /// be read; to go on, sign up under another name with a new store.
+    NameTaken,
 }
 
 impl Connection {
@@ -54,6 +57,7 @@ impl Connection {
             Self::Connecting => "connecting",
             Self::Online => "online",
             Self::SignedOut => "signed_out",
+            Self::NameTaken => "name_taken",
         }
     }
 }

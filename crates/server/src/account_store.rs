@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use corncrake_wire::{
-    AccountId, DeviceId, InboxId, PackageId, SessionToken,
+    AccountId, DeviceId, ErrorCode, InboxId, PackageId, SessionToken,
     account::{
         AddDevice, DeleteNotices, DeviceHoldings, Holdings, Notice, PackageList, Session,
         SignUpFinish, UploadPackages, Vault,
@@ -84,6 +84,11 @@ impl AccountStore {
     /// The account record of a name or an id.
     pub(crate) async fn look_up(&self, by: By) -> Result<SignedRecord, Error> {
         accounts::look_up(&self.readers, by).await
+    }
+
+    /// The number of an account.
+    pub(crate) async fn number(&self, account: AccountId) -> Result<i64, Error> {
+        accounts::number(&self.readers, account).await
     }
 
     /// The id of an account, and the identity key that signs its replacements.
@@ -306,6 +311,35 @@ impl AccountStore {
             .await
     }
 
+    /// Takes a record of a later version and the device that it was signed with, after a backup was
+    /// brought back.
+    pub(crate) async fn restore_device(
+        &self,
+        from: Origin,
+        account: i64,
+        (add, least): (AddDevice, u64),
+        now: u64,
+    ) -> Result<(), Error> {
+        let today = day(now);
+        self.writer
+            .run(from, move |connection| {
+                Box::pin(async move {
+                    accounts::restore_record(connection, account, add.record, least).await?;
+                    if let Some(dropped) = add.drop {
+                        match accounts::drop_device(connection, account, dropped).await {
+                            Err(Error::Refused(refusal))
+                                if refusal.code == ErrorCode::UnknownDevice => {}
+                            dropped => dropped?,
+                        }
+                    }
+                    let device =
+                        accounts::add_device(connection, account, &add.device, today).await?;
+                    packages::upload(connection, device, add.packages, today).await
+                })
+            })
+            .await
+    }
+
     /// Stores packages of a device.
     pub(crate) async fn upload_packages(
         &self,
@@ -365,6 +399,18 @@ impl AccountStore {
 }
 
 impl AccountStore {
+    /// Notes that the server is alive at this time: by it a copy of the database tells its age.
+    pub(crate) async fn note_alive(&self, now: u64) -> Result<(), Error> {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let note = self.writer.run_own(move |connection| {
+            Box::pin(async move {
+                sqlx::query("UPDATE server SET alive = ?").bind(now).execute(connection).await?;
+                Ok(())
+            })
+        });
+        note.await
+    }
+
     /// Lets what was written by a clock that was ahead be of now, and ends sessions that would
     /// last longer than any does.
     pub(crate) async fn take_back_days(&self, now: u64) -> Result<(), Error> {
@@ -388,8 +434,7 @@ impl AccountStore {
     }
 
     /// Deletes what has expired, in small steps, and gives space back: sessions at their end,
-    /// notices and key packages after 90 days. Notes that the server was alive at this time, by
-    /// which a copy of the database tells its age.
+    /// notices and key packages after 90 days.
     pub(crate) async fn expire(&self, now: u64) -> Result<(), Error> {
         // The day of a row may be up to six days before the true one.
         let day = i64::try_from(now / 86_400).unwrap_or(i64::MAX) - 96;
@@ -431,14 +476,7 @@ impl AccountStore {
                 sleep(PAUSE).await;
             }
         }
-        self.writer.give_back().await?;
-        let note = self.writer.run_own(move |connection| {
-            Box::pin(async move {
-                sqlx::query("UPDATE server SET alive = ?").bind(now).execute(connection).await?;
-                Ok(())
-            })
-        });
-        note.await
+        self.writer.give_back().await
     }
 }
 

@@ -77,6 +77,15 @@ pub(crate) async fn create(
     Ok(num)
 }
 
+/// The number of an account.
+pub(crate) async fn number(readers: &SqlitePool, account: AccountId) -> Result<i64, Error> {
+    let number = sqlx::query_scalar("SELECT num FROM accounts WHERE id = ?")
+        .bind(account.0.to_vec())
+        .fetch_optional(readers)
+        .await?;
+    number.ok_or_else(|| ErrorCode::UnknownAccount.into())
+}
+
 /// The id of an account, and the identity key that signs its replacements.
 pub(crate) async fn identity(
     readers: &SqlitePool,
@@ -138,6 +147,29 @@ pub(crate) async fn replace_record(
     let done = sqlx::query(
         "UPDATE accounts SET record = ?1, record_version = ?2 WHERE num = ?3 \
          AND (record_version = ?2 - 1 OR record_version = ?2 AND record = ?1)",
+    )
+    .bind(record.bytes)
+    .bind(signed(record.version)?)
+    .bind(account)
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
+}
+
+/// Replaces the record, if its version is at least this one, by a later version: a backup has lost
+/// those in between. The same record once more changes nothing.
+pub(crate) async fn restore_record(
+    connection: &mut SqliteConnection,
+    account: i64,
+    record: SignedRecord,
+    least: u64,
+) -> Result<(), Error> {
+    if self::record(connection, account).await?.version < least {
+        return Err(ErrorCode::VersionGap.into());
+    }
+    let done = sqlx::query(
+        "UPDATE accounts SET record = ?1, record_version = ?2 WHERE num = ?3 \
+         AND (record_version < ?2 OR record_version = ?2 AND record = ?1)",
     )
     .bind(record.bytes)
     .bind(signed(record.version)?)

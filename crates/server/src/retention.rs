@@ -39,18 +39,20 @@ pub(crate) async fn run(state: Weak<State>, mut believed: Believed) {
 
 async fn round(state: &State, believed: &mut Believed) -> Result<(), Error> {
     let (now, today) = (state.clock.now(), state.clock.today());
+    let noted = state.accounts.note_alive(now).await;
     if believed.judge(now)? == Verdict::Doubted {
         tracing::info!(
             "the clock is days away from the time in the file believed-time, or there is none: \
              nothing expires until it has gone on for a day, or the file is deleted if it is ahead"
         );
-        return Ok(());
+        return noted;
     }
     // What was written while the clock was ahead is from today at the latest.
     state.accounts.take_back_days(now).await?;
     state.logs.take_back_days(today).await?;
     state.accounts.expire(now).await?;
-    state.logs.expire(today).await
+    state.logs.expire(today).await?;
+    noted
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ calls! {
     DeleteNotices "/v1/account/delete-notices" -> (),
     /// Tells what the server holds about the account.
     WhatYouHold "/v1/account/what-you-hold" -> Holdings,
+    /// Gives a server that was restored from a backup what it had of a device; without a session.
+    RestoreDevice "/v1/account/restore-device" -> (),
 }
 
 /// Begins a sign-up.
@@ -196,6 +198,20 @@ pub struct AddDevice {
     /// Of the identity key, over the [`Replacement`](crate::session::Replacement); 64 bytes.
     #[serde(with = "codec::bytes")]
     pub signature: Vec<u8>,
+}
+
+/// Gives a server that shows a lower version of the account record the newest one that the device
+/// had signed, and the device with it. The signature is all that it needs; the device begins its
+/// session by a renewal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreDevice {
+    /// The account.
+    pub account: AccountId,
+    /// What the server was asked before; who gives place may be gone.
+    pub add: AddDevice,
+    /// The lowest version of the record that it may replace. First the one before it: other devices
+    /// may have those in between, and only they can bring themselves back.
+    pub least: u64,
 }
 
 /// Asks for a nonce to sign.

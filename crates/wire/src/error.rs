@@ -158,6 +158,8 @@ codes! {
     TooManyNotices "too_many_notices" 429,
     /// The server takes no key packages for this cipher suite.
     UnsupportedSuite "unsupported_suite" 422,
+    /// A version before this one is missing, and another device may have it.
+    VersionGap "version_gap" 409,
 }
 
 impl fmt::Display for ErrorCode {

@@ -102,6 +102,13 @@ fn account_requests() -> Vec<AccountRequest> {
     let device = NewDevice { id: DeviceId([4; 32]), key: [5; 32], inbox: InboxId([3; 32]) };
     let record = SignedRecord { version: 1, bytes: vec![9; 4] };
     let packages = vec![NewPackage { suite: 3, last_resort: true, bytes: vec![1, 2] }];
+    let add = AddDevice {
+        record: record.clone(),
+        device: device.clone(),
+        packages: packages.clone(),
+        drop: Some(device.id),
+        signature: vec![8; 64],
+    };
     vec![
         SignUpStart { name: name.clone(), origin: "http://a".to_owned(), opaque: vec![1; 4] }
             .into(),
@@ -118,14 +125,7 @@ fn account_requests() -> Vec<AccountRequest> {
         .into(),
         LogInStart { name, origin: "http://a".to_owned(), opaque: vec![1; 4] }.into(),
         LogInFinish { attempt: [6; 16], opaque: vec![1; 4] }.into(),
-        AddDevice {
-            record: record.clone(),
-            device: device.clone(),
-            packages: packages.clone(),
-            drop: Some(device.id),
-            signature: vec![8; 64],
-        }
-        .into(),
+        add.clone().into(),
         RenewStart { account, device: device.id }.into(),
         Renew { account, device: device.id, nonce: [7; 32], signature: vec![8; 64] }.into(),
         LogOut.into(),
@@ -138,6 +138,7 @@ fn account_requests() -> Vec<AccountRequest> {
         ReadInbox { after: 1, limit: 2 }.into(),
         DeleteNotices { up_to: 1000, newest: NoticeId([6; 32]) }.into(),
         WhatYouHold.into(),
+        RestoreDevice { account, add, least: 0 }.into(),
     ]
 }
 
@@ -179,6 +180,7 @@ fn account_replies() -> Vec<AccountReply> {
             devices: vec![device],
             sessions: 2,
         }),
+        RestoreDevice::wrap(()),
     ]
 }
 

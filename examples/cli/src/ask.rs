@@ -439,6 +439,7 @@ fn answer_of(chat: &Chat, delivery: Option<&str>) -> Value {
 fn queued(chat: &Chat, reach: Reach) -> Result<Value, Failure> {
     let connection = match reach {
         Reach::SignedOut => return Err(Failure::signed_out()),
+        Reach::NameTaken => return Err(Failure::name_taken()),
         Reach::Offline => "offline",
         Reach::Head | Reach::NotYet => "online",
     };
@@ -465,5 +466,6 @@ async fn settle(client: &Client, wait: u64) -> Result<Value, Failure> {
         }
         Reach::Offline => Err(Error::Offline.into()),
         Reach::SignedOut => Err(Failure::signed_out()),
+        Reach::NameTaken => Err(Failure::name_taken()),
     }
 }

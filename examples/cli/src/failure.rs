@@ -85,6 +85,15 @@ impl Failure {
         )
     }
 
+    /// The server lost the account, and somebody else has its name.
+    pub(crate) fn name_taken() -> Self {
+        Self::refused(
+            "name_taken",
+            "the server has lost this account, and somebody else has signed up with its name: its \
+             chats can be read here; to go on, sign up under another name with a new home folder",
+        )
+    }
+
     /// The program that had the store ended in the middle.
     pub(crate) fn interrupted() -> Self {
         Self::refused(

@@ -66,7 +66,9 @@ impl Status {
                     return None;
                 }
             }
-            Happened::Connection { connection } if connection != "signed_out" => {
+            Happened::Connection { connection }
+                if !matches!(connection.as_str(), "signed_out" | "name_taken") =>
+            {
                 if self.online != Some(false) {
                     self.tell_at.get_or_insert_with(|| Instant::now() + AWAY);
                 }

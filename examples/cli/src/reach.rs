@@ -32,6 +32,8 @@ pub(crate) enum Reach {
     Offline,
     /// The server no longer knows this device.
     SignedOut,
+    /// The server lost the account, and somebody else has its name.
+    NameTaken,
 }
 
 impl Reach {
@@ -42,6 +44,7 @@ impl Reach {
             Self::NotYet => "not_yet",
             Self::Offline => "offline",
             Self::SignedOut => "signed_out",
+            Self::NameTaken => "name_taken",
         }
     }
 }
@@ -51,6 +54,7 @@ impl Reach {
 pub(crate) async fn connect(client: &Client) -> Result<(), Failure> {
     match watch_connection(client, CATCH_UP, Some(Connection::Online)).await? {
         Reach::SignedOut => Err(Failure::signed_out()),
+        Reach::NameTaken => Err(Failure::name_taken()),
         _ => Ok(()),
     }
 }
@@ -74,6 +78,7 @@ pub(crate) async fn settle(client: &Client, patience: Duration) -> Result<Reach,
 async fn reached(client: &Client, reach: Result<(), Reach>) -> Result<Reach, Failure> {
     match client.connection().await? {
         Connection::SignedOut => Ok(Reach::SignedOut),
+        Connection::NameTaken => Ok(Reach::NameTaken),
         _ => Ok(reach.err().unwrap_or(Reach::Head)),
     }
 }
@@ -103,6 +108,7 @@ async fn watch_connection(
     loop {
         let until = match connection {
             Connection::SignedOut => return Ok(Reach::SignedOut),
+            Connection::NameTaken => return Ok(Reach::NameTaken),
             other if Some(other) == wanted => return Ok(Reach::Head),
             // With one socket up there is a server, however slow it is.
             Connection::Online | Connection::Connecting => end,

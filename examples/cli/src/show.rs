@@ -72,6 +72,10 @@ pub(crate) fn note(answer: &Value) -> Option<String> {
             "the server no longer knows this device: this is what it has; to go on, log in with a \
              new home folder",
         ),
+        "name_taken" => Some(
+            "the server has lost this account and its name belongs to somebody else: this is what \
+             this device has; to go on, sign up under another name with a new home folder",
+        ),
         _ => None,
     };
     note.map(str::to_owned)
@@ -237,6 +241,11 @@ pub(crate) fn event_line(event: &Event) -> Option<String> {
     match &event.what {
         Happened::Connection { connection } if connection == "signed_out" => Some(
             "* the server no longer knows this device: log in with a new home folder".to_owned(),
+        ),
+        Happened::Connection { connection } if connection == "name_taken" => Some(
+            "* the server has lost this account, and somebody else has its name: sign up under \
+             another name with a new home folder"
+                .to_owned(),
         ),
         Happened::Connection { connection } => Some(format!("* {}", tame::line(connection))),
         Happened::ChatAdded { name, .. } => Some(format!("[{}] * new", chat(name))),

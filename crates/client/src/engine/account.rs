@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{State, Step, state::NO_ACCOUNT, tables::Table};
 use crate::{command::Command, event, host::Moment, transport::TransportError};
 
+mod again;
 mod claims;
 mod directory;
 mod flow;
@@ -60,6 +61,7 @@ pub(crate) struct AccountState {
     /// Removals of devices that wait for the one under way.
     removals: VecDeque<Removal>,
     sessions: session::Sessions,
+    again: again::Again,
     packages: packages::Packages,
     inbox: inbox::Inbox,
     letters: letters::Letters,
@@ -114,6 +116,8 @@ pub(crate) enum AccountThen {
     Flow(flow::FlowThen),
     RenewStarted,
     Renewed,
+    SignedUpAgain,
+    DeviceRestored,
     PackagesListed,
     PackagesUploaded,
     InboxRead,
@@ -188,6 +192,7 @@ impl AccountState {
     /// The server can be reached again: no more pauses.
     fn hurry(&mut self) {
         self.sessions.renewal.hurry();
+        self.again.hurry();
         self.packages.hurry_after_failure();
         self.inbox.hurry();
         self.letters.hurry();
@@ -207,6 +212,7 @@ impl State {
         if self.account.me.is_none() {
             return;
         }
+        self.forget_old_sign_up(step);
         self.watch_inbox(step);
         let chats = &self.chats.all;
         let unknown = |record: &ConversationRecord| !chats.contains_key(&record.id);
@@ -267,6 +273,8 @@ impl State {
             AccountThen::Flow(then) => self.flow_replied(then, result, step),
             AccountThen::RenewStarted => self.renewal_started(result, step),
             AccountThen::Renewed => self.renewed(result, step),
+            AccountThen::SignedUpAgain => self.signed_up_again(result, step),
+            AccountThen::DeviceRestored => self.device_restored(result, step),
             AccountThen::PackagesListed => self.packages_listed(result, step),
             AccountThen::PackagesUploaded => self.packages_uploaded(result, step),
             AccountThen::InboxRead => self.inbox_read(result, step),
@@ -295,6 +303,8 @@ impl State {
             AccountThen::Flow(_)
             | AccountThen::RenewStarted
             | AccountThen::Renewed
+            | AccountThen::SignedUpAgain
+            | AccountThen::DeviceRestored
             | AccountThen::PackagesListed
             | AccountThen::PackagesUploaded
             | AccountThen::InboxRead
@@ -322,6 +332,7 @@ impl State {
         };
         let always = [
             account.sessions.wake_at(),
+            account.again.wake_at(),
             account.letters.wake_at(),
             account.directory.jobs.wake_at(),
             account.claims.wake_at(),
@@ -345,9 +356,14 @@ impl State {
                     || account.log.is_owed())
     }
 
+    /// Whether the server lost the account, and somebody else has its name.
+    pub(crate) fn is_name_taken(&self) -> bool {
+        self.account.sessions.over == Some(session::Over::NameTaken)
+    }
+
     /// False once the server has said that it no longer knows this device.
     pub(crate) const fn is_signed_in(&self) -> bool {
-        !self.account.sessions.are_over
+        self.account.sessions.over.is_none()
     }
 
     /// Begins whatever should be under way and isn't.
@@ -357,6 +373,7 @@ impl State {
             return;
         }
         self.renew_session(step);
+        self.give_record_again(step);
         if self.account.sessions.current.is_some() {
             self.check_packages(step);
             self.read_inbox(step);

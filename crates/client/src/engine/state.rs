@@ -167,8 +167,9 @@ impl State {
         }
     }
 
-    pub(super) const fn connection(&self) -> Connection {
+    pub(super) fn connection(&self) -> Connection {
         match (self.online.account, self.online.open) {
+            _ if self.is_name_taken() => Connection::NameTaken,
             _ if !self.is_signed_in() => Connection::SignedOut,
             (true, true) => Connection::Online,
             (false, false) => Connection::Offline,

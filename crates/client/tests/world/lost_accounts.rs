@@ -1,11 +1,19 @@
 //! A server that loses the last hour of the account plane (D3): key packages, sign-ups, records.
 
+use corncrake::{Client, Connection, Standing};
+
 use crate::{
     check::Mood,
+    device::Device,
+    devices::id,
     flows::texts,
-    lost_entries::{backup, restore},
+    lost_entries::{backup, restore, sorted},
     world::World,
 };
+
+fn connection(device: &Device) -> Connection {
+    device.call("connection", async move |client: Client| client.connection().await).unwrap()
+}
 
 #[test]
 fn audit_srv_a10_d3_newcomers_after_a_loss_are_read_by_who_was_offline() {
@@ -39,5 +47,120 @@ fn audit_srv_a10_d3_newcomers_after_a_loss_are_read_by_who_was_offline() {
             assert_eq!(texts(&ann, chat), ["after the loss"], "seed {seed}");
             world.agree(chat, Mood::Honest);
         }
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_who_signed_up_after_the_backup_signs_up_again() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        let cem = world.sign_up("cem");
+        let direct = cem.start_chat(&["ann"]);
+        let group = bob.create_group("meadow", &["ann", "cem"]);
+        world.settle();
+        let second = world.log_in("cem");
+        world.settle();
+        cem.say(direct, "lost");
+        cem.say(group, "lost");
+        world.settle();
+        let offline = seed % 3;
+        if offline == 1 {
+            cem.crash();
+        }
+        restore(&world, &old);
+        ann.say(direct, "new");
+        bob.say(group, "new");
+        world.pass(120_000);
+        if offline == 1 {
+            cem.start();
+        }
+        world.settle();
+        for device in [&cem, &second] {
+            assert_eq!(connection(device), Connection::Online, "seed {seed}, {}", device.label());
+        }
+        for (device, chat) in [(&ann, direct), (&second, direct), (&bob, group), (&second, group)] {
+            assert_eq!(sorted(device, chat), ["lost", "new"], "seed {seed}, {}", device.label());
+        }
+        world.log_in("cem");
+        second.say(direct, "from the second");
+        world.settle();
+        assert!(texts(&ann, direct).contains(&"from the second".to_owned()), "seed {seed}");
+        // Others find cem by name again.
+        let third = bob.start_chat(&["cem"]);
+        bob.say(third, "here you are");
+        world.settle();
+        assert_eq!(texts(&cem, third), ["here you are"]);
+        for chat in [direct, group, third] {
+            world.agree(chat, Mood::Honest);
+        }
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_name_that_was_lost_and_taken_is_told() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        world.sign_up("ann");
+        world.settle();
+        let old = backup(&world);
+        let cem = world.sign_up("cem");
+        world.settle();
+        cem.crash();
+        restore(&world, &old);
+        let other = world.sign_up("cem");
+        cem.start();
+        world.pass(120_000);
+        assert_eq!(connection(&cem), Connection::NameTaken, "seed {seed}");
+        assert_eq!(connection(&other), Connection::Online);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_a_sign_up_is_kept_for_thirty_days() {
+    for (days, expected) in [(29, Connection::Online), (31, Connection::SignedOut)] {
+        let world = World::new(1);
+        let old = backup(&world);
+        let cem = world.sign_up("cem");
+        world.settle();
+        cem.crash();
+        world.pass(days * 24 * 3_600_000);
+        restore(&world, &old);
+        cem.start();
+        world.pass(120_000);
+        assert_eq!(connection(&cem), expected, "after {days} days");
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_devices_that_came_or_went_after_the_backup_come_and_go_again() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.start_chat(&["bob"]);
+        let lost = world.log_in("ann");
+        world.settle();
+        let old = backup(&world);
+        let new = world.log_in("ann");
+        world.settle();
+        ann.remove_device(id(&lost)).unwrap();
+        world.settle();
+        lost.crash();
+        restore(&world, &old);
+        world.pass(60_000);
+        lost.start();
+        world.pass(600_000);
+        bob.say(chat, "who hears this?");
+        new.say(chat, "I do");
+        world.settle();
+        assert_eq!(connection(&lost), Connection::SignedOut, "seed {seed}");
+        assert_eq!(lost.info(chat).unwrap().standing, Standing::Removed, "seed {seed}");
+        for device in [&ann, &new] {
+            assert_eq!(connection(device), Connection::Online, "seed {seed}, {}", device.label());
+            assert_eq!(sorted(device, chat), ["I do", "who hears this?"], "seed {seed}");
+        }
+        world.agree(chat, Mood::Honest);
     }
 }

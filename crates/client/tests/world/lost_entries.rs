@@ -21,6 +21,7 @@ pub(crate) fn restore(world: &World, backup: &Server) {
     let server = world.server();
     let mut server = server.borrow_mut();
     *server = backup.clone();
+    server.draw_anew(world.seed());
     if world.seed() % 2 == 1 {
         server.instance = Chance::new(world.seed(), "restored").bytes();
         server.forget_used_packages();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract, routing::post};
 use corncrake_wire::{
     Call, ErrorCode,
-    account::{AddDevice, ReplaceRecord, Session},
+    account::{AddDevice, ReplaceRecord, RestoreDevice, Session},
     limits,
     session::Replacement,
 };
@@ -18,7 +18,10 @@ use crate::{
 };
 
 pub(super) fn router() -> Router<Arc<State>> {
-    Router::new().route(AddDevice::PATH, post(add)).route(ReplaceRecord::PATH, post(replace))
+    Router::new()
+        .route(AddDevice::PATH, post(add))
+        .route(ReplaceRecord::PATH, post(replace))
+        .route(RestoreDevice::PATH, post(restore))
 }
 
 async fn add(
@@ -27,21 +30,38 @@ async fn add(
     caller: Caller,
     Posted(request): Posted<AddDevice>,
 ) -> Result<Answer<Session>, Error> {
-    if request.record.bytes.len() > limits::RECORD {
-        return Err(ErrorCode::TooLarge.into());
-    }
-    packages::check(&request.packages)?;
-    let (account, key) = state.accounts.identity(caller.account).await?;
-    let replacement = Replacement {
-        record: Some(&request.record),
-        add: Some(&request.device),
-        drop: request.drop.as_ref(),
-        ..Replacement::of(&account)
-    };
-    replacements::check(&key, &replacement, &request.signature)?;
+    check(&state, caller.account, &request).await?;
     let now = state.clock.now();
     let session = state.accounts.add_device(origin, caller.account, request, now).await?;
     Ok(Answer(session))
+}
+
+async fn restore(
+    extract::State(state): extract::State<Arc<State>>,
+    origin: Origin,
+    Posted(RestoreDevice { account, add, least }): Posted<RestoreDevice>,
+) -> Result<Answer<()>, Error> {
+    state.rates.attempt(origin)?;
+    let account = state.accounts.number(account).await?;
+    check(&state, account, &add).await?;
+    state.accounts.restore_device(origin, account, (add, least), state.clock.now()).await?;
+    Ok(Answer(()))
+}
+
+/// Refuses a device that doesn't fit, or that the account's identity key has not signed.
+async fn check(state: &State, account: i64, add: &AddDevice) -> Result<(), Error> {
+    if add.record.bytes.len() > limits::RECORD {
+        return Err(ErrorCode::TooLarge.into());
+    }
+    packages::check(&add.packages)?;
+    let (id, key) = state.accounts.identity(account).await?;
+    let replacement = Replacement {
+        record: Some(&add.record),
+        add: Some(&add.device),
+        drop: add.drop.as_ref(),
+        ..Replacement::of(&id)
+    };
+    Ok(replacements::check(&key, &replacement, &add.signature)?)
 }
 
 async fn replace(

@@ -45,7 +45,11 @@ async fn renew(
     let Renew { account, device, nonce, signature } = request;
     let asked = state.renewals.end(&nonce, now).ok_or(ErrorCode::SessionRequired)?;
     let known = state.accounts.device_key(account, device).await?;
-    let (account_num, device_num, key) = known.ok_or(ErrorCode::UnknownDevice)?;
+    let Some((account_num, device_num, key)) = known else {
+        // A server that lost the account gets it again, one that dropped the device doesn't.
+        state.accounts.number(account).await?;
+        return Err(ErrorCode::UnknownDevice.into());
+    };
     let signed = state.origins.iter().any(|ours| {
         let (Ok(key), Ok(signature)) =
             (VerifyingKey::from_bytes(&key), Signature::from_slice(&signature))

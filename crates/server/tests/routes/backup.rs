@@ -1,6 +1,6 @@
 //! Backups of a running server, and what starts on them.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use corncrake_server::{Config, Server};
 use corncrake_wire::{account::UploadPackages, log::Point};
@@ -175,15 +175,14 @@ async fn audit_srv_a10_an_old_copy_hands_out_no_package_whose_keys_may_be_gone()
     let data = folder.path().join("data");
     let (server, api) = start(&data).await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
-    let options = SqliteConnectOptions::new().filename(data.join(ACCOUNTS));
-    let alive = async |before: i64| {
-        let mut database = SqliteConnection::connect_with(&options).await.unwrap();
-        let step = "UPDATE server SET alive = alive - ? WHERE alive > 0 RETURNING alive";
-        let alive = sqlx::query_scalar::<_, i64>(step).bind(before).fetch_optional(&mut database);
+    let alive = async || {
+        let mut database = database(&data, ACCOUNTS).await;
+        let alive =
+            sqlx::query_scalar::<_, i64>("SELECT alive FROM server").fetch_one(&mut database);
         alive.await.unwrap()
     };
-    while alive(0).await.is_none() {
-        tokio::task::yield_now().await;
+    while alive().await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     server.stop().await;
     assert!(run(&data, &["restored"]));
@@ -202,7 +201,11 @@ async fn audit_srv_a10_an_old_copy_hands_out_no_package_whose_keys_may_be_gone()
     assert_eq!(claimed[0].bytes, b"made after the loss");
     server.stop().await;
     // The copy is so old that what was renewed since has no keys any more.
-    alive(7 * 86_400).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(data.join(ACCOUNTS));
+    let mut accounts = SqliteConnection::connect_with(&options).await.unwrap();
+    let earlier = sqlx::query("UPDATE server SET alive = alive - 7 * 86400");
+    earlier.execute(&mut accounts).await.unwrap();
+    accounts.close().await.unwrap();
     assert!(run(&data, &["restored"]));
     let (server, api) = start(&data).await;
     assert_eq!(api.call(&claim(bob.account)).await.unwrap().packages, []);

@@ -7,8 +7,8 @@ use corncrake_wire::{
     SESSION_HEADER, SessionToken,
     account::{
         AddDevice, DeleteNotices, GetVault, ListPackages, LogInFinish, LogInStart, LogOut,
-        ReadInbox, Renew, RenewStart, ReplaceRecord, ReplaceVault, SignUpStart, UploadPackages,
-        Vault, WhatYouHold,
+        ReadInbox, Renew, RenewStart, ReplaceRecord, ReplaceVault, RestoreDevice, SignUpStart,
+        UploadPackages, Vault, WhatYouHold,
     },
     limits,
     log::{Append, Beside, Part, Point, Read, States},
@@ -53,6 +53,7 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
     let (account, id) = (sign_up.account, device.id);
     let packages = vec![one_time(b"package")];
     let add: AddDevice = add_device(&account, 2, &device);
+    let restore = RestoreDevice { account, add: add.clone(), least: 0 };
     vec![
         (
             SignUpStart { name: "carol".to_owned(), origin: api.origin(), opaque: vec![1; 32] }
@@ -82,6 +83,7 @@ async fn account_requests(api: &Api) -> Vec<(AccountRequest, bool)> {
         (ReadInbox { after: 0, limit: 1 }.into(), true),
         (DeleteNotices { up_to: 1, newest: NoticeId([0; 32]) }.into(), true),
         (WhatYouHold.into(), true),
+        (restore.into(), false),
     ]
 }
 

@@ -1,15 +1,31 @@
 use corncrake_wire::{
-    DeviceId, ErrorCode,
-    account::{AddDevice, GetVault, ListPackages, ReplaceRecord, ReplaceVault, Vault, WhatYouHold},
+    AccountId, DeviceId, ErrorCode,
+    account::{
+        AddDevice, GetVault, ListPackages, NewDevice, Renew, RenewStart, ReplaceRecord,
+        ReplaceVault, RestoreDevice, Session, Vault, WhatYouHold,
+    },
     limits,
     open::{By, SignedRecord},
-    session::Replacement,
+    session::{Replacement, renewal},
 };
+use ed25519_dalek::{Signer, SigningKey};
 
 use crate::support::{
-    Api, SUITE, add_device, log_in, look_up, new_device, one_time, problem, random, record, sign,
-    sign_up, signed,
+    Api, Problem, SUITE, add_device, log_in, look_up, new_device, one_time, problem, random,
+    record, sign, sign_up, signed,
 };
+
+async fn renew(
+    api: &Api,
+    account: AccountId,
+    device: &NewDevice,
+    key: &SigningKey,
+) -> Result<Session, Problem> {
+    let nonce = api.call(&RenewStart { account, device: device.id }).await?.nonce;
+    let signature = key.sign(&renewal(&api.origin(), &account, &device.id, &nonce));
+    let signature = signature.to_bytes().to_vec();
+    api.call(&Renew { account, device: device.id, nonce, signature }).await
+}
 
 #[tokio::test]
 async fn a_second_device_joins_and_may_say_so_twice() {
@@ -155,4 +171,40 @@ async fn audit_srv_a7_a_session_alone_replaces_nothing() {
     assert!(api.call_as(token, &newer).await.is_ok());
     let replayed = api.call_as(token, &good).await.map(drop);
     assert_eq!(replayed, Err(problem(ErrorCode::VersionConflict)));
+}
+
+/// A backup that was restored has lost records and devices.
+#[tokio::test]
+async fn audit_srv_a10_a_restored_server_takes_the_newest_record_and_its_device_again() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let (second, key) = new_device();
+    let newest =
+        AddDevice { drop: Some(DeviceId(random())), ..add_device(&bob.account, 4, &second) };
+    let newest = signed(&bob.account, newest);
+    let restore =
+        |add: &AddDevice| RestoreDevice { account: bob.account, add: add.clone(), least: 0 };
+    let (stranger, _) = new_device();
+    let forged = AddDevice { device: stranger, ..newest.clone() };
+    let refused = api.call(&restore(&forged)).await;
+    assert_eq!(refused, Err(problem(ErrorCode::SignatureRefused)));
+    let unknown = RestoreDevice { account: AccountId(random()), ..restore(&newest) };
+    assert_eq!(api.call(&unknown).await, Err(problem(ErrorCode::UnknownAccount)));
+    let early = RestoreDevice { least: 3, ..restore(&newest) };
+    assert_eq!(api.call(&early).await, Err(problem(ErrorCode::VersionGap)));
+    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(1)));
+    for _ in 0..2 {
+        assert_eq!(api.call(&restore(&newest)).await, Ok(()), "a repeat changes nothing");
+    }
+    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(4)));
+    assert!(renew(&api, bob.account, &second, &key).await.is_ok());
+    // A device that a newer record has dropped does not come back by an older one.
+    let (third, third_key) = new_device();
+    let removed = add_device(&bob.account, 3, &third);
+    let refused = api.call(&restore(&removed)).await;
+    assert_eq!(refused, Err(problem(ErrorCode::VersionConflict)));
+    let unknown = renew(&api, bob.account, &third, &third_key).await;
+    assert_eq!(unknown.map(drop), Err(problem(ErrorCode::UnknownDevice)));
+    let lost = renew(&api, AccountId(random()), &third, &third_key).await;
+    assert_eq!(lost.map(drop), Err(problem(ErrorCode::UnknownAccount)));
 }

@@ -64,10 +64,13 @@ async fn no_other_key_origin_device_or_nonce_renews() {
     moved.signature = eve.key.sign(&bytes).to_bytes().to_vec();
     assert_eq!(api.call(&moved).await, refused);
     // Unknown devices get a nonce like all others.
-    let (account, device) = (AccountId(random()), DeviceId(random()));
-    let nonce = api.call(&RenewStart { account, device }).await.unwrap().nonce;
-    let unknown = Renew { account, device, nonce, signature: vec![0; 64] };
-    assert_eq!(api.call(&unknown).await, Err(problem(ErrorCode::UnknownDevice)));
+    let nobody = (AccountId(random()), ErrorCode::UnknownAccount);
+    for (account, code) in [nobody, (bob.account, ErrorCode::UnknownDevice)] {
+        let device = DeviceId(random());
+        let nonce = api.call(&RenewStart { account, device }).await.unwrap().nonce;
+        let unknown = Renew { account, device, nonce, signature: vec![0; 64] };
+        assert_eq!(api.call(&unknown).await, Err(problem(code)));
+    }
     assert_eq!(api.rows().await, rows);
 
     assert!(api.call(&signed(&api, &bob, origin).await).await.is_ok());

@@ -12,9 +12,8 @@ use corncrake_core::{
 };
 use corncrake_wire::{
     AccountReply, ErrorCode,
-    account::{NewDevice, Session},
+    account::{AddDevice, NewDevice, Session},
     opaque::{ClientLogIn, ClientRegistration, ExportKey},
-    open::SignedRecord,
 };
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
@@ -89,8 +88,8 @@ pub(crate) enum FlowThen {
     LogInStarted(Box<ClientLogIn>),
     Stretched([u8; 16]),
     LoggedIn(Box<ExportKey>),
-    DeviceAdded(Box<AccountRow>),
-    DeviceRemoved(SignedRecord),
+    DeviceAdded(Box<AccountRow>, Box<AddDevice>),
+    DeviceRemoved(Box<AddDevice>),
 }
 
 /// The password in the one form (NFKC) that OPAQUE is given: keyboards differ in how they write the
@@ -211,8 +210,8 @@ impl State {
             FlowThen::SignedUp { row, first } => self.signed_up(*row, first, result, step),
             FlowThen::LogInStarted(client) => self.log_in_started(client, result, step),
             FlowThen::LoggedIn(export) => self.logged_in(&export, result, step),
-            FlowThen::DeviceAdded(row) => self.device_added(*row, result, step),
-            FlowThen::DeviceRemoved(record) => self.device_removed(&record, result, step),
+            FlowThen::DeviceAdded(row, request) => self.device_added(*row, *request, result, step),
+            FlowThen::DeviceRemoved(request) => self.device_removed(*request, result, step),
             FlowThen::Registered | FlowThen::Stretched(_) => Ok(()),
         };
         self.end_if_failed(went, step);
@@ -288,6 +287,7 @@ impl State {
     pub(super) fn drop_pending(&mut self, step: &mut Step<'_>) {
         self.account.pending = None;
         step.delete(Table::Account, &[], 0);
+        self.forget_again(step);
         self.account.packages.forget(step);
     }
 

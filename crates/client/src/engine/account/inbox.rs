@@ -102,8 +102,9 @@ impl State {
                 inbox.deleted = 0;
                 inbox.row.replaces_packages = true;
                 self.account.packages.check.hurry();
+                self.owe_record(step);
             }
-            step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
+            step.put(Table::Account, INBOX_ROW, 0, &self.account.inbox.row);
         }
         self.watch_inbox(step);
         self.account.inbox.is_greeted = true;
@@ -123,6 +124,7 @@ impl State {
             step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
             self.account.packages.check.hurry();
             self.watch_inbox(step);
+            self.owe_record(step);
             self.account_work(step);
         }
     }

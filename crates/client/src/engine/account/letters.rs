@@ -18,6 +18,9 @@ use crate::{
 /// A letter that could not be delivered for so long would find its package expired, by twice its
 /// lifetime: a clock that is set ahead by months must not cost anybody an invitation.
 const GIVEN_UP_AFTER: Duration = Duration::from_hours(180 * 24);
+/// How long a letter is kept for an inbox that the server doesn't know: a server that lost an
+/// account gets it again as soon as one of its devices comes online.
+const INBOX_LOST: Duration = Duration::from_hours(7 * 24);
 /// The longest that a letter waits before it is owed.
 const LONGEST_WAIT: Duration = Duration::from_hours(90 * 24);
 /// At most so many deposits are under way at once.
@@ -161,20 +164,22 @@ impl State {
                     refusal,
                     Some((
                         ErrorCode::InboxFull
+                            | ErrorCode::UnknownInbox
                             | ErrorCode::UnknownPackage
                             | ErrorCode::TooManyNotices,
                         _
                     ))
                 );
-                let hopeless = matches!(
-                    refusal,
-                    Some(
-                        (ErrorCode::UnknownInbox | ErrorCode::Malformed | ErrorCode::TooLarge, _)
-                            | (ErrorCode::TooManyNotices, None)
-                    )
-                );
+                let old = step.now.since(letter.row.since);
+                let hopeless = match refusal {
+                    Some((ErrorCode::Malformed | ErrorCode::TooLarge, _))
+                    | Some((ErrorCode::TooManyNotices, None)) => true,
+                    // The inbox went with its device, or the server lost the account.
+                    Some((ErrorCode::UnknownInbox, _)) => old > INBOX_LOST,
+                    _ => old > GIVEN_UP_AFTER,
+                };
                 letter.retry.failed(&error, step.moment, step.rng);
-                if hopeless || step.now.since(letter.row.since) > GIVEN_UP_AFTER {
+                if hopeless {
                     letters.remove(number, step);
                 }
             }

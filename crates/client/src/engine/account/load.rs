@@ -2,6 +2,7 @@
 
 use super::{
     AccountState, Me, ORIGIN_ROW, Stage,
+    again::AGAIN_ROW,
     inbox::{INBOX_ROW, Notice},
     letters::LetterRow,
     log::{LogRow, OWED, OwedRow},
@@ -35,6 +36,9 @@ pub(crate) async fn load<S: Store>(
             }
         },
         None => return Ok(account),
+    }
+    if let Some(bytes) = store.get(Table::Account.into(), AGAIN_ROW, 0).await? {
+        account.again.row = decode(&bytes)?;
     }
     if let Some(bytes) = store.get(Table::Session.into(), &[], 0).await? {
         account.sessions.load(decode(&bytes)?, clock);

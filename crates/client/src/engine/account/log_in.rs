@@ -146,7 +146,8 @@ impl State {
         };
         let signature = opened.identity.sign_replacement(&replacement.content());
         let request = AddDevice { record, device, packages, drop, signature };
-        let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row)));
+        let kept = AddDevice { packages: Vec::new(), ..request.clone() };
+        let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row), Box::new(kept)));
         self.ask_account_with(Some(session.token), then, request, step);
         Ok(())
     }
@@ -154,11 +155,15 @@ impl State {
     pub(super) fn device_added(
         &mut self,
         row: AccountRow,
+        request: AddDevice,
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
         match reply_of::<AddDevice>(result) {
-            Ok(session) => self.finish_flow(row, session, step),
+            Ok(session) => {
+                self.keep_added(request, step);
+                self.finish_flow(row, session, step);
+            }
             Err(error) => self.flow_failed(error, step),
         }
         Ok(())

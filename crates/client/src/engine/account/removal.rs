@@ -111,8 +111,8 @@ impl State {
             ..Replacement::of(&account)
         };
         let signature = opened.identity.sign_replacement(&replacement.content());
-        let then = AccountThen::Flow(FlowThen::DeviceRemoved(record.clone()));
         let request = AddDevice { record, device, packages: Vec::new(), drop, signature };
+        let then = AccountThen::Flow(FlowThen::DeviceRemoved(Box::new(request.clone())));
         self.ask_account_with(Some(session.token), then, request, step);
         Ok(())
     }
@@ -120,7 +120,7 @@ impl State {
     /// The server has dropped the device: chats follow as soon as the account log says so.
     pub(super) fn device_removed(
         &mut self,
-        record: &SignedRecord,
+        request: AddDevice,
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
@@ -133,8 +133,9 @@ impl State {
         };
         self.begin_session(session, step);
         if let Some(me) = self.account.me.as_ref().map(|me| me.account) {
-            self.accept_record(&By::Id(me), record, step)?;
+            self.accept_record(&By::Id(me), &request.record, step)?;
         }
+        self.keep_added(request, step);
         self.end_flow(Ok(()), step);
         self.account_work(step);
         Ok(())

@@ -52,8 +52,17 @@ pub(crate) struct Sessions {
     /// When to renew it; see [`Sessions::renew_at`].
     renew_at: Moment,
     pub(super) renewal: Retry,
-    /// The server no longer knows this device; the next start asks it once more.
-    pub(super) are_over: bool,
+    /// Why there will be no more; the next start asks once more.
+    pub(super) over: Option<Over>,
+}
+
+/// Why the server gives this device no session any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// It was removed from the account.
+    Removed,
+    /// The server lost the account, and somebody else has its name.
+    NameTaken,
 }
 
 impl Sessions {
@@ -69,7 +78,7 @@ impl Sessions {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.renewal.wake_at().filter(|_| !self.are_over).map(|at| at.max(self.renew_at()))
+        self.renewal.wake_at().filter(|_| self.over.is_none()).map(|at| at.max(self.renew_at()))
     }
 }
 
@@ -137,7 +146,7 @@ impl State {
     pub(super) fn renew_session(&mut self, step: &mut Step<'_>) {
         let Some(me) = &self.account.me else { return };
         let sessions = &mut self.account.sessions;
-        let is_due = !sessions.are_over && sessions.renewal.is_due(step.moment);
+        let is_due = sessions.over.is_none() && sessions.renewal.is_due(step.moment);
         if step.moment < sessions.renew_at() || !is_due {
             return;
         }
@@ -192,9 +201,14 @@ impl State {
     fn renewal_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
         self.account.sessions.renewal.failed(error, step.moment, step.rng);
         if is_about_device(error) {
-            self.account.sessions.are_over = true;
-            self.session_refused(step);
+            self.unknown_to_server(error, step);
         }
         self.account_work(step);
+    }
+
+    /// There will be no more sessions.
+    pub(super) fn session_is_over(&mut self, why: Over, step: &mut Step<'_>) {
+        self.account.sessions.over = Some(why);
+        self.session_refused(step);
     }
 }

@@ -138,6 +138,7 @@ impl State {
             pending.new_account = Some(NewAccount { sent: true, ..new });
             self.keep_pending(pending, step);
         }
+        self.keep_sign_up(&request, step);
         let then = FlowThen::SignedUp { row: Box::new(row), first };
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())

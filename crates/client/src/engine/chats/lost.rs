@@ -358,6 +358,10 @@ impl State {
 
     /// A commit that counted was lost: the log wins.
     fn fold_from(&mut self, chat: &mut Chat, number: u64, kept: &Kept, step: &mut Step<'_>) {
+        // Any log has its opening: one that somebody else began again opens with a later epoch.
+        let later = chat.places().rev().take_while(|(at, _)| kept.position == 0 && **at > number);
+        let later = later.map(|(_, later)| later.anchor).take(ANCHORS);
+        let anchors: Vec<Anchor> = later.chain([kept.anchor]).collect();
         chat.owe_again(number, step);
         chat.lose_sent_after(&kept.log, kept.position, step);
         chat.lose_places_after(number, step);
@@ -366,7 +370,7 @@ impl State {
         if !kept.is_in(chat.log()) {
             chat.go_back_to(&kept.log, step);
         }
-        let (seed, goal) = (chat.row.seed.clone(), Goal::Anchors(vec![kept.anchor]));
+        let (seed, goal) = (chat.row.seed.clone(), Goal::Anchors(anchors));
         chat.fold_anew(goal.clone(), step);
         self.enter_anew_later(chat, seed, goal, step);
     }

@@ -9,7 +9,7 @@ use corncrake_wire::{
     account::{
         AddDevice, DeviceHoldings, Holdings, Inbox, ListPackages, LogInFinish, LogInStart,
         LogInStarted, LoggedIn, NewDevice, NewPackage, PackageList, Renew, RenewStart,
-        RenewStarted, Session, SignUpFinish, SignUpStart, SignUpStarted, Vault,
+        RenewStarted, RestoreDevice, Session, SignUpFinish, SignUpStart, SignUpStarted, Vault,
     },
     limits,
     opaque::{check_log_in, check_record},
@@ -17,7 +17,7 @@ use corncrake_wire::{
     session::{RENEWAL_LABEL, REPLACEMENT_LABEL, Replacement, renewal_content},
 };
 
-use super::{ORIGIN, Server};
+use super::{Chance, ORIGIN, Server};
 
 /// An account's row.
 #[derive(Clone)]
@@ -75,6 +75,7 @@ impl Server {
             Q::LogInFinish(request) => A::LogInFinish(self.log_in_finish(now, &request)?),
             Q::RenewStart(request) => A::RenewStart(self.renew_start(&request)),
             Q::Renew(request) => A::Renew(self.renew(now, &request)?),
+            Q::RestoreDevice(request) => A::RestoreDevice(self.restore_device(request)?),
             request => self.handle_own(now, self.session(now, session)?, session, request)?,
         };
         Ok(reply)
@@ -248,13 +249,7 @@ impl Server {
         account: AccountId,
         request: AddDevice,
     ) -> Result<Session, ErrorCode> {
-        let replacement = Replacement {
-            record: Some(&request.record),
-            add: Some(&request.device),
-            drop: request.drop.as_ref(),
-            ..Replacement::of(&account)
-        };
-        self.check_replacement(&replacement, &request.signature)?;
+        self.check_added(account, &request)?;
         let confirms = self
             .devices
             .get(&request.device.id)
@@ -277,6 +272,37 @@ impl Server {
         }
         self.replace_record(account, request.record)?;
         Ok(self.begin_session(now, account, Some(request.device.id)))
+    }
+
+    fn restore_device(&mut self, request: RestoreDevice) -> Result<(), ErrorCode> {
+        let RestoreDevice { account: id, add, least } = request;
+        self.check_added(id, &add)?;
+        let account = self.account(id)?;
+        if add.record != account.record && add.record.version <= account.record.version {
+            return Err(ErrorCode::VersionConflict);
+        }
+        if account.record.version < least {
+            return Err(ErrorCode::VersionGap);
+        }
+        account.record = add.record;
+        if let Some(dropped) = add.drop.and_then(|drop| self.devices.remove(&drop)) {
+            self.inboxes.remove(&dropped.inbox);
+            self.sessions.retain(|_, row| row.device != add.drop);
+        }
+        match self.devices.contains_key(&add.device.id) {
+            true => self.upload_packages(add.device.id, add.packages),
+            false => self.insert_device(id, &add.device, add.packages),
+        }
+    }
+
+    fn check_added(&mut self, account: AccountId, add: &AddDevice) -> Result<(), ErrorCode> {
+        let replacement = Replacement {
+            record: Some(&add.record),
+            add: Some(&add.device),
+            drop: add.drop.as_ref(),
+            ..Replacement::of(&account)
+        };
+        self.check_replacement(&replacement, &add.signature)
     }
 
     fn check_replacement(
@@ -331,6 +357,11 @@ impl Server {
         self.check_next_record(account, &record)?;
         self.account(account)?.record = record;
         Ok(())
+    }
+
+    /// Else it gives out the tokens and nonces again that it gave out before.
+    pub(crate) fn draw_anew(&mut self, seed: u64) {
+        self.chance = Chance::new(seed, "after a restore");
     }
 
     /// What a server does that notices that its database is an old copy.
@@ -396,6 +427,9 @@ impl Server {
 
     fn renew(&mut self, now: u64, request: &Renew) -> Result<Session, ErrorCode> {
         let (account, id) = self.nonces.remove(&request.nonce).ok_or(ErrorCode::LogInFailed)?;
+        if !self.accounts.contains_key(&account) {
+            return Err(ErrorCode::UnknownAccount);
+        }
         let device = self.devices.get(&id).ok_or(ErrorCode::UnknownDevice)?;
         if (account, id) != (request.account, request.device) || device.account != account {
             return Err(ErrorCode::LogInFailed);
