@@ -43,6 +43,8 @@ const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ";
 /// Writes a page as it is; an `UPDATE` that changes nothing writes nothing.
 const TOUCH: &str = "PRAGMA user_version = 1; ";
 
+/// The length of a log with one frame.
+const ONE_FRAME: u64 = 32 + 24 + 4096;
 /// What a row costs beside its value, roughly: most of a page.
 const ROW_COST: usize = 4096;
 /// So many bytes may be written before the log is emptied in the middle of a commit.
@@ -130,7 +132,8 @@ impl SqliteStore {
     pub async fn open(path: impl AsRef<Path>, key: StoreKey) -> Result<Self, StoreError> {
         let path = path.as_ref().to_path_buf();
         let lock = take_lock(&path)?;
-        let is_unclean = beside(&path, "-wal").metadata().is_ok_and(|log| log.len() > 0);
+        // A log of one frame names the only page that was written since the last scrubbing.
+        let is_unclean = beside(&path, "-wal").metadata().is_ok_and(|log| log.len() > ONE_FRAME);
         let mut open = Open::at(&path, lock, is_unclean).await?;
         lay_out(&mut open.connection).await?;
         Ok(Self { key, path, open: Mutex::new(Some(open)) })
@@ -280,10 +283,8 @@ impl Store for SqliteStore {
         };
         let (lock, shut) = open.shut(&self.path).await;
         let open = guard.insert(Open::at(&self.path, lock, shut.is_err()).await?);
-        // Whoever writes next finds a log whose folder is synced, and the layout read.
-        if open.connection.execute(TOUCH).await.is_ok() {
-            let _ = empty_log(&mut open.connection).await;
-        }
+        // Whoever writes next finds a log that has begun: its beginning is synced by itself.
+        let _ = open.connection.execute(TOUCH).await;
         shut
     }
 

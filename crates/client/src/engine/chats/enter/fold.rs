@@ -30,6 +30,9 @@ use crate::{
     event::{ChatKind, EventKind, ItemKind},
 };
 
+/// A state that is checked as quickly as it would be handed to another thread, in bytes: that of a
+/// few people.
+const SMALL: usize = 4096;
 /// Messages of which a fold remembers that the log has them.
 const SEEN: usize = 4096;
 
@@ -93,6 +96,9 @@ impl State {
         let work = FoldWork { state, id: enter.id, log: keys.log, at };
         let then = EnterThen::Fold(position);
         enter.asking = Some(then);
+        if work.state.len() <= SMALL && matches!(enter.goal, Goal::Welcome(_)) {
+            return self.fold_came((number, position), work.run(), step);
+        }
         let request = self.next_request(Then::Enter(number, then));
         step.effects.push(Effect::Slow(request, Work::Fold(work)));
     }
@@ -104,17 +110,24 @@ impl State {
         fold: Option<Box<Conversation>>,
         step: &mut Step<'_>,
     ) {
-        let Some(Then::Enter(number, then @ EnterThen::Fold(position))) =
-            self.requests.remove(&request)
-        else {
-            return;
-        };
+        if let Some(Then::Enter(number, EnterThen::Fold(position))) = self.requests.remove(&request)
+        {
+            self.fold_came((number, position), fold, step);
+        }
+    }
+
+    fn fold_came(
+        &mut self,
+        (number, position): (u64, u64),
+        fold: Option<Box<Conversation>>,
+        step: &mut Step<'_>,
+    ) {
         let id = self.chats.entering.get(&number).and_then(|enter| enter.id);
         let pair = self.pair(id);
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        if enter.asking != Some(then) {
+        if enter.asking != Some(EnterThen::Fold(position)) {
             return;
         }
         let fold = fold.filter(|fold| match enter.goal {
