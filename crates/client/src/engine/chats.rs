@@ -172,6 +172,8 @@ pub(crate) struct Session {
     pub(crate) is_missing: bool,
     /// The key packages with which a 1:1 chat may be founded.
     pub(crate) packages: create::Packages,
+    /// Whether a fresh path comes before the next message: there is much to say again.
+    pub(crate) path_first: bool,
     /// Whether somebody waits in `start_chat` for this chat.
     pub(crate) starter: Option<Starter>,
     /// The epoch in which the group's row was looked at last.

@@ -324,3 +324,51 @@ fn audit_srv_a10_d3_a_new_instance_is_noticed_where_no_running_hash_is_known() {
     }
     assert_eq!(noticed, 6, "it believed a log that it has never read");
 }
+
+#[test]
+fn audit_srv_a10_d3_much_that_is_said_again_comes_behind_a_fresh_path() {
+    let world = World::new(0);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    world.settle();
+    let old = backup(&world);
+    for number in 0..1001 {
+        ann.say(chat, &format!("{number} lost"));
+    }
+    world.settle();
+    restore(&world, &old);
+    world.settle();
+    assert_eq!(texts(&bob, chat).len(), 1001);
+    let server = world.server();
+    let server = server.borrow();
+    let log = server.logs.values().max_by_key(|log| log.entries.len()).unwrap();
+    let kinds: Vec<_> = log.entries.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds[..2], [corncrake_wire::EntryKind::Commit; 2], "the founding and the path");
+    assert!(kinds[2..].iter().all(|kind| *kind == corncrake_wire::EntryKind::Message));
+    assert_eq!(kinds.len(), 2 + 1001);
+}
+
+#[test]
+fn audit_srv_a10_d3_a_knock_at_a_log_that_was_closed_long_ago_in_the_chain_is_answered() {
+    let world = World::new(1);
+    let names = ["ann", "bob", "dan", "eva", "fay", "gus", "hal", "ina"];
+    let [ann, bob, dan, others @ ..] = names.map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &names[1..]);
+    world.settle();
+    dan.crash();
+    for name in &names[3..] {
+        ann.remove(chat, name).unwrap();
+        world.pass(120_000);
+    }
+    // Who runs on follows all logs anyway, and whoever was removed last answers too.
+    others.iter().for_each(|device| device.lose());
+    [&ann, &bob].iter().for_each(|device| device.restart());
+    world.pass(10_000);
+    // Only another device's record leads it in, and that names the first log.
+    let second = world.log_in("dan");
+    world.pass(120_000);
+    assert_eq!(second.info(chat).unwrap().standing, Standing::Member);
+    bob.say(chat, "welcome");
+    world.settle();
+    assert!(texts(&second, chat).contains(&"welcome".to_owned()));
+}

@@ -28,17 +28,15 @@ use crate::{
 
 /// How long a closed log is followed; afterwards it is looked into about once a day.
 const FOLLOWED: Duration = Duration::from_hours(90 * 24);
-/// How many closed logs of a chat are followed.
-const FOLLOWED_LOGS: usize = 3;
 const DAY: Duration = Duration::from_hours(24);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_hours(2 * 24);
 
 impl State {
-    /// Follows the newest closed logs of a chat, as long as they are; older ones are looked into
-    /// from time to time.
+    /// Follows the closed logs of a chat for as long as somebody may knock at them often; older ones
+    /// are looked into from time to time.
     pub(super) fn watch_closed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        for (&number, closed) in chat.closed.iter().rev().take(FOLLOWED_LOGS) {
+        for (&number, closed) in chat.closed.iter().rev() {
             if closed.is_followed(step.now) {
                 self.watch_one(chat, number, closed, step);
             }

@@ -40,6 +40,8 @@ pub(super) const OTHERS_RETURN: Duration = Duration::from_secs(8);
 const FOLD_AGAIN: Duration = Duration::from_secs(2);
 /// How long a server keeps messages.
 const EXPIRY: Duration = Duration::from_hours(30 * 24);
+/// Above so many own messages to say again a fresh path comes first.
+const PATH_FIRST: usize = 1000;
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 
@@ -568,6 +570,7 @@ impl Chat {
                 again.push(Intent::Send { id: sent.id, time, content: sent.content, text });
             }
         }
+        self.session.path_first |= again.len() > PATH_FIRST;
         if !again.is_empty() {
             self.put_first(again, step);
         }

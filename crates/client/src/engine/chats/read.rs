@@ -423,6 +423,7 @@ impl State {
         chat.session.tries = 0;
         chat.session.not_before = None;
         chat.session.locked_out = false;
+        chat.session.path_first = false;
         if flight.state.is_some() || position == 1 {
             chat.row.opening = Opening::True;
         }

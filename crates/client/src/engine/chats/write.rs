@@ -129,7 +129,7 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &mut chat.conversation) else {
             return;
         };
-        if conversation.needs_path() {
+        if conversation.needs_path() || chat.session.path_first {
             return self.refresh(chat, step);
         }
         let mut entries = Vec::new();
