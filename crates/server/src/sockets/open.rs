@@ -21,7 +21,10 @@ use corncrake_wire::{
     log::{Append, AppendReply, ReadReply},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::mpsc, time::interval};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant, interval, sleep_until},
+};
 
 use super::{
     Connection, Heard, Over, STOPPING, TICK,
@@ -44,6 +47,12 @@ const PAGES: usize = 4;
 const PUSHES: usize = 256;
 /// Things that are done before what was said is flushed.
 const BURST: usize = 64;
+
+/// An append that is refused holds its share of the budget a while longer, a millisecond for so
+/// many bytes, and nothing more is read of its connection: what its address goes on sending waits
+/// at its own side and takes no time from others.
+const REFUSED_BYTES_PER_MS: u64 = 1024;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a connection ends.
 enum End {
@@ -84,6 +93,8 @@ struct Open {
     state: Arc<State>,
     origin: Origin,
     connection: Connection,
+    /// Until when nothing is read, and what is held meanwhile.
+    paused: Option<(Instant, Share)>,
     number: u64,
     subscriptions: HashMap<u32, Subscription>,
     serial: u64,
@@ -107,6 +118,7 @@ pub(super) async fn run(state: Arc<State>, origin: Origin, connection: Connectio
         state,
         origin,
         connection,
+        paused: None,
         number,
         subscriptions: HashMap::new(),
         serial: 0,
@@ -145,15 +157,14 @@ impl Open {
         self.connection.hello(state.logs.instance()).await?;
         loop {
             tokio::select! {
-                heard = self.connection.hear(), if self.under_way.len() < UNDER_WAY => {
-                    self.handle(heard).await?;
-                }
+                heard = self.connection.hear(), if self.hears() => self.handle(heard).await?,
+                () = until(self.paused.as_ref().map(|(end, _)| *end)) => self.paused = None,
                 Some(done) = self.under_way.next(), if !self.under_way.is_empty() => {
                     self.finish(done).await?;
                 }
                 Some(push) = pushed.recv() => self.pass_on(push).await?,
                 _ = ticks.tick() => {
-                    if self.under_way.len() >= UNDER_WAY {
+                    if !self.hears() {
                         self.connection.rest();
                     }
                     self.connection.tick().await?;
@@ -182,6 +193,18 @@ impl Open {
         }
     }
 
+    fn hears(&self) -> bool {
+        self.under_way.len() < UNDER_WAY && self.paused.is_none()
+    }
+
+    /// Reads nothing for a while: an append of so many bytes was refused.
+    fn pause(&mut self, bytes: u64, share: Share) {
+        let pause = Duration::from_millis(bytes / REFUSED_BYTES_PER_MS).min(LONGEST_PAUSE);
+        if pause > Duration::ZERO {
+            self.paused = Some((Instant::now() + pause, share));
+        }
+    }
+
     /// Answers the appends that are under way, of which each may be stored already.
     async fn end_appends(&mut self) -> Result<(), End> {
         while self.under_way.len() > self.pages
@@ -203,11 +226,12 @@ impl Open {
         match frame {
             ClientFrame::Append { request, append } => {
                 self.connection.trust();
-                let rated =
-                    rated.and_then(|()| self.state.rates.write(self.origin, append.bytes()));
+                let bytes = append.bytes();
+                let rated = rated.and_then(|()| self.state.rates.write(self.origin, bytes));
                 match rated {
                     Ok(()) => self.append(request, append, share),
                     Err(refusal) => {
+                        self.pause(u64::try_from(bytes).unwrap_or(u64::MAX), share);
                         let result = Err(refusal);
                         self.connection.feed(&ServerFrame::AppendReply { request, result }).await?;
                     }
@@ -433,6 +457,14 @@ impl Open {
                 Ok(())
             }
         }
+    }
+}
+
+/// Waits until then; for ever, if there is no time.
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }
 

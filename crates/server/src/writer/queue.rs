@@ -11,8 +11,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Bytes of one commit, unless its first job is larger.
-const COMMIT_BYTES: usize = 1024 * 1024;
+/// Bytes of one commit, unless its first job is larger: whoever comes while it is under way waits
+/// for all of it.
+const COMMIT_BYTES: usize = 256 * 1024;
 /// Jobs of one commit.
 const COMMIT_JOBS: usize = 512;
 /// Bytes that wait in one lane, unless there is only one job.
@@ -205,8 +206,8 @@ mod tests {
             queue.push(2, 64 * 1024, job).unwrap();
         }
         let jobs = take(&queue);
-        assert_eq!(jobs.len(), 16, "a mebibyte");
-        assert_eq!(&jobs[..6], &[0, 200, 1, 201, 2, 202]);
+        assert_eq!(jobs.len(), 4, "a quarter of a mebibyte");
+        assert_eq!(&jobs[..4], &[0, 200, 1, 201]);
     }
 
     #[test]

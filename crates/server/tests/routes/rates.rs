@@ -216,6 +216,34 @@ async fn audit_srv_a4_bytes_cost_wherever_they_go() {
 }
 
 #[tokio::test]
+async fn audit_load_l1_nothing_is_read_for_a_while_after_a_long_append_that_is_refused() {
+    let api = limited(|config| config.limits.mib_per_minute = 1).await;
+    let mut socket = api.socket(OPEN_SOCKET).await;
+    // The first frame of a connection is a short one.
+    let logs = vec![Subscription { id: 7, token: token(2), after: 0, running: None }];
+    socket.say(&ClientFrame::Subscribe { logs }).await;
+    assert!(matches!(socket.hear().await, Some(ServerFrame::Entries { .. })));
+    let entries: Vec<Vec<u8>> = (0..20).map(|n| vec![n; 60_000]).collect();
+    let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+    let mut refused = Vec::new();
+    for request in 0..4 {
+        let append = messages(&token(1), Point::START, &entries);
+        socket.say(&ClientFrame::Append { request, append }).await;
+        match socket.hear().await {
+            Some(ServerFrame::AppendReply { result: Err(refusal), .. }) => {
+                assert_eq!(refusal.code, ErrorCode::RateLimited);
+                refused.push(std::time::Instant::now());
+            }
+            // The first of them fits.
+            Some(_) => {}
+            None => panic!("a reply"),
+        }
+    }
+    assert!(refused.len() >= 2, "{}", refused.len());
+    assert!(refused[1] - refused[0] >= std::time::Duration::from_secs(1));
+}
+
+#[tokio::test]
 async fn audit_srv_a12_whoever_goes_on_after_refusals_is_closed() {
     let api = limited(|config| config.limits.requests_per_second = 1).await;
     let mut socket = api.socket(OPEN_SOCKET).await;
