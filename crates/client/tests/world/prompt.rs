@@ -137,6 +137,25 @@ fn issue_7_nobody_asks_more_than_a_first_message_needs() {
 }
 
 #[test]
+fn audit_srv_b7_a_new_device_begins_at_the_newest_state_not_past_its_record() {
+    let world = World::new(2);
+    let [ann, _bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &["bob"]);
+    for number in 0..120 {
+        ann.rename(chat, &format!("meadow {number}")).unwrap();
+    }
+    world.settle();
+    let laptop = world.log_in("ann");
+    world.network().disturb();
+    world.settle();
+    assert_eq!(laptop.info(chat).unwrap().title, "meadow 119");
+    let asked = asked(&world, &laptop);
+    let times = |path| asked.iter().find(|(it, _)| *it == path).map_or(0, |(_, times)| *times);
+    assert_eq!(times("beside"), 0, "no state is fetched in vain: {asked:?}");
+    assert!(times("read") <= 5, "what came after the newest state: {asked:?}");
+}
+
+#[test]
 fn issue_7_a_new_device_asks_three_times_for_each_chat() {
     let world = World::new(1);
     let [ann, _bob] = ["ann", "bob"].map(|name| world.sign_up(name));

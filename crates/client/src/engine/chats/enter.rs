@@ -128,9 +128,11 @@ impl Enter {
 
     fn last_state(&self) -> u64 {
         match &self.goal {
-            Goal::Welcome(_) if self.searched.is_some() => u64::MAX,
+            Goal::Welcome(_) | Goal::Recorded(..) if self.searched.is_some() => u64::MAX,
             Goal::Welcome(invitation) => invitation.position,
-            Goal::Anchors(_) | Goal::Recorded(..) => u64::MAX,
+            // A later state is past the anchor.
+            Goal::Recorded(_, (position, _)) => *position,
+            Goal::Anchors(_) => u64::MAX,
             Goal::Direct { .. } => 0,
         }
     }
@@ -442,9 +444,11 @@ impl State {
             None if matches!(enter.goal, Goal::Direct { .. }) => {
                 self.direct_fold_failed(number, step);
             }
-            // The position leads nowhere, or somebody wrote another one: the Welcome may lie
+            // The position leads nowhere, or somebody wrote another one: what is looked for may lie
             // elsewhere in the log.
-            None if matches!(enter.goal, Goal::Welcome(_)) && enter.searched.is_none() => {
+            None if matches!(enter.goal, Goal::Welcome(_) | Goal::Recorded(..))
+                && enter.searched.is_none() =>
+            {
                 enter.searched = Some(0);
                 self.enter_ask(number, EnterThen::States, step);
             }

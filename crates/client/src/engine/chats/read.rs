@@ -365,6 +365,10 @@ impl State {
                 self.look_at_state(chat, entry.position, step);
             }
         }
+        if entry.has_state {
+            // A new device is to begin here, and not where the account's log left it.
+            chat.row.recorded = false;
+        }
         self.heard_since_begin(chat, (report.author, report.external), step);
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
