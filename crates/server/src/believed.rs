@@ -47,6 +47,11 @@ impl Believed {
         Self { file, believed, doubted }
     }
 
+    /// Whether any time was ever believed.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.believed.is_some()
+    }
+
     /// Judges a time and notes it.
     pub(crate) fn judge(&mut self, now: u64) -> Result<Verdict, Error> {
         let verdict = self.weigh(now);

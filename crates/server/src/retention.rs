@@ -41,10 +41,12 @@ async fn round(state: &State, believed: &mut Believed) -> Result<(), Error> {
     let (now, today) = (state.clock.now(), state.clock.today());
     let noted = state.accounts.note_alive(now).await;
     if believed.judge(now)? == Verdict::Doubted {
-        tracing::info!(
-            "the clock is days away from the time in the file believed-time, or there is none: \
-             nothing expires until it has gone on for a day, or the file is deleted if it is ahead"
-        );
+        if believed.is_known() {
+            tracing::warn!(
+                "the clock is days away from the time in the file believed-time: nothing expires \
+                 until it has gone on for a day, or the file is deleted if it is ahead"
+            );
+        }
         return noted;
     }
     // What was written while the clock was ahead is from today at the latest.
