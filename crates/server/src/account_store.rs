@@ -46,7 +46,7 @@ impl AccountStore {
         let mut connection = database.writer().await?;
         let instance = database::instance(&mut connection, &database, now).await?;
         sqlx::query("UPDATE server SET alive = ? WHERE alive = 0")
-            .bind(i64::try_from(now).unwrap_or(i64::MAX))
+            .bind(i64::try_from(now / 86_400).unwrap_or(i64::MAX))
             .execute(&mut connection)
             .await?;
         let readers = database.readers().await?;
@@ -399,12 +399,12 @@ impl AccountStore {
 }
 
 impl AccountStore {
-    /// Notes that the server is alive at this time: by it a copy of the database tells its age.
+    /// Notes that the server is alive on this day: by it a copy of the database tells its age.
     pub(crate) async fn note_alive(&self, now: u64) -> Result<(), Error> {
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let today = i64::try_from(now / 86_400).unwrap_or(i64::MAX);
         let note = self.writer.run_own(move |connection| {
             Box::pin(async move {
-                sqlx::query("UPDATE server SET alive = ?").bind(now).execute(connection).await?;
+                sqlx::query("UPDATE server SET alive = ?").bind(today).execute(connection).await?;
                 Ok(())
             })
         });

@@ -43,6 +43,7 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
             .execute(&mut database)
             .await?;
         check(&partial).await?;
+        check_named(&partial).await?;
     }
     let seed = zeroize::Zeroizing::new(std::fs::read(data.join(SEED)).map_err(Error::failed)?);
     replace(&files.seed, &seed)?;
@@ -70,13 +71,20 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
         check(&from).await?;
     }
     refuse_swapped(&files).await?;
+    for (_, from) in files.databases(folder.path()) {
+        check_named(&from).await?;
+    }
+    let seed = match files.seed.exists() {
+        true => Some(zeroize::Zeroizing::new(std::fs::read(&files.seed).map_err(Error::failed)?)),
+        false if folder.path().join(SEED).exists() => None,
+        false => {
+            let seed = files.seed.display();
+            return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
+        }
+    };
     folder.begin_restoring()?;
-    if files.seed.exists() {
-        let seed = zeroize::Zeroizing::new(std::fs::read(&files.seed).map_err(Error::failed)?);
+    if let Some(seed) = seed {
         replace(&folder.path().join(SEED), &seed)?;
-    } else if !folder.path().join(SEED).exists() {
-        let seed = files.seed.display();
-        return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
     }
     for (to, from) in files.databases(folder.path()) {
         // First the counter: whatever happens in between, a start finds it ahead.
@@ -153,6 +161,19 @@ async fn check(path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::failed(format!("{} is damaged: {found}", path.display())))
+}
+
+/// Refuses a copy that was made before the server had given the database its name.
+async fn check_named(path: &Path) -> Result<(), Error> {
+    let options = Database::plain(path).read_only(true).immutable(true);
+    let mut database = options.connect().await?;
+    let names: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM server").fetch_one(&mut database).await?;
+    if names == 1 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Error::failed(format!("{path} is of a server that had not started yet: copy it again")))
 }
 
 /// Refuses a backup whose two databases are not what their names say.

@@ -14,9 +14,9 @@ use crate::Error;
 /// Packages of a device that were handed out and may still be named by notices.
 const MOST_CLAIMED: i64 = 4096;
 
-/// For how many seconds private keys are sure to be kept for a package of last resort that its
-/// device has replaced: devices keep them for a week, and clocks are set.
-const KEYS_KEPT: u64 = 6 * 86_400;
+/// For how many days, the one of the copy and today apart, private keys are sure to be kept for a
+/// package of last resort that its device has replaced: devices keep them for a week.
+const KEYS_KEPT: u64 = 5;
 
 /// Checks sizes and numbers of packages.
 pub(crate) fn check(packages: &[NewPackage]) -> Result<(), ErrorCode> {
@@ -46,7 +46,8 @@ pub(crate) async fn forget(connection: &mut SqliteConnection, device: i64) -> Re
 /// its device uploads others as soon as it sees the new instance. The keys of one of last resort
 /// are there for at least a week after the copy was made, however often it was renewed since.
 pub(crate) async fn forget_used(connection: &mut SqliteConnection, now: u64) -> Result<(), Error> {
-    let before = i64::try_from(now.saturating_sub(KEYS_KEPT)).unwrap_or(i64::MAX);
+    let before = (now / 86_400).saturating_sub(KEYS_KEPT);
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
     sqlx::query("DELETE FROM packages WHERE last_resort = 0 OR (SELECT alive FROM server) < ?")
         .bind(before)
         .execute(connection)

@@ -203,11 +203,38 @@ async fn audit_srv_a10_an_old_copy_hands_out_no_package_whose_keys_may_be_gone()
     // The copy is so old that what was renewed since has no keys any more.
     let options = SqliteConnectOptions::new().filename(data.join(ACCOUNTS));
     let mut accounts = SqliteConnection::connect_with(&options).await.unwrap();
-    let earlier = sqlx::query("UPDATE server SET alive = alive - 7 * 86400");
+    let earlier = sqlx::query("UPDATE server SET alive = alive - 7");
     earlier.execute(&mut accounts).await.unwrap();
     accounts.close().await.unwrap();
     assert!(run(&data, &["restored"]));
     let (server, api) = start(&data).await;
     assert_eq!(api.call(&claim(bob.account)).await.unwrap().packages, []);
     server.stop().await;
+}
+
+/// A server that is only just starting has not named its databases.
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_srv_a10_a_copy_without_a_name_is_no_backup_and_restores_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (data, brought) = (folder.path().join("data"), folder.path().join("brought"));
+    let (server, api) = start(&data).await;
+    sign_up(&api, "bob", b"correct horse").await;
+    let file = folder.path().join("backup");
+    assert!(run(&data, &["backup", file.to_str().unwrap()]));
+    server.stop().await;
+    let unname = async |path: &Path| {
+        let options = SqliteConnectOptions::new().filename(path);
+        let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::query("DELETE FROM server").execute(&mut database).await.unwrap();
+        database.close().await.unwrap();
+    };
+    unname(&data.join(LOGS)).await;
+    let again = folder.path().join("again");
+    assert!(!run(&data, &["backup", again.to_str().unwrap()]));
+    assert!(!again.exists());
+
+    unname(&folder.path().join("backup.logs")).await;
+    assert!(!run(&brought, &["restore", file.to_str().unwrap()]));
+    let left: Vec<_> = std::fs::read_dir(&brought).unwrap().collect();
+    assert_eq!(left.len(), 1, "the lock: {left:?}");
 }
