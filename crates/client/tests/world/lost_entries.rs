@@ -1,6 +1,8 @@
 //! A server that loses the last hour (D3): a backup is restored, with a new instance or with the
 //! old one.
 
+use std::collections::BTreeSet;
+
 use corncrake::{ConversationId, ItemKind, Standing};
 use corncrake_core::conversation::Change;
 
@@ -66,7 +68,12 @@ fn audit_srv_a10_d3_messages_are_lost_and_said_again() {
         let began = world.executor().now();
         ann.say(chat, "8 new");
         world.until("everybody has everything again", || {
-            [&ann, &bob].iter().all(|device| texts(device, chat).contains(&"8 new".to_owned()))
+            [&ann, &bob].iter().all(|device| {
+                let texts = texts(device, chat);
+                let once: BTreeSet<_> = texts.iter().collect();
+                assert_eq!(once.len(), texts.len(), "also while it is said again: {texts:?}");
+                texts.contains(&"8 new".to_owned())
+            })
         });
         assert!(world.executor().now() - began < 60_000, "within a minute");
         world.settle();

@@ -167,9 +167,11 @@ impl Chat {
     }
 
     /// Messages that are on their way, as they will stand at the end of the timeline. Their numbers
-    /// are those that they will have if nobody else says anything before.
+    /// are those that they will have if nobody else says anything before. What is said again because
+    /// the server lost it has its line already.
     pub(crate) fn queued_items(&self, sender: AccountId) -> Vec<Item> {
         let sends = self.intents.iter().filter_map(|(_, intent)| match intent {
+            Intent::Send { id, .. } if self.recent.contains(&(sender, *id)) => None,
             Intent::Send { id, text, time, .. } => Some((*id, text.clone(), *time)),
             Intent::Change(_) => None,
         });
