@@ -36,6 +36,7 @@ mod groups;
 mod host;
 mod link;
 mod lost_accounts;
+mod lost_again;
 mod lost_changes;
 mod lost_chats;
 mod lost_entries;

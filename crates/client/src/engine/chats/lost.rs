@@ -215,7 +215,8 @@ impl State {
             return;
         };
         let older = chat.kept.range(..search.asked.unwrap_or(u64::MAX)).rev();
-        let mut older = older.filter(|(_, kept)| !kept.is_lost && kept.running.is_some());
+        // Also those that were lost before: an older backup may have brought them back.
+        let mut older = older.filter(|(_, kept)| kept.running.is_some());
         let Some((&number, kept)) = older.next() else {
             return self.no_place_is_left(chat, step);
         };
@@ -318,6 +319,7 @@ impl State {
             self.no_place_is_left(chat, step);
             return false;
         }
+        chat.find_places_up_to(number, &kept, step);
         let gone = chat.session.search.take().is_some_and(|search| search.gone);
         let epoch = chat.conversation.as_ref().filter(|c| c.is_member()).map(|c| c.anchor());
         let same = epoch.is_some_and(|at| {
@@ -462,6 +464,16 @@ impl Chat {
     /// The places that the server is not known to have lost, by number.
     fn places(&self) -> impl DoubleEndedIterator<Item = (&u64, &Kept)> {
         self.kept.iter().filter(|(_, kept)| !kept.is_lost)
+    }
+
+    /// The server has a place, and so all before it in that log.
+    fn find_places_up_to(&mut self, number: u64, found: &Kept, step: &mut Step<'_>) {
+        for (earlier, kept) in self.kept.range_mut(..=number) {
+            if kept.is_lost && kept.log == found.log && kept.position <= found.position {
+                kept.is_lost = false;
+                step.put(Table::Kept, self.row.id.as_bytes(), *earlier, kept);
+            }
+        }
     }
 
     pub(super) fn lose_places_after(&mut self, number: u64, step: &mut Step<'_>) {

@@ -373,7 +373,9 @@ impl State {
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
-        chat.keep_place(chat.done_by(&report), step);
+        let done = chat.done_by(&report);
+        chat.are_back(&done.added);
+        chat.keep_place(done, step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
         match report.outcome {

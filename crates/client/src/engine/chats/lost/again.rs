@@ -47,7 +47,7 @@ pub(crate) struct Done {
     /// Device keys that it revoked.
     revoked: Vec<DeviceKey>,
     /// Accounts that it brought in.
-    added: Vec<AccountId>,
+    pub(in crate::engine::chats) added: Vec<AccountId>,
     /// Whether it was made here.
     own: bool,
     /// The title that it gave, if it was made here.
@@ -128,7 +128,8 @@ impl Chat {
         done
     }
 
-    /// Owes again what was done behind a kept place and still held when the loss was noticed.
+    /// Owes again what was done behind a kept place and still held when the loss was noticed, also
+    /// where the commit that did it was lost before and the group stayed as it was.
     pub(super) fn owe_again(&mut self, number: u64, step: &Step<'_>) {
         let Some(conversation) = &self.conversation else {
             return;
@@ -136,8 +137,7 @@ impl Chat {
         let context = conversation.context();
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
-        let lost = self.kept.range(number + 1..).filter(|(_, kept)| !kept.is_lost);
-        for kept in lost.map(|(_, kept)| &kept.done) {
+        for kept in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
             let gone = kept.removed.iter().filter(|who| !conversation.has_account(**who));
             owed.removed.extend(gone);
             let barred = kept.revoked.iter();
@@ -151,6 +151,11 @@ impl Chat {
             let roles = kept.roles.iter().copied();
             owed.roles.extend(roles.filter(|(who, role)| given(&context.roles, *who) == *role));
         }
+    }
+
+    /// Accounts that a commit brought in are not to be taken out for an earlier removal's sake.
+    pub(in crate::engine::chats) fn are_back(&mut self, added: &[AccountId]) {
+        self.row.owed_again.removed.retain(|who| !added.contains(who));
     }
 
     /// Whether somebody is in the group whose removal, or whose device's, the server has lost.
