@@ -144,16 +144,8 @@ pub(crate) async fn replace_record(
     account: i64,
     record: SignedRecord,
 ) -> Result<(), Error> {
-    let done = sqlx::query(
-        "UPDATE accounts SET record = ?1, record_version = ?2 WHERE num = ?3 \
-         AND (record_version = ?2 - 1 OR record_version = ?2 AND record = ?1)",
-    )
-    .bind(record.bytes)
-    .bind(signed(record.version)?)
-    .bind(account)
-    .execute(connection)
-    .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
+    let least = record.version.saturating_sub(1);
+    raise_record(connection, account, record, least).await
 }
 
 /// Replaces the record, if its version is at least this one, by a later version: a backup has lost
@@ -167,13 +159,24 @@ pub(crate) async fn restore_record(
     if self::record(connection, account).await?.version < least {
         return Err(ErrorCode::VersionGap.into());
     }
+    raise_record(connection, account, record, least).await
+}
+
+/// Replaces a record of at least the version `least` by a later one.
+async fn raise_record(
+    connection: &mut SqliteConnection,
+    account: i64,
+    record: SignedRecord,
+    least: u64,
+) -> Result<(), Error> {
     let done = sqlx::query(
         "UPDATE accounts SET record = ?1, record_version = ?2 WHERE num = ?3 \
-         AND (record_version < ?2 OR record_version = ?2 AND record = ?1)",
+         AND (record_version >= ?4 AND record_version < ?2 OR record_version = ?2 AND record = ?1)",
     )
     .bind(record.bytes)
     .bind(signed(record.version)?)
     .bind(account)
+    .bind(signed(least)?)
     .execute(connection)
     .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
