@@ -255,10 +255,10 @@ impl<H: Host> Engine<'_, H> {
     ///
     /// Entries that were pushed are in the log: whatever is lost with a batch that was made of them
     /// is made of them again when they are read again, and events that were told come again under
-    /// later numbers. The same holds for notices and for what was read, but a record that somebody has
-    /// seen must not be an older one again. So people see a message before the disk has it. But nothing may have left the device that such a batch decided, so
-    /// whatever others may come to depend on waits until all batches before it are durable. So does
-    /// whoever gave a command.
+    /// later numbers. The same holds for notices and for what was read, but a record that somebody
+    /// has seen must not be an older one again. So people see a message before the disk has it. But
+    /// nothing may have left the device that such a batch decided, so whatever others may come to
+    /// depend on waits until all batches before it are durable. So does whoever gave a command.
     async fn commit(
         &mut self,
         writes: Writes,

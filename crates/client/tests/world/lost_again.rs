@@ -12,6 +12,12 @@ use crate::{
 
 const STEPS: usize = 30;
 
+fn lose_all_logs(world: &World) {
+    let mut left = backup(world);
+    left.logs.clear();
+    restore(world, &left);
+}
+
 fn walk(seed: u64) {
     let world = World::new(seed);
     let mut chance = Chance::new(seed, "lost again");
@@ -31,11 +37,7 @@ fn walk(seed: u64) {
                 let one = chance.below(copies.len() as u64);
                 restore(&world, &copies[usize::try_from(one).unwrap()].clone());
             }
-            9 => {
-                let mut left = backup(&world);
-                left.logs.clear();
-                restore(&world, &left);
-            }
+            9 => lose_all_logs(&world),
             _ => world.pass(chance.below(8_000)),
         }
     }
@@ -69,11 +71,7 @@ fn audit_srv_a10_d3_a_removal_that_outlived_a_loss_is_made_again_after_the_next(
                 0 if bob.runs() => bob.crash(),
                 0 => bob.start(),
                 1 => drop(ann.try_say(chat, "between")),
-                2 | 3 => {
-                    let mut left = backup(&world);
-                    left.logs.clear();
-                    restore(&world, &left);
-                }
+                2 | 3 => lose_all_logs(&world),
                 _ => world.pass(chance.below(8_000)),
             }
         }

@@ -146,8 +146,8 @@ impl State {
         };
         let signature = opened.identity.sign_replacement(&replacement.content());
         let request = AddDevice { record, device, packages, drop, signature };
-        let kept = AddDevice { packages: Vec::new(), ..request.clone() };
-        let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row), Box::new(kept)));
+        let kept = Box::new(request.clone());
+        let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row), kept));
         self.ask_account_with(Some(session.token), then, request, step);
         Ok(())
     }
