@@ -127,11 +127,14 @@ mod tests {
         let (stream, peer) = listener.accept().await.unwrap();
         let mut stream = Paced::new(stream, budget.clone(), Some(Origin::of(peer.ip())));
         let begun = Instant::now();
-        let end = loop {
-            if let Err(error) = stream.write_all(&[0; 64 * 1024]).await {
-                break error.kind();
+        let end = timeout(3 * PATIENCE, async {
+            loop {
+                if let Err(error) = stream.write_all(&[0; 64 * 1024]).await {
+                    break error.kind();
+                }
             }
-        };
+        });
+        let end = end.await.expect("an end");
         drop(other_side);
         (begun.elapsed(), end)
     }

@@ -242,3 +242,42 @@ pub(crate) struct Ticket {
     _place: Share,
     _open: mpsc::Sender<Infallible>,
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn audit_load_l5_a_slow_reader_pins_no_more_than_its_send_buffer() {
+        let (listener, address) = listener();
+        // It has little room itself, so that what is taken lies here.
+        let reader = TcpSocket::new_v4().unwrap();
+        reader.set_recv_buffer_size(16 * 1024).unwrap();
+        let _reader = reader.connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (chunk, mut taken) = ([0; 16 * 1024], 0);
+        while timeout(Duration::from_millis(300), stream.writable()).await.is_ok() {
+            taken += stream.try_write(&chunk).unwrap_or(0);
+        }
+        assert!(taken > 0 && taken <= 2 * SEND_BUFFER as usize, "{taken} bytes");
+    }
+
+    #[tokio::test]
+    async fn audit_load_l7_a_storm_of_reconnects_finds_room_to_wait() {
+        let (_listener, address) = listener();
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let allowed: usize = allowed.trim().parse().unwrap();
+        // Nobody accepts them meanwhile. Who hangs up keeps its place.
+        for waiting in 0..allowed.min(2000) {
+            let connected = timeout(Duration::from_secs(20), TcpStream::connect(address)).await;
+            assert!(connected.is_ok_and(|connected| connected.is_ok()), "{waiting} wait");
+        }
+    }
+}

@@ -263,6 +263,7 @@ async fn audit_srv_a4_a_log_holds_so_many_bytes_until_its_messages_expire() {
     let mut stored = 0;
     while let Outcome::Stored { .. } = server.say(1, first, 64).await {
         stored += batch;
+        assert!(stored <= LOG_BYTES, "{stored}");
     }
     assert!((LOG_BYTES - 2 * batch..=LOG_BYTES).contains(&stored), "{stored}");
     for _ in 0..2 {

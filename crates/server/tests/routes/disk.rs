@@ -3,10 +3,10 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use corncrake_server::{Config, Server};
-use corncrake_wire::{ErrorCode, log::Point};
+use corncrake_wire::{AccessToken, ErrorCode, log::Point};
 use tempfile::TempDir;
 
-use crate::support::{Api, messages, problem, token};
+use crate::support::{Api, messages, problem, random, token};
 
 /// A small disk in memory; gone when dropped.
 struct Disk(TempDir);
@@ -45,6 +45,13 @@ async fn appended(api: &Api, number: u32) -> Result<(), ErrorCode> {
     api.append(&append).await.map(|_| ()).map_err(|refused| refused.code)
 }
 
+/// Begins a log, which takes more than one statement.
+async fn begun(api: &Api, number: u32) -> Result<(), ErrorCode> {
+    let mut append = messages(&AccessToken::new(random()), Point::START, &[&number.to_le_bytes()]);
+    append.opening = Some(vec![7; 400_000]);
+    api.append(&append).await.map(|_| ()).map_err(|refused| refused.code)
+}
+
 /// Fills the disk, frees some of it and shows that the server goes on by itself.
 async fn fill_and_free(disk: &Disk, mark: u64) {
     let mut config = Config::for_tests(disk.path().join("data"));
@@ -66,6 +73,9 @@ async fn fill_and_free(disk: &Disk, mark: u64) {
     };
     assert_eq!(code, ErrorCode::StorageFull);
     assert!(!acked.is_empty());
+    // The writer looks at the disk each second, and tries again where nothing is kept free.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(begun(&api, number).await, Err(ErrorCode::StorageFull));
     assert!(!api.read(&token(1), 0).await.unwrap().entries.is_empty(), "reading goes on");
     if mark > 0 {
         assert!(!healthy(&api).await);

@@ -488,4 +488,17 @@ async fn audit_srv_b3_a_check_of_heads_is_answered_behind_what_is_under_way() {
     socket.say(&check([1, 2])).await;
     assert_eq!(socket.entries(2).await.1, 2, "entries come first");
     assert_eq!(socket.hear().await, Some(ServerFrame::Heads { heads: Vec::new() }));
+    // So do pages that are only just asked for.
+    for _ in 0..10 {
+        let mut socket = api.socket(OPEN_SOCKET).await;
+        let asked = [(1, &one), (2, &two)].map(|(id, log)| subscribe(id, log, 0));
+        for frame in asked.into_iter().chain([check([1, 2])]) {
+            socket.0.feed(Message::Binary(encode(&frame).into())).await.unwrap();
+        }
+        socket.0.flush().await.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(socket.hear().await, Some(ServerFrame::Entries { .. })));
+        }
+        assert_eq!(socket.hear().await, Some(ServerFrame::Heads { heads: Vec::new() }));
+    }
 }
