@@ -139,3 +139,19 @@ pub trait Host: 'static {
     /// The numbers chosen for this engine.
     fn settings(&self) -> &Settings;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_prog_h4_a_stored_time_that_is_further_away_than_its_wait_has_come() {
+        let clock = Clock { now: Timestamp(1_000_000), moment: Moment(50) };
+        let hour = Duration::from_hours(1);
+        assert_eq!(clock.until(Timestamp(1_000_700), hour), Some(Moment(750)));
+        assert_eq!(clock.until(clock.now.after(hour), hour), Some(Moment(50).after(hour)));
+        assert_eq!(clock.until(Timestamp(999_999), hour), None, "it has come");
+        let set_back = clock.now.after(hour).after(Duration::from_millis(1));
+        assert_eq!(clock.until(set_back, hour), None, "the clock was set back since");
+    }
+}

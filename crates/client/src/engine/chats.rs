@@ -411,6 +411,7 @@ impl State {
         for id in self.chat_ids() {
             self.with_chat(id, step, |state, chat, step| state.watch_closed(chat, step));
         }
+        self.learn_missing(step);
         self.enter_again(step);
     }
 

@@ -4,6 +4,11 @@ use corncrake::{
     Added, Adding, Chat, Client, ConversationId, Delivery, Item, ItemKind, LeftOut, Role, Standing,
 };
 
+use corncrake_wire::{
+    ErrorCode, OpenRequest, Refusal,
+    open::{By, LookUp},
+};
+
 use crate::{device::Device, mal::Mal, world::World};
 
 #[test]
@@ -117,7 +122,9 @@ fn audit_prog_h3_a_removal_overtakes_an_add_that_waits() {
     [&bob, &cem, &dee].into_iter().for_each(Device::crash);
     ann.remove(chat, "cem").unwrap();
     ann.add(chat, "eve").unwrap();
+    let began = world.executor().now();
     ann.remove(chat, "dee").unwrap();
+    assert!(world.executor().now() - began < 60_000, "it waits behind the add");
     // Nobody comes: after an hour the add goes on by itself.
     world.pass(3_700_000);
     assert_eq!(ann.info(chat).unwrap().members.len(), 3);
@@ -232,6 +239,40 @@ fn audit_prog_low_removing_somebody_who_is_not_there_says_so() {
     assert_eq!(ann.info(chat).unwrap().members.len(), 2);
     ann.remove(chat, "bob").unwrap();
     assert_eq!(ann.remove(chat, "bob").unwrap_err().code(), "unknown_member");
+}
+
+#[test]
+fn audit_srv_b5_names_that_are_not_found_are_looked_up_again() {
+    for restarts in [false, true] {
+        let world = World::new(11);
+        let [ann, bob, _cem, _dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
+        world.settle();
+        // The server has no time for one of them.
+        let cem = bob.call("account", async move |client: Client| client.account().await);
+        let first = cem.unwrap().id;
+        world.network().set_lie(Some(Box::new(move |who, _, request| match request {
+            OpenRequest::LookUp(LookUp { by: By::Id(id), .. })
+                if who == "ann.1" && id.0 != *first.as_bytes() =>
+            {
+                Some(Err(Refusal { code: ErrorCode::RateLimited, retry_after: Some(600) }))
+            }
+            _ => None,
+        })));
+        let chat = bob.create_group("meadow", &["ann", "cem", "dee"]);
+        world.pass(60_000);
+        let unknown = || {
+            let members = ann.info(chat).unwrap().members;
+            members.iter().filter(|member| member.name.is_none()).count()
+        };
+        assert_eq!(unknown(), 2);
+        ann.call("settle", async move |client: Client| client.settle().await).unwrap();
+        if restarts {
+            ann.restart();
+        }
+        world.network().set_lie(None);
+        world.pass(if restarts { 60_000 } else { 21 * 60_000 });
+        assert_eq!(unknown(), 0, "restarts: {restarts}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! is being read is in that page or not, as the seed has it. Every call and every word is held to
 //! [`PROMPT`](crate::network::PROMPT) by the world's own checks.
 
-use corncrake::{Chat, ConversationId, Delivery, Item, ItemKind, MessageId};
+use corncrake::{Chat, ConversationId, Delivery, Item, ItemKind, MessageId, Role};
 
 use crate::{chance::Chance, check::Mood, device::Device, world::World};
 
@@ -153,6 +153,31 @@ fn audit_srv_b7_a_new_device_begins_at_the_newest_state_not_past_its_record() {
     let times = |path| asked.iter().find(|(it, _)| *it == path).map_or(0, |(_, times)| *times);
     assert_eq!(times("beside"), 0, "no state is fetched in vain: {asked:?}");
     assert!(times("read") <= 5, "what came after the newest state: {asked:?}");
+}
+
+#[test]
+fn audit_srv_b7_states_that_are_past_its_record_cost_a_new_device_nothing() {
+    let world = World::new(3);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &["bob"]);
+    world.settle();
+    let promote = async move |chat: Chat| chat.set_role("bob", Role::Admin).await;
+    ann.call_in(chat, "make bob an admin", promote).unwrap();
+    world.settle();
+    // Nobody renews the record of Ann's account.
+    ann.lose();
+    for number in 0..160 {
+        bob.rename(chat, &format!("meadow {number}")).unwrap();
+    }
+    world.network().disturb();
+    world.settle();
+    let laptop = world.log_in("ann");
+    world.network().disturb();
+    world.settle();
+    assert_eq!(laptop.info(chat).unwrap().title, "meadow 159");
+    let asked = asked(&world, &laptop);
+    let times = |path| asked.iter().find(|(it, _)| *it == path).map_or(0, |(_, times)| *times);
+    assert_eq!((times("states"), times("beside")), (2, 0), "{asked:?}");
 }
 
 #[test]

@@ -56,6 +56,28 @@ fn audit_srv_a8_invitations_that_lead_nowhere_cost_little_and_hide_no_friend() {
 }
 
 #[test]
+fn audit_srv_a8_four_invitations_are_folded_at_once() {
+    let world = World::new(15);
+    let ann = world.sign_up("ann");
+    let mut mal = Mal::sign_up(&world, "mal");
+    world.settle();
+    ann.crash();
+    let invited = mal.invite_to_nothing("ann");
+    ann.start();
+    world.pass(120_000);
+    let trace = world.trace();
+    let asks = trace.lines().filter(|line| line.contains("ann") && line.contains("→ list states"));
+    // The first was for the account's own log.
+    let asks = asks.skip(1);
+    let times = asks.map(|line| line.trim_start().split(' ').next().unwrap().parse::<u64>());
+    let times: Vec<u64> = times.map(Result::unwrap).take(invited).collect();
+    assert_eq!(times.len(), invited, "each was tried");
+    // There and back takes two milliseconds at least.
+    let took = times[invited - 1] - times[0];
+    assert!(took >= 2 * (invited as u64 / 4), "{took} ms for {invited}");
+}
+
+#[test]
 fn audit_prog_m6_an_inbox_that_a_stranger_crowds_has_room_for_a_friend() {
     let world = World::new(11);
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));

@@ -178,10 +178,14 @@ impl State {
         }
     }
 
-    /// Somebody can't be looked up: that ends the job, or the others go on.
+    /// Somebody can't be looked up: that ends the job, or the others go on. Names that are only to
+    /// be shown are asked for again until they are known.
     fn look_up_failed(&mut self, number: u64, error: Error, step: &mut Step<'_>) {
         let jobs = &mut self.account.directory.jobs;
         match jobs.purpose(number) {
+            Some(LookUpThen::Chats(GatherThen::Names(_))) if !is_about_one(&error) => {
+                jobs.rest(number);
+            }
             Some(LookUpThen::Chats(then)) if then.leaves_out() && is_about_one(&error) => {
                 jobs.leave_out(number, error);
                 self.look_up_next(number, step);

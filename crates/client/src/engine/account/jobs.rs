@@ -35,6 +35,8 @@ struct Job<Q, F, T> {
     left_out: Vec<(Q, Error)>,
     then: T,
     retry: Retry,
+    /// Whether nobody waits for it any more.
+    rests: bool,
 }
 
 /// What came of a job.
@@ -60,8 +62,9 @@ impl<Q, F, T> Default for Jobs<Q, F, T> {
 }
 
 impl<Q: Clone, F, T> Jobs<Q, F, T> {
+    /// Whether something is asked for that somebody may wait for.
     pub(super) fn is_busy(&self) -> bool {
-        !self.jobs.is_empty()
+        self.jobs.values().any(|job| !job.rests)
     }
 
     pub(super) fn hurry(&mut self) {
@@ -75,7 +78,8 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
     pub(super) fn begin(&mut self, wanted: Vec<Q>, then: T) {
         let wanted = wanted.into();
         let (found, left_out) = (Vec::new(), Vec::new());
-        let job = Job { wanted, found, left_out, then, retry: Retry::default() };
+        let (retry, rests) = (Retry::default(), false);
+        let job = Job { wanted, found, left_out, then, retry, rests };
         self.jobs.insert(self.next, job);
         self.next += 1;
     }
@@ -127,6 +131,13 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
                 Some(Refusal::UnknownAccount.into())
             }
             error => Some(error.into()),
+        }
+    }
+
+    /// A question that failed is asked again after its pause, however often, and nobody waits.
+    pub(super) fn rest(&mut self, number: u64) {
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.rests = true;
         }
     }
 

@@ -241,6 +241,20 @@ impl State {
         }
     }
 
+    /// Looks up the members of all chats whose names were not found before.
+    pub(super) fn learn_missing(&mut self, step: &mut Step<'_>) {
+        let unknown = |account: &AccountId| self.account.contact(account).is_none();
+        let missing = |chat: &Chat| {
+            let members = chat.group.iter().flat_map(|group| &group.members);
+            let accounts = members.map(|(account, ..)| *account).filter(&unknown);
+            (chat.row.id, accounts.collect::<Vec<_>>())
+        };
+        let missing: Vec<_> = self.chats.all.values().map(missing).collect();
+        for (id, accounts) in missing {
+            self.learn(id, &accounts, step);
+        }
+    }
+
     fn add_gathered(
         &mut self,
         id: ConversationId,
@@ -550,7 +564,10 @@ impl GatherThen {
     pub(crate) const fn leaves_out(&self) -> bool {
         matches!(
             self,
-            Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. } | Self::AddAgain(_)
+            Self::Group { starter: Starter::Group(..), .. }
+                | Self::Add { .. }
+                | Self::AddAgain(_)
+                | Self::Names(_)
         )
     }
 
@@ -563,7 +580,7 @@ impl GatherThen {
             Self::Remove { reply, .. } | Self::Role { reply, .. } => {
                 step.answer(reply, Err(error));
             }
-            // It is tried again after a while; names when the chat is entered anew.
+            // It is tried again after a while; who has no name now may have one at the next start.
             Self::AddAgain(_) | Self::Names(_) | Self::OwnRecord => {}
         }
     }
