@@ -167,6 +167,11 @@ impl AccountState {
         self.packages.get(reference)
     }
 
+    /// The key packages of which no Welcome was taken.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = &OwnPackage> {
+        self.packages.rows.values()
+    }
+
     /// The newest account record seen of this account.
     pub(crate) fn contact(&self, account: &AccountId) -> Option<&Contact> {
         self.directory.contact(account)

@@ -180,6 +180,8 @@ pub(crate) struct Session {
     pub(crate) group_epoch: Option<u64>,
     /// Whether the leaves of this account have to be looked at.
     pub(crate) look_at_devices: bool,
+    /// Whether a fold that has ended needs what the store has of it.
+    pub(crate) is_awaited: bool,
     /// When the chat was last needed, counted in inputs.
     pub(crate) used: u64,
 }

@@ -153,6 +153,10 @@ impl World {
     fn check_prompt(&self, speaker: &Timeline, chat: ConversationId, listeners: &[Timeline]) {
         for said in speaker.device.said().iter().filter(|said| said.chat == chat) {
             for listener in listeners {
+                // What a server has lost is said again to whoever is there then.
+                if [speaker, listener].iter().any(|timeline| timeline.tells_of_a_loss()) {
+                    continue;
+                }
                 let told = listener.device.told();
                 let Some(&seen) = told.seen.get(&(chat, said.id)) else {
                     continue;
@@ -262,7 +266,10 @@ fn check_holes(one: &Timeline, other: &Timeline) {
         let to = after.into_iter().min().map_or(other.items.len(), |(_, there)| there);
         // What a server has lost is said again in another order.
         let is_gap = |item: &Item| matches!(item.what, ItemKind::JoinedHere | ItemKind::Gap);
-        let is_told = other.tells_of_a_loss() && other.items.iter().any(is_gap);
+        // Nobody says again what the server has lost of somebody who was removed meanwhile.
+        let has_gone = |item: &Item| matches!(&item.what, ItemKind::Removed { who, .. } if who.contains(&message.0));
+        let is_lossy = [one, other].iter().any(|timeline| timeline.tells_of_a_loss());
+        let is_told = is_lossy && other.items.iter().any(|item| is_gap(item) || has_gone(item));
         assert!(
             is_told || (from..to).any(|line| other.tells_of_a_hole(line)),
             "{} was shown {:?}, {} was not and does not say so",

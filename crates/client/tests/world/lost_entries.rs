@@ -26,8 +26,8 @@ pub(crate) fn restore(world: &World, backup: &Server) {
     server.draw_anew(world.seed());
     if world.seed() % 2 == 1 {
         server.instance = Chance::new(world.seed(), "restored").bytes();
-        server.forget_used_packages();
     }
+    server.forget_used_packages();
     drop(server);
     world.network().crash_server();
 }

@@ -5,6 +5,7 @@ use super::reading::Sender;
 use super::roster::Device;
 use super::{Anchor, Conversation, Me, NEXT_LOG, Standing, successor_seed};
 use crate::id::{AccountId, DeviceId, EntryId, LogId};
+use crate::mls::{key_package::KeyPackage, tree_math::LeafIndex};
 use crate::seal::envelope::Seed;
 
 /// An account in a conversation.
@@ -60,6 +61,15 @@ impl Conversation {
     pub fn device_of_key(&self, key: &DeviceKey) -> Option<Sender> {
         let leaf = self.roster.leaf_of_key(key)?;
         Some(self.roster.device(leaf)?.sender)
+    }
+
+    /// Whether the tree holds the leaf of a key package as that was made: its device was added by it
+    /// and has made no commit since.
+    #[must_use]
+    pub fn holds(&self, package: &KeyPackage) -> bool {
+        let leaf = self.roster.leaf_of_key(package.leaf_node.signature_key.as_bytes());
+        let leaf = leaf.and_then(|leaf| self.public().leaf(LeafIndex::new(leaf)));
+        leaf.is_some_and(|leaf| leaf.encryption_key == package.leaf_node.encryption_key)
     }
 
     /// The devices of one account, in the order of their leaves, each with the version of the

@@ -9,8 +9,8 @@ use corncrake_core::{
     seal::envelope::{EntryKind, LogKeys, Seed},
 };
 use corncrake_wire::{
-    AccessToken, LogId, OpenReply,
-    log::{self, Append, NewEntry, Point},
+    AccessToken, ErrorCode, LogId, OpenReply,
+    log::{self, Append, AppendReply, NewEntry, Point},
 };
 use rand_core::Rng;
 
@@ -171,13 +171,28 @@ impl State {
         result: Result<OpenReply, TransportError>,
         _: &mut Step<'_>,
     ) {
-        // A commit behind the end counts for nobody, but moves `after`.
-        if let Ok(OpenReply::Append(log::AppendReply::Conflict { newest_commit, .. })) = result
-            && let Some((number, _)) = chat.session.knocks.get(&knock)
-            && let Some(closed) = chat.closed.get_mut(number)
-        {
-            closed.closed_by = (newest_commit.position, EntryId::from_bytes(newest_commit.id.0));
-            chat.session.duties.remove(&Duty::Answer(knock));
+        let Some((number, _)) = chat.session.knocks.get(&knock) else {
+            return;
+        };
+        let is_gone = match (result, chat.closed.get_mut(number)) {
+            // A commit behind the end counts for nobody, but moves `after`.
+            (Ok(OpenReply::Append(AppendReply::Conflict { newest_commit, .. })), Some(closed))
+                if newest_commit.position > closed.closed_by.0 =>
+            {
+                closed.closed_by =
+                    (newest_commit.position, EntryId::from_bytes(newest_commit.id.0));
+                false
+            }
+            (Ok(OpenReply::Append(AppendReply::Conflict { .. })), _) => true,
+            (Err(TransportError::Refused(refusal)), _) => {
+                matches!(refusal.code, ErrorCode::OpeningMissing | ErrorCode::LogNotFound)
+            }
+            _ => return,
+        };
+        chat.session.duties.remove(&Duty::Answer(knock));
+        if is_gone {
+            // The server has lost the log, and the knock with it.
+            chat.session.knocks.remove(&knock);
         }
     }
 }

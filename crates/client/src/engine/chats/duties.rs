@@ -84,6 +84,9 @@ impl State {
         if conversation.tail_is_true() == Some(false) {
             return self.refresh(chat, step);
         }
+        if chat.row.begin.needs_commit() {
+            return self.refresh(chat, step);
+        }
         self.mind_the_opening(chat, step);
         if chat.flight.is_none() {
             self.hand_over(chat, step);

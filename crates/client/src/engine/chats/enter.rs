@@ -20,6 +20,7 @@ use corncrake_wire::{ErrorCode, OpenReply, log};
 use super::{
     Chat,
     closed::token_of,
+    lost::trail::Trail,
     rows::{ChatRow, Goal, Phase},
 };
 use crate::{
@@ -59,6 +60,8 @@ pub(crate) struct Enter {
     pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
+    /// The epochs that the fold went through.
+    trail: Trail,
     /// Whether a member has vouched for the epoch of the commit that the notice points at, which
     /// adds nobody.
     vouched: bool,
@@ -225,6 +228,7 @@ impl State {
             fold: None,
             position: 0,
             passed: false,
+            trail: Trail::default(),
             vouched: false,
             welcome: None,
             read: None,

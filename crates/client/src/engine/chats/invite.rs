@@ -35,6 +35,7 @@ use crate::{
     },
     error::{Error, Refusal},
     event::EventKind,
+    host::Timestamp,
     transport::TransportError,
 };
 
@@ -82,6 +83,13 @@ impl AccountState {
         let package = invited(welcome).find_map(|reference| self.package(&reference))?;
         fold.join(welcome, &package.bytes, &package.keys).ok()?;
         Some(package.reference)
+    }
+
+    /// Whether the fold holds a leaf of this device that was added by a key package which it still
+    /// keeps: it has never got the Welcome.
+    fn was_added(&self, fold: &Conversation) -> bool {
+        let mut kept = self.packages().filter_map(|own| KeyPackage::decode_exact(&own.bytes).ok());
+        kept.any(|package| fold.holds(&package))
     }
 }
 
@@ -141,12 +149,14 @@ impl State {
         }
     }
 
-    /// Whether an invitation into a conversation may be taken, if that is known here already.
+    /// Whether an invitation into a conversation may be taken, if that is known here already; or
+    /// whether somebody `vouched` for a log that began again with that epoch may be followed.
     pub(super) fn may_take(
         &self,
         id: ConversationId,
-        (goal, vouched): (&Goal, bool),
+        (goal, vouched): (&Goal, Option<u64>),
         fold: &Conversation,
+        now: Timestamp,
     ) -> Option<bool> {
         let chat = self.chats.all.get(&id)?;
         let Goal::Welcome(invitation) = goal else {
@@ -158,17 +168,24 @@ impl State {
                 _ => false,
             });
         };
-        if vouched {
-            // It says where a group goes on, and brings back nobody who is out.
-            let is_alone = chat.row.begin.is_alone() && chat.keys.log != fold.log();
-            return Some(matches!(chat.row.phase, Phase::Entering(_)) || is_alone);
+        if let Some(epoch) = vouched {
+            // It says where a group goes on, and brings back nobody who is out, unless the Welcome
+            // that has brought him back was lost.
+            return Some(match chat.row.phase {
+                Phase::Entering(_) => true,
+                Phase::Inside => chat.yields_to(invitation.inviter, (epoch, fold.log()), now),
+                Phase::Removed | Phase::Left => self.account.was_added(fold),
+                Phase::Waiting => false,
+            });
         }
         let other_inviter = invitation.row > chat.row.notice
             && chat.row.unconfirmed.is_some_and(|inviter| fold.author().account != inviter);
         Some(match chat.row.phase {
             Phase::Entering(_) | Phase::Removed | Phase::Left => true,
             Phase::Inside if chat.is_founding() => true,
-            Phase::Inside | Phase::Waiting => other_inviter,
+            Phase::Inside | Phase::Waiting => {
+                other_inviter || chat.is_left_behind(fold.author().account, fold, now)
+            }
         })
     }
 
@@ -260,8 +277,9 @@ impl State {
             let phase = &chat.row.phase;
             // Until the log is read it may turn out that the server has lost it, and then this says
             // where it goes on.
+            let is_elsewhere = chat.log() != log && chat.may_yield(step.now);
             if matches!(phase, Phase::Removed | Phase::Left | Phase::Entering(_))
-                || chat.is_member() && !chat.caught_up()
+                || chat.is_member() && (!chat.caught_up() || is_elsewhere)
             {
                 return false;
             }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Chat, Place, closed,
     enter::Enter,
-    rows::{ClosedLog, Goal, Intent, Phase},
+    rows::{Goal, Intent, Phase},
 };
 use crate::{
     engine::{Effect, State, Step, tables::Table},
@@ -30,6 +30,7 @@ use crate::{
 
 pub(crate) mod again;
 pub(crate) mod begin;
+pub(crate) mod trail;
 
 use again::Done;
 
@@ -45,6 +46,9 @@ const PATH_FIRST: usize = 1000;
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 
+/// The number of a log that is in none of the chat's closed ones.
+const UNLISTED: u64 = u64::MAX;
+
 /// How many of the newest kept epochs a log is believed from that has no kept place.
 const ANCHORS: usize = 64;
 
@@ -52,6 +56,8 @@ const ANCHORS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     log: CoreLogId,
+    /// The seed of that log.
+    seed: Seed,
     position: u64,
     /// The newest entry of kind commit up to there.
     commit: (u64, EntryId),
@@ -88,6 +94,8 @@ pub(crate) struct Search {
     gone: bool,
     /// The newest log of the chain that is still there.
     left: Option<LogId>,
+    /// The closed log whose end is gone, if places in that one alone are asked about.
+    closed: Option<LogId>,
 }
 
 impl State {
@@ -151,7 +159,9 @@ impl State {
                 (None, Place::Current) if chat.log() == log && chat.row.phase.follows() => {
                     state.search_anew(chat, head, step);
                 }
-                (None, Place::Closed(number)) => state.closed_differs(chat, number, step),
+                (None, Place::Closed(number)) => {
+                    state.closed_differs(chat, (number, head), step);
+                }
                 _ => {}
             }
         });
@@ -191,21 +201,28 @@ impl State {
         }
     }
 
-    /// A closed log lost what came behind its end, or its end as well; then the current log is
-    /// gone too, and says so.
-    fn closed_differs(&mut self, chat: &mut Chat, number: u64, step: &mut Step<'_>) {
+    /// A closed log, whose newest position is `head`, lost what came behind its end, or its end as
+    /// well. The log as it now reads is then the truth, and the current one an orphan, if there is
+    /// one; mostly that one is gone as well and has said so.
+    fn closed_differs(&mut self, chat: &mut Chat, (number, head): (u64, u64), step: &mut Step<'_>) {
         let Some(closed) = chat.closed.get(&number) else {
             return;
         };
         let log = closed::log_of(&closed.keys());
         let at_end = |kept: &&Kept| kept.is_in(log) && kept.position == closed.closed_by.0;
         let end = chat.places().map(|(_, kept)| kept).find(at_end);
-        let end = end.filter(|end| end.position < closed.cursor);
-        let end = end.map(|end| (end.position, end.running));
-        if let (Some((cursor, running)), Some(closed)) = (end, chat.closed.get_mut(&number)) {
+        let behind = end.filter(|end| end.position < closed.cursor);
+        let behind = behind.map(|end| (end.position, end.running));
+        if let (Some((cursor, running)), Some(closed)) = (behind, chat.closed.get_mut(&number)) {
             (closed.cursor, closed.running) = (cursor, running);
             closed.save(chat.row.id, number, step);
             self.watch_closed(chat, step);
+        } else if chat.row.phase.follows() && head > 0 {
+            chat.drop_flight(step);
+            chat.session.head = None;
+            let search = Search { left: Some(log), closed: Some(log), ..Search::default() };
+            chat.session.search = Some(search);
+            self.look_for_place(chat, step);
         }
     }
 
@@ -216,28 +233,27 @@ impl State {
         };
         let older = chat.kept.range(..search.asked.unwrap_or(u64::MAX)).rev();
         // Also those that were lost before: an older backup may have brought them back.
-        let mut older = older.filter(|(_, kept)| kept.running.is_some());
+        let closed = search.closed;
+        let mut older = older.filter(|(_, kept)| {
+            kept.running.is_some() && closed.is_none_or(|log| kept.is_in(log) && kept.position > 0)
+        });
         let Some((&number, kept)) = older.next() else {
             return self.no_place_is_left(chat, step);
         };
         search.asked = Some(number);
         let (position, running) = (kept.position, kept.running);
         let token = if kept.is_in(chat.log()) {
-            Some(chat.token())
+            chat.token()
         } else {
+            let keys = kept.seed.log_keys();
             let mut closed = chat.closed.iter();
             let found = closed.find(|(_, closed)| kept.is_in(closed::log_of(&closed.keys())));
-            found.map(|(number, closed)| {
-                let keys = closed.keys();
-                let place = (chat.row.id, Place::Closed(*number));
-                self.chats.logs.insert(closed::log_of(&keys), place);
-                closed::token_of(&keys)
-            })
+            let number = found.map_or(UNLISTED, |(number, _)| *number);
+            let place = (chat.row.id, Place::Closed(number));
+            self.chats.logs.insert(closed::log_of(&keys), place);
+            closed::token_of(&keys)
         };
-        match token {
-            Some(token) => step.effects.push(Effect::Watch(token, position, running)),
-            None => self.look_for_place(chat, step),
-        }
+        step.effects.push(Effect::Watch(token, position, running));
     }
 
     /// The server has no place that was kept. If all logs are gone, the current one begins again;
@@ -248,7 +264,12 @@ impl State {
         let Some(search) = chat.session.search.take() else {
             return;
         };
-        let knows_all = chat.first_seed().conversation_id() == chat.row.id;
+        if search.closed.is_some() {
+            // Somebody has begun the closed log again, who has to find the way to the current one.
+            return self.watch(chat, step);
+        }
+        let seeds = chat.kept.values().map(|kept| &kept.seed).chain([chat.first_seed()]);
+        let knows_all = seeds.into_iter().any(|seed| seed.conversation_id() == chat.row.id);
         let is_here = search.left == Some(chat.log());
         if chat.is_member() && (is_here || search.left.is_none() && knows_all) {
             let first = if is_here { &chat.row.seed } else { chat.first_seed() };
@@ -278,7 +299,7 @@ impl State {
             Goal::Direct { n }
         } else {
             if let Some(left) = left {
-                chat.go_back_to(&CoreLogId::from_bytes(left.0), step);
+                chat.go_back_to(left, step);
             }
             Goal::Anchors(anchors)
         };
@@ -350,7 +371,7 @@ impl State {
         }
         chat.row.cursor = position;
         chat.row.running = running;
-        chat.lose_sent_after(&kept.log, kept.position, step);
+        chat.lose_sent_after(&kept.log, kept.sure_up_to(), step);
         chat.lose_places_after(number, step);
         self.entries_were_lost(chat, step);
         if !is_current {
@@ -367,12 +388,12 @@ impl State {
         let later = later.map(|(_, later)| later.anchor).take(ANCHORS);
         let anchors: Vec<Anchor> = later.chain([kept.anchor]).collect();
         chat.owe_again(number, step);
-        chat.lose_sent_after(&kept.log, kept.position, step);
+        chat.lose_sent_after(&kept.log, kept.sure_up_to(), step);
         chat.lose_places_after(number, step);
         self.entries_were_lost(chat, step);
         step.effects.push(Effect::Unwatch(chat.log()));
         if !kept.is_in(chat.log()) {
-            chat.go_back_to(&kept.log, step);
+            chat.go_back_to(LogId(*kept.log.as_bytes()), step);
         }
         let (seed, goal) = (chat.row.seed.clone(), Goal::Anchors(anchors));
         chat.fold_anew(goal.clone(), step);
@@ -395,6 +416,7 @@ impl State {
     }
 
     pub(super) fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        chat.row.lost_at = Some(step.now);
         if !core::mem::replace(&mut chat.row.recovering, true) {
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
             self.account_entries_were_lost(step);
@@ -423,6 +445,7 @@ impl Chat {
         let at = conversation.anchor();
         let kept = Kept {
             log: self.keys.log,
+            seed: self.row.seed.clone(),
             position: self.row.cursor,
             commit: conversation.newest_commit(),
             running: self.row.running,
@@ -538,22 +561,24 @@ impl Chat {
         }
     }
 
-    /// Makes the log of a kept place, which was closed, the current one; what came after it is
-    /// known ahead.
-    fn go_back_to(&mut self, log: &CoreLogId, step: &mut Step<'_>) {
-        let is_here = |closed: &ClosedLog| closed.keys().log == *log;
-        let Some(number) = self.closed.iter().find(|(_, c)| is_here(c)).map(|(number, _)| *number)
-        else {
+    /// Makes the log of a kept place the current one; what came after it is known ahead.
+    fn go_back_to(&mut self, log: LogId, step: &mut Step<'_>) {
+        let kept = self.kept.values().find(|kept| kept.is_in(log));
+        let Some(kept) = kept.filter(|_| log != self.log()) else {
             return;
         };
+        let seed = kept.seed.clone();
+        let mut closed = self.closed.iter();
+        let here = closed.find(|(_, closed)| kept.is_in(closed::log_of(&closed.keys())));
+        let number = here.map_or(0, |(number, _)| *number);
         let again = self.closed.split_off(&number);
         for number in again.keys() {
             step.delete(Table::ClosedLogs, self.row.id.as_bytes(), *number);
         }
-        let mut seeds = again.into_values().map(|closed| closed.seed);
-        let Some(seed) = seeds.next() else { return };
-        self.row.seeds_ahead = seeds.chain([self.row.seed.clone()]).collect();
-        self.row.next_closed = number;
+        let seeds = again.into_values().map(|closed| closed.seed);
+        let ahead = seeds.chain([self.row.seed.clone()]).filter(|ahead| *ahead != seed);
+        self.row.seeds_ahead = ahead.collect();
+        self.row.next_closed = self.row.next_closed.min(number);
         self.move_to(&seed);
     }
 
@@ -619,6 +644,12 @@ impl Chat {
 impl Kept {
     fn is_in(&self, log: LogId) -> bool {
         *self.log.as_bytes() == log.0
+    }
+
+    /// Up to where what was sent into its log is there for sure, if the server has this place: one
+    /// that was lost came back, and others sent into the log that was there meanwhile.
+    const fn sure_up_to(&self) -> u64 {
+        if self.is_lost { 0 } else { self.position }
     }
 }
 

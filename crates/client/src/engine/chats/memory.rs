@@ -24,7 +24,8 @@ impl Chat {
             && self.flight.is_none()
             && self.session.duties.is_empty()
             && self.session.invitation.is_none()
-            && !self.session.look_at_devices;
+            && !self.session.look_at_devices
+            && !self.session.is_awaited;
         match self.row.phase {
             Phase::Inside => {
                 quiet
@@ -57,6 +58,7 @@ impl State {
             }
             Input::Open(request, _) => match self.requests.get(request) {
                 Some(Then::Chat(id, _)) => Some(*id),
+                Some(Then::Enter(number, _)) => self.chats.entering.get(number).and_then(|e| e.id),
                 _ => None,
             },
             Input::Tick => {

@@ -195,6 +195,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.heard(chat, sender, step);
+        chat.speaks(sender.device);
         let Ok(message) = Message::decode(content) else {
             let code = "malformed_content".to_owned();
             let what = ItemKind::Unreadable { sender: Some(sender.account), code };
@@ -374,7 +375,7 @@ impl State {
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
         let done = chat.done_by(&report);
-        chat.are_back(&done.added);
+        chat.settle_owed_after(&done);
         chat.keep_place(done, step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));
@@ -537,7 +538,10 @@ impl State {
         let expected = chat.conversation.as_ref().map(|conversation| conversation.state().encode());
         chat.row.opening =
             expected.map_or(Opening::False, |state| Opening::Expected(entry_id(&state)));
+        let epoch = chat.conversation.as_ref().map_or(0, Conversation::epoch);
+        let begin = core::mem::take(&mut chat.row.begin).handed_over(epoch);
         chat.move_to(seed);
+        chat.row.begin = begin;
         chat.row.phase = Phase::Inside;
         chat.row.knock = None;
         if let Some(conversation) = &mut chat.conversation {

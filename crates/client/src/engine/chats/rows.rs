@@ -70,6 +70,10 @@ pub(crate) struct ChatRow {
     pub(crate) is_calm: bool,
     /// Whether the server has lost entries, and the log is being read again.
     pub(crate) recovering: bool,
+    /// The account by whose Welcome this device came in.
+    pub(crate) brought_in_by: Option<AccountId>,
+    /// When the server was last found to have lost entries.
+    pub(crate) lost_at: Option<Timestamp>,
     /// Changes that the server has lost and that are owed again.
     pub(crate) owed_again: OwedAgain,
     /// The newest item that tells of expired messages.
@@ -135,6 +139,8 @@ impl ChatRow {
             devices_checked: 0,
             is_calm: false,
             recovering: false,
+            brought_in_by: None,
+            lost_at: None,
             owed_again: OwedAgain::default(),
             expired_item: None,
             begin: Begin::default(),

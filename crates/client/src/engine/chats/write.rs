@@ -87,11 +87,11 @@ impl State {
         if chat.flight.is_some() || !chat.is_member() || chat.row.phase != Phase::Inside {
             return;
         }
+        self.add_again(chat, step);
         if self.remove_again(chat, step) {
             return;
         }
         self.restore(chat, step);
-        self.add_again(chat, step);
         if let Some(until) = chat.session.others_return.filter(|until| *until > step.moment) {
             return chat.wake_by(until);
         }

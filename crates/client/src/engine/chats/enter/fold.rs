@@ -1,5 +1,6 @@
 //! What a fold's answers lead to: a state is checked, entries are folded in, the goal is reached.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use corncrake_core::{
@@ -22,7 +23,7 @@ use crate::{
         chats::{
             Chat, Place,
             closed::{id_of, log_of},
-            lost::again::Done,
+            lost::{begin::Begin, trail::Trail},
             read::kind_of,
             rows::{ChatRow, Goal, Opening, Phase},
         },
@@ -141,6 +142,7 @@ impl State {
         enter.passed = anchors.is_some_and(|anchors| is_at_one(&fold, anchors));
         enter.running = (position == 0).then_some(RUNNING_START);
         enter.differs = false;
+        enter.trail = Trail::begin(&fold);
         enter.fold = Some(*fold);
         enter.position = position;
         let page = enter.page.take();
@@ -237,6 +239,7 @@ impl State {
             match reading {
                 Reading::Closed { closed, .. } => enter.closed = Some(closed),
                 Reading::Commit(report) => {
+                    enter.trail.note(fold, &report);
                     let read = || Box::new((entry.clone(), *report));
                     enter.read = matches!(progress, Progress::AtWelcome(_)).then(read);
                 }
@@ -321,6 +324,11 @@ impl State {
             return;
         };
         if enter.is_vouched_for(me) {
+            if enter.states.contains(&0) {
+                // With which epoch the log began says whether it is the one to follow.
+                enter.states.retain(|position| *position == 0);
+                return self.next_state(number, step);
+            }
             enter.vouched = true;
             return self.enter_ask(number, EnterThen::Page, step);
         }
@@ -345,12 +353,21 @@ impl State {
         if known.is_some_and(|(log, chat)| chat.may_be_lost(log)) {
             return self.enter_rest(number, ASK_AGAIN, step);
         }
+        let fold = self.chats.entering.get(&number).and_then(|enter| enter.fold.as_ref());
+        let chat = fold.and_then(|fold| self.chats.all.get_mut(&fold.id()));
+        if let Some(chat) = chat.filter(|chat| !chat.is_loaded) {
+            // What it knows is in the store alone, and is needed.
+            chat.session.is_awaited = true;
+            chat.wake_by(step.moment);
+            return self.enter_rest(number, Duration::ZERO, step);
+        }
         let Some(mut enter) = self.chats.entering.remove(&number) else {
             return;
         };
         let Some(fold) = enter.fold.take() else { return };
         let id = fold.id();
-        let taken = self.may_take(id, (&enter.goal, enter.vouched), &fold);
+        let vouched = enter.vouched.then(|| enter.trail.first());
+        let taken = self.may_take(id, (&enter.goal, vouched), &fold, step.now);
         if taken == Some(false) {
             if let (true, Goal::Welcome(invitation)) = (enter.vouched, &enter.goal) {
                 let astray = (invitation.inviter, enter.keys.log);
@@ -405,6 +422,9 @@ impl State {
                 chat.row.seeds_ahead.extend(recorded);
             }
             chat.move_to(&enter.seed);
+            if enter.vouched {
+                chat.row.begin = Begin::with(enter.trail.first(), step.now);
+            }
             chat.row.cursor = enter.position;
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;
@@ -420,10 +440,12 @@ impl State {
             }
             if let Goal::Welcome(invitation) = &enter.goal {
                 chat.row.notice = invitation.row;
+                chat.row.brought_in_by = (!enter.vouched).then_some(fold.author().account);
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
-            chat.keep_place(Done::default(), step);
+            let done = chat.settle_owed(&enter.trail);
+            chat.keep_place(done, step);
             for inner in enter.seen {
                 chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
             }
@@ -438,6 +460,7 @@ impl State {
             if let Some(closed) = closed {
                 state.closed(chat, None, *closed, step);
             }
+            chat.session.is_awaited = false;
             chat.save(step);
             state.started(chat, step);
         });

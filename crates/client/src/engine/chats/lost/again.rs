@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
     conversation::{Change, CommitReport, Conversation, DeviceKey, Role},
-    id::{AccountId, ConversationId},
+    id::{AccountId, ConversationId, DeviceId},
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ use crate::{
 /// When the app is told to offer a new group.
 const NEW_GROUP: Duration = Duration::from_hours(24);
 /// How long an author waits until a lost change of theirs may be made again.
-const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
+pub(super) const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
 
 /// When others than the adder add again.
 const OTHERS_ADD: Duration = Duration::from_hours(24);
@@ -42,14 +42,12 @@ const ADD_AGAIN: Duration = Duration::from_mins(10);
 /// What a commit did that is owed again if the server loses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// Accounts of which it left nothing in the tree.
-    removed: Vec<AccountId>,
+    /// Accounts of which it left nothing in the tree, and the device that removed them.
+    removed: BTreeMap<AccountId, Option<DeviceId>>,
     /// Device keys that it revoked.
     revoked: Vec<DeviceKey>,
-    /// Accounts that it brought in.
-    pub(in crate::engine::chats) added: Vec<AccountId>,
-    /// Whether it was made here.
-    own: bool,
+    /// Accounts that it brought in, and whether this device did.
+    added: BTreeMap<AccountId, bool>,
     /// The title that it gave, if it was made here.
     title: Option<String>,
     /// The roles that it gave, if it was made here.
@@ -61,7 +59,11 @@ pub(crate) struct Done {
 pub(crate) struct OwedAgain {
     /// When the loss was noticed.
     since: Timestamp,
-    removed: BTreeSet<AccountId>,
+    /// Accounts to be removed again, and the device that had removed them.
+    removed: BTreeMap<AccountId, Option<DeviceId>>,
+    /// Accounts that were removed and added again: removed first if the removal is lost as well, as
+    /// what the tree then holds of them is what was taken out.
+    replaced: BTreeSet<AccountId>,
     revoked: BTreeSet<DeviceKey>,
     title: Option<String>,
     roles: BTreeMap<AccountId, Role>,
@@ -73,10 +75,16 @@ pub(crate) struct OwedAgain {
     needs_new_group: bool,
 }
 
+impl Done {
+    pub(super) fn brought_in(&self) -> Vec<AccountId> {
+        self.added.keys().copied().collect()
+    }
+}
+
 impl OwedAgain {
     pub(crate) fn is_nothing(&self) -> bool {
         let restores = self.title.is_some() || !self.roles.is_empty() || !self.added.is_empty();
-        !self.takes_out() && !restores
+        !self.takes_out() && !restores && self.replaced.is_empty()
     }
 
     /// Whether only others can make what is owed.
@@ -104,16 +112,11 @@ impl Chat {
         let Some(conversation) = &self.conversation else {
             return done;
         };
-        done.removed = accounts(&report.removed);
-        done.removed.retain(|who| !conversation.has_account(*who));
-        done.own = report.own;
-        // Those of whom all devices came with it.
-        done.added = accounts(&report.added);
-        done.added.retain(|who| {
-            let members = conversation.members();
-            let member = members.into_iter().find(|member| member.account == *who);
-            member.is_some_and(|member| member.devices.iter().all(|d| report.added.contains(d)))
-        });
+        let gone = accounts(&report.removed).into_iter();
+        let gone = gone.filter(|who| !conversation.has_account(*who));
+        done.removed = gone.map(|who| (who, Some(report.author.device))).collect();
+        let added = brought_in(conversation, report).into_iter();
+        done.added = added.map(|who| (who, report.own)).collect();
         let Some((old, new)) = report.context_change.as_deref() else {
             return done;
         };
@@ -137,13 +140,21 @@ impl Chat {
         let context = conversation.context();
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
+        let mut removed = BTreeSet::new();
         for kept in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
-            let gone = kept.removed.iter().filter(|who| !conversation.has_account(**who));
-            owed.removed.extend(gone);
+            for (who, by) in &kept.removed {
+                owed.replaced.remove(who);
+                if !conversation.has_account(*who) {
+                    owed.removed.insert(*who, *by);
+                }
+                removed.insert(*who);
+            }
+            let back = kept.added.keys().filter(|who| removed.contains(who));
+            owed.replaced.extend(back.filter(|who| conversation.has_account(**who)));
             let barred = kept.revoked.iter();
             owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
-            for who in kept.added.iter().filter(|who| conversation.has_account(**who)) {
-                *owed.added.entry(*who).or_default() |= kept.own;
+            for (who, own) in kept.added.iter().filter(|(who, _)| conversation.has_account(**who)) {
+                *owed.added.entry(*who).or_default() |= own;
             }
             if let Some(title) = kept.title.as_ref().filter(|title| **title == context.title) {
                 owed.title = Some(title.clone());
@@ -153,16 +164,65 @@ impl Chat {
         }
     }
 
-    /// Accounts that a commit brought in are not to be taken out for an earlier removal's sake.
-    pub(in crate::engine::chats) fn are_back(&mut self, added: &[AccountId]) {
-        self.row.owed_again.removed.retain(|who| !added.contains(who));
+    /// The group is in an epoch that this device knew as the kept place `number`: who was removed
+    /// behind it and added again is to be removed again if the tree holds what was taken out.
+    pub(super) fn owe_replaced(&mut self, number: u64) {
+        let Some(conversation) = &self.conversation else {
+            return;
+        };
+        let owed = &mut self.row.owed_again;
+        owed.removed.retain(|who, _| !owed.replaced.contains(who));
+        for done in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
+            let lost = done.removed.iter().filter(|(who, _)| owed.replaced.contains(who));
+            owed.removed.extend(lost.filter(|(who, _)| conversation.has_account(**who)));
+        }
+    }
+
+    /// The group was in no epoch that this device knew: it takes out whom it can add again at once.
+    pub(super) fn owe_own_replaced(&mut self) {
+        let owed = &mut self.row.owed_again;
+        let is_own = |who: &AccountId| owed.added.get(who) == Some(&true);
+        let own = owed.replaced.iter().filter(|who| is_own(who));
+        owed.removed.extend(own.map(|who| (*who, None)));
+    }
+
+    /// The group is in an epoch that this device doesn't know: accounts that came in since the last
+    /// one that it knew are not to be taken out for an earlier removal's sake.
+    pub(super) fn are_back(&mut self, added: &[AccountId]) {
+        let owed = &mut self.row.owed_again;
+        owed.replaced.clear();
+        owed.removed.retain(|who, _| !added.contains(who));
+    }
+
+    /// What of all that is owed is there, so that it is owed again if this epoch is lost as well.
+    pub(super) fn owed_and_there(&self) -> Done {
+        let (Some(conversation), owed) = (&self.conversation, &self.row.owed_again) else {
+            return Done::default();
+        };
+        let is_in = |who: &AccountId| conversation.has_account(*who);
+        let is_out = |(who, _): &(&AccountId, &Option<DeviceId>)| !is_in(who);
+        let is_back =
+            |(who, _): &(&AccountId, &bool)| is_in(who) && !owed.removed.contains_key(who);
+        let is_barred = |key: &&DeviceKey| conversation.device_of_key(key).is_none();
+        Done {
+            removed: owed.removed.iter().filter(is_out).map(|(who, by)| (*who, *by)).collect(),
+            added: owed.added.iter().filter(is_back).map(|(who, own)| (*who, *own)).collect(),
+            revoked: owed.revoked.iter().filter(is_barred).copied().collect(),
+            ..Done::default()
+        }
+    }
+
+    /// A device speaks in an epoch that came after the loss: whom it had removed itself, and says
+    /// that to, it has added again since.
+    pub(in crate::engine::chats) fn speaks(&mut self, device: DeviceId) {
+        self.row.owed_again.removed.retain(|_, by| *by != Some(device));
     }
 
     /// Whether somebody is in the group whose removal, or whose device's, the server has lost.
     pub(in crate::engine::chats) fn has_removed_back(&self) -> bool {
         let owed = &self.row.owed_again;
         self.conversation.as_ref().is_some_and(|conversation| {
-            owed.removed.iter().any(|who| conversation.has_account(*who))
+            owed.removed.keys().any(|who| conversation.has_account(*who))
                 || owed.revoked.iter().any(|key| conversation.device_of_key(key).is_some())
         })
     }
@@ -181,12 +241,13 @@ impl State {
             return false;
         };
         let Some(me) = self.account.me() else { return false };
-        if !chat.row.owed_again.takes_out() {
+        let owed = &chat.row.owed_again;
+        if !owed.takes_out() && !owed.is_up_to_others() {
             return false;
         }
         let (mut removed, mut revoked) =
             (chat.row.owed_again.removed.clone(), chat.row.owed_again.revoked.clone());
-        removed.retain(|who| *who != me.account && conversation.has_account(*who));
+        removed.retain(|who, _| *who != me.account && conversation.has_account(*who));
         revoked
             .retain(|key| conversation.device_of_key(key).is_some_and(|d| d.device != me.device));
         let devices: Vec<_> =
@@ -194,16 +255,17 @@ impl State {
         let own = devices.iter().filter(|device| device.account == me.account);
         let allowed = |who: &&AccountId| conversation.context().may_remove(me.account, **who);
         let change = Change {
-            remove: removed.iter().filter(allowed).copied().collect(),
+            remove: removed.keys().filter(allowed).copied().collect(),
             revoke_devices: own.map(|device| device.device).collect(),
             ..Change::default()
         };
-        let mut who: Vec<_> = removed.iter().copied().collect();
+        let mut who: Vec<_> = removed.keys().copied().collect();
         who.extend(devices.iter().map(|device| device.account));
         who.sort_unstable();
         who.dedup();
         let owed = &mut chat.row.owed_again;
-        if (&owed.removed, &owed.revoked) != (&removed, &revoked) {
+        let is_over = who.is_empty() && owed.is_up_to_others();
+        if is_over || (&owed.removed, &owed.revoked) != (&removed, &revoked) {
             (owed.removed, owed.revoked) = (removed, revoked);
             if who.is_empty() {
                 owed.told.clear();
@@ -289,9 +351,11 @@ impl State {
 }
 
 impl State {
-    /// Adds again those who were added in the lost part: at once whom this device had added, after
-    /// a day whom others had, if this account may add.
+    /// Tells others where a log begins again, and adds again those who were added in the lost part,
+    /// if this account may add: at once whom this device had added, after a day whom others had.
+    /// Removals that are owed come before adds.
     pub(in crate::engine::chats) fn add_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let has_removed_back = chat.has_removed_back();
         let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
             return;
         };
@@ -304,19 +368,23 @@ impl State {
         }
         let is_late = step.now > owed.since.after(AUTHORS_WAIT);
         let before = owed.added.len();
-        owed.added
-            .retain(|who, _| !is_late && *who != me.account && !conversation.has_account(*who));
+        let is_in = |who: &AccountId| conversation.has_account(*who);
+        owed.added.retain(|who, _| {
+            !is_late && *who != me.account && (!is_in(who) || owed.removed.contains_key(who))
+        });
         let clock = step.clock();
         let others_turn = clock.until(owed.since.after(OTHERS_ADD), OTHERS_ADD);
-        let may_add =
-            conversation.context().role(me.account) >= conversation.context().permissions.add;
+        let context = conversation.context();
+        let may_add = context.role(me.account) >= context.permissions.add && !has_removed_back;
         let is_due = |own: bool| may_add && (own || others_turn.is_none());
         let due: Vec<By> = owed
             .added
             .iter()
-            .filter(|(_, own)| is_due(**own))
+            .filter(|(who, own)| is_due(**own) && !is_in(who))
             .map(|(who, _)| By::Id(*who))
-            .chain(chat.row.begin.to_tell())
+            .chain(
+                chat.row.begin.to_tell().filter(|who| !owed.removed.contains_key(who)).map(By::Id),
+            )
             .collect();
         let waits = !owed.added.is_empty() && may_add;
         if owed.added.len() != before {
@@ -363,6 +431,17 @@ impl State {
             state.advance(chat, step);
         });
     }
+}
+
+/// The accounts of which all devices came with a commit.
+pub(super) fn brought_in(conversation: &Conversation, report: &CommitReport) -> Vec<AccountId> {
+    let mut added = accounts(&report.added);
+    added.retain(|who| {
+        let members = conversation.members();
+        let member = members.into_iter().find(|member| member.account == *who);
+        member.is_some_and(|member| member.devices.iter().all(|d| report.added.contains(d)))
+    });
+    added
 }
 
 /// The role that the context gives somebody.

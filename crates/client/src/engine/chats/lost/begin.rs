@@ -17,11 +17,14 @@ use corncrake_core::{
 use corncrake_wire::log::LogEntry;
 use serde::{Deserialize, Serialize};
 
-use super::{OTHERS_RETURN, again::Done};
+use super::{
+    OTHERS_RETURN,
+    again::{AUTHORS_WAIT, Done},
+};
 use crate::{
     engine::{
         Effect, State, Step,
-        account::{By, ClaimedPackage},
+        account::ClaimedPackage,
         chats::{
             Chat,
             duties::Duty,
@@ -43,7 +46,9 @@ pub(crate) struct Begin {
     is_open: bool,
     /// When the loss was noticed.
     since: Timestamp,
-    /// The own commit with which it began again.
+    /// The epoch with which the current log begins again, if it does.
+    epoch: Option<u64>,
+    /// An own commit in it that others can be pointed at: the first.
     at: Option<(u64, EntryId)>,
     /// The accounts that are to be told of that commit.
     to_tell: BTreeSet<AccountId>,
@@ -56,6 +61,21 @@ pub(crate) struct Begin {
 impl Begin {
     pub(in crate::engine::chats) const fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// The current log began again with this epoch, as somebody vouches.
+    pub(in crate::engine::chats) fn with(epoch: u64, now: Timestamp) -> Self {
+        Self { epoch: Some(epoch), since: now, ..Self::default() }
+    }
+
+    /// What is left to do in the log that comes behind, which begins with this epoch.
+    pub(in crate::engine::chats) fn handed_over(self, epoch: u64) -> Self {
+        Self { is_open: false, at: None, epoch: self.epoch.map(|_| epoch), ..self }
+    }
+
+    /// Whether others are to be pointed at a commit, and there is none.
+    pub(in crate::engine::chats) fn needs_commit(&self) -> bool {
+        !self.to_tell.is_empty() && self.at.is_none()
     }
 
     /// Whether nobody else is known to go on in the log that began again.
@@ -82,8 +102,8 @@ impl Begin {
     }
 
     /// Who has to be told where the log begins again.
-    pub(super) fn to_tell(&self) -> impl Iterator<Item = By> {
-        self.to_tell.iter().map(|who| By::Id(*who))
+    pub(super) fn to_tell(&self) -> impl Iterator<Item = AccountId> {
+        self.to_tell.iter().copied()
     }
 }
 
@@ -100,11 +120,52 @@ impl Chat {
 }
 
 impl Chat {
+    /// Whether it may turn out that the group goes on in another log than the current one: that began
+    /// again, or the server has lost entries of this chat lately.
+    pub(in crate::engine::chats) fn may_yield(&self, now: Timestamp) -> bool {
+        let is_lossy = self.row.lost_at.is_some_and(|at| now < at.after(AUTHORS_WAIT));
+        self.row.begin.epoch.is_some() || is_lossy
+    }
+
+    /// Whether this chat goes on in another log, which began again with this epoch, as `voucher` says:
+    /// all go to the later one.
+    pub(in crate::engine::chats) fn yields_to(
+        &self,
+        voucher: AccountId,
+        (epoch, log): (u64, LogId),
+        now: Timestamp,
+    ) -> bool {
+        let Some(here) = self.conversation.as_ref().filter(|_| self.may_yield(now)) else {
+            return false;
+        };
+        let own = self.row.begin.epoch.unwrap_or_else(|| here.epoch());
+        let is_known = here.has_account(voucher) || self.row.begin.is_alone();
+        is_known && (epoch, log) > (own, self.keys.log)
+    }
+
+    /// Whether this chat goes on in a fold of another log to which the account `inviter` has added
+    /// this one: nobody else is known to go on in the current log, or that is behind.
+    pub(in crate::engine::chats) fn is_left_behind(
+        &self,
+        inviter: AccountId,
+        fold: &Conversation,
+        now: Timestamp,
+    ) -> bool {
+        let Some(here) = &self.conversation else {
+            return false;
+        };
+        let may_say = self.row.brought_in_by == Some(inviter)
+            || self.may_yield(now) && here.has_account(inviter);
+        let is_behind = may_say && fold.epoch() > here.epoch();
+        self.keys.log != fold.log() && (self.row.begin.is_alone() || is_behind)
+    }
+
     /// The group goes on elsewhere than where this device began it again: what was said there is
-    /// said once more.
+    /// said once more, and what was done that isn't known there is owed.
     pub(in crate::engine::chats) fn give_up_begin(&mut self, step: &mut Step<'_>) {
         if self.row.phase == Phase::Inside {
             let log = self.keys.log;
+            self.owe_again(0, step);
             self.lose_sent_after(&log, 0, step);
             self.row.recovering = true;
             step.effects.push(Effect::Unwatch(self.log()));
@@ -123,7 +184,8 @@ impl State {
             chat.row.opening = Opening::Expected(state);
         }
         chat.move_to(&chat.row.seed.clone());
-        chat.row.begin = Begin { is_open: true, since: step.now, ..Begin::default() };
+        let epoch = chat.conversation.as_ref().map_or(0, Conversation::epoch);
+        chat.row.begin = Begin { is_open: true, ..Begin::with(epoch, step.now) };
         chat.lose_sent_after(&first, 0, step);
         self.entries_were_lost(chat, step);
         self.watch(chat, step);
@@ -191,13 +253,15 @@ impl State {
         chat.lose_places_after(0, step);
     }
 
-    /// The own commit with which the log begins again has landed: others get to know of it.
+    /// An own commit has landed in the current log. If that begins again with it, others get to know
+    /// of it.
     pub(in crate::engine::chats) fn own_begin_landed(
         &mut self,
         chat: &mut Chat,
         at: (u64, EntryId),
         step: &mut Step<'_>,
     ) {
+        chat.row.begin.at.get_or_insert(at);
         if !chat.row.begin.is_open {
             return;
         }
@@ -206,7 +270,6 @@ impl State {
         let members = chat.conversation.iter().flat_map(Conversation::members);
         let others = members.map(|member| member.account).filter(|who| Some(*who) != me);
         chat.row.begin.to_tell = others.collect();
-        chat.row.begin.at = Some(at);
     }
 
     /// Owes notices that point at the commit with which the log begins again to devices that are in
@@ -252,9 +315,12 @@ impl State {
     ) {
         let is_in = |conversation: &Conversation| conversation.has_account(who);
         let is_member = chat.is_member() && chat.conversation.as_ref().is_some_and(is_in);
-        if is_member && log != chat.keys.log && chat.row.begin.at.is_some() {
+        if is_member && log != chat.keys.log {
             chat.row.begin.to_tell.insert(who);
-            chat.session.adds_again = None;
+            chat.row.begin.since = step.now;
+            // Who says it again and again is answered from time to time.
+            let soon = step.moment.after(TELL_AGAIN);
+            chat.session.adds_again = chat.session.adds_again.map(|at| at.min(soon));
             chat.save(step);
             chat.wake_by(step.moment);
         }

@@ -1,0 +1,88 @@
+//! The epochs that a fold went through: what it has in common with what this device knew, and what
+//! of the lost changes it holds after all.
+
+use std::collections::VecDeque;
+
+use corncrake_core::{
+    conversation::{CommitReport, Conversation},
+    id::AccountId,
+    seal::record::Anchor,
+};
+
+use super::again::{Done, brought_in};
+use crate::engine::chats::Chat;
+
+/// How many of the newest epochs are remembered.
+const EPOCHS: usize = 4096;
+
+/// The epochs of a fold, oldest first, each with the accounts that its commit brought in.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(VecDeque<(Anchor, Vec<AccountId>)>);
+
+impl Trail {
+    /// The epoch with which a fold begins.
+    pub(in crate::engine::chats) fn begin(fold: &Conversation) -> Self {
+        Self([(anchor(fold), Vec::new())].into())
+    }
+
+    /// The epoch with which the fold began.
+    pub(in crate::engine::chats) fn first(&self) -> u64 {
+        self.0.front().map_or(0, |(epoch, _)| epoch.epoch)
+    }
+
+    /// The fold has read a commit that counts.
+    pub(in crate::engine::chats) fn note(&mut self, fold: &Conversation, report: &CommitReport) {
+        if self.0.len() == EPOCHS {
+            self.0.pop_front();
+        }
+        self.0.push_back((anchor(fold), brought_in(fold, report)));
+    }
+}
+
+impl Chat {
+    /// A fold has become the chat's: of what is owed again, what was done before the newest epoch
+    /// that both know, or since by others, is owed no more. Gives what of it the fold holds.
+    pub(in crate::engine::chats) fn settle_owed(&mut self, trail: &Trail) -> Done {
+        let epochs = trail.0.iter().enumerate().rev();
+        let newest_known = epochs.filter_map(|(at, (epoch, _))| Some((at, self.place_of(epoch)?)));
+        let since = match newest_known.into_iter().next() {
+            Some((at, number)) => {
+                self.owe_replaced(number);
+                at + 1
+            }
+            None => {
+                self.owe_own_replaced();
+                0
+            }
+        };
+        let since: Vec<_> = trail.0.iter().skip(since).collect();
+        if !since.is_empty() {
+            let back: Vec<_> = since.iter().flat_map(|(_, accounts)| accounts).copied().collect();
+            self.are_back(&back);
+        }
+        self.owed_and_there()
+    }
+
+    /// The same for a commit that was read and has done this.
+    pub(in crate::engine::chats) fn settle_owed_after(&mut self, done: &Done) {
+        if self.row.owed_again.is_nothing() {
+            return;
+        }
+        let known = self.conversation.as_ref().and_then(|at| self.place_of(&anchor(at)));
+        match known {
+            Some(number) => self.owe_replaced(number),
+            None => self.are_back(&done.brought_in()),
+        }
+    }
+
+    /// The newest kept place in an epoch.
+    fn place_of(&self, epoch: &Anchor) -> Option<u64> {
+        let mut kept = self.kept.iter().rev();
+        Some(*kept.find(|(_, kept)| kept.anchor == *epoch)?.0)
+    }
+}
+
+fn anchor(fold: &Conversation) -> Anchor {
+    let at = fold.anchor();
+    Anchor { epoch: at.epoch, interim: at.transcript }
+}
