@@ -82,6 +82,9 @@ pub enum Standing {
     Member,
     /// A commit could not be finished here; this device is coming back by itself.
     LockedOut,
+    /// Out of the chat because a copy of this store is used elsewhere; coming back a day after it
+    /// came back last.
+    Copied,
     /// Waiting to be let in by somebody who was there.
     Waiting,
     /// Removed by somebody.
@@ -286,6 +289,11 @@ pub enum ItemKind {
     LockedOut {
         /// The commit's author.
         by: AccountId,
+    },
+    /// A copy of this store is used elsewhere, again: this device stays out of the chat for a day.
+    Copied {
+        /// When it comes back, if no copy was used meanwhile.
+        until: Timestamp,
     },
     /// A sender saw another history than this device: the server may show different things to
     /// different people.

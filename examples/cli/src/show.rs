@@ -32,7 +32,8 @@ pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
                 .to_owned()
         }
         _ if field("delivery") == "queued" && field("connection") == "online" => {
-            "queued: it has to wait for something else, and leaves by itself".to_owned()
+            "queued: it has to wait for something else, and leaves by itself (`chats` may say why)"
+                .to_owned()
         }
         _ if field("delivery") == "queued" && ask.wait() == Some(0) => "queued".to_owned(),
         _ if field("delivery") == "queued" => {
@@ -223,6 +224,11 @@ fn item_line(item: &Item) -> String {
         What::LockedOut { by } => {
             let by = line(by);
             format!("* a change by {by} shut this device out; you may want to remove {by}")
+        }
+        What::Copied { .. } => {
+            "* this home folder is used in two places: messages wait for up to a \
+                                day; end one of them, or log in with a new folder"
+                .to_owned()
         }
         What::ViewDiffers { from } => format!(
             "* {} saw another history than you: the server may be lying to one of you",

@@ -128,6 +128,9 @@ pub(crate) enum What {
     LockedOut {
         by: String,
     },
+    Copied {
+        until: u64,
+    },
     ViewDiffers {
         from: String,
     },
@@ -241,6 +244,7 @@ const fn standing(standing: Standing) -> &'static str {
         Standing::Joining => "joining",
         Standing::Member => "member",
         Standing::LockedOut => "locked_out",
+        Standing::Copied => "copied",
         Standing::Waiting => "waiting",
         Standing::Removed => "removed",
         Standing::Left => "left",
@@ -333,6 +337,7 @@ impl Item {
             }
             ItemKind::RolesChanged { by } => What::RolesChanged { by: names.get(by) },
             ItemKind::LockedOut { by } => What::LockedOut { by: names.get(by) },
+            ItemKind::Copied { until } => What::Copied { until: until.0 },
             ItemKind::ViewDiffers { sender } => What::ViewDiffers { from: names.get(sender) },
             _ => What::Other,
         };

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use corncrake::{Chat, Client, Connection, ConversationId, Role, Standing};
+use corncrake::{Chat, Client, Connection, ConversationId, Item, ItemKind, Role, Standing};
 use corncrake_core::{conversation::Change, seal::envelope::Seed};
 use corncrake_wire::{ErrorCode, OpenRequest};
 
@@ -314,6 +314,34 @@ fn c6_a_store_copied_to_a_second_machine() {
 }
 
 #[test]
+fn c6_a_store_that_is_used_in_two_places_says_so_and_comes_back_after_a_day() {
+    let world = World::new(6);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = ann.start_chat(&["bob"]);
+    ann.say(chat, "one");
+    world.settle();
+    let copy = world.device_over("ann", ann.backup());
+    for word in ["first", "second", "third"] {
+        drop(ann.try_say(chat, word));
+        world.pass(10_000);
+        drop(copy.try_say(chat, &format!("{word} of the copy")));
+        world.pass(10_000);
+    }
+    world.pass(10_000);
+    let is_out = |device: &&Device| device.info(chat).unwrap().standing == Standing::Copied;
+    let (out, other): (Vec<_>, Vec<_>) = [&ann, &copy].into_iter().partition(is_out);
+    let [out] = out[..] else { panic!("{} of the two are out", out.len()) };
+    let says_so = |item: &&Item| matches!(item.what, ItemKind::Copied { .. });
+    assert_eq!(out.history(chat).iter().filter(says_so).count(), 1);
+    other.iter().for_each(|device| device.crash());
+    world.pass(25 * 3_600_000);
+    assert_eq!(out.info(chat).unwrap().standing, Standing::Member);
+    bob.say(chat, "welcome back");
+    world.pass(10_000);
+    assert!(texts(out, chat).contains(&"welcome back".to_owned()));
+}
+
+#[test]
 fn c6_a_second_opener_of_the_same_store() {
     let world = World::new(6);
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
@@ -350,12 +378,10 @@ fn c7_an_old_message_sealed_again() {
         assert_eq!(once, 1, "{}", device.label());
     }
     for device in [&ann, &bob, &cem] {
-        let unreadable =
-            |item: &corncrake::Item| matches!(item.what, corncrake::ItemKind::Unreadable { .. });
+        let unreadable = |item: &Item| matches!(item.what, ItemKind::Unreadable { .. });
         assert!(!device.history(meadow.chat).iter().any(unreadable), "{}", device.label());
     }
-    let rejoined =
-        |item: &corncrake::Item| matches!(item.what, corncrake::ItemKind::Rejoined { .. });
+    let rejoined = |item: &Item| matches!(item.what, ItemKind::Rejoined { .. });
     assert!(!bob.history(meadow.chat).iter().any(rejoined), "Ann took her store for a copy");
 }
 

@@ -327,9 +327,13 @@ impl State {
         if let Some(conversation) = &mut chat.conversation {
             conversation.step_out();
         }
-        chat.row.stays_out_until = chat.row.stepped_out.map(|last| last.after(COPY_WAIT));
+        let again_at = chat.row.stepped_out.map(|last| last.after(COPY_WAIT));
+        chat.row.stays_out_until = again_at.filter(|again_at| *again_at > step.now);
         chat.row.stepped_out = Some(step.now);
         chat.row.missed = true;
+        if let Some(until) = chat.row.stays_out_until.filter(|until| *until > step.now) {
+            self.tell_item(chat, ItemKind::Copied { until }, step);
+        }
         step.event(EventKind::ChatChanged(chat.row.id));
     }
 
@@ -438,6 +442,9 @@ impl State {
         if let (true, Some(conversation)) = (flight.state.is_some(), &mut chat.conversation) {
             let state = conversation.state().encode();
             conversation.check_state(position, &state);
+        }
+        if flight.purpose == Purpose::Rejoin {
+            chat.row.stays_out_until = None;
         }
         if flight.purpose == Purpose::Rejoin && chat.row.recovering {
             chat.session.others_return = Some(step.moment.after(OTHERS_RETURN));

@@ -162,6 +162,7 @@ impl Chat {
                 }
             }
             Phase::Inside if self.session.waits_for_add => Standing::Waiting,
+            Phase::Inside if self.row.stays_out_until.is_some() => Standing::Copied,
             Phase::Inside => Standing::LockedOut,
         }
     }
