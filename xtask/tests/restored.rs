@@ -171,6 +171,11 @@ fn audit_prog_h2_a_backup_from_before_a_removal_lets_the_removed_one_read_nothin
     }
     all_have(&mut [(&mut ann, group), (&mut bob, group)], &texts);
     assert!(tells_of_the_loss(&mut ann, group) && tells_of_the_loss(&mut bob, group));
+    for person in [&mut ann, &mut bob] {
+        let chats = person.ask(json!({"do": "chats"})).unwrap();
+        let members = chats["chats"][0]["members"].as_array().unwrap();
+        assert_eq!(members.len(), 2, "the removal is made again: {members:?}");
+    }
     cem.settle().unwrap();
     let read = cem.said(group).unwrap();
     assert_eq!(read.len(), 1, "the removed one reads on: {read:?}");

@@ -224,8 +224,14 @@ fn audit_prog_h3_a_command_of_a_session_holds_up_no_other() {
     let (place, server) = Place::new();
     place.sign_up(&["ann", "bob"]);
     place.ask("ann", &["send", "bob", "first"], "");
-    server.stop().unwrap();
     let mut session = Running::start(&place, "ann", &["session"]);
+    session.shows("online");
+    // A server that answers nothing is taken to be there for half a minute.
+    let to_server = |name: &str| {
+        let id = server.process().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    };
+    to_server("-STOP");
     for n in 0..10 {
         let line = json!({"id": n, "do": "send", "chat": "bob", "text": format!("line {n}")});
         session.write(format!("{line}\n").as_bytes());
@@ -242,8 +248,11 @@ fn audit_prog_h3_a_command_of_a_session_holds_up_no_other() {
     let expected: Vec<_> =
         ["first".to_owned()].into_iter().chain((0..10).map(|n| format!("line {n}"))).collect();
     assert_eq!(texts, expected, "commands about one chat begin in order");
+    assert!(!session.sees("\"slow\""), "it was waited for");
+    to_server("-CONT");
     session.signal("-TERM");
     assert!(session.ends(Duration::from_secs(20)).success());
+    server.stop().unwrap();
 }
 
 #[test]

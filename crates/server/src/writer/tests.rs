@@ -154,3 +154,21 @@ async fn audit_srv_a2_a_counter_that_was_not_stored_is_not_in_the_file_beside_it
     let again = crate::database::instance(&mut connection, &database, 0).await.unwrap();
     assert_eq!(again, instance, "nobody takes it for an older copy");
 }
+
+#[tokio::test(start_paused = true)]
+async fn audit_srv_a6_a_write_ahead_log_is_emptied_after_a_minute() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _task) = start(folder.path(), 0).await;
+    store(&writer, 1, 10).await.unwrap();
+    let length = || std::fs::metadata(folder.path().join("accounts.db-wal")).unwrap().len();
+    assert!(length() > 0);
+    for _ in 0..500 {
+        sleep(Duration::from_secs(1)).await;
+        if length() == 0 {
+            return;
+        }
+        // Time that is paused runs ahead of the disk.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it keeps the order of what was written");
+}
