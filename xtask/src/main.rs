@@ -30,6 +30,9 @@ enum Task {
         /// version.
         #[arg(long)]
         programs: Option<PathBuf>,
+        /// For `chat`: measures only what has this in its name.
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Walks the client's World with mixed faults and crashes, seed by seed.
     World {
@@ -66,7 +69,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Bench { what: What::Server, .. } => bench::server(),
         Task::Bench { what: What::Grown, .. } => bench::grown(),
         Task::Bench { what: What::Flood, .. } => bench::flood(),
-        Task::Bench { what: What::Chat, programs } => bench::chat(programs.as_deref()),
+        Task::Bench { what: What::Chat, programs, only } => bench::chat(programs.as_deref(), only),
         Task::World { seeds, start } => world::run(*seeds, *start),
         Task::Tidy => tidy::run(),
     }

@@ -49,11 +49,11 @@ const FLOWS: [Flow; 9] = [
     ("start with 1,000 chats", start_with_many),
 ];
 
-/// Measures everything, with release builds or with the programs in a folder.
+/// Measures what has `only` in its name, with release builds or with the programs in a folder.
 ///
 /// # Errors
 /// The programs can't be built or started. A flow that fails is told in its line.
-pub fn run(programs: Option<&Path>) -> Result<()> {
+pub fn run(programs: Option<&Path>, only: &str) -> Result<()> {
     let floor = floor()?;
     say(&format!("{:<40}{}", "floor: WebSocket echo, one fsync", floor.summary()));
     let programs = match programs {
@@ -61,7 +61,7 @@ pub fn run(programs: Option<&Path>) -> Result<()> {
         None => Programs::build_release()?,
     };
     let bench = Bench::start(programs, floor)?;
-    for (name, flow) in FLOWS {
+    for (name, flow) in FLOWS.into_iter().filter(|(name, _)| name.contains(only)) {
         let line = flow(&bench).unwrap_or_else(|error| format!("failed: {error}"));
         say(&format!("{name:<40}{line}"));
     }
