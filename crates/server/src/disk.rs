@@ -21,9 +21,13 @@ impl Disk {
         Self { folder: folder.to_owned(), mark, most }
     }
 
-    /// The bytes that are free, if the disk can be asked.
+    /// The bytes that are free for the data, if the disk can be asked.
     pub(crate) fn free(&self) -> Option<usize> {
-        space(&self.folder).and_then(|space| usize::try_from(space.free).ok())
+        let left = match self.most {
+            u64::MAX => u64::MAX,
+            most => most.saturating_sub(held(&self.folder)),
+        };
+        space(&self.folder).and_then(|space| usize::try_from(space.free.min(left)).ok())
     }
 
     /// Whether less is free than the mark says, or the data has its share. A disk that can't be

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
     sync::oneshot,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 
@@ -46,6 +46,8 @@ const SPARE_PAGES: i64 = 1024;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How large it becomes at most, about.
 const WAL_BYTES: usize = 32 * 1024 * 1024;
+/// How long it is laid out before anything is in it, if that is not too much of what is free.
+const WAL_BEGIN: usize = 4 * 1024 * 1024;
 /// The first wait before a connection is opened anew; doubled up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -278,6 +280,7 @@ impl Task {
     /// # Errors
     /// When it can't go on.
     async fn run(mut self) -> Result<(), Error> {
+        self.renew_wal().await;
         loop {
             let jobs = match timeout(LOOK, self.queue.take()).await {
                 Ok(Some(jobs)) => jobs,
@@ -427,8 +430,17 @@ impl Task {
             if self.shuffled.is_some_and(|then| then.elapsed() >= SHUFFLE_TIME) {
                 self.shuffle().await;
             }
-            self.empty_wal().await;
+            self.renew_wal().await;
         }
+    }
+
+    /// Empties the write-ahead log, and lays it out for what comes.
+    async fn renew_wal(&mut self) {
+        self.empty_wal().await;
+        let most = self.disk.free().map_or(0, |free| WAL_BEGIN.min(free / 64));
+        let database = self.database.clone();
+        // Without that commits take longer.
+        drop(spawn_blocking(move || database.lay_out_log(most)).await);
     }
 
     async fn count(&mut self) {

@@ -112,13 +112,19 @@ impl Server {
     /// Pages that one append of one entry writes, on average.
     async fn pages_per_append(&mut self) -> f64 {
         const APPENDS: u32 = 512;
-        let wal = self.folder.path().join("logs.db-wal");
-        let begun = std::fs::metadata(&wal).unwrap().len();
+        let begun = self.pages_in_log();
         for number in 0..APPENDS {
             self.say((number % 4) as u8, Point::START, 1).await;
         }
-        let grown = std::fs::metadata(&wal).unwrap().len().checked_sub(begun).expect("it grows");
-        grown as f64 / 8216.0 / f64::from(APPENDS)
+        let grown = self.pages_in_log().checked_sub(begun).expect("it grows");
+        grown as f64 / f64::from(APPENDS)
+    }
+
+    /// Pages that the write-ahead log holds; behind them it is zeros.
+    fn pages_in_log(&self) -> usize {
+        let log = std::fs::read(self.folder.path().join("logs.db-wal")).unwrap();
+        let frames = log.get(32..).unwrap_or_default().chunks(24 + 8192);
+        frames.take_while(|frame| frame.iter().take(24).any(|byte| *byte != 0)).count()
     }
 
     /// Many entries in each of four logs.
@@ -296,6 +302,23 @@ async fn audit_load_l3_an_append_writes_no_more_as_the_database_grows() {
     server.change("CREATE INDEX planted ON places (log, id)").await;
     let planted = server.pages_per_append().await;
     assert!(planted > large * 1.2, "{large} without it, {planted} with a random index");
+}
+
+#[tokio::test]
+async fn issue_7_an_append_makes_no_file_longer() {
+    let mut server = Server::start().await;
+    let length = |server: &Server| {
+        std::fs::metadata(server.folder.path().join("logs.db-wal")).unwrap().len()
+    };
+    server.say(1, Point::START, 1).await;
+    let (before, pages) = (length(&server), server.pages_in_log());
+    for _ in 0..50 {
+        server.say(1, Point::START, 1).await;
+    }
+    assert!(server.pages_in_log() >= pages + 50, "all of it went into the log");
+    assert_eq!(length(&server), before, "over zeros");
+    let server = server.restart().await;
+    assert_eq!(server.read(1).await.len(), 51);
 }
 
 #[tokio::test]
