@@ -19,9 +19,9 @@ mod scrub;
 /// The version of the file's layout.
 const LAYOUT: i64 = 1;
 
-const ROWS_PER_STATEMENT: usize = 32;
-/// Statements that travel to SQLite's thread together: each trip there and back costs as much as
-/// a small write.
+/// Changes of one statement.
+const CHANGES_PER_STATEMENT: usize = 64;
+/// Statements that travel to SQLite's thread together.
 const STATEMENTS_PER_TRIP: usize = 16;
 
 const CREATE: &str = "
@@ -34,12 +34,26 @@ const CREATE: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE opener (fence INTEGER NOT NULL) STRICT;
     INSERT INTO opener (fence) VALUES (0);
+    CREATE VIEW changes AS SELECT 0 AS change, tbl, name, idx, value FROM rows;
+    CREATE TRIGGER fences INSTEAD OF INSERT ON changes WHEN NEW.change = 0 BEGIN
+        SELECT RAISE(ROLLBACK, 'fenced') FROM opener WHERE fence <> NEW.idx;
+    END;
+    CREATE TRIGGER erases INSTEAD OF INSERT ON changes WHEN NEW.change = 1 BEGIN
+        DELETE FROM rows WHERE tbl = NEW.tbl AND name = NEW.name;
+    END;
+    CREATE TRIGGER deletes INSTEAD OF INSERT ON changes WHEN NEW.change = 2 BEGIN
+        DELETE FROM rows WHERE tbl = NEW.tbl AND name = NEW.name AND idx = NEW.idx;
+    END;
+    CREATE TRIGGER puts INSTEAD OF INSERT ON changes WHEN NEW.change = 3 BEGIN
+        INSERT OR REPLACE INTO rows (tbl, name, idx, value)
+        VALUES (NEW.tbl, NEW.name, NEW.idx, NEW.value);
+    END;
     PRAGMA user_version = 1;
 ";
 
-/// Begin a transaction. With `synchronous=NORMAL` its end doesn't wait for the disk.
-const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; ";
-const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ";
+/// With `synchronous=NORMAL` the end of a transaction doesn't wait for the disk.
+const SYNC_NOW: &str = "PRAGMA synchronous = FULL; ";
+const SYNC_SOON: &str = "PRAGMA synchronous = NORMAL; ";
 /// Writes a page as it is; an `UPDATE` that changes nothing writes nothing.
 const TOUCH: &str = "PRAGMA user_version = 1; ";
 
@@ -48,7 +62,7 @@ const ONE_FRAME: u64 = 32 + 24 + 4096;
 /// What a row costs beside its value, roughly: most of a page.
 const ROW_COST: usize = 4096;
 /// So many bytes may be written before the log is emptied in the middle of a commit.
-const LONGEST_LOG: usize = 4 * 1024 * 1024;
+const LONGEST_LOG: usize = 16 * 1024 * 1024;
 
 /// A store in an SQLite file.
 ///
@@ -78,6 +92,8 @@ struct Open {
     is_unclean: bool,
     /// Whether the end of the log may not have reached the disk.
     is_behind: bool,
+    /// When commits are durable, as SQLite has been told.
+    durability: Durability,
     lock: File,
 }
 
@@ -91,12 +107,14 @@ impl Open {
             .synchronous(SqliteSynchronous::Full)
             .pragma("secure_delete", "on")
             .pragma("wal_autocheckpoint", "0")
+            // Rows on their way into a view are no file's business.
+            .pragma("temp_store", "memory")
             .disable_statement_logging()
             .connect()
             .await
             .map_err(failure)?;
-        let (in_doubt, written, is_behind) = (false, 0, false);
-        Ok(Self { connection, in_doubt, written, is_unclean, is_behind, lock })
+        let (in_doubt, written, is_behind, durability) = (false, 0, false, Durability::Now);
+        Ok(Self { connection, in_doubt, written, is_unclean, is_behind, durability, lock })
     }
 
     /// Undoes a transaction that was dropped on the way. The transactions of sqlx don't serve here:
@@ -239,24 +257,21 @@ impl Store for SqliteStore {
         let durability = batch.durability;
         let size = batch.puts.iter().map(|(_, value)| value.len() + ROW_COST).sum::<usize>();
         open.in_doubt = true;
-        let begin = match durability {
-            Durability::Now => BEGIN_FULL,
-            Durability::Soon => BEGIN_NORMAL,
-        };
-        let mut trip = QueryBuilder::new(begin);
-        // A fence that is another one ends the trip with an error, and this transaction.
-        trip.push("SELECT iif(fence = ").push_bind(fence.cast_signed());
-        trip.push(", 0, abs(-9223372036854775807 - 1)) FROM opener; ");
+        let mut trip = QueryBuilder::new("");
+        if open.durability != durability {
+            trip.push(if durability == Durability::Now { SYNC_NOW } else { SYNC_SOON });
+        }
         if is_empty && durability == Durability::Now && open.is_behind {
             // SQLite syncs nothing for a transaction that changes nothing.
             trip.push(TOUCH);
         }
-        if let Err(error) = write(&mut open.connection, trip, &batch).await {
+        if let Err(error) = write(&mut open.connection, trip, &batch, fence).await {
             open.settle().await;
             let newest = fence_of(&mut open.connection).await;
             let fenced = newest.is_ok_and(|newest| newest.cast_unsigned() != fence);
             return Err(if fenced { StoreError::Fenced } else { failure(error) });
         }
+        open.durability = durability;
         open.in_doubt = false;
         open.written += size;
         open.is_behind = durability == Durability::Soon && (open.is_behind || !is_empty);
@@ -302,65 +317,70 @@ async fn fence_of(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error>
     sqlx::query_scalar("SELECT fence FROM opener").fetch_one(connection).await
 }
 
-/// Makes the changes of a batch and ends the transaction that the first trip begins, in as few
-/// trips to SQLite's thread as its size allows.
+/// Makes the changes of a batch: by one statement, which is its own transaction, or where they are
+/// many by several in one. What a statement has done travels back from SQLite's thread by itself,
+/// and each such trip costs as much as a small write.
 async fn write(
     connection: &mut SqliteConnection,
     mut trip: QueryBuilder<Sqlite>,
     batch: &Batch,
+    fence: u64,
 ) -> Result<(), sqlx::Error> {
     let Batch { puts, deletes, delete_ranges, durability: _ } = batch;
-    let mut statements = 0;
-    let mut changes = delete_ranges
-        .iter()
-        .map(Change::DeleteRange)
+    let changes: Vec<Change<'_>> = [Change::Fence(fence)]
+        .into_iter()
+        .chain(delete_ranges.iter().map(Change::Erase))
         .chain(deletes.iter().map(Change::Delete))
-        .chain(puts.chunks(ROWS_PER_STATEMENT).map(Change::Put))
-        .peekable();
-    while let Some(change) = changes.next() {
-        change.add_to(&mut trip);
-        statements += 1;
-        if statements == STATEMENTS_PER_TRIP && changes.peek().is_some() {
+        .chain(puts.iter().map(|(key, value)| Change::Put(key, value)))
+        .collect();
+    let is_one = changes.len() <= CHANGES_PER_STATEMENT;
+    if !is_one {
+        trip.push("BEGIN IMMEDIATE; ");
+    }
+    let mut statements = changes.chunks(CHANGES_PER_STATEMENT).enumerate();
+    while let Some((number, changes)) = statements.next() {
+        trip.push("INSERT INTO changes (change, tbl, name, idx, value) ");
+        trip.push_values(changes, |mut row, change| {
+            let (kind, table, name, index, value) = change.columns();
+            row.push_bind(kind).push_bind(table).push_bind(name).push_bind(index).push_bind(value);
+        });
+        if !is_one {
+            trip.push("; ");
+        }
+        if (number + 1).is_multiple_of(STATEMENTS_PER_TRIP) && statements.len() > 0 {
             trip.build().execute(&mut *connection).await?;
             trip = QueryBuilder::new("");
-            statements = 0;
         }
     }
-    trip.push("COMMIT");
+    if !is_one {
+        trip.push("COMMIT");
+    }
     trip.build().execute(connection).await?;
     Ok(())
 }
 
-/// One statement of a batch.
+/// One change of a batch, as a row of `changes`.
 enum Change<'a> {
-    DeleteRange(&'a (Table, [u8; 16])),
+    /// Nothing is changed unless the fence is this one.
+    Fence(u64),
+    Erase(&'a (Table, [u8; 16])),
     Delete(&'a Key),
-    Put(&'a [(Key, Vec<u8>)]),
+    Put(&'a Key, &'a [u8]),
 }
 
-impl Change<'_> {
-    fn add_to(self, trip: &mut QueryBuilder<Sqlite>) {
-        match self {
-            Self::DeleteRange((table, name)) => {
-                trip.push("DELETE FROM rows WHERE tbl = ").push_bind(table.0);
-                trip.push(" AND name = ").push_bind(name.as_slice());
+impl<'a> Change<'a> {
+    /// Its kind, and what it concerns.
+    const fn columns(&self) -> (u8, u8, &'a [u8], i64, &'a [u8]) {
+        match *self {
+            Self::Fence(fence) => (0, 0, &[], fence.cast_signed(), &[]),
+            Self::Erase((table, name)) => (1, table.0, name, 0, &[]),
+            Self::Delete(Key { table, name, index }) => {
+                (2, table.0, name, index_to_sql(*index), &[])
             }
-            Self::Delete(key) => {
-                trip.push("DELETE FROM rows WHERE tbl = ").push_bind(key.table.0);
-                trip.push(" AND name = ").push_bind(key.name.as_slice());
-                trip.push(" AND idx = ").push_bind(index_to_sql(key.index));
-            }
-            Self::Put(rows) => {
-                trip.push("INSERT OR REPLACE INTO rows (tbl, name, idx, value) ");
-                trip.push_values(rows, |mut row, (key, value)| {
-                    row.push_bind(key.table.0)
-                        .push_bind(key.name.as_slice())
-                        .push_bind(index_to_sql(key.index))
-                        .push_bind(value.as_slice());
-                });
+            Self::Put(Key { table, name, index }, value) => {
+                (3, table.0, name, index_to_sql(*index), value)
             }
         }
-        trip.push("; ");
     }
 }
 
@@ -408,7 +428,7 @@ async fn lay_out(connection: &mut SqliteConnection) -> Result<(), StoreError> {
 }
 
 /// SQLite's integers are signed; flipping the top bit keeps the order.
-fn index_to_sql(index: u64) -> i64 {
+const fn index_to_sql(index: u64) -> i64 {
     (index ^ 1 << 63).cast_signed()
 }
 

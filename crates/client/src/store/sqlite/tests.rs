@@ -134,9 +134,12 @@ async fn commits_are_durable_and_deleted_rows_are_overwritten() {
     let (_folder, path) = folder();
     let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
     let mut open = store.opened().await.unwrap();
-    for (pragma, expected) in
-        [("PRAGMA synchronous", "2"), ("PRAGMA journal_mode", "wal"), ("PRAGMA secure_delete", "1")]
-    {
+    for (pragma, expected) in [
+        ("PRAGMA synchronous", "2"),
+        ("PRAGMA journal_mode", "wal"),
+        ("PRAGMA secure_delete", "1"),
+        ("PRAGMA temp_store", "2"),
+    ] {
         let row = open.connection.fetch_one(pragma).await.unwrap();
         let number = row.try_get::<i64, _>(0).map(|number| number.to_string());
         assert_eq!(number.or_else(|_| row.try_get(0)).unwrap(), expected, "{pragma}");
