@@ -75,6 +75,8 @@ pub struct Claim {
 /// The key packages that a claim took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
+    /// The server's time, in seconds since 1970: whoever claims may have a clock that is wrong.
+    pub now: u64,
     /// At most one per device.
     #[serde(deserialize_with = "codec::at_most::<_, _, { limits::DEVICES }>")]
     pub packages: Vec<ClaimedPackage>,

@@ -92,7 +92,7 @@ fn open_replies() -> Vec<OpenReply> {
             }),
         }),
         LookUp::wrap(record),
-        Claim::wrap(Claimed { packages: vec![package] }),
+        Claim::wrap(Claimed { now: 5, packages: vec![package] }),
         Deposit::wrap(()),
     ]
 }

@@ -20,7 +20,12 @@ use corncrake_wire::{AccountReply, OpenReply};
 use serde::{Deserialize, Serialize};
 
 use super::{State, Step, state::NO_ACCOUNT, tables::Table};
-use crate::{command::Command, event, host::Moment, transport::TransportError};
+use crate::{
+    command::Command,
+    event,
+    host::{Clock, Moment, Timestamp},
+    transport::TransportError,
+};
 
 mod again;
 mod claims;
@@ -40,7 +45,7 @@ mod session;
 mod sign_up;
 mod slow;
 
-pub(crate) use claims::ClaimedPackage;
+pub(crate) use claims::{ClaimedPackage, check_at};
 pub(crate) use directory::{By, Contact};
 pub(crate) use load::load;
 pub(crate) use packages::OwnPackage;
@@ -67,11 +72,28 @@ pub(crate) struct AccountState {
     letters: letters::Letters,
     directory: directory::Directory,
     claims: claims::Claims,
+    server_time: ServerTime,
     log: log::AccountLog,
     /// When to look up this account's own record.
     own_record: Retry,
     /// The newest version of it that a certificate in a chat speaks of.
     own_version_seen: u64,
+}
+
+/// The server's clock, as far as this run has heard of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct ServerTime(Option<(Timestamp, Moment)>);
+
+impl ServerTime {
+    /// The server said this just now.
+    const fn learn(&mut self, told: Timestamp, moment: Moment) {
+        self.0 = Some((told, moment));
+    }
+
+    /// What its clock shows.
+    fn at(self, moment: Moment) -> Option<Timestamp> {
+        self.0.map(|(told, at)| told.after(moment.since(at)))
+    }
 }
 
 /// This account and this device.
@@ -160,6 +182,13 @@ impl AccountState {
     /// Whose account this is; nothing until it is usable.
     pub(crate) const fn me(&self) -> Option<&Me> {
         self.me.as_ref()
+    }
+
+    /// The time by this device's clock and by the server's, if that is known. Key packages live by
+    /// the server's; either clock may be wrong, and a package that is good by one of them is taken:
+    /// where it is not, its device lets itself in.
+    pub(crate) fn times(&self, clock: Clock) -> [Timestamp; 2] {
+        [clock.now, self.server_time.at(clock.moment).unwrap_or(clock.now)]
     }
 
     /// The key package with this reference.

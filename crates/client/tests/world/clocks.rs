@@ -137,3 +137,25 @@ fn audit_prog_h5_who_signs_up_with_a_wrong_clock_can_be_invited() {
         assert_eq!(texts(&ann, chat), ["hello"], "{days}");
     }
 }
+
+#[test]
+fn a_device_whose_clock_is_wrong_starts_chats_and_adds_people() {
+    for days in [-100, -2, 100, 3000] {
+        let world = World::new(4);
+        let [ann, bob, cem, dan] = ["ann", "bob", "cem", "dan"].map(|name| world.sign_up(name));
+        world.settle();
+        bob.set_clock(days);
+        let chat = bob.start_chat(&["ann"]);
+        let group = bob.create_group("meadow", &["ann", "cem"]);
+        bob.add(group, "dan").unwrap();
+        says(&world, &bob, &ann, chat, "hello");
+        says(&world, &bob, &cem, group, "hello");
+        says(&world, &bob, &dan, group, "hello again");
+        world.settle();
+        // As it starts again, it adds people before it has heard of the server's clock.
+        bob.crash();
+        bob.start();
+        let group = bob.create_group("heath", &["ann"]);
+        says(&world, &bob, &ann, group, "hello");
+    }
+}

@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) instance: [u8; 16],
     /// Seconds since 1970, at the last request.
     pub(crate) now: u64,
+    /// How far ahead its clock is, in seconds, where it speaks of key packages.
+    pub(crate) ahead: u64,
     /// Entries in a page: few, so that paging is part of every test.
     pub(crate) page: usize,
     /// A planted bug: known ids are looked up only once `after` has been found right.
@@ -70,6 +72,7 @@ impl Server {
         Self {
             instance: chance.bytes(),
             now: 0,
+            ahead: 0,
             page: usize::try_from(chance.between(2, 9)).unwrap(),
             looks_up_late: false,
             logs: BTreeMap::new(),
@@ -126,7 +129,7 @@ impl Server {
                 bytes: p.bytes,
             }));
         }
-        Ok(Claimed { packages })
+        Ok(Claimed { now: self.now + self.ahead, packages })
     }
 
     fn deposit(&mut self, deposit: Deposit) -> Result<(), Refusal> {

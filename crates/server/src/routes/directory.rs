@@ -42,5 +42,5 @@ async fn claim(
     }
     state.rates.claim(request.account, origin)?;
     let packages = state.accounts.claim(origin, request.account, request.suite).await?;
-    Ok(Answer(Claimed { packages }))
+    Ok(Answer(Claimed { now: state.clock.now(), packages }))
 }

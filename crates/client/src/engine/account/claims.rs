@@ -1,7 +1,7 @@
 //! Claims: one key package of each device of some accounts, checked.
 
 use corncrake_core::{
-    conversation::check_claimed,
+    conversation::{Claimed as Checked, Error as ConversationError, check_claimed},
     id::{AccountId, DeviceId, InboxId},
     seal::record::AccountLogRecord,
 };
@@ -83,7 +83,7 @@ impl State {
         let Some(account) = self.account.claims.question(number) else {
             return;
         };
-        let Claimed { packages } = match reply_of::<Claim>(result) {
+        let Claimed { now, packages } = match reply_of::<Claim>(result) {
             Ok(claimed) => claimed,
             Err(error) => {
                 if let Some(error) =
@@ -94,12 +94,14 @@ impl State {
                 return;
             }
         };
+        self.account.server_time.learn(Timestamp(now.saturating_mul(1000)), step.moment);
+        let times = self.account.times(step.clock());
         let Some(me) = &self.account.me else { return };
         let is_mine = account == me.account;
         let own_device = me.device;
         let packages: Vec<_> = packages
             .into_iter()
-            .filter_map(|package| check(package, account, step.now))
+            .filter_map(|package| check(package, account, times))
             .filter(|package| package.device != own_device)
             .collect();
         if packages.is_empty() && !is_mine {
@@ -146,14 +148,27 @@ impl State {
 fn check(
     claimed: corncrake_wire::open::ClaimedPackage,
     account: AccountId,
-    now: Timestamp,
+    times: [Timestamp; 2],
 ) -> Option<ClaimedPackage> {
-    let checked = check_claimed(&claimed.bytes, account, now.0 / 1000).ok()?;
+    let checked = check_at(&claimed.bytes, account, times).ok()?;
     let (device, inbox) = (checked.device(), checked.inbox());
     (wire_device(device) == claimed.device).then_some(ClaimedPackage {
         bytes: claimed.bytes,
         inbox,
         account,
         device,
+    })
+}
+
+/// Checks a key package, which must be in its lifetime at one of these times.
+pub(crate) fn check_at(
+    bytes: &[u8],
+    account: AccountId,
+    times: [Timestamp; 2],
+) -> Result<Checked, ConversationError> {
+    let [here, there] = times.map(|time| time.0 / 1000);
+    check_claimed(bytes, account, here).or_else(|error| match here == there {
+        true => Err(error),
+        false => check_claimed(bytes, account, there),
     })
 }

@@ -446,7 +446,7 @@ impl State {
     ) -> Result<Founding, Refusal> {
         let me = self.account.me().ok_or(Refusal::NoAccount)?.seat();
         let packages: Vec<_> = packages.iter().map(|p| (p.account, p.bytes.clone())).collect();
-        let add = claimed(&packages, step.now)?;
+        let add = claimed(&packages, self.account.times(step.clock()))?;
         let (conversation, _) =
             Conversation::found(&me, chat.row.id, context, chat.keys.log, step.rng)
                 .map_err(refusal_of)?;

@@ -8,7 +8,6 @@ use core::time::Duration;
 use corncrake_core::{
     conversation::{
         Change, Claimed, Error as ConversationError, OwnCommit, STATE_EVERY, SkipReason,
-        check_claimed,
     },
     id::AccountId,
     mls::codec::Encode,
@@ -27,7 +26,7 @@ use super::{
     rows::{Flight, FlightEntry, Intent, Opening, Pending, Phase, Purpose, Wish},
 };
 use crate::{
-    engine::{State, Step, Then, tables::Table},
+    engine::{State, Step, Then, account::check_at, tables::Table},
     error::Refusal,
     event::{Added, Adding, EventKind},
     host::{Clock, Moment, Timestamp},
@@ -168,7 +167,7 @@ impl State {
         wish: &Wish,
         step: &mut Step<'_>,
     ) -> Result<(), Refusal> {
-        let change = wish.to_change(step.now)?;
+        let change = wish.to_change(self.account.times(step.clock()))?;
         self.commit(chat, Purpose::Change, change, Some(number), step)
     }
 
@@ -475,9 +474,9 @@ impl Flight {
 }
 
 impl Wish {
-    pub(super) fn to_change(&self, now: Timestamp) -> Result<Change, Refusal> {
+    pub(super) fn to_change(&self, times: [Timestamp; 2]) -> Result<Change, Refusal> {
         Ok(match self {
-            Self::Add(packages) => Change::add(claimed(packages, now)?),
+            Self::Add(packages) => Change::add(claimed(packages, times)?),
             Self::Remove(accounts) => Change { remove: accounts.clone(), ..Change::default() },
             Self::Leave => Change::leave(),
             Self::Title(title) => Change::title(title.as_str()),
@@ -490,11 +489,11 @@ impl Wish {
 /// Checks claimed key packages once more, just before they are used.
 pub(super) fn claimed(
     packages: &[(AccountId, Vec<u8>)],
-    now: Timestamp,
+    times: [Timestamp; 2],
 ) -> Result<Vec<Claimed>, Refusal> {
     packages
         .iter()
-        .map(|(account, bytes)| check_claimed(bytes, *account, now.0 / 1000))
+        .map(|(account, bytes)| check_at(bytes, *account, times))
         .collect::<Result<_, _>>()
         .map_err(refusal_of)
 }

@@ -413,7 +413,7 @@ impl Server {
             of_suite.partition(|package| package.last_resort);
         let id = |package: &&NewPackage| PackageId::of(&package.bytes);
         Ok(PackageList {
-            now,
+            now: now + self.ahead,
             one_time: one_time.iter().map(id).collect(),
             last_resort: last_resort.first().map(id),
         })

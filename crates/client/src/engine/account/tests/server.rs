@@ -223,7 +223,7 @@ impl Server {
                     let NewPackage { suite: _, last_resort, bytes } = package;
                     Some(ClaimedPackage { device: *id, last_resort, bytes })
                 });
-                OpenReply::Claim(Claimed { packages: packages.collect() })
+                OpenReply::Claim(Claimed { now: 0, packages: packages.collect() })
             }
             OpenRequest::Deposit(it) => {
                 let mut devices = self.devices.values_mut();
