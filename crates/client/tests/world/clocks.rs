@@ -159,3 +159,44 @@ fn a_device_whose_clock_is_wrong_starts_chats_and_adds_people() {
         says(&world, &bob, &ann, group, "hello");
     }
 }
+
+/// The server's clock is wrong for a moment, and people who are online then make new key packages
+/// by it.
+#[test]
+fn who_was_online_while_the_servers_clock_was_wrong_can_be_added_once_it_is_right() {
+    for days in [400, 3000] {
+        let world = World::new(5);
+        let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+        world.settle();
+        world.server().borrow_mut().ahead = days * 24 * 3600;
+        ann.crash();
+        ann.start();
+        world.pass(60_000);
+        world.server().borrow_mut().ahead = 0;
+        // The server starts again, and its clock is right.
+        for device in [&ann, &bob] {
+            device.set_cut(true);
+            world.pass(5_000);
+            device.set_cut(false);
+        }
+        world.pass(60_000);
+        let chat = bob.start_chat(&["ann"]);
+        says(&world, &bob, &ann, chat, "hello");
+        world.settle();
+    }
+}
+
+#[test]
+fn packages_made_by_a_wrong_clock_of_the_server_are_replaced_although_it_is_set_while_it_runs() {
+    let world = World::new(6);
+    let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+    world.settle();
+    world.server().borrow_mut().ahead = 400 * 24 * 3600;
+    ann.crash();
+    ann.start();
+    world.pass(60_000);
+    world.server().borrow_mut().ahead = 0;
+    world.pass(2 * 3_600_000);
+    let chat = bob.start_chat(&["ann"]);
+    says(&world, &bob, &ann, chat, "hello");
+}

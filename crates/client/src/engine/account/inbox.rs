@@ -110,6 +110,9 @@ impl State {
         self.account.inbox.is_greeted = true;
         self.account.inbox.is_read = false;
         self.account.hurry();
+        // The server may have started again because its clock was wrong, and key packages that were
+        // made by it then are no good.
+        self.account.packages.check.hurry_behind(step.moment);
         self.account_work(step);
     }
 

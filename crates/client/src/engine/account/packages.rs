@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccountThen, Me, Retry, session};
 use crate::{
     engine::{State, Step, tables::Table},
-    host::Timestamp,
+    host::{Moment, Timestamp},
     transport::TransportError,
 };
 
@@ -31,6 +31,8 @@ use crate::{
 pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
 /// Between two checks; and as clocks differ, a package is good from a day before it was made.
 const DAY: Duration = Duration::from_hours(24);
+/// Between two checks while this device's clock and the server's differ by more than a day.
+const HOUR: Duration = Duration::from_hours(1);
 /// How long others may use a package.
 const LIFETIME: Duration = Duration::from_hours(90 * 24);
 /// How long its private keys outlive a package that the server has no more: its Welcome may be on
@@ -268,6 +270,8 @@ impl State {
             };
         // By the server's clock, which hands packages out: this device's may be wrong.
         let now = Timestamp(now.saturating_mul(1000));
+        self.account.server_time.learn(now, step.moment);
+        let next = self.next_check(step);
         let held: BTreeSet<_> = one_time.iter().copied().chain(last_resort).collect();
         let wanted = self.packages_wanted();
         let Some(me) = &self.account.me else { return };
@@ -278,7 +282,7 @@ impl State {
         let age = packages.newest_last_resort().map(|made| now.since(made));
         let renew = replace || last_resort.is_none() || age.is_none_or(|age| age > LAST_RESORT_AGE);
         if missing == 0 && !renew {
-            packages.check = Retry::at(step.moment.after(DAY));
+            packages.check = Retry::at(next);
             return;
         }
         // Notices for what was handed out after the server's backup was made are on the way.
@@ -299,11 +303,19 @@ impl State {
         match session::reply_of::<UploadPackages>(result) {
             Ok(()) => {
                 self.packages_replaced(step);
-                self.account.packages.check = Retry::at(step.moment.after(DAY));
+                self.account.packages.check = Retry::at(self.next_check(step));
             }
             // Whether they were stored is unknown or they were not; counting again tells.
             Err(error) => self.packages_failed(&error, step),
         }
+    }
+
+    /// When to look again. If the server's clock is the one that is wrong, it may be set right while
+    /// the socket stays up, and then what was made by it is no good to anybody.
+    fn next_check(&self, step: &Step<'_>) -> Moment {
+        let [here, there] = self.account.times(step.clock());
+        let is_doubtful = here.since(there).max(there.since(here)) > DAY;
+        step.moment.after(if is_doubtful { HOUR } else { DAY })
     }
 
     fn packages_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
