@@ -31,10 +31,11 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
         refuse_existing(&to)?;
     }
     refuse_existing(&files.seed)?;
+    let partials = Partials::of(&files);
+    partials.remove();
     for (from, to) in files.databases(data) {
         let partial = beside(&to, ".partial");
-        drop(std::fs::remove_file(&partial));
-        drop(private(&partial)?);
+        drop(private(&partial).map_err(|error| error.about(&partial))?);
         let options = Database::plain(&from).read_only(true);
         // Else the copy holds what was in memory where its pages hold nothing.
         let mut database = options.pragma("secure_delete", "ON").connect().await?;
@@ -113,6 +114,31 @@ pub async fn restored(data: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a backup is written to before it is whole. However it ends, nothing of that is left: where a
+/// disk is full it would take the space that is missing.
+struct Partials(Vec<PathBuf>);
+
+impl Partials {
+    fn of(files: &Files) -> Self {
+        let partials = [&files.accounts, &files.logs].map(|file| beside(file, ".partial"));
+        let journals = partials.each_ref().map(|partial| beside(partial, "-journal"));
+        Self(partials.into_iter().chain(journals).collect())
+    }
+
+    fn remove(&self) {
+        for file in &self.0 {
+            // Most are not there.
+            drop(std::fs::remove_file(file));
+        }
+    }
+}
+
+impl Drop for Partials {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
 /// The files of a backup.
 struct Files {
     accounts: PathBuf,
@@ -152,11 +178,13 @@ fn refuse_existing(path: &Path) -> Result<(), Error> {
 
 /// Asks SQLite whether a database is whole.
 async fn check(path: &Path) -> Result<(), Error> {
+    let about = |error: sqlx::Error| Error::from(error).about(path);
     let options = Database::plain(path).read_only(true).immutable(true);
-    let mut database = options.connect().await?;
+    let mut database = options.connect().await.map_err(about)?;
     let found: String = sqlx::query_scalar(AssertSqlSafe("PRAGMA quick_check(1)".to_owned()))
         .fetch_one(&mut database)
-        .await?;
+        .await
+        .map_err(about)?;
     if found == "ok" {
         return Ok(());
     }

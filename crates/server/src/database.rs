@@ -101,10 +101,14 @@ impl Database {
 
     /// The counter in the file beside the database.
     fn counter_outside(&self) -> Result<Option<i64>, Error> {
-        match std::fs::read_to_string(self.counter_file()) {
-            Ok(text) => Ok(text.trim().parse().ok()),
+        let file = self.counter_file();
+        match std::fs::read(&file) {
+            // A damaged one is as good as none.
+            Ok(bytes) => {
+                Ok(String::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::failed(error)),
+            Err(error) => Err(Error::failed(error).about(&file)),
         }
     }
 

@@ -64,6 +64,15 @@ impl Error {
         self.sqlx()?.as_database_error()?.code()?.parse().ok()
     }
 
+    /// The same failure, with the file that it is about.
+    #[must_use]
+    pub(crate) fn about(self, path: &std::path::Path) -> Self {
+        match self {
+            Self::Failed(cause) => Self::failed(format!("{}: {cause}", path.display())),
+            refused @ Self::Refused(_) => refused,
+        }
+    }
+
     /// A failure with this cause.
     #[must_use]
     pub fn failed(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -48,7 +48,10 @@ async fn main() -> ExitCode {
     }
     let done = match command {
         None => return serve(config).await,
-        Some(Command::Backup { file }) => backup(&config.data, &file).await,
+        Some(Command::Backup { file }) => tokio::select! {
+            done = backup(&config.data, &file) => done,
+            () = asked_to_stop() => Err(Error::failed("the backup was cut short")),
+        },
         Some(Command::Restore { file }) => restore(&config.data, &file).await,
         Some(Command::Restored) => restored(&config.data).await,
     };

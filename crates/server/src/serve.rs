@@ -26,7 +26,8 @@ use crate::{
     paced::Paced,
 };
 
-/// Connections that wait to be accepted at most; the kernel may allow less.
+/// Connections that wait to be accepted at most, as in a storm of reconnects; the kernel may allow
+/// less.
 const BACKLOG: u32 = 16 * 1024;
 /// Connections that are told at once that they are too many; others just end.
 const REFUSING: usize = 256;
@@ -55,10 +56,12 @@ impl Server {
     /// # Errors
     /// When the data folder or the address can't be used.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let listener = bind(config.listen).map_err(Error::failed)?;
-        let address = listener.local_addr().map_err(Error::failed)?;
+        let socket = bind(config.listen).map_err(Error::failed)?;
+        let address = socket.local_addr().map_err(Error::failed)?;
         let origins = origins(&config, address);
         let (state, writing) = State::open(config, origins, Arc::new(SystemClock)).await?;
+        // Nobody connects to a server that can't serve.
+        let listener = socket.listen(BACKLOG).map_err(Error::failed)?;
         let listening = tokio::spawn(listen(listener, Arc::clone(&state)));
         Ok(Self { address, state, listening, writing })
     }
@@ -94,15 +97,15 @@ impl Server {
     }
 }
 
-/// A listener with room for a storm of reconnects, whose connections keep little in the kernel.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A socket whose connections keep little in the kernel.
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     // Connections inherit these. The kernel doubles them.
     socket.set_send_buffer_size(SEND_BUFFER / 2)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER / 2)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 /// The origins under which renewals may be signed.
@@ -249,7 +252,8 @@ mod tests {
     use super::*;
 
     fn listener() -> (TcpListener, SocketAddr) {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = socket.listen(BACKLOG).unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
     }

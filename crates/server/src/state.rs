@@ -93,13 +93,17 @@ impl State {
         let folder = Folder::open(&config.data)?;
         folder.refuse_half_restored()?;
         let disk = Disk::new(folder.path(), config.min_free, config.limits.stored_bytes());
+        let databases = [Database::accounts(folder.path()), Database::logs(folder.path())];
+        let [of_accounts, of_logs] = databases.clone();
+        let [accounts_path, logs_path] = databases.each_ref().map(Database::path);
         let (accounts, writes_accounts) =
-            AccountStore::open(Database::accounts(folder.path()), disk.clone(), clock.now())
-                .await?;
+            AccountStore::open(of_accounts, disk.clone(), clock.now())
+                .await
+                .map_err(|error| error.about(accounts_path))?;
         let log_bytes = config.limits.log_bytes();
-        let database = Database::logs(folder.path());
-        let (logs, writes_logs) =
-            LogStore::open(database, disk, Arc::clone(&clock), log_bytes).await?;
+        let (logs, writes_logs) = LogStore::open(of_logs, disk, Arc::clone(&clock), log_bytes)
+            .await
+            .map_err(|error| error.about(logs_path))?;
         let secret = folder.secret(accounts.count().await?)?;
         let believed = Believed::open(folder.path());
         let state = Self {

@@ -261,3 +261,42 @@ async fn audit_srv_a10_a_copy_without_a_name_is_no_backup_and_restores_nothing()
     let left: Vec<_> = std::fs::read_dir(&brought).unwrap().collect();
     assert_eq!(left.len(), 1, "the lock: {left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_names_the_file_that_it_can_not_read_and_a_damaged_counter_counts_as_missing() {
+    let folder = TempDir::new().unwrap();
+    let (server, api) = start(folder.path()).await;
+    sign_up(&api, "bob", b"correct horse").await;
+    server.stop().await;
+    let before = instances(folder.path()).await;
+    for name in ["accounts.counter", "logs.counter"] {
+        std::fs::write(folder.path().join(name), [0xff, 0xfe, 7]).unwrap();
+    }
+    let (server, api) = start(folder.path()).await;
+    log_in(&api, "bob", b"correct horse").await;
+    server.stop().await;
+    let after = instances(folder.path()).await;
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    for name in [ACCOUNTS, LOGS] {
+        let path = folder.path().join(name);
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::write(&path, b"this is no database at all".repeat(1000)).unwrap();
+        let refused = Server::start(Config::for_tests(folder.path().into())).await.unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+        std::fs::write(&path, kept).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_fails_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let (server, _) = start(&data).await;
+    server.stop().await;
+    std::fs::remove_file(data.join("opaque-seed")).unwrap();
+    let backups = folder.path().join("backups");
+    std::fs::create_dir(&backups).unwrap();
+    assert!(!run(&data, &["backup", backups.join("backup").to_str().unwrap()]));
+    let left: Vec<_> = std::fs::read_dir(&backups).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
