@@ -16,6 +16,7 @@ use crate::{
     Error,
     database::Database,
     folder::{Folder, SEED, private, replace, sync_folder},
+    seed_mark,
 };
 
 /// Writes a backup of the databases in the folder `data` to `file` and the two files beside it.
@@ -83,6 +84,13 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
             return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
         }
     };
+    let kept = zeroize::Zeroizing::new(match &seed {
+        Some(seed) => seed.to_vec(),
+        None => std::fs::read(folder.path().join(SEED)).map_err(Error::failed)?,
+    });
+    for (to, from) in files.databases(folder.path()) {
+        seed_mark::check(&Database::at(&from), &Database::at(&to), &kept).await?;
+    }
     folder.begin_restoring()?;
     if let Some(seed) = seed {
         replace(&folder.path().join(SEED), &seed)?;

@@ -65,6 +65,14 @@ impl Database {
         Self { path: path.to_owned(), plane: if is_logs { Plane::Logs } else { Plane::Accounts } }
     }
 
+    /// The name of its file.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self.plane {
+            Plane::Accounts => ACCOUNTS_FILE,
+            Plane::Logs => LOGS_FILE,
+        }
+    }
+
     /// Where the file is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

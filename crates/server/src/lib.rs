@@ -44,6 +44,7 @@ mod rates;
 mod replacements;
 mod retention;
 mod routes;
+mod seed_mark;
 mod serve;
 mod sessions;
 mod sockets;

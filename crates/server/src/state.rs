@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     Config, Error, Origin, account_store::AccountStore, attempts::Attempts, believed::Believed,
     budget::Budget, clock::Clock, database::Database, disk::Disk, folder::Folder,
-    inboxes::Watchers, logs::LogStore, rates::Rates, retention,
+    inboxes::Watchers, logs::LogStore, rates::Rates, retention, seed_mark,
 };
 
 /// What all requests share.
@@ -104,7 +104,11 @@ impl State {
         let (logs, writes_logs) = LogStore::open(of_logs, disk, Arc::clone(&clock), log_bytes)
             .await
             .map_err(|error| error.about(logs_path))?;
-        let secret = folder.secret(accounts.count().await?)?;
+        let count = accounts.count().await?;
+        let secret = folder.secret(count)?;
+        for database in &databases {
+            seed_mark::remember(database, &secret.expose_bytes(), count).await?;
+        }
         let believed = Believed::open(folder.path());
         let state = Self {
             rates: Rates::new(&config.limits),

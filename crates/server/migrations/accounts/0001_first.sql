@@ -9,6 +9,12 @@ CREATE TABLE server (
     alive INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+-- What the password protocol's seed left here; see seed_mark.rs.
+CREATE TABLE seed (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    mark BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE accounts (
     num INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,

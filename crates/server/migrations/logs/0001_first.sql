@@ -6,6 +6,12 @@ CREATE TABLE server (
     counter INTEGER NOT NULL
 ) STRICT;
 
+-- What the password protocol's seed left here; see seed_mark.rs.
+CREATE TABLE seed (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    mark BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE logs (
     num INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,

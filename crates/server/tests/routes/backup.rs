@@ -263,6 +263,51 @@ async fn audit_srv_a10_a_copy_without_a_name_is_no_backup_and_restores_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_seed_or_logs_of_another_server_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for (data, backup) in [("one", "first"), ("two", "second")] {
+        let (server, api) = start(&file(data)).await;
+        sign_up(&api, "bob", b"correct horse").await;
+        assert!(run(&file(data), &["backup", file(backup).to_str().unwrap()]));
+        server.stop().await;
+    }
+    for part in [".opaque-seed", ".logs"] {
+        let [ours, theirs] = ["first", "second"].map(|name| file(&format!("{name}{part}")));
+        let kept = std::fs::read(&ours).unwrap();
+        std::fs::copy(&theirs, &ours).unwrap();
+        let brought = file("brought");
+        assert!(!run(&brought, &["restore", file("first").to_str().unwrap()]), "{part}");
+        assert!(!brought.join(ACCOUNTS).exists() && !brought.join(LOGS).exists());
+        std::fs::write(&ours, kept).unwrap();
+    }
+    // Nor does a server start on it.
+    let seed = file("one").join("opaque-seed");
+    let kept = std::fs::read(&seed).unwrap();
+    std::fs::copy(file("two").join("opaque-seed"), &seed).unwrap();
+    let refused = Server::start(Config::for_tests(file("one"))).await.unwrap_err();
+    assert!(refused.to_string().contains("opaque-seed"), "{refused}");
+    std::fs::write(&seed, kept).unwrap();
+    let (server, api) = start(&file("one")).await;
+    log_in(&api, "bob", b"correct horse").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_seed_is_taken_where_nobody_has_signed_up() {
+    let folder = TempDir::new().unwrap();
+    let (server, _) = start(folder.path()).await;
+    server.stop().await;
+    std::fs::remove_file(folder.path().join("opaque-seed")).unwrap();
+    let (server, api) = start(folder.path()).await;
+    sign_up(&api, "bob", b"correct horse").await;
+    server.stop().await;
+    let (server, api) = start(folder.path()).await;
+    log_in(&api, "bob", b"correct horse").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_names_the_file_that_it_can_not_read_and_a_damaged_counter_counts_as_missing() {
     let folder = TempDir::new().unwrap();
     let (server, api) = start(folder.path()).await;
