@@ -2,8 +2,11 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,13 +46,66 @@ impl FromRequestParts<Arc<State>> for Origin {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Infallible> {
-        let proxied = state.config.limits.proxy_header.as_ref().and_then(|name| {
-            // The last address is the one that our own proxy added.
-            parts.headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next()
-        });
         let peer = parts.extensions.get().map_or(UNKNOWN, |Peer(address)| *address);
-        let address = proxied.and_then(|text| text.trim().parse().ok()).unwrap_or(peer);
-        Ok(Self::of(address))
+        let Some(name) = &state.config.limits.proxy_header else {
+            return Ok(Self::of(peer));
+        };
+        let proxied = match parts.headers.get_all(name).iter().next_back() {
+            Some(value) => {
+                // The last address is the one that our own proxy added.
+                let last = value.to_str().ok().and_then(|text| text.rsplit(',').next());
+                let address = last.and_then(address_in);
+                if address.is_none() {
+                    state.proxy_doubts.unreadable(name, value);
+                }
+                address
+            }
+            None => {
+                state.proxy_doubts.missing(name, peer);
+                None
+            }
+        };
+        Ok(Self::of(proxied.unwrap_or(peer)))
+    }
+}
+
+/// The address that a proxy wrote; some add the port, and brackets around IPv6.
+fn address_in(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    bare.parse().ok().or_else(with_port)
+}
+
+/// What was said once in the server's log about requests that name no client's address. All of them
+/// count as one address, which nobody would notice before people are refused.
+#[derive(Debug, Default)]
+pub(crate) struct ProxyDoubts {
+    missing: AtomicBool,
+    unreadable: AtomicBool,
+}
+
+impl ProxyDoubts {
+    fn missing(&self, header: &str, from: IpAddr) {
+        if !self.missing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                header,
+                %from,
+                "a request has no such header: without it clients of a proxy count as one address"
+            );
+        }
+    }
+
+    fn unreadable(&self, header: &str, value: &header::HeaderValue) {
+        if !self.unreadable.swap(true, Ordering::Relaxed) {
+            let value: String =
+                String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect();
+            tracing::warn!(
+                header,
+                ?value,
+                "the header names no address: clients of this proxy count as one address"
+            );
+        }
     }
 }
 
@@ -214,5 +270,21 @@ mod tests {
         assert!(is_too_slow(ago(22), 10 * 1024));
         assert!(!is_too_slow(ago(600), 601 * 1024));
         assert!(is_too_slow(ago(600), 500 * 1024));
+    }
+
+    #[test]
+    fn an_address_that_a_proxy_wrote_with_a_port_or_in_brackets_is_read() {
+        for (text, expected) in [
+            ("198.51.100.7", "198.51.100.7"),
+            (" 198.51.100.7:5678 ", "198.51.100.7"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:5678", "2001:db8::1"),
+        ] {
+            assert_eq!(address_in(text), Some(expected.parse().unwrap()), "{text}");
+        }
+        for text in ["", "unknown", "198.51.100.7:", "198.51.100.7:99999", "[::1", "a, b"] {
+            assert_eq!(address_in(text), None, "{text}");
+        }
     }
 }

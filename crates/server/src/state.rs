@@ -13,8 +13,8 @@ use tokio::{
 
 use crate::{
     Config, Error, Origin, account_store::AccountStore, attempts::Attempts, believed::Believed,
-    budget::Budget, clock::Clock, database::Database, disk::Disk, folder::Folder,
-    inboxes::Watchers, logs::LogStore, rates::Rates, retention, seed_mark,
+    budget::Budget, clock::Clock, database::Database, disk::Disk, extract::ProxyDoubts,
+    folder::Folder, inboxes::Watchers, logs::LogStore, rates::Rates, retention, seed_mark,
 };
 
 /// What all requests share.
@@ -35,6 +35,7 @@ pub struct State {
     pub(crate) budget: Budget,
     /// Places for sockets, by the address that a proxy names.
     pub(crate) sockets: Budget,
+    pub(crate) proxy_doubts: ProxyDoubts,
     /// The turn to decode something large.
     pub(crate) decoding: Semaphore,
     pub(crate) connections: AtomicU64,
@@ -122,6 +123,7 @@ impl State {
             watchers: Watchers::default(),
             log_ins: Attempts::new(),
             renewals: Attempts::new(),
+            proxy_doubts: ProxyDoubts::default(),
             decoding: Semaphore::new(1),
             connections: AtomicU64::new(0),
             origins,

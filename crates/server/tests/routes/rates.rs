@@ -14,7 +14,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Api, CHEAP, Problem, claim, deposit, http, messages, rng, sign_up, token};
+use crate::{
+    process::Process,
+    support::{Api, CHEAP, Problem, claim, deposit, http, messages, rng, sign_up, token},
+};
 
 async fn limited(change: impl FnOnce(&mut Config)) -> Api {
     Api::start_with(|config| {
@@ -366,4 +369,34 @@ async fn one_address_does_not_use_up_what_strangers_write_to() {
     let refused = from("198.51.100.1", Deposit::PATH, notice(20)).await;
     assert!(refused.is_err_and(|refused| refused.code == ErrorCode::TooManyNotices));
     assert_eq!(from("198.51.100.2", Deposit::PATH, notice(21)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_proxy_that_names_no_client_is_in_the_log_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("told");
+    let log = std::fs::File::create(&path).unwrap();
+    let more = ["--proxy-header", "x-forwarded-for"];
+    let process = Process::start_telling(folder.path(), &more, None, log.into());
+    let api = Api::at(process.address, folder);
+    let ask = async |proxied: Option<&str>| {
+        let content = ("content-type", CONTENT_TYPE.to_owned());
+        let proxied = proxied.map(|value| ("x-forwarded-for", value.to_owned()));
+        let headers: Vec<_> = [content].into_iter().chain(proxied).collect();
+        let read = Read { token: token(1), after: 0, limit: 1, admission: Vec::new() };
+        api.raw(Read::PATH, &headers, encode(&read)).await.unwrap_err();
+    };
+    for address in ["198.51.100.7", "198.51.100.7:5678", "203.0.113.9, [2001:db8::1]:5678"] {
+        ask(Some(address)).await;
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    for _ in 0..3 {
+        ask(None).await;
+        ask(Some("unknown")).await;
+    }
+    drop(process);
+    let told = std::fs::read_to_string(&path).unwrap();
+    let warnings: Vec<_> = told.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!((warnings.len(), told.lines().count()), (2, 2), "{told}");
+    assert!(warnings[0].contains("x-forwarded-for") && warnings[1].contains("unknown"), "{told}");
 }
