@@ -56,6 +56,8 @@ pub enum Refusal {
     NoKeyPackage,
     /// The store holds no account; sign up or log in first.
     NoAccount,
+    /// This device was removed from its account.
+    SignedOut,
     /// The store already holds an account.
     AlreadyHasAccount,
     /// The message is longer than 48 KiB.
@@ -99,6 +101,7 @@ impl Refusal {
             Self::UnknownMember => "unknown_member",
             Self::NoKeyPackage => "no_key_package",
             Self::NoAccount => "no_account",
+            Self::SignedOut => "signed_out",
             Self::AlreadyHasAccount => "already_has_account",
             Self::MessageTooLong => "message_too_long",
             Self::MessageEmpty => "message_empty",
@@ -130,6 +133,7 @@ impl Refusal {
             Self::UnknownMember => "this person is not in the chat",
             Self::NoKeyPackage => "this person's devices cannot be added now: try again later",
             Self::NoAccount => "this store holds no account: sign up or log in",
+            Self::SignedOut => "this device was removed from its account: log in with a new store",
             Self::AlreadyHasAccount => "this store already holds an account: use another store",
             Self::MessageTooLong => "a message has at most 48 KiB of text",
             Self::MessageEmpty => "a message needs some text",

@@ -158,7 +158,11 @@ pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, 
             let goes_on = found.and_then(|chat| chat.continues_in);
             Ok((client.chat(goes_on.unwrap_or(id)).await?, false))
         }
-        None => Ok((client.start_chat(&[name]).await?, true)),
+        None => {
+            // A device that was removed learns of it here, before it speaks to anybody new.
+            connect(client).await?;
+            Ok((client.start_chat(&[name]).await?, true))
+        }
     }
 }
 

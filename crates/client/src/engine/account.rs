@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{State, Step, state::NO_ACCOUNT, tables::Table};
 use crate::{
     command::Command,
+    error::Refusal,
     event,
     host::{Clock, Moment, Timestamp},
     transport::TransportError,
@@ -398,6 +399,20 @@ impl State {
     /// False once the server has said that it no longer knows this device.
     pub(crate) const fn is_signed_in(&self) -> bool {
         self.account.sessions.over.is_none()
+    }
+
+    /// Refuses what a device that was removed must not do in its account's name. The account log
+    /// tells of the record that doesn't name it before the server ends its session.
+    pub(crate) fn still_acts(&self) -> Result<(), Refusal> {
+        let me = self.account.me.as_ref();
+        let is_unnamed = me.zip(self.own_record()).is_some_and(|(me, own)| {
+            own.version() >= me.since && !own.devices.contains(&me.device)
+        });
+        match self.account.sessions.over {
+            Some(session::Over::Removed) => Err(Refusal::SignedOut),
+            _ if is_unnamed => Err(Refusal::SignedOut),
+            _ => Ok(()),
+        }
     }
 
     /// Begins whatever should be under way and isn't.

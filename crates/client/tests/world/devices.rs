@@ -166,3 +166,84 @@ fn a_leaf_that_the_peers_newest_record_does_not_name_is_marked() {
     world.settle();
     assert_eq!(unnamed(), (1, 0));
 }
+
+/// Keeps a device from writing into any log.
+fn silence(world: &World, device: &'static str) {
+    world.network().set_lie(Some(Box::new(move |who, _, request| {
+        let writes = who == device && matches!(request, OpenRequest::Append(_));
+        writes.then(|| Err(ErrorCode::Unavailable.into()))
+    })));
+}
+
+#[test]
+fn an_invitation_by_a_device_that_was_removed_waits_until_its_owner_has_taken_it_out() {
+    let world = World::new(9);
+    let [bob, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
+    let gone = world.log_in("bob");
+    world.settle();
+    eve.set_cut(true);
+    let chat = gone.start_chat(&["eve"]);
+    let group = gone.create_group("meadow", &["eve"]);
+    gone.say(chat, "still mine");
+    world.pass(60_000);
+    silence(&world, "bob.1");
+    bob.remove_device(id(&gone)).unwrap();
+    bob.crash();
+    eve.set_cut(false);
+    world.pass(10 * 60_000);
+    assert!(eve.info(chat).is_err() && eve.info(group).is_err());
+    world.network().set_lie(None);
+    bob.start();
+    world.pass(60 * 60_000);
+    assert_eq!(texts(&eve, chat), ["still mine"]);
+    for chat in [chat, group] {
+        let members = eve.info(chat).unwrap().members;
+        assert_eq!(members.iter().find(|member| !member.is_me).unwrap().devices, 1);
+        bob.say(chat, "and this is the other one");
+        world.pass(60_000);
+        assert_eq!(texts(&eve, chat).last().unwrap(), "and this is the other one");
+        assert!(!texts(&gone, chat).contains(&"and this is the other one".to_owned()));
+    }
+}
+
+#[test]
+fn a_device_that_was_removed_starts_nothing_in_its_accounts_name() {
+    let world = World::new(10);
+    let [bob, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
+    let chat = bob.create_group("meadow", &[]);
+    world.settle();
+    let gone = world.log_in("bob");
+    world.settle();
+    bob.remove_device(id(&gone)).unwrap();
+    bob.crash();
+    world.pass(60_000);
+    let start = async move |client: Client| client.start_chat(&["eve"]).await.map(drop);
+    assert_eq!(gone.call("start a chat", start).unwrap_err().code(), "signed_out");
+    assert_eq!(gone.try_create_group("heath", &["eve"]).unwrap_err().code(), "signed_out");
+    assert_eq!(gone.add(chat, "eve").unwrap_err().code(), "signed_out");
+    world.pass(60_000);
+    let chats = async move |client: Client| client.chats().await;
+    assert!(eve.call("chats", chats).unwrap().is_empty());
+}
+
+/// Whoever looks for somebody finds no chat in which only a removed device of his would hear it.
+#[test]
+fn nobody_is_sent_into_a_chat_where_only_a_removed_device_is() {
+    let world = World::new(11);
+    let [gone, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
+    eve.set_cut(true);
+    let chat = gone.start_chat(&["eve"]);
+    world.pass(60_000);
+    silence(&world, "bob.2");
+    let bob = world.log_in("bob");
+    bob.remove_device(id(&gone)).unwrap();
+    eve.set_cut(false);
+    let other = eve.start_chat(&["bob"]);
+    assert_ne!(other, chat);
+    eve.say(other, "for bob only");
+    world.pass(60_000);
+    assert!(!texts(&gone, other).contains(&"for bob only".to_owned()));
+    world.network().set_lie(None);
+    world.settle();
+    assert_eq!(texts(&bob, other), ["for bob only"]);
+}

@@ -68,7 +68,7 @@ pub(crate) struct Contact {
 pub(super) enum LookUpThen {
     Chats(GatherThen),
     /// A fold that waits for somebody's newest record.
-    Enter(u64),
+    Enter(u64, AccountId),
     Devices(Reply<Vec<Device>>),
     SafetyNumber(String, Reply<SafetyNumber>),
 }
@@ -135,9 +135,9 @@ impl State {
         })
     }
 
-    /// Asks for the newest record of somebody with whom a fold says to be a 1:1 chat.
+    /// Asks for the newest record of somebody whose invitation led to a fold.
     pub(crate) fn look_up_peer(&mut self, peer: AccountId, fold: u64, step: &mut Step<'_>) {
-        self.begin_look_up(vec![By::Id(peer)], LookUpThen::Enter(fold), step);
+        self.begin_look_up(vec![By::Id(peer)], LookUpThen::Enter(fold, peer), step);
     }
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
@@ -257,7 +257,7 @@ impl State {
                 let result = error.map_or(Ok(gathered), Err);
                 self.chats_gathered(then, result, step);
             }
-            LookUpThen::Enter(number) => self.peer_looked_up(number, error, step),
+            LookUpThen::Enter(number, peer) => self.peer_looked_up((number, peer), error, step),
             LookUpThen::Devices(reply) => {
                 let result = error.map_or_else(|| Ok(self.own_devices()), Err);
                 step.answer(reply, result);

@@ -147,6 +147,9 @@ impl State {
         if self.account.me().is_none() {
             return then.fail(NO_ACCOUNT, step);
         }
+        if let Err(refusal) = self.still_acts() {
+            return then.fail(refusal.into(), step);
+        }
         let mut named = BTreeSet::new();
         names.retain(|name| named.insert(name.to_lowercase()));
         self.look_up(names.into_iter().map(By::text).collect(), then, step);
@@ -444,6 +447,7 @@ impl State {
         packages: &[ClaimedPackage],
         step: &mut Step<'_>,
     ) -> Result<Founding, Refusal> {
+        self.still_acts()?;
         let me = self.account.me().ok_or(Refusal::NoAccount)?.seat();
         let packages: Vec<_> = packages.iter().map(|p| (p.account, p.bytes.clone())).collect();
         let add = claimed(&packages, self.account.times(step.clock()))?;

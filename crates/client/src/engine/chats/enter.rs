@@ -55,8 +55,12 @@ pub(crate) struct Enter {
     brought: Option<Vec<u8>>,
     /// What the same page brought behind that place, and the log's head then.
     rest: Option<log::ReadReply>,
-    /// Whether the record of who invited is asked for already.
-    pub(super) looks_up: bool,
+    /// Whose record is asked for already.
+    pub(super) looks_up: Option<AccountId>,
+    /// Whose record has come since this try began.
+    pub(super) looked_up: Option<AccountId>,
+    /// Whether the device that invited is known to have left the chat since.
+    pub(super) inviter_left: bool,
     pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
@@ -64,7 +68,7 @@ pub(crate) struct Enter {
     trail: Trail,
     /// Whether a member has vouched for the epoch of the commit that the notice points at, which
     /// adds nobody.
-    vouched: bool,
+    pub(super) vouched: bool,
     /// The commit whose Welcome is fetched.
     welcome: Option<EntryId>,
     /// That commit, if the fold has read it.
@@ -107,7 +111,7 @@ pub(crate) enum EnterThen {
     Page,
     /// The Welcome.
     Welcome,
-    /// The account record of the other one in what calls itself a 1:1 chat.
+    /// The account record of the other one in what calls itself a 1:1 chat, or of who invited.
     Peer(AccountId),
 }
 
@@ -224,7 +228,9 @@ impl State {
             page: None,
             brought: None,
             rest: None,
-            looks_up: false,
+            looks_up: None,
+            looked_up: None,
+            inviter_left: false,
             fold: None,
             position: 0,
             passed: false,
@@ -272,7 +278,7 @@ impl State {
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        enter.looks_up = false;
+        (enter.looks_up, enter.looked_up) = (None, None);
         let again = enter.asking.unwrap_or(EnterThen::States);
         self.enter_ask(number, again, step);
     }
@@ -315,25 +321,24 @@ impl State {
                 let ask = log::Beside { token, position, part: log::Part::Welcome, admission };
                 self.ask_open(then(EnterThen::Welcome), ask, step);
             }
-            Some(EnterThen::Peer(_)) if enter.looks_up => {}
+            Some(EnterThen::Peer(peer)) if enter.looks_up == Some(peer) => {}
             Some(EnterThen::Peer(peer)) => self.look_up_peer(peer, number, step),
         }
     }
 
-    /// Whoever invites a stranger most likely wants to talk to him: the record that a chat of two
-    /// needs is asked for together with the fold.
+    /// The record of whoever invites is needed before the invitation is taken, so it is asked for
+    /// together with the fold.
     fn look_up_inviter(&mut self, number: u64, step: &mut Step<'_>) {
         let me = self.account.me().map(|me| me.account);
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
         if let Goal::Welcome(invitation) = &enter.goal
-            && (enter.tries, enter.looks_up) == (0, false)
+            && (enter.tries, enter.looks_up) == (0, None)
             && Some(invitation.inviter) != me
-            && self.account.contact(&invitation.inviter).is_none()
         {
-            enter.looks_up = true;
             let inviter = invitation.inviter;
+            enter.looks_up = Some(inviter);
             self.look_up_peer(inviter, number, step);
         }
     }

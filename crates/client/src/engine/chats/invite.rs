@@ -189,41 +189,69 @@ impl State {
         })
     }
 
-    /// Takes the invitation into a 1:1 chat if its id is one that its two people agree on: anybody
-    /// can call a chat direct, and only these two can compute such an id.
-    pub(super) fn take_direct(&mut self, number: u64, step: &mut Step<'_>) {
-        let fold = self.chats.entering.get(&number).and_then(|enter| enter.fold.as_ref());
-        let Some(fold) = fold else { return };
-        match self.peer_in(fold) {
-            None => self.drop_invitation(number, step),
-            Some(peer) if self.agree_on(fold.id(), peer) => self.entered(number, step),
-            Some(peer) => self.enter_ask(number, EnterThen::Peer(peer), step),
+    /// Takes an invitation that led to a fold, if it may be believed. That is for the newest record
+    /// of whoever invites to say: a device that its owner has removed, a thief's perhaps, still has
+    /// all that it takes to invite people in its owner's name.
+    ///
+    /// A 1:1 chat has to be where its two people look for it, too: anybody can call a chat direct,
+    /// and only these two can compute such an id.
+    pub(super) fn take_invited(&mut self, number: u64, step: &mut Step<'_>) {
+        let enter = self.chats.entering.get(&number);
+        let Some((enter, fold)) = enter.and_then(|enter| Some((enter, enter.fold.as_ref()?)))
+        else {
+            return;
+        };
+        let author = fold.author();
+        let direct = fold.context().kind == Kind::Direct;
+        let who = if direct { self.peer_in(fold) } else { Some(author.account) };
+        let Some(who) = who else {
+            return self.drop_invitation(number, step);
+        };
+        let agreed = !direct || self.agree_on(fold.id(), who);
+        let is_own = self.account.me().is_some_and(|me| me.account == author.account);
+        let is_sure = is_own || enter.vouched || enter.inviter_left;
+        if !(is_sure && agreed) && enter.looked_up != Some(who) {
+            return self.enter_ask(number, EnterThen::Peer(who), step);
         }
+        if !agreed {
+            return self.drop_invitation(number, step);
+        }
+        let contact = self.account.contact(&author.account);
+        let is_named = contact.is_some_and(|contact| contact.devices.contains(&author.device));
+        if is_sure || is_named {
+            return self.entered(number, step);
+        }
+        self.invited_by_unnamed(number, author.device, step);
     }
 
-    /// The newest record of the other one in a 1:1 chat has come, or there is none.
+    /// The newest record of the other one in a 1:1 chat, or of who invited, has come, or there is
+    /// none.
     pub(crate) fn peer_looked_up(
         &mut self,
-        number: u64,
+        (number, peer): (u64, AccountId),
         error: Option<Error>,
         step: &mut Step<'_>,
     ) {
-        if let Some(enter) = self.chats.entering.get_mut(&number) {
-            enter.looks_up = false;
-        }
-        let Some(enter) = self.chats.entering.get(&number) else {
+        let is_known = self.account.contact(&peer).is_some();
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        let (Some(EnterThen::Peer(peer)), Some(fold)) = (enter.asking, &enter.fold) else {
-            return;
-        };
+        enter.looks_up.take_if(|asked| *asked == peer);
+        let waits = enter.asking == Some(EnterThen::Peer(peer));
         match error {
-            None if self.agree_on(fold.id(), peer) => self.entered(number, step),
-            None | Some(Error::Refused(Refusal::UnknownAccount)) => {
-                self.drop_invitation(number, step);
+            // A server that has lost the record, or has an older one, leaves the one that is known.
+            Some(Error::Offline) if waits => return self.enter_rest(number, TRY_AGAIN, step),
+            Some(Error::Offline) => return,
+            None | Some(_) if error.is_none() || is_known => enter.looked_up = Some(peer),
+            Some(Error::Refused(Refusal::UnknownAccount)) if waits => {
+                return self.drop_invitation(number, step);
             }
             // The directory is out of reach, which says nothing about the invitation.
-            Some(_) => self.enter_rest(number, TRY_AGAIN, step),
+            _ if waits => return self.enter_rest(number, TRY_AGAIN, step),
+            _ => return,
+        }
+        if waits {
+            self.take_invited(number, step);
         }
     }
 

@@ -266,10 +266,10 @@ impl State {
         let Some(fold) = &enter.fold else { return };
         let direct = fold.context().kind == Kind::Direct;
         let good = match &enter.goal {
-            Goal::Welcome(_) if direct && (enter.vouched || fold.is_member()) => {
-                return self.take_direct(number, step);
+            Goal::Welcome(_) if fold.is_member() || direct && enter.vouched => {
+                return self.take_invited(number, step);
             }
-            Goal::Welcome(_) => enter.vouched || fold.is_member(),
+            Goal::Welcome(_) => enter.vouched,
             Goal::Anchors(_) | Goal::Recorded(..) => enter.passed,
             Goal::Direct { .. } => self.holds_both(fold),
         };
@@ -283,7 +283,18 @@ impl State {
     /// Whether just the two people of a 1:1 chat stand in the fold.
     fn holds_both(&self, fold: &Conversation) -> bool {
         let pair = self.pair(Some(fold.id()));
-        self.peer_in(fold).is_some_and(|peer| pair.contains(&peer))
+        self.peer_in(fold).is_some_and(|peer| pair.contains(&peer) && self.is_there(fold, peer))
+    }
+
+    /// Whether a device that the account's newest record names is in the fold: one that was removed
+    /// may have founded a chat in its owner's name, and nobody else would hear what is said there.
+    fn is_there(&self, fold: &Conversation, account: AccountId) -> bool {
+        let Some(contact) = self.account.contact(&account) else {
+            return true;
+        };
+        let members = fold.members();
+        let devices = members.iter().filter(|m| m.account == account).flat_map(|m| &m.devices);
+        devices.into_iter().any(|sender| contact.devices.contains(&sender.device))
     }
 
     /// The two people of a 1:1 chat.
@@ -342,6 +353,36 @@ impl State {
                 self.enter_ask(number, EnterThen::Page, step);
             }
         }
+    }
+
+    /// The device that invited is none of its account's any more. If it has left the chat since,
+    /// whoever is still there stands for it: the fold begins again, as this one has read too far.
+    /// Else the invitation waits for that, and counts as one that leads nowhere.
+    pub(in crate::engine::chats) fn invited_by_unnamed(
+        &mut self,
+        number: u64,
+        device: DeviceId,
+        step: &mut Step<'_>,
+    ) {
+        let Some(enter) = self.chats.entering.get_mut(&number) else {
+            return;
+        };
+        let Some(mut fold) = enter.fold.take() else { return };
+        let keys = &enter.keys;
+        for entry in enter.rest.take().iter().flat_map(|rest| &rest.entries) {
+            let kind = kind_of(entry.kind);
+            let inner = keys.envelope.open(keys.log, kind, &entry.bytes).ok();
+            let inner = inner.as_ref().map(|inner| inner.as_slice());
+            let (position, id) = (entry.position, id_of(entry));
+            fold.read(LogItem { position, id, kind, inner, own: None });
+        }
+        let members = fold.members();
+        let mut devices = members.iter().flat_map(|member| &member.devices);
+        if devices.any(|member| member.device == device) {
+            return self.enter_pause(number, step);
+        }
+        enter.inviter_left = true;
+        self.enter_ask(number, EnterThen::States, step);
     }
 
     /// The fold is the true one: the chat is there, if it may be taken.
