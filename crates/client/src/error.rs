@@ -138,7 +138,7 @@ impl Refusal {
             Self::MessageTooLong => "a message has at most 48 KiB of text",
             Self::MessageEmpty => "a message needs some text",
             Self::TitleTooLong => "a title has at most 128 bytes",
-            Self::BadTitle => "a title is one line without control characters",
+            Self::BadTitle => "a title is one line of plain text without blanks at its ends",
             Self::LastOwner => "make somebody else an owner first",
             Self::TooManyMembers => "the group would be too large",
             Self::ChatWithOneself => "name somebody other than yourself",

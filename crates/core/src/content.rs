@@ -109,6 +109,37 @@ pub fn is_one_line(text: &str) -> bool {
     !text.chars().any(forbidden)
 }
 
+/// Whether `text` can be the title of a group: one line that no other title looks like because of
+/// blanks or invisible characters. So it neither begins nor ends with a blank, has no two in a row and
+/// none but the ordinary one. It may not be empty; a group without a title has none.
+pub fn is_title(text: &str) -> bool {
+    let joins = |c: char| matches!(c, '\u{200C}' | '\u{200D}');
+    let forbidden = |c: char| {
+        c != ' ' && c.is_whitespace()
+            || matches!(
+                c,
+                '\u{00AD}'
+                    | '\u{034F}'
+                    | '\u{115F}'
+                    | '\u{1160}'
+                    | '\u{180B}'..='\u{180F}'
+                    | '\u{200B}'
+                    | '\u{2060}'..='\u{2065}'
+                    | '\u{2800}'
+                    | '\u{3164}'
+                    | '\u{FEFF}'
+                    | '\u{FFA0}'
+            )
+    };
+    let at_ends = |c: char| c == ' ' || joins(c);
+    is_one_line(text)
+        && !text.is_empty()
+        && !text.contains("  ")
+        && !text.chars().any(forbidden)
+        && !text.starts_with(at_ends)
+        && !text.ends_with(at_ends)
+}
+
 impl core::fmt::Debug for Body {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -171,6 +202,28 @@ mod tests {
         }
         for code in ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}') {
             assert!(!is_one_line(&format!("a{code}b")), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_titles_differ_in_blanks_alone() {
+        for title in [
+            "Plan",
+            "Hecke & Wiese \u{1F33F}",
+            "שלום",
+            "\u{1F469}\u{200D}\u{1F33E}",
+            "می\u{200C}خواهم",
+        ] {
+            assert!(is_title(title), "{title:?}");
+        }
+        for blank in
+            ["", " ", "  ", "\u{A0}", "\u{3000}", "\u{200B}", "\u{200D}", "\u{FEFF}", "\u{2800}"]
+        {
+            for title in [blank.to_owned(), format!("Plan{blank} "), format!(" {blank}Plan")] {
+                assert!(!is_title(&title), "{title:?}");
+            }
+            let inside = format!("Pl{blank}an");
+            assert_eq!(is_title(&inside), matches!(blank, "" | " " | "\u{200D}"), "{inside:?}");
         }
     }
 

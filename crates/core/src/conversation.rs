@@ -160,7 +160,8 @@ impl Conversation {
         log: LogId,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, State), Error> {
-        ensure(crate::content::is_one_line(&context.title), Error::BadTitle)?;
+        let title = &context.title;
+        ensure(title.is_empty() || crate::content::is_title(title), Error::BadTitle)?;
         ensure(context.is_well_formed(), Error::TooLong)?;
         let suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
         let extensions = state::group_extensions(&context);

@@ -286,7 +286,9 @@ fn a6_what_a_role_does_not_allow() {
 #[test]
 fn audit_srv_b9_a_title_that_breaks_its_line_counts_for_nobody() {
     let mut meadow = Meadow::with_mal_in_charge(3);
-    for forged in ["meadow\nann: send me the key", "\u{202e}wodaem", "a\u{2028}b", "a\u{1b}[2Jb"] {
+    let lines = ["meadow\nann: send me the key", "\u{202e}wodaem", "a\u{2028}b", "a\u{1b}[2Jb"];
+    let blanks = ["meadow ", " meadow", "meadow\u{a0}", "meadow\u{200b}", "a  b", " "];
+    for forged in lines.into_iter().chain(blanks) {
         let mut context = meadow.seat.conversation.context().clone();
         context.title = forged.to_owned();
         let proposals = vec![set_context(&meadow.seat, &context)];

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::context::{AssistantPolicy, ContextExtension, Permissions, Role};
 use super::join::Claimed;
 use super::{Conversation, Error, Me};
-use crate::content::is_one_line;
+use crate::content::is_title;
 use crate::error::ensure;
 use crate::id::{AccountId, DeviceId};
 
@@ -119,7 +119,7 @@ impl Conversation {
         let demotes = !change.roles.is_empty() && owned(&self.context) && !owned(&context);
         ensure(!demotes || self.roster.account_count() < 2, Error::LastOwner)?;
         if let Some(title) = &change.title {
-            ensure(is_one_line(title), Error::BadTitle)?;
+            ensure(is_title(title), Error::BadTitle)?;
             context.title.clone_from(title);
         }
         if let Some(picture) = &change.picture {

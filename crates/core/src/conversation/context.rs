@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::is_one_line;
+use crate::content::is_title;
 use crate::id::AccountId;
 use crate::mls::codec::{codec_enum, codec_newtype, codec_struct};
 
@@ -151,7 +151,7 @@ impl ContextExtension {
     pub(super) fn is_well_formed(&self) -> bool {
         let members_have_no_entry = self.roles.values().all(|role| *role > Role::Member);
         self.title.len() <= MAX_TITLE
-            && is_one_line(&self.title)
+            && (self.title.is_empty() || is_title(&self.title))
             && self.picture.len() <= MAX_PICTURE
             && self.revoked.len() <= MAX_REVOKED
             && members_have_no_entry

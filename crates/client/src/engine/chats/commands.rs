@@ -1,7 +1,7 @@
 //! What the app asks of a chat.
 
 use corncrake_core::{
-    content::{MAX_TEXT, Message, is_one_line},
+    content::{MAX_TEXT, Message, is_title},
     id::{AccountId, ConversationId, MessageId},
 };
 
@@ -227,7 +227,7 @@ fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
         ChatCommand::SendText { .. } | ChatCommand::RevokeDevice { .. } => None,
         _ if direct => Some(Refusal::NotInDirectChat),
         ChatCommand::Rename { title, .. } if title.len() > TITLE => Some(Refusal::TitleTooLong),
-        ChatCommand::Rename { title, .. } if !is_one_line(title) => Some(Refusal::BadTitle),
+        ChatCommand::Rename { title, .. } if !is_title(title) => Some(Refusal::BadTitle),
         ChatCommand::Add { names, .. } | ChatCommand::Remove { names, .. } if names.is_empty() => {
             Some(Refusal::UnknownMember)
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use corncrake_core::{
-    content::is_one_line,
+    content::is_title,
     conversation::{Change, ContextExtension, Conversation, MAX_ADDS, OwnCommit},
     id::{AccountId, ConversationId, EntryId},
     seal::envelope::{Seed, entry_id},
@@ -122,7 +122,7 @@ impl State {
         if names.len() == 1 {
             self.gather(names, GatherThen::Direct(reply), step);
         } else {
-            self.create_group(String::new(), names, reply, step);
+            self.gather(names, GatherThen::Group { title: String::new(), starter: reply }, step);
         }
     }
 
@@ -136,7 +136,7 @@ impl State {
         if title.len() > TITLE {
             return starter.answer(Err(Refusal::TitleTooLong.into()), step);
         }
-        if !is_one_line(&title) {
+        if !is_title(&title) {
             return starter.answer(Err(Refusal::BadTitle.into()), step);
         }
         self.gather(names, GatherThen::Group { title, starter }, step);
