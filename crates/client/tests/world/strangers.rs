@@ -1,8 +1,8 @@
 //! Strangers who burden a device (C10).
 
-use corncrake::Standing;
+use corncrake::{Client, Standing};
 use corncrake_core::{conversation::Change, seal::envelope::Seed};
-use corncrake_wire::{ErrorCode, LogId, OpenRequest};
+use corncrake_wire::{ErrorCode, LogId, OpenRequest, Refusal};
 
 use crate::{
     flows::texts,
@@ -167,4 +167,30 @@ fn audit_prog_m6_a_joiner_finds_its_welcome_wherever_the_notice_points() {
         world.pass(5 * 60_000);
         assert_eq!(bob.info(group).unwrap().standing, Standing::Member, "{late}");
     }
+}
+
+#[test]
+fn who_begins_a_chat_while_the_servers_disk_is_full_hears_it_at_once() {
+    let world = World::new(15);
+    let [ann, _bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    world.settle();
+    world.network().set_lie(Some(Box::new(|_, _, request| {
+        let full = Refusal { code: ErrorCode::StorageFull, retry_after: Some(5) };
+        matches!(request, OpenRequest::Claim(_)).then_some(Err(full))
+    })));
+    let began = world.executor().now();
+    let start = async move |client: Client| client.start_chat(&["bob"]).await.map(drop);
+    assert_eq!(ann.call("start a chat", start).unwrap_err().code(), "storage_full");
+    let group = async move |client: Client| client.create_group("x", &["bob"]).await.map(drop);
+    assert_eq!(ann.call("found a group", group).unwrap_err().code(), "storage_full");
+    assert!(world.executor().now() - began < 3_000);
+    // A server that is merely busy is asked again, but not for minutes.
+    world.network().set_lie(Some(Box::new(|_, _, request| {
+        let busy = Refusal { code: ErrorCode::RateLimited, retry_after: Some(5) };
+        matches!(request, OpenRequest::Claim(_)).then_some(Err(busy))
+    })));
+    let began = world.executor().now();
+    let start = async move |client: Client| client.start_chat(&["bob"]).await.map(drop);
+    assert_eq!(ann.call("start a chat", start).unwrap_err().code(), "rate_limited");
+    assert!((5_000..30_000).contains(&(world.executor().now() - began)));
 }

@@ -16,7 +16,8 @@ use crate::{
 const TRIES: u32 = 3;
 /// The same while the socket is up: what was lost on the way will get through.
 const TRIES_ONLINE: u32 = 8;
-/// Seconds that a job waits when the server asks it to; whoever began it hears of longer ones.
+/// Seconds that a job waits when the server asks it to; whoever began it hears of longer ones, and of
+/// a full disk, which no wait of these mends.
 const PATIENCE: u32 = 10;
 
 /// Jobs under way, with questions `Q`, what was found so far `F`, and what it is for `T`.
@@ -123,7 +124,8 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
             TransportError::Unreachable if retry.tries() < tries => None,
             TransportError::Refused(refusal)
                 if refusal.retry_after.is_some_and(|seconds| seconds <= PATIENCE)
-                    && retry.tries() < tries =>
+                    && refusal.code != ErrorCode::StorageFull
+                    && retry.tries() < TRIES =>
             {
                 None
             }
