@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use axum::http::HeaderName;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::budget::Budget;
@@ -54,6 +55,14 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a header, as it can be in a request.
+fn header(text: &str) -> Result<String, String> {
+    match HeaderName::try_from(text) {
+        Ok(name) => Ok(name.as_str().to_owned()),
+        Err(_) => Err("a header has a name such as x-forwarded-for".to_owned()),
+    }
+}
+
 /// How the server's own log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -69,7 +78,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct Limits {
     /// Header in which a reverse proxy names the client's address, such as x-forwarded-for.
-    #[arg(long, env = "CORNCRAKE_PROXY_HEADER")]
+    #[arg(long, env = "CORNCRAKE_PROXY_HEADER", value_parser = header)]
     pub proxy_header: Option<String>,
     /// Connections in all. No address gets more of them than are left for others.
     #[arg(long, env = "CORNCRAKE_MAX_CONNECTIONS", default_value_t = 10_000)]
@@ -129,13 +138,30 @@ impl Limits {
         gibibytes(self.stored_gib)
     }
 
-    /// Places for connections.
+    /// Places for connections: no more than the system lets the process have open, or who comes
+    /// next would get no answer at all.
     pub(crate) fn places(&self) -> Budget {
         let most = |limit| {
             if self.no_rate_limits || limit == 0 { usize::MAX } else { limit }
         };
-        Budget::new(most(self.max_connections), most(self.max_connections_per_address))
+        let status = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let system = open_files(&status).map_or(usize::MAX, |files| {
+            files.saturating_sub((files / 3).clamp(OWN_FILES.0, OWN_FILES.1))
+        });
+        let in_all = most(self.max_connections).min(system.max(1));
+        Budget::new(in_all, most(self.max_connections_per_address))
     }
+}
+
+/// How many files are left for the server itself, at least and at most: databases, the folder's
+/// lock, and connections that are told that they are too many.
+const OWN_FILES: (usize, usize) = (64, 320);
+
+/// How many files a process may have open, as Linux tells it; `None` if there is no limit, or it is
+/// unknown.
+fn open_files(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// 0 means no limit.
@@ -170,5 +196,23 @@ mod tests {
         {
             assert!(origin(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_header_that_no_proxy_can_write_is_refused() {
+        assert_eq!(header("X-Forwarded-For"), Ok("x-forwarded-for".to_owned()));
+        for bad in ["", "x forwarded for", "x-forwarded-for\n", "x-forwarded-for:"] {
+            assert!(header(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_systems_limit_of_open_files_is_read() {
+        let limits = |files: &str| {
+            format!("Limit  Soft Limit  Hard Limit  Units\nMax open files   {files}  4096  files\n")
+        };
+        assert_eq!(open_files(&limits("1024")), Some(1024));
+        assert_eq!(open_files(&limits("unlimited")), None);
+        assert_eq!(open_files(""), None);
     }
 }

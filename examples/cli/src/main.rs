@@ -3,11 +3,13 @@
 use std::{
     io::{ErrorKind, Read, Write, stderr, stdin, stdout},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser;
 use corncrake::{Client, DeviceId};
 use serde_json::json;
+use tokio::time::timeout;
 
 mod ask;
 mod failure;
@@ -68,12 +70,12 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     let server = options::server(options.server);
     let json = options.json;
     let ask = match options.command {
-        Command::SignUp { name } => {
-            return enter(&home, server, &name, Way::SignUp, json).await;
+        Command::SignUp { name, wait } => {
+            return enter(&home, server, (&name, wait), Way::SignUp, json).await;
         }
-        Command::LogIn { name, drop } => {
+        Command::LogIn { name, drop, wait } => {
             let drop = drop.map(|device| ask::device_id(&device)).transpose()?;
-            return enter(&home, server, &name, Way::LogIn { drop }, json).await;
+            return enter(&home, server, (&name, wait), Way::LogIn { drop }, json).await;
         }
         Command::Listen => {
             let mut link = Link::new(home, server);
@@ -165,7 +167,7 @@ enum Way {
 async fn enter(
     home: &Home,
     server: Option<String>,
-    name: &str,
+    (name, wait): (&str, u64),
     way: Way,
     json: bool,
 ) -> Result<Exit, Failure> {
@@ -180,13 +182,18 @@ async fn enter(
     };
     let password = password::ask(kind)?;
     let store = home.make().await?;
-    let client = match way {
-        Way::SignUp => Client::sign_up(&server, store, name, &password).await?,
-        Way::LogIn { drop: None } => Client::log_in(&server, store, name, &password).await?,
-        Way::LogIn { drop: Some(device) } => {
-            Client::log_in_for(&server, store, name, &password, device).await?
+    let come_in = async {
+        match way {
+            Way::SignUp => Client::sign_up(&server, store, name, &password).await,
+            Way::LogIn { drop: None } => Client::log_in(&server, store, name, &password).await,
+            Way::LogIn { drop: Some(device) } => {
+                Client::log_in_for(&server, store, name, &password, device).await
+            }
         }
     };
+    // A server that takes the connection and says nothing would be waited for a long time.
+    let client = timeout(Duration::from_secs(wait), come_in).await;
+    let client = client.unwrap_or(Err(corncrake::Error::Offline))?;
     home.remember_server(&server)?;
     let reach = reach::settle(&client, reach::CATCH_UP).await?;
     let me = client.account().await?;

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     SignUp {
         /// 3 to 32 of a-z, 0-9, '_', '.' and '-'.
         name: String,
+        /// Seconds to wait for the server; the same command later goes on where this one ended.
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
     },
     /// Makes this one more device of an existing account.
     LogIn {
@@ -57,6 +60,9 @@ pub(crate) enum Command {
         /// The id of a device that gives way, where the account has as many as it may have.
         #[arg(long)]
         drop: Option<String>,
+        /// Seconds to wait for the server; the same command later goes on where this one ended.
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
     },
     /// Lists the chats.
     Chats,

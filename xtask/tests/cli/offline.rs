@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use xtask::{programs::Server, session::Session};
 
-use crate::place::{Place, code, password};
+use crate::place::{Place, code, password, refusal};
 
 /// What commands are told to wait, where they should not have to, and what tells them apart from
 /// those that do, on the slowest machine.
@@ -149,5 +149,36 @@ fn audit_prog_m3_a_device_that_was_removed_hears_it_from_every_command() {
     let refused = session.try_ask(serde_json::json!({"do": "settle", "wait": 20})).unwrap();
     assert_eq!(refused.unwrap_err()["code"], "signed_out");
     session.close().unwrap();
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_device_that_was_removed_says_nothing_to_anybody_new() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "cem"]);
+    place.ask("ann 2", &["log-in", "ann"], &password("ann"));
+    let devices = place.ask("ann", &["devices"], "");
+    let devices = devices["devices"].as_array().unwrap().iter();
+    let this = devices.clone().find(|device| device["this"] == true).unwrap();
+    let id = this["device"].as_str().unwrap();
+    place.ask("ann 2", &["devices", "remove", id], &password("ann"));
+    let refused = place.refused("ann", &["send", "cem", "it is me"], "");
+    assert_eq!(refused, code(1, "signed_out"));
+    assert_eq!(place.ask("cem", &["chats"], "")["chats"], serde_json::json!([]));
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
+    let (place, server) = Place::new();
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", deaf.local_addr().unwrap());
+    for command in ["sign-up", "log-in"] {
+        let start = Instant::now();
+        let arguments = [command, "ann", "--wait", "2"];
+        let output = place.programs.run(&place.home("ann"), &url, &arguments, &password("ann"));
+        assert_eq!(refusal(&output.unwrap()), code(3, "offline"));
+        assert!(start.elapsed() < PATIENCE);
+    }
     server.stop().unwrap();
 }

@@ -31,6 +31,20 @@ impl Process {
             Some(what) => command.env("RUST_LOG", what),
             None => command.env_remove("RUST_LOG"),
         };
+        Self::of(command, log)
+    }
+
+    /// Starts one that may have so many files open.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_with_files(data: &Path, files: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_corncrake-server"));
+        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(data).env("RUST_LOG", "off");
+        Self::of(command, Stdio::inherit())
+    }
+
+    fn of(mut command: Command, log: Stdio) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -400,3 +400,24 @@ async fn a_proxy_that_names_no_client_is_in_the_log_once() {
     assert_eq!((warnings.len(), told.lines().count()), (2, 2), "{told}");
     assert!(warnings[0].contains("x-forwarded-for") && warnings[1].contains("unknown"), "{told}");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_that_may_open_few_files_answers_although_many_idle_connections_are_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start_with_files(folder.path(), 160);
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(process.address).await.unwrap());
+    }
+    let ask = async {
+        let mut stream = TcpStream::connect(process.address).await?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let within = std::time::Duration::from_secs(10);
+    let answer = tokio::time::timeout(within, ask).await.expect("an answer, not silence");
+    assert_eq!(&answer.unwrap(), b"HTTP/1.1 503");
+}
