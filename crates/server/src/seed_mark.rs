@@ -47,11 +47,12 @@ pub(crate) async fn remember(database: &Database, seed: &[u8], accounts: u64) ->
             .bind(mark)
             .execute(&mut connection)
             .await
+            .map(drop)
             .map_err(Error::from);
         match stored {
             // Even then reading goes on.
             Err(error) if error.is_full() => tracing::warn!(%error, "the disk is full"),
-            stored => drop(stored?),
+            stored => stored?,
         }
     }
     Ok(connection.close().await?)
