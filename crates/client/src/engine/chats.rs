@@ -10,7 +10,7 @@
 //! - [`memory`]: which chats' groups are in memory, and which in the store alone.
 //! - [`commands`], [`timeline`]: what the app asks, and what it sees.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corncrake_core::{
     conversation::{Conversation, Knock},
@@ -63,7 +63,10 @@ const REMEMBERED_MESSAGES: usize = 1024;
 /// All chats of the account on this device.
 #[derive(Debug, Default)]
 pub(crate) struct Chats {
+    /// Changed by [`Chats::take`] and [`Chats::put`] where a chat may wake.
     pub(crate) all: BTreeMap<ConversationId, Chat>,
+    /// When chats wake, soonest first.
+    wakes: BTreeSet<(Moment, ConversationId)>,
     /// Which chat a watched log belongs to, and which of its logs it is.
     pub(crate) logs: BTreeMap<LogId, (ConversationId, Place)>,
     /// Folds under way.
@@ -363,6 +366,29 @@ impl Chat {
 }
 
 impl Chats {
+    /// Takes a chat out, with its wake.
+    pub(crate) fn take(&mut self, id: ConversationId) -> Option<Chat> {
+        let chat = self.all.remove(&id)?;
+        if let Some(at) = chat.session.wake {
+            self.wakes.remove(&(at, id));
+        }
+        Some(chat)
+    }
+
+    pub(crate) fn put(&mut self, chat: Chat) {
+        self.wakes.extend(chat.session.wake.map(|at| (at, chat.row.id)));
+        self.all.insert(chat.row.id, chat);
+    }
+
+    /// The chats that wake at `now` or should have before.
+    pub(crate) fn due(&self, now: Moment) -> impl Iterator<Item = ConversationId> {
+        debug_assert_eq!(
+            self.wakes,
+            self.all.values().filter_map(|c| Some((c.session.wake?, c.row.id))).collect(),
+        );
+        self.wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
     pub(crate) fn of_log(&self, log: &LogId) -> Option<(ConversationId, Place)> {
         self.logs.get(log).copied()
     }
@@ -376,9 +402,9 @@ impl State {
         step: &mut Step<'_>,
         work: impl FnOnce(&mut Self, &mut Chat, &mut Step<'_>) -> T,
     ) -> Option<T> {
-        let mut chat = self.chats.all.remove(&id)?;
+        let mut chat = self.chats.take(id)?;
         let result = work(self, &mut chat, step);
-        self.chats.all.insert(id, chat);
+        self.chats.put(chat);
         Some(result)
     }
 
@@ -423,16 +449,11 @@ impl State {
             chat.session.watched = false;
             chat.session.wake = None;
         }
+        self.chats.wakes.clear();
     }
 
     pub(crate) fn chats_tick(&mut self, step: &mut Step<'_>) {
-        let due: Vec<ConversationId> = self
-            .chats
-            .all
-            .values()
-            .filter(|chat| chat.session.wake.is_some_and(|wake| wake <= step.moment))
-            .map(|chat| chat.row.id)
-            .collect();
+        let due: Vec<ConversationId> = self.chats.due(step.moment).collect();
         for id in due {
             self.with_chat(id, step, |state, chat, step| state.advance(chat, step));
         }
@@ -440,8 +461,8 @@ impl State {
     }
 
     pub(crate) fn chats_wake_at(&self) -> Option<Moment> {
-        let chats = self.chats.all.values().filter_map(|chat| chat.session.wake);
-        chats.chain(self.enter_wake_at()).min()
+        let soonest = self.chats.wakes.first().map(|(at, _)| *at);
+        soonest.into_iter().chain(self.enter_wake_at()).min()
     }
 
     /// Whether something is still owed that this device can bring about.

@@ -336,7 +336,7 @@ impl State {
                     Ok((mut chat, founding)) => {
                         chat.session.starter = Some(starter);
                         self.found(&mut chat, founding, step);
-                        self.chats.all.insert(chat.row.id, chat);
+                        self.chats.put(chat);
                     }
                     Err(refusal) => starter.answer(Err(refusal.into()), step),
                 }
@@ -410,13 +410,13 @@ impl State {
                     // An invitation was quicker.
                     return;
                 }
-                let Some(mut chat) = self.chats.all.remove(&id) else {
+                let Some(mut chat) = self.chats.take(id) else {
                     return;
                 };
                 chat.session.packages = Packages::None;
                 if !core::mem::take(&mut chat.session.is_missing) {
                     // They may not be needed.
-                    self.chats.all.insert(id, chat);
+                    self.chats.put(chat);
                     return;
                 }
                 let starter = chat.session.starter.take();
@@ -424,7 +424,7 @@ impl State {
                     // Something waits to be said there: this chat is owed, and tried again.
                     let goal = Goal::Direct { n: chat.row.n };
                     let seed = chat.row.seed.clone();
-                    self.chats.all.insert(id, chat);
+                    self.chats.put(chat);
                     self.enter_later(id, seed, goal, step);
                 } else {
                     step.delete(Table::Chats, id.as_bytes(), 0);

@@ -93,7 +93,7 @@ impl State {
         row.phase = Phase::Entering(Goal::Direct { n });
         let mut chat = Chat::new(row);
         chat.session.starter = starter;
-        self.chats.all.insert(id, chat);
+        self.chats.put(chat);
         self.enter(Some(id), seed, Goal::Direct { n }, step);
         if n == 0 {
             // Most who look for each other have no chat yet: the packages are there when the log
@@ -134,14 +134,14 @@ impl State {
         let Some(id) = self.chats.entering.remove(&number).and_then(|enter| enter.id) else {
             return;
         };
-        let Some(mut old) = self.chats.all.remove(&id) else {
+        let Some(mut old) = self.chats.take(id) else {
             return;
         };
         if old.row.n == LAST_DIRECT {
             let starter = old.session.starter.take();
             fail(starter, Error::Untrue("what lies in the log is no chat of the two"), step);
             let seed = old.row.seed.clone();
-            self.chats.all.insert(id, old);
+            self.chats.put(old);
             return self.enter_later(id, seed, Goal::Direct { n: LAST_DIRECT }, step);
         }
         step.delete(Table::Chats, id.as_bytes(), 0);

@@ -107,12 +107,14 @@ impl State {
         let Some((version, _)) = self.named_devices() else {
             return;
         };
-        let behind = |chat: &&mut Chat| {
-            chat.row.phase == Phase::Inside && chat.row.devices_checked < version
-        };
-        for chat in self.chats.all.values_mut().filter(behind) {
-            chat.session.look_at_devices = true;
-            chat.wake_by(step.moment);
+        let behind =
+            |chat: &&Chat| chat.row.phase == Phase::Inside && chat.row.devices_checked < version;
+        let behind = self.chats.all.values().filter(behind).map(|chat| chat.row.id);
+        for id in behind.collect::<Vec<_>>() {
+            self.with_chat(id, step, |_, chat, step| {
+                chat.session.look_at_devices = true;
+                chat.wake_by(step.moment);
+            });
         }
     }
 

@@ -5,7 +5,7 @@
 //! reaches the goal; else the next older state is tried. Until then nothing is stored but the goal.
 
 use core::time::Duration;
-use std::collections::{VecDeque, btree_map::Entry};
+use std::collections::VecDeque;
 
 use corncrake_core::{
     conversation::{ClosedLog as HandedOver, CommitReport, Conversation},
@@ -152,12 +152,14 @@ impl State {
             return;
         };
         let id = record.id;
-        if let Entry::Vacant(place) = self.chats.all.entry(id) {
+        if !self.chats.all.contains_key(&id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
             let goal = Goal::Recorded(record.anchor, record.read);
             row.phase = Phase::Entering(goal.clone());
             row.hidden = record.hidden;
-            place.insert(Chat::new(row)).save(step);
+            let mut chat = Chat::new(row);
+            chat.save(step);
+            self.chats.put(chat);
             step.event(EventKind::ChatAdded(id));
             return self.enter(Some(id), record.seed.clone(), goal, step);
         }

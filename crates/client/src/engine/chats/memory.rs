@@ -62,11 +62,9 @@ impl State {
                 _ => None,
             },
             Input::Tick => {
-                let due = |chat: &&Chat| {
-                    let is_due = chat.session.wake.is_some_and(|wake| wake <= now);
-                    is_due && !chat.is_loaded && !chat.rests()
-                };
-                return self.chats.all.values().filter(due).map(|chat| chat.row.id).collect();
+                let due = self.chats.due(now).filter_map(|id| self.chats.all.get(&id));
+                let due = due.filter(|chat| !chat.is_loaded && !chat.rests());
+                return due.map(|chat| chat.row.id).collect();
             }
             _ => None,
         };
@@ -98,5 +96,35 @@ impl Chats {
             chat.sent.clear();
             chat.is_loaded = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corncrake_core::{derive::Key32, seal::envelope::Seed};
+
+    use super::*;
+    use crate::{engine::chats::rows::ChatRow, event::ChatKind};
+
+    #[test]
+    fn audit_srv_b8_chats_that_wake_are_found_without_a_look_at_the_others() {
+        let mut chats = Chats::default();
+        for number in 0..100_u8 {
+            let id = ConversationId::from_bytes([number; 32]);
+            let seed = Seed::from_key(Key32::from_bytes([number; 32]));
+            let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
+            chat.session.wake = (number % 10 == 0).then_some(Moment(200 - u64::from(number)));
+            chats.put(chat);
+        }
+        let due = |chats: &Chats, now| {
+            chats.due(Moment(now)).map(|id| id.as_bytes()[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(due(&chats, 100), Vec::<u8>::new());
+        assert_eq!(due(&chats, 120), [90, 80]);
+        let mut chat = chats.take(ConversationId::from_bytes([90; 32])).unwrap();
+        assert_eq!(due(&chats, 120), [80]);
+        chat.session.wake = Some(Moment(115));
+        chats.put(chat);
+        assert_eq!(due(&chats, 120), [90, 80]);
     }
 }

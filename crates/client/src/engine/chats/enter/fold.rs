@@ -395,11 +395,13 @@ impl State {
             return self.enter_rest(number, ASK_AGAIN, step);
         }
         let fold = self.chats.entering.get(&number).and_then(|enter| enter.fold.as_ref());
-        let chat = fold.and_then(|fold| self.chats.all.get_mut(&fold.id()));
-        if let Some(chat) = chat.filter(|chat| !chat.is_loaded) {
+        let chat = fold.and_then(|fold| self.chats.all.get(&fold.id()));
+        if let Some(id) = chat.filter(|chat| !chat.is_loaded).map(|chat| chat.row.id) {
             // What it knows is in the store alone, and is needed.
-            chat.session.is_awaited = true;
-            chat.wake_by(step.moment);
+            self.with_chat(id, step, |_, chat, step| {
+                chat.session.is_awaited = true;
+                chat.wake_by(step.moment);
+            });
             return self.enter_rest(number, Duration::ZERO, step);
         }
         let Some(mut enter) = self.chats.entering.remove(&number) else {
@@ -427,7 +429,7 @@ impl State {
         };
         if taken.is_none() {
             let row = ChatRow::new(id, ChatKind::Group, enter.seed.clone());
-            self.chats.all.insert(id, Chat::new(row));
+            self.chats.put(Chat::new(row));
         }
         // Whatever else looked for a way into this chat has come too late.
         self.chats
