@@ -69,13 +69,6 @@ impl AccountStore {
         self.readers.close().await;
     }
 
-    /// The number of accounts.
-    pub(crate) async fn count(&self) -> Result<u64, Error> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&self.readers).await?;
-        u64::try_from(count).map_err(Error::failed)
-    }
-
     /// Finds an account by its username.
     pub(crate) async fn by_name(&self, name: &str) -> Result<Option<Account>, Error> {
         accounts::by_name(&self.readers, name).await

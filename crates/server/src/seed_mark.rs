@@ -32,6 +32,15 @@ pub(crate) async fn check(copy: &Database, of: &Database, seed: &[u8]) -> Result
     }
 }
 
+/// The number of accounts, before the database has its writer.
+pub(crate) async fn accounts(database: &Database) -> Result<u64, Error> {
+    let mut connection = database.writer().await?;
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    u64::try_from(count).map_err(Error::failed)
+}
+
 /// Lets a database remember its seed, or refuses another one. Where nobody has signed up yet, a new
 /// seed may take the place of one that was lost.
 pub(crate) async fn remember(database: &Database, seed: &[u8], accounts: u64) -> Result<(), Error> {

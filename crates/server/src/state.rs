@@ -97,6 +97,16 @@ impl State {
         let databases = [Database::accounts(folder.path()), Database::logs(folder.path())];
         let [of_accounts, of_logs] = databases.clone();
         let [accounts_path, logs_path] = databases.each_ref().map(Database::path);
+        // Before the writers have their connections.
+        for database in &databases {
+            database.prepare().await.map_err(|error| error.about(database.path()))?;
+        }
+        let count = seed_mark::accounts(&databases[0]).await?;
+        let secret = folder.secret(count)?;
+        for database in &databases {
+            let remembered = seed_mark::remember(database, &secret.expose_bytes(), count).await;
+            remembered.map_err(|error| error.about(database.path()))?;
+        }
         let (accounts, writes_accounts) =
             AccountStore::open(of_accounts, disk.clone(), clock.now())
                 .await
@@ -105,11 +115,6 @@ impl State {
         let (logs, writes_logs) = LogStore::open(of_logs, disk, Arc::clone(&clock), log_bytes)
             .await
             .map_err(|error| error.about(logs_path))?;
-        let count = accounts.count().await?;
-        let secret = folder.secret(count)?;
-        for database in &databases {
-            seed_mark::remember(database, &secret.expose_bytes(), count).await?;
-        }
         let believed = Believed::open(folder.path());
         let state = Self {
             rates: Rates::new(&config.limits),
