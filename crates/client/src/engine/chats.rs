@@ -183,6 +183,8 @@ pub(crate) struct Session {
     pub(crate) group_epoch: Option<u64>,
     /// Whether the leaves of this account have to be looked at.
     pub(crate) look_at_devices: bool,
+    /// Whether the end of the newest closed log was seen since the connection came up.
+    pub(crate) end_seen: bool,
     /// Whether a fold that has ended needs what the store has of it.
     pub(crate) is_awaited: bool,
     /// When the chat was last needed, counted in inputs.
@@ -431,6 +433,7 @@ impl State {
                 chat.session.not_before = None;
                 chat.session.show_by = None;
                 chat.session.search = None;
+                chat.session.end_seen = false;
                 chat.session.takes_turns = false;
                 state.watch(chat, step);
             });

@@ -110,6 +110,13 @@ impl State {
             }
         }
         closed.save(chat.row.id, number, step);
+        let is_newest = chat.closed.last_key_value().is_some_and(|(newest, _)| *newest == number);
+        if is_newest {
+            chat.see_end(step);
+        }
+        let Some(closed) = chat.closed.get(&number) else {
+            return;
+        };
         let is_quiet = chat.session.knocks.values().all(|(at, _)| *at != number);
         if is_quiet && closed.cursor >= head && !closed.is_followed(step.now) {
             step.effects.push(Effect::Unwatch(log_of(&keys)));
@@ -211,6 +218,22 @@ impl Chat {
             .map_while(|(number, closed)| Some((closed.handed_over()?, behind(*number)?)))
             .collect();
         Some((behind(number)?, chain))
+    }
+
+    /// The newest closed log is as it was, or tells nothing.
+    pub(super) fn see_end(&mut self, step: &Step<'_>) {
+        if !core::mem::replace(&mut self.session.end_seen, true) {
+            self.wake_by(step.moment);
+        }
+    }
+
+    /// Whether the current log is to begin, and it isn't known whether the server still has the
+    /// handover that leads to it.
+    pub(super) fn waits_for_end(&self, now: Timestamp) -> bool {
+        let begins = self.row.cursor == 0 && self.session.head == Some(0);
+        let newest = self.closed.last_key_value().map(|(_, closed)| closed);
+        let may_begin = self.session.end_seen || self.row.begin.is_open();
+        begins && !may_begin && newest.is_some_and(|closed| closed.is_followed(now))
     }
 
     /// What is kept of the log that was closed last.

@@ -223,6 +223,8 @@ impl State {
             let search = Search { left: Some(log), closed: Some(log), ..Search::default() };
             chat.session.search = Some(search);
             self.look_for_place(chat, step);
+        } else {
+            chat.see_end(step);
         }
     }
 
@@ -266,6 +268,7 @@ impl State {
         };
         if search.closed.is_some() {
             // Somebody has begun the closed log again, who has to find the way to the current one.
+            chat.see_end(step);
             return self.watch(chat, step);
         }
         let seeds = chat.kept.values().map(|kept| &kept.seed).chain([chat.first_seed()]);

@@ -549,6 +549,7 @@ impl State {
         let begin = core::mem::take(&mut chat.row.begin).handed_over(epoch);
         chat.move_to(seed);
         chat.row.begin = begin;
+        chat.session.end_seen = true;
         chat.row.phase = Phase::Inside;
         chat.row.knock = None;
         if let Some(conversation) = &mut chat.conversation {

@@ -53,10 +53,12 @@ impl State {
                 if chat.caught_up() {
                     self.say_again(chat, step);
                 }
-                if chat.flight.is_none() && chat.caught_up() && chat.may_act(step) {
-                    self.choose(chat, step);
+                if !chat.waits_for_end(step.now) {
+                    if chat.flight.is_none() && chat.caught_up() && chat.may_act(step) {
+                        self.choose(chat, step);
+                    }
+                    self.send_flight(chat, step);
                 }
-                self.send_flight(chat, step);
             } else if !chat.rests() {
                 chat.wake_by(step.moment);
             }
