@@ -187,8 +187,7 @@ fn refuse_existing(path: &Path) -> Result<(), Error> {
 /// Asks SQLite whether a database is whole.
 async fn check(path: &Path) -> Result<(), Error> {
     let about = |error: sqlx::Error| Error::from(error).about(path);
-    let options = Database::plain(path).read_only(true).immutable(true);
-    let mut database = options.connect().await.map_err(about)?;
+    let mut database = Database::open_copy(path).await.map_err(about)?;
     let found: String = sqlx::query_scalar(AssertSqlSafe("PRAGMA quick_check(1)".to_owned()))
         .fetch_one(&mut database)
         .await
@@ -201,8 +200,7 @@ async fn check(path: &Path) -> Result<(), Error> {
 
 /// Refuses a copy that was made before the server had given the database its name.
 async fn check_named(path: &Path) -> Result<(), Error> {
-    let options = Database::plain(path).read_only(true).immutable(true);
-    let mut database = options.connect().await?;
+    let mut database = Database::open_copy(path).await?;
     let names: i64 =
         sqlx::query_scalar("SELECT count(*) FROM server").fetch_one(&mut database).await?;
     if names == 1 {
@@ -215,8 +213,7 @@ async fn check_named(path: &Path) -> Result<(), Error> {
 /// Refuses a backup whose two databases are not what their names say.
 async fn refuse_swapped(files: &Files) -> Result<(), Error> {
     for (path, table) in [(&files.accounts, "accounts"), (&files.logs, "logs")] {
-        let options = Database::plain(path).read_only(true).immutable(true);
-        let mut database = options.connect().await?;
+        let mut database = Database::open_copy(path).await?;
         let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = ?")
             .bind(table)
             .fetch_one(&mut database)

@@ -83,6 +83,14 @@ impl Database {
         SqliteConnectOptions::new().filename(path).disable_statement_logging()
     }
 
+    /// Opens a copy that nobody writes to, as it is.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) async fn open_copy(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+        Self::plain(path).read_only(true).immutable(true).connect().await
+    }
+
     /// Steps the counter on: first in the database, then in the file beside it, so that the file
     /// is ahead only of a database that was brought back.
     pub(crate) async fn count(&self, writer: &mut SqliteConnection) -> Result<(), Error> {

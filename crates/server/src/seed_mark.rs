@@ -3,7 +3,7 @@
 //! were wrong, and sign-ups would need the wrong seed for ever.
 
 use sha2::{Digest, Sha256};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::Connection;
 
 use crate::{Error, database::Database};
 
@@ -22,8 +22,7 @@ fn other_seed(database: &Database) -> Error {
 
 /// Refuses a copy of a database that another seed has marked.
 pub(crate) async fn check(copy: &Database, of: &Database, seed: &[u8]) -> Result<(), Error> {
-    let options = Database::plain(copy.path()).read_only(true).immutable(true);
-    let mut connection = options.connect().await?;
+    let mut connection = Database::open_copy(copy.path()).await?;
     let found: Option<Vec<u8>> =
         sqlx::query_scalar("SELECT mark FROM seed").fetch_optional(&mut connection).await?;
     match found {
