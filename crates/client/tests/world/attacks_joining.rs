@@ -289,13 +289,19 @@ fn c6_a_store_from_an_older_backup_sends() {
     }
 }
 
-#[test]
-fn c6_a_store_copied_to_a_second_machine() {
+/// Two people, and their chat in which one thing was said.
+fn ann_has_written_to_bob() -> (World, [Device; 2], ConversationId) {
     let world = World::new(6);
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
     let chat = ann.start_chat(&["bob"]);
     ann.say(chat, "one");
     world.settle();
+    (world, [ann, bob], chat)
+}
+
+#[test]
+fn c6_a_store_copied_to_a_second_machine() {
+    let (world, [ann, bob], chat) = ann_has_written_to_bob();
     // A copy on a second machine: both speak, and neither is lost.
     let copy = world.device_over("ann", ann.backup());
     world.pass(60_000);
@@ -315,11 +321,7 @@ fn c6_a_store_copied_to_a_second_machine() {
 
 #[test]
 fn c6_a_store_that_is_used_in_two_places_says_so_and_comes_back_after_a_day() {
-    let world = World::new(6);
-    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-    let chat = ann.start_chat(&["bob"]);
-    ann.say(chat, "one");
-    world.settle();
+    let (world, [ann, bob], chat) = ann_has_written_to_bob();
     let copy = world.device_over("ann", ann.backup());
     for word in ["first", "second", "third"] {
         drop(ann.try_say(chat, word));
@@ -343,11 +345,7 @@ fn c6_a_store_that_is_used_in_two_places_says_so_and_comes_back_after_a_day() {
 
 #[test]
 fn c6_a_second_opener_of_the_same_store() {
-    let world = World::new(6);
-    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-    let chat = ann.start_chat(&["bob"]);
-    ann.say(chat, "one");
-    world.settle();
+    let (world, [ann, bob], chat) = ann_has_written_to_bob();
     // The first one is shut out, whoever came later goes on.
     let other = world.device_over("ann", ann.store());
     world.pass(1000);

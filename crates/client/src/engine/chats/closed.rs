@@ -82,6 +82,7 @@ impl State {
         entries: Vec<log::LogEntry>,
         step: &mut Step<'_>,
     ) {
+        let is_newest = chat.closed.last_key_value().is_some_and(|(newest, _)| *newest == number);
         let Some(closed) = chat.closed.get_mut(&number) else {
             return;
         };
@@ -110,16 +111,12 @@ impl State {
             }
         }
         closed.save(chat.row.id, number, step);
-        let is_newest = chat.closed.last_key_value().is_some_and(|(newest, _)| *newest == number);
-        if is_newest {
-            chat.see_end(step);
-        }
-        let Some(closed) = chat.closed.get(&number) else {
-            return;
-        };
         let is_quiet = chat.session.knocks.values().all(|(at, _)| *at != number);
         if is_quiet && closed.cursor >= head && !closed.is_followed(step.now) {
             step.effects.push(Effect::Unwatch(log_of(&keys)));
+        }
+        if is_newest {
+            chat.see_end(step);
         }
         self.answer_knocks(chat, step);
     }

@@ -8,7 +8,7 @@ use corncrake_core::{
     id::DeviceId,
     seal::{
         envelope::{Beside, EntryKind, Seed, entry_id},
-        record::{AccountLogRecord, Anchor, ConversationRecord},
+        record::{AccountLogRecord, ConversationRecord},
     },
 };
 use corncrake_wire::{LogId, OpenReply, log};
@@ -17,6 +17,7 @@ use rand_core::Rng;
 use super::{
     Chat, ChatThen,
     closed::log_of,
+    lost::trail::anchor_of,
     rows::{Opening, Pending, Phase, Purpose},
 };
 use crate::{
@@ -321,11 +322,10 @@ impl State {
         let (Some(conversation), Some(running)) = (&chat.conversation, chat.row.running) else {
             return;
         };
-        let anchor = conversation.anchor();
         let record = ConversationRecord {
             id: chat.row.id,
             seed: chat.row.seed.clone(),
-            anchor: Anchor { epoch: anchor.epoch, interim: anchor.transcript },
+            anchor: anchor_of(conversation),
             read: (chat.row.cursor, running),
             hidden: chat.row.hidden,
         };

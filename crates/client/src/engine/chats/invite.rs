@@ -242,7 +242,7 @@ impl State {
             // A server that has lost the record, or has an older one, leaves the one that is known.
             Some(Error::Offline) if waits => return self.enter_rest(number, TRY_AGAIN, step),
             Some(Error::Offline) => return,
-            None | Some(_) if error.is_none() || is_known => enter.looked_up = Some(peer),
+            _ if error.is_none() || is_known => enter.looked_up = Some(peer),
             Some(Error::Refused(Refusal::UnknownAccount)) if waits => {
                 return self.drop_invitation(number, step);
             }

@@ -33,6 +33,7 @@ pub(crate) mod begin;
 pub(crate) mod trail;
 
 use again::Done;
+use trail::anchor_of;
 
 /// How long a device that came back waits before it says anything: others that lost the same
 /// epoch come back as well, each after a random wait, and can't read what is said before that.
@@ -445,14 +446,13 @@ impl Chat {
         let Some(conversation) = &self.conversation else {
             return;
         };
-        let at = conversation.anchor();
         let kept = Kept {
             log: self.keys.log,
             seed: self.row.seed.clone(),
             position: self.row.cursor,
             commit: conversation.newest_commit(),
             running: self.row.running,
-            anchor: Anchor { epoch: at.epoch, interim: at.transcript },
+            anchor: anchor_of(conversation),
             done,
             next: conversation.successor_seed(),
             is_lost: false,

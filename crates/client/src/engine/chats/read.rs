@@ -331,7 +331,7 @@ impl State {
         chat.row.stays_out_until = again_at.filter(|again_at| *again_at > step.now);
         chat.row.stepped_out = Some(step.now);
         chat.row.missed = true;
-        if let Some(until) = chat.row.stays_out_until.filter(|until| *until > step.now) {
+        if let Some(until) = chat.row.stays_out_until {
             self.tell_item(chat, ItemKind::Copied { until }, step);
         }
         step.event(EventKind::ChatChanged(chat.row.id));
@@ -445,12 +445,12 @@ impl State {
         }
         if flight.purpose == Purpose::Rejoin {
             chat.row.stays_out_until = None;
-        }
-        if flight.purpose == Purpose::Rejoin && chat.row.recovering {
-            chat.session.others_return = Some(step.moment.after(OTHERS_RETURN));
-        }
-        if flight.purpose == Purpose::Rejoin && core::mem::take(&mut chat.row.missed) {
-            self.tell_item(chat, ItemKind::Gap, step);
+            if chat.row.recovering {
+                chat.session.others_return = Some(step.moment.after(OTHERS_RETURN));
+            }
+            if core::mem::take(&mut chat.row.missed) {
+                self.tell_item(chat, ItemKind::Gap, step);
+            }
         }
         self.owe_letters(chat, (position, entry), flight.letters, step);
         let intents: Vec<u64> = flight.entries.iter().filter_map(|entry| entry.intent).collect();

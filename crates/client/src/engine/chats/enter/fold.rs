@@ -23,7 +23,10 @@ use crate::{
         chats::{
             Chat, Place,
             closed::{id_of, log_of},
-            lost::{begin::Begin, trail::Trail},
+            lost::{
+                begin::Begin,
+                trail::{Trail, anchor_of},
+            },
             read::kind_of,
             rows::{ChatRow, Goal, Opening, Phase},
         },
@@ -387,22 +390,23 @@ impl State {
 
     /// The fold is the true one: the chat is there, if it may be taken.
     pub(in crate::engine::chats) fn entered(&mut self, number: u64, step: &mut Step<'_>) {
-        let vouched = self.chats.entering.get(&number).filter(|enter| enter.vouched);
-        let known = vouched.and_then(|enter| {
-            Some((enter.keys.log, self.chats.all.get(&enter.fold.as_ref()?.id())?))
+        let enter = self.chats.entering.get(&number);
+        let known = enter.and_then(|enter| {
+            let id = enter.fold.as_ref()?.id();
+            Some((id, self.chats.all.get(&id)?, enter.vouched.then_some(enter.keys.log)))
         });
-        if known.is_some_and(|(log, chat)| chat.may_be_lost(log)) {
-            return self.enter_rest(number, ASK_AGAIN, step);
-        }
-        let fold = self.chats.entering.get(&number).and_then(|enter| enter.fold.as_ref());
-        let chat = fold.and_then(|fold| self.chats.all.get(&fold.id()));
-        if let Some(id) = chat.filter(|chat| !chat.is_loaded).map(|chat| chat.row.id) {
-            // What it knows is in the store alone, and is needed.
-            self.with_chat(id, step, |_, chat, step| {
-                chat.session.is_awaited = true;
-                chat.wake_by(step.moment);
-            });
-            return self.enter_rest(number, Duration::ZERO, step);
+        if let Some((id, chat, vouched)) = known {
+            if vouched.is_some_and(|log| chat.may_be_lost(log)) {
+                return self.enter_rest(number, ASK_AGAIN, step);
+            }
+            if !chat.is_loaded {
+                // What it knows is in the store alone, and is needed.
+                self.with_chat(id, step, |_, chat, step| {
+                    chat.session.is_awaited = true;
+                    chat.wake_by(step.moment);
+                });
+                return self.enter_rest(number, Duration::ZERO, step);
+            }
         }
         let Some(mut enter) = self.chats.entering.remove(&number) else {
             return;
@@ -585,8 +589,7 @@ fn is_between(fold: &Conversation, pair: &[AccountId]) -> bool {
 
 /// Whether a fold is at one of these anchors.
 fn is_at_one(fold: &Conversation, anchors: &[Anchor]) -> bool {
-    let at = fold.anchor();
-    anchors.iter().any(|anchor| at.epoch == anchor.epoch && at.transcript == anchor.interim)
+    anchors.contains(&anchor_of(fold))
 }
 
 /// Whether a commit adds this device.

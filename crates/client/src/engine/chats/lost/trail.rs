@@ -22,7 +22,7 @@ pub(crate) struct Trail(VecDeque<(Anchor, Vec<AccountId>)>);
 impl Trail {
     /// The epoch with which a fold begins.
     pub(in crate::engine::chats) fn begin(fold: &Conversation) -> Self {
-        Self([(anchor(fold), Vec::new())].into())
+        Self([(anchor_of(fold), Vec::new())].into())
     }
 
     /// The epoch with which the fold began.
@@ -35,7 +35,7 @@ impl Trail {
         if self.0.len() == EPOCHS {
             self.0.pop_front();
         }
-        self.0.push_back((anchor(fold), brought_in(fold, report)));
+        self.0.push_back((anchor_of(fold), brought_in(fold, report)));
     }
 }
 
@@ -68,7 +68,7 @@ impl Chat {
         if self.row.owed_again.is_nothing() {
             return;
         }
-        let known = self.conversation.as_ref().and_then(|at| self.place_of(&anchor(at)));
+        let known = self.conversation.as_ref().and_then(|at| self.place_of(&anchor_of(at)));
         match known {
             Some(number) => self.owe_replaced(number),
             None => self.are_back(&done.brought_in()),
@@ -82,7 +82,8 @@ impl Chat {
     }
 }
 
-fn anchor(fold: &Conversation) -> Anchor {
-    let at = fold.anchor();
+/// The epoch that a conversation is in.
+pub(in crate::engine::chats) fn anchor_of(conversation: &Conversation) -> Anchor {
+    let at = conversation.anchor();
     Anchor { epoch: at.epoch, interim: at.transcript }
 }
