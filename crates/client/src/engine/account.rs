@@ -146,8 +146,8 @@ pub(crate) enum AccountThen {
     InboxRead,
     NoticesDeleted(u64),
     Deposited(u64),
-    LookedUp(u64),
-    Claimed(u64),
+    LookedUp(jobs::Ask),
+    Claimed(jobs::Ask),
     LogAppended(corncrake_wire::log::Point),
     LogStart(log::StartThen),
 }
@@ -331,8 +331,8 @@ impl State {
     ) {
         match then {
             AccountThen::Deposited(number) => self.deposited(number, result, step),
-            AccountThen::LookedUp(number) => self.looked_up(number, result, step),
-            AccountThen::Claimed(number) => self.claimed(number, result, step),
+            AccountThen::LookedUp(ask) => self.looked_up(ask, result, step),
+            AccountThen::Claimed(ask) => self.claimed(ask, result, step),
             AccountThen::LogAppended(after) => self.account_log_appended(after, result, step),
             AccountThen::LogStart(start) => self.account_log_started(start, result, step),
             AccountThen::Flow(_)

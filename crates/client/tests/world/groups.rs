@@ -1,15 +1,17 @@
 //! What groups promise to those who make, change and leave them.
 
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
 use corncrake::{
     Added, Adding, Chat, Client, ConversationId, Delivery, Item, ItemKind, LeftOut, Role, Standing,
 };
 
 use corncrake_wire::{
-    ErrorCode, OpenRequest, Refusal,
-    open::{By, LookUp},
+    Call, ErrorCode, OpenRequest, Refusal,
+    open::{By, Claim, LookUp},
 };
 
-use crate::{device::Device, mal::Mal, world::World};
+use crate::{device::Device, mal::Mal, network::Faults, world::World};
 
 #[test]
 fn audit_house_1_a_founding_that_is_refused_leaves_no_chat_behind() {
@@ -272,6 +274,42 @@ fn audit_srv_b5_names_that_are_not_found_are_looked_up_again() {
         world.network().set_lie(None);
         world.pass(if restarts { 60_000 } else { 21 * 60_000 });
         assert_eq!(unknown(), 0, "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn audit_srv_b5_many_people_are_looked_up_and_claimed_at_once() {
+    let world = World::new(12);
+    let ann = world.sign_up("ann");
+    let names: Vec<String> = (0..20).map(|number| format!("guest{number}")).collect();
+    names.iter().for_each(|name| drop(world.sign_up(name)));
+    world.settle();
+    for (guests, rounds) in [(1, 1), (16, 1), (20, 2)] {
+        // Each way takes a millisecond, so that two of them are a round.
+        world.set_faults(Faults { delay: 1, ..Faults::NONE });
+        // What was asked, and at which moment.
+        let asked: Rc<RefCell<BTreeMap<(&str, u64), usize>>> = Rc::default();
+        let (executor, seen) = (world.executor().clone(), Rc::clone(&asked));
+        world.network().set_lie(Some(Box::new(move |who, _, request| {
+            if let ("ann.1", OpenRequest::LookUp(_) | OpenRequest::Claim(_)) = (who, request) {
+                *seen.borrow_mut().entry((request.path(), executor.now())).or_default() += 1;
+            }
+            None
+        })));
+        let begun = world.executor().now();
+        let names: Vec<&str> = names.iter().take(guests).map(String::as_str).collect();
+        let chat = ann.create_group("meadow", &names);
+        let took = world.executor().now() - begun;
+        let asked = asked.borrow();
+        for path in [LookUp::PATH, Claim::PATH] {
+            let asked = || asked.iter().filter(|((of, _), _)| *of == path).map(|(_, times)| *times);
+            assert_eq!((asked().sum::<usize>(), asked().count()), (guests, rounds), "{path}");
+            assert!(asked().all(|times| times <= 16), "more than 16 at once");
+        }
+        // Looked up, claimed, and founded.
+        assert!(took <= 2 * (2 * rounds + 1) as u64, "{guests} guests: {took} ms");
+        world.settle();
+        assert_eq!(ann.info(chat).unwrap().members.len(), guests + 1);
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccountThen,
-    jobs::{Ended, Jobs, is_about_one},
+    jobs::{Ask, Ended, Jobs, is_about_one},
     packages::SUITE,
     session::reply_of,
     wire_account, wire_device,
@@ -63,35 +63,43 @@ impl State {
                 accounts.retain(|account| *account != me.account);
             }
         }
-        self.account.claims.begin(accounts, then);
-        self.work_claims(step);
+        let number = self.account.claims.begin(accounts, then);
+        self.claim_goes_on(number, step);
     }
 
     /// Asks for what is due.
     pub(super) fn work_claims(&mut self, step: &mut Step<'_>) {
-        for number in self.account.claims.due(step.moment) {
-            self.claim_next(number, step);
+        while let Some((ask, account)) = self.account.claims.ask(step.moment) {
+            let account = wire_account(account);
+            let request = Claim { account, suite: SUITE.id(), admission: Vec::new() };
+            self.ask_open(Then::Account(AccountThen::Claimed(ask)), request, step);
         }
+    }
+
+    fn claim_goes_on(&mut self, number: u64, step: &mut Step<'_>) {
+        if self.account.claims.is_done(number) {
+            self.end_claim(number, None, step);
+        }
+        self.work_claims(step);
     }
 
     pub(super) fn claimed(
         &mut self,
-        number: u64,
+        ask: Ask,
         result: Result<OpenReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        let Some(account) = self.account.claims.question(number) else {
+        let Some(account) = self.account.claims.question(ask) else {
             return;
         };
         let Claimed { now, packages } = match reply_of::<Claim>(result) {
             Ok(claimed) => claimed,
             Err(error) => {
-                if let Some(error) =
-                    self.account.claims.failed(number, (error, self.online.open), step)
-                {
-                    self.claim_failed_for_one(number, error, step);
+                let error = self.account.claims.failed(ask, (error, self.online.open), step);
+                if let Some(error) = error {
+                    self.claim_failed_for_one(ask, error, step);
                 }
-                return;
+                return self.work_claims(step);
             }
         };
         self.account.server_time.learn(Timestamp(now.saturating_mul(1000)), step.moment);
@@ -105,35 +113,26 @@ impl State {
             .filter(|package| package.device != own_device)
             .collect();
         if packages.is_empty() && !is_mine {
-            return self.claim_failed_for_one(number, Refusal::NoKeyPackage.into(), step);
+            return self.claim_failed_for_one(ask, Refusal::NoKeyPackage.into(), step);
         }
         if is_mine {
             // The claim took one of this device's too.
             self.account.packages.check.hurry();
         }
-        self.account.claims.answered(number, packages);
-        self.claim_next(number, step);
+        self.account.claims.answered(ask, packages);
+        self.claim_goes_on(ask.job, step);
         self.account_work(step);
     }
 
-    fn claim_next(&mut self, number: u64, step: &mut Step<'_>) {
-        let Some(account) = self.account.claims.ask(number) else {
-            return self.end_claim(number, None, step);
-        };
-        let account = wire_account(account);
-        let request = Claim { account, suite: SUITE.id(), admission: Vec::new() };
-        self.ask_open(Then::Account(AccountThen::Claimed(number)), request, step);
-    }
-
     /// Nobody's device can be added of one account: that ends the job, or the others go on.
-    fn claim_failed_for_one(&mut self, number: u64, error: Error, step: &mut Step<'_>) {
+    fn claim_failed_for_one(&mut self, ask: Ask, error: Error, step: &mut Step<'_>) {
         let claims = &mut self.account.claims;
-        match claims.purpose(number) {
+        match claims.purpose(ask.job) {
             Some(then) if then.leaves_out() && is_about_one(&error) => {
-                claims.leave_out(number, error);
-                self.claim_next(number, step);
+                claims.leave_out(ask, error);
+                self.claim_goes_on(ask.job, step);
             }
-            _ => self.end_claim(number, Some(error), step),
+            _ => self.end_claim(ask.job, Some(error), step),
         }
     }
 

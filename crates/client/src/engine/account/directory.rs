@@ -16,7 +16,7 @@ use corncrake_wire::{
 
 use super::{
     AccountThen,
-    jobs::{Ended, Jobs, is_about_one},
+    jobs::{Ask, Ended, Jobs, is_about_one},
     session::reply_of,
     wire_account,
 };
@@ -141,56 +141,73 @@ impl State {
     }
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
-        self.account.directory.jobs.begin(wanted, then);
-        self.work_look_ups(step);
+        let number = self.account.directory.jobs.begin(wanted, then);
+        self.look_up_goes_on(number, step);
     }
 
     /// Asks for what is due.
     pub(super) fn work_look_ups(&mut self, step: &mut Step<'_>) {
-        for number in self.account.directory.jobs.due(step.moment) {
-            self.look_up_next(number, step);
+        while let Some((ask, by)) = self.account.directory.jobs.ask(step.moment) {
+            let by = match by {
+                By::Id(account) => WireBy::Id(wire_account(account)),
+                By::Name(name) => match Username::parse(&name) {
+                    Ok(name) => WireBy::Name(name.as_str().to_owned()),
+                    Err(_) => {
+                        self.look_up_failed(ask, Refusal::UnknownAccount.into(), step);
+                        continue;
+                    }
+                },
+            };
+            let request = LookUp { by, admission: Vec::new() };
+            self.ask_open(Then::Account(AccountThen::LookedUp(ask)), request, step);
         }
+    }
+
+    fn look_up_goes_on(&mut self, number: u64, step: &mut Step<'_>) {
+        if self.account.directory.jobs.is_done(number) {
+            self.end_look_up(number, None, step);
+        }
+        self.work_look_ups(step);
     }
 
     pub(super) fn looked_up(
         &mut self,
-        number: u64,
+        ask: Ask,
         result: Result<OpenReply, TransportError>,
         step: &mut Step<'_>,
     ) {
-        let Some(by) = self.account.directory.jobs.question(number) else {
+        let Some(by) = self.account.directory.jobs.question(ask) else {
             return;
         };
         let error = match reply_of::<LookUp>(result) {
             Ok(record) => match self.accept_record(&by, &record, step) {
                 Ok(record) => {
-                    self.account.directory.jobs.answered(number, [record.account()]);
-                    return self.look_up_next(number, step);
+                    self.account.directory.jobs.answered(ask, [record.account()]);
+                    return self.look_up_goes_on(ask.job, step);
                 }
                 Err(error) => Some(error),
             },
-            Err(error) => {
-                self.account.directory.jobs.failed(number, (error, self.online.open), step)
-            }
+            Err(error) => self.account.directory.jobs.failed(ask, (error, self.online.open), step),
         };
         if let Some(error) = error {
-            self.look_up_failed(number, error, step);
+            self.look_up_failed(ask, error, step);
         }
+        self.work_look_ups(step);
     }
 
     /// Somebody can't be looked up: that ends the job, or the others go on. Names that are only to
     /// be shown are asked for again until they are known.
-    fn look_up_failed(&mut self, number: u64, error: Error, step: &mut Step<'_>) {
+    fn look_up_failed(&mut self, ask: Ask, error: Error, step: &mut Step<'_>) {
         let jobs = &mut self.account.directory.jobs;
-        match jobs.purpose(number) {
+        match jobs.purpose(ask.job) {
             Some(LookUpThen::Chats(GatherThen::Names(_))) if !is_about_one(&error) => {
-                jobs.rest(number);
+                jobs.rest(ask.job);
             }
             Some(LookUpThen::Chats(then)) if then.leaves_out() && is_about_one(&error) => {
-                jobs.leave_out(number, error);
-                self.look_up_next(number, step);
+                jobs.leave_out(ask, error);
+                self.look_up_goes_on(ask.job, step);
             }
-            _ => self.end_look_up(number, Some(error), step),
+            _ => self.end_look_up(ask.job, Some(error), step),
         }
     }
 
@@ -228,21 +245,6 @@ impl State {
         step.put(Table::Contacts, account.as_bytes(), 0, &contact.bytes);
         self.account.directory.contacts.insert(account, contact);
         Ok(record)
-    }
-
-    fn look_up_next(&mut self, number: u64, step: &mut Step<'_>) {
-        let by = match self.account.directory.jobs.ask(number) {
-            None => return self.end_look_up(number, None, step),
-            Some(By::Id(account)) => WireBy::Id(wire_account(account)),
-            Some(By::Name(name)) => match Username::parse(&name) {
-                Ok(name) => WireBy::Name(name.as_str().to_owned()),
-                Err(_) => {
-                    return self.look_up_failed(number, Refusal::UnknownAccount.into(), step);
-                }
-            },
-        };
-        let request = LookUp { by, admission: Vec::new() };
-        self.ask_open(Then::Account(AccountThen::LookedUp(number)), request, step);
     }
 
     fn end_look_up(&mut self, number: u64, error: Option<Error>, step: &mut Step<'_>) {

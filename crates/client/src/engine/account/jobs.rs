@@ -1,6 +1,6 @@
-//! Jobs on the open plane: several questions for one purpose, asked one after the other.
+//! Jobs on the open plane: several questions for one purpose, many of them asked at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use corncrake_wire::ErrorCode;
 
@@ -12,7 +12,10 @@ use crate::{
     transport::TransportError,
 };
 
-/// How often a question is asked before who waits hears that the server is out of reach.
+/// Questions of all jobs under way at once; a job that has none under way may ask one beyond that,
+/// so that nobody waits for what somebody else asks.
+const AT_ONCE: usize = 16;
+/// How often in a row questions fail before who waits hears that the server is out of reach.
 const TRIES: u32 = 3;
 /// The same while the socket is up: what was lost on the way will get through.
 const TRIES_ONLINE: u32 = 8;
@@ -27,20 +30,34 @@ pub(super) struct Jobs<Q, F, T> {
     next: u64,
 }
 
+/// A question of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(super) job: u64,
+    index: usize,
+}
+
 #[derive(Debug)]
 struct Job<Q, F, T> {
-    /// Questions without an answer; the first one is being asked.
-    wanted: VecDeque<Q>,
-    found: Vec<F>,
-    /// Questions that were refused, where the others go on.
-    left_out: Vec<(Q, Error)>,
+    questions: Vec<(Q, Answer<F>)>,
     then: T,
+    /// One for all questions: a server that refuses one of them would refuse the others.
     retry: Retry,
     /// Whether nobody waits for it any more.
     rests: bool,
 }
 
-/// What came of a job.
+#[derive(Debug)]
+enum Answer<F> {
+    /// Asked when it is time.
+    Owed,
+    UnderWay,
+    Found(Vec<F>),
+    /// It was refused, and the others go on.
+    LeftOut(Error),
+}
+
+/// What came of a job, in the order of its questions.
 #[derive(Debug)]
 pub(super) struct Ended<Q, F, T> {
     pub(super) then: T,
@@ -62,6 +79,16 @@ impl<Q, F, T> Default for Jobs<Q, F, T> {
     }
 }
 
+impl<Q, F, T> Job<Q, F, T> {
+    fn under_way(&self) -> usize {
+        self.questions.iter().filter(|(_, answer)| matches!(answer, Answer::UnderWay)).count()
+    }
+
+    fn first_owed(&self) -> Option<usize> {
+        self.questions.iter().position(|(_, answer)| matches!(answer, Answer::Owed))
+    }
+}
+
 impl<Q: Clone, F, T> Jobs<Q, F, T> {
     /// Whether something is asked for that somebody may wait for.
     pub(super) fn is_busy(&self) -> bool {
@@ -73,53 +100,82 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.jobs.values().filter_map(|job| job.retry.wake_at()).min()
+        self.that_may_ask().filter_map(|(_, job)| job.retry.wake_at()).min()
     }
 
-    pub(super) fn begin(&mut self, wanted: Vec<Q>, then: T) {
-        let wanted = wanted.into();
-        let (found, left_out) = (Vec::new(), Vec::new());
-        let (retry, rests) = (Retry::default(), false);
-        let job = Job { wanted, found, left_out, then, retry, rests };
-        self.jobs.insert(self.next, job);
+    /// Begins a job, and gives its number; one without questions is done.
+    pub(super) fn begin(&mut self, wanted: Vec<Q>, then: T) -> u64 {
+        let questions = wanted.into_iter().map(|question| (question, Answer::Owed)).collect();
+        let job = Job { questions, then, retry: Retry::default(), rests: false };
+        let number = self.next;
+        self.jobs.insert(number, job);
         self.next += 1;
+        number
     }
 
-    /// The jobs that want to ask something now.
-    pub(super) fn due(&self, now: Moment) -> Vec<u64> {
-        let due = self.jobs.iter().filter(|(_, job)| job.retry.is_due(now));
-        due.map(|(number, _)| *number).collect()
+    /// The jobs with something left to ask that needn't wait for answers first.
+    fn that_may_ask(&self) -> impl Iterator<Item = (u64, &Job<Q, F, T>)> {
+        let has_room = self.jobs.values().map(Job::under_way).sum::<usize>() < AT_ONCE;
+        let jobs = self.jobs.iter().map(|(number, job)| (*number, job));
+        jobs.filter(move |(_, job)| {
+            job.first_owed().is_some() && (has_room || job.under_way() == 0)
+        })
     }
 
-    /// The question of a job that has no answer yet.
-    pub(super) fn question(&self, number: u64) -> Option<Q> {
-        self.jobs.get(&number)?.wanted.front().cloned()
+    /// The next question that is due; it leaves now.
+    pub(super) fn ask(&mut self, now: Moment) -> Option<(Ask, Q)> {
+        let (number, job) = self.that_may_ask().find(|(_, job)| job.retry.is_due(now))?;
+        let ask = Ask { job: number, index: job.first_owed()? };
+        self.set(ask, Answer::UnderWay);
+        Some((ask, self.question(ask)?))
     }
 
-    /// The same, and it leaves now.
-    pub(super) fn ask(&mut self, number: u64) -> Option<Q> {
-        self.jobs.get_mut(&number)?.retry.begin();
-        self.question(number)
+    /// A question that is under way.
+    pub(super) fn question(&self, ask: Ask) -> Option<Q> {
+        match self.jobs.get(&ask.job)?.questions.get(ask.index)? {
+            (question, Answer::UnderWay) => Some(question.clone()),
+            _ => None,
+        }
     }
 
-    pub(super) fn answered(&mut self, number: u64, found: impl IntoIterator<Item = F>) {
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.wanted.pop_front();
-            job.found.extend(found);
-            job.retry = Retry::default();
+    fn set(&mut self, ask: Ask, to: Answer<F>) {
+        let job = self.jobs.get_mut(&ask.job);
+        if let Some((_, answer)) = job.and_then(|job| job.questions.get_mut(ask.index)) {
+            *answer = to;
+        }
+    }
+
+    pub(super) fn answered(&mut self, ask: Ask, found: impl IntoIterator<Item = F>) {
+        self.set(ask, Answer::Found(found.into_iter().collect()));
+        self.went_on(ask);
+    }
+
+    /// A question was refused, and the others go on without it.
+    pub(super) fn leave_out(&mut self, ask: Ask, error: Error) {
+        self.set(ask, Answer::LeftOut(error));
+        self.went_on(ask);
+    }
+
+    fn went_on(&mut self, ask: Ask) {
+        if let Some(job) = self.jobs.get_mut(&ask.job) {
+            job.retry.went_on();
         }
     }
 
     /// A question came to nothing: why the job ends, unless it is asked again.
     pub(super) fn failed(
         &mut self,
-        number: u64,
+        ask: Ask,
         (error, is_online): (TransportError, bool),
         step: &mut Step<'_>,
     ) -> Option<Error> {
+        self.set(ask, Answer::Owed);
         let tries = if is_online { TRIES_ONLINE } else { TRIES };
-        let retry = &mut self.jobs.get_mut(&number)?.retry;
-        retry.failed(&error, step.moment, step.rng);
+        let retry = &mut self.jobs.get_mut(&ask.job)?.retry;
+        // What fails together failed once.
+        if retry.is_due(step.moment) {
+            retry.failed(&error, step.moment, step.rng);
+        }
         match error {
             TransportError::Unreachable if retry.tries() < tries => None,
             TransportError::Refused(refusal)
@@ -136,17 +192,20 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         }
     }
 
-    /// A question that failed is asked again after its pause, however often, and nobody waits.
+    /// Questions that failed are asked again after their pause, however often, and nobody waits.
     pub(super) fn rest(&mut self, number: u64) {
         if let Some(job) = self.jobs.get_mut(&number) {
             job.rests = true;
         }
     }
 
-    /// What is still to be asked, and for what.
+    /// What is still to be answered, and for what.
     pub(super) fn questions(&self) -> impl Iterator<Item = (&Q, &T)> {
-        let jobs = self.jobs.values();
-        jobs.flat_map(|job| job.wanted.iter().map(move |question| (question, &job.then)))
+        let is_open = |answer: &Answer<F>| matches!(answer, Answer::Owed | Answer::UnderWay);
+        self.jobs.values().flat_map(move |job| {
+            let open = job.questions.iter().filter(move |(_, answer)| is_open(answer));
+            open.map(|(question, _)| (question, &job.then))
+        })
     }
 
     /// What a job is for.
@@ -154,17 +213,25 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         self.jobs.get(&number).map(|job| &job.then)
     }
 
-    /// A question was refused, and the others go on without it.
-    pub(super) fn leave_out(&mut self, number: u64, error: Error) {
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.left_out.extend(job.wanted.pop_front().map(|question| (question, error)));
-            job.retry = Retry::default();
-        }
+    /// Whether all questions of a job have their answers.
+    pub(super) fn is_done(&self, number: u64) -> bool {
+        let is_answered =
+            |answer: &Answer<F>| matches!(answer, Answer::Found(_) | Answer::LeftOut(_));
+        let job = self.jobs.get(&number);
+        job.is_some_and(|job| job.questions.iter().all(|(_, answer)| is_answered(answer)))
     }
 
     /// Ends a job: what it was for, what it found, and what was left out.
     pub(super) fn end(&mut self, number: u64) -> Option<Ended<Q, F, T>> {
-        let Job { then, found, left_out, .. } = self.jobs.remove(&number)?;
+        let Job { questions, then, .. } = self.jobs.remove(&number)?;
+        let (mut found, mut left_out) = (Vec::new(), Vec::new());
+        for (question, answer) in questions {
+            match answer {
+                Answer::Found(more) => found.extend(more),
+                Answer::LeftOut(error) => left_out.push((question, error)),
+                Answer::Owed | Answer::UnderWay => {}
+            }
+        }
         Some(Ended { then, found, left_out })
     }
 }

@@ -52,6 +52,11 @@ impl Retry {
         self.busy = true;
     }
 
+    /// Something of it succeeded; a pause that others of it have been told to make stays.
+    pub(crate) const fn went_on(&mut self) {
+        self.tries = 0;
+    }
+
     /// No pause any more, and short ones next: the server can be reached again, or something new
     /// is owed.
     pub(crate) fn hurry(&mut self) {
