@@ -91,16 +91,17 @@ impl Inbox<'_> {
         watch: &mut Watch,
         watches: &mut mpsc::UnboundedReceiver<Watch>,
     ) -> End {
-        let Watch { session, after } = &*watch;
-        let first = ClientFrame::Authenticate { session: session.clone(), after: *after };
+        let (session, shown) = (watch.session.clone(), watch.after);
+        let first = ClientFrame::Authenticate { session, after: shown };
         if let Err(lost) = self.line.send(&first).await {
             return End::Lost(lost);
         }
         loop {
             let end = tokio::select! {
                 newer = watches.recv() => match newer {
-                    // Everything after its position comes, or has come, on this connection.
-                    Some(newer) if newer.session == watch.session => None,
+                    // Everything after its position comes, or has come, on this connection; but a
+                    // database that was restored counts from an earlier one.
+                    Some(newer) if newer.session == watch.session && newer.after >= shown => None,
                     Some(newer) => Some(End::Renewed(newer)),
                     None => Some(End::Dropped),
                 },

@@ -573,6 +573,31 @@ async fn the_inbox_is_followed_and_resumed_by_position() {
 }
 
 #[tokio::test]
+async fn audit_srv_a10_the_inbox_of_a_restored_server_is_followed_from_where_its_count_is_again() {
+    let mut script = Script::start().await;
+    let transport = script.transport();
+    let authenticate = |after| Some(ClientFrame::Authenticate { session: session(1), after });
+
+    transport.watch_inbox(session(1), 3);
+    let mut socket = account_socket(&mut script).await;
+    assert_eq!(socket.next().await, authenticate(3));
+    socket.send(notices(1..=0)).await;
+    assert_eq!(pushed(&transport).await, "Account up");
+    transport.watch_inbox(session(1), 0);
+
+    let mut socket = account_socket(&mut script).await;
+    assert_eq!(socket.next().await, authenticate(0), "its notices begin at 1 again");
+    assert_eq!(pushed(&transport).await, "Account down");
+    socket.send(notices(1..=2)).await;
+    assert_eq!(pushed(&transport).await, "Account up");
+    assert_eq!(pushed(&transport).await, "[1, 2]");
+    // What the engine knew when it was told of the plane comes on this connection.
+    transport.watch_inbox(session(1), 1);
+    socket.send(notices(3..=3)).await;
+    assert_eq!(pushed(&transport).await, "[3]");
+}
+
+#[tokio::test]
 async fn a_refused_session_waits_for_a_new_one() {
     let mut script = Script::start().await;
     let transport = script.transport();
