@@ -23,6 +23,7 @@ use corncrake_wire::{
 };
 use serde::{Deserialize, Serialize};
 
+mod all;
 pub(crate) mod closed;
 mod commands;
 pub(crate) mod create;
@@ -39,6 +40,7 @@ mod timeline;
 mod write;
 
 use self::{
+    all::All,
     commands::Waiter,
     duties::Duty,
     enter::Enter,
@@ -64,7 +66,7 @@ const REMEMBERED_MESSAGES: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Chats {
     /// Changed by [`Chats::take`] and [`Chats::put`] where a chat may wake.
-    pub(crate) all: BTreeMap<ConversationId, Chat>,
+    pub(crate) all: All,
     /// When chats wake, soonest first.
     wakes: BTreeSet<(Moment, ConversationId)>,
     /// Which chat a watched log belongs to, and which of its logs it is.

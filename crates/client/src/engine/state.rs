@@ -107,7 +107,7 @@ impl State {
         self.watching.append(&mut earlier.watching);
         self.reading.append(&mut earlier.reading);
         self.chats.settling.append(&mut earlier.chats.settling);
-        for (id, chat) in &mut self.chats.all {
+        for (id, chat) in &mut *self.chats.all {
             let waiters = earlier.chats.all.get_mut(id).map(|chat| &mut chat.session.replies);
             for (number, waiter) in waiters.map(core::mem::take).into_iter().flatten() {
                 if chat.intents.iter().any(|(intent, _)| *intent == number) {

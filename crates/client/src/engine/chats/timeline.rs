@@ -185,3 +185,40 @@ impl Chat {
         (self.row.next_item..).zip(sends).map(item).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use corncrake_core::{derive::Key32, seal::envelope::Seed};
+
+    use super::*;
+    use crate::{
+        engine::{
+            account::AccountState,
+            chats::{Chats, all::looks, rows::ChatRow},
+        },
+        host::Settings,
+    };
+
+    #[test]
+    fn audit_srv_b8_a_list_looks_at_each_chat_a_few_times_however_many_there_are() {
+        const CHATS: usize = 250;
+        let mut chats = Chats::default();
+        let numbers = 0..u8::try_from(CHATS).unwrap();
+        for number in numbers {
+            let seed = Seed::from_key(Key32::from_bytes([number; 32]));
+            let id = ConversationId::from_bytes([number; 32]);
+            let mut row = ChatRow::new(id, ChatKind::Direct, seed);
+            // With the last two of them one has two chats.
+            row.peer = Some(AccountId::from_bytes([number.min(248); 32]));
+            chats.put(Chat::new(row));
+        }
+        let account = AccountState::default();
+        let state = State::new(Settings::default(), String::new(), account, chats);
+        looks::take();
+        let infos = state.chat_infos();
+        let looked = looks::take();
+        let goes_on = infos.iter().filter(|info| info.continues_in.is_some()).count();
+        assert_eq!((infos.len(), goes_on), (CHATS, 1));
+        assert!((CHATS..=5 * CHATS).contains(&looked), "looked {looked} times at {CHATS} chats");
+    }
+}
