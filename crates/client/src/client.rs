@@ -92,18 +92,19 @@ impl Client {
     }
 
     /// Makes this device one more of an existing account, in the place of `device`, which the
-    /// account and all its chats then no longer have.
+    /// account and all its chats then no longer have: its id, or the first digits of it.
     ///
     /// # Errors
-    /// As [`Client::enter_account`], and `unknown_device`.
+    /// As [`Client::enter_account`], and those of [`Device::find`].
     pub async fn enter_account_for(
         &self,
         name: &str,
         password: &str,
-        device: DeviceId,
+        device: &str,
     ) -> Result<(), Error> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
-        self.ask(|reply| Command::LogIn { name, password, drop: Some(device), reply }).await
+        let drop = Some(device.to_owned());
+        self.ask(|reply| Command::LogIn { name, password, drop, reply }).await
     }
 
     /// Takes a device out of the account. When this answers, the server no longer knows it; this

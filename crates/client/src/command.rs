@@ -14,8 +14,8 @@ use crate::{
 pub(crate) enum Command {
     /// Makes an account.
     SignUp { name: String, password: Zeroizing<String>, reply: Reply<()> },
-    /// Brings an account to this device.
-    LogIn { name: String, password: Zeroizing<String>, drop: Option<DeviceId>, reply: Reply<()> },
+    /// Brings an account to this device, in the place of another one whose id begins so.
+    LogIn { name: String, password: Zeroizing<String>, drop: Option<String>, reply: Reply<()> },
     /// Who am I?
     Account(Reply<Option<Account>>),
     /// The own devices.

@@ -82,6 +82,8 @@ pub enum Refusal {
     UnknownDevice,
     /// A device can't remove itself.
     ThisDevice,
+    /// More than one of the account's devices has an id that begins so.
+    AmbiguousDevice,
 }
 
 impl Refusal {
@@ -114,6 +116,7 @@ impl Refusal {
             Self::BadServerAddress => "bad_server_address",
             Self::UnknownDevice => "unknown_device",
             Self::ThisDevice => "this_device",
+            Self::AmbiguousDevice => "ambiguous_device",
         }
     }
 
@@ -146,6 +149,9 @@ impl Refusal {
             Self::BadServerAddress => "the server's address must begin with http:// or https://",
             Self::UnknownDevice => "the account has no such device: list the devices",
             Self::ThisDevice => "a device can't remove itself: use another one",
+            Self::AmbiguousDevice => {
+                "more than one device has an id that begins so: give more of it"
+            }
         }
     }
 }

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 
 pub use corncrake_core::conversation::Role;
 
-use crate::{error::Error, host::Timestamp};
+use crate::{
+    error::{Error, Refusal},
+    host::Timestamp,
+};
 
 /// Whose account this client holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,24 @@ pub struct Device {
     pub since: u64,
     /// Whether it is the one that asks.
     pub this_device: bool,
+}
+
+impl Device {
+    /// Finds the device among these whose id is this one, or begins so.
+    ///
+    /// # Errors
+    /// `unknown_device`, or `ambiguous_device` if more than one begins so.
+    pub fn find<'a>(devices: &'a [Self], typed: &str) -> Result<&'a Self, Refusal> {
+        let typed = typed.to_ascii_lowercase();
+        let begins =
+            |device: &&Self| !typed.is_empty() && device.id.to_string().starts_with(&typed);
+        let mut like = devices.iter().filter(begins);
+        match (like.next(), like.next()) {
+            (Some(only), None) => Ok(only),
+            (Some(_), Some(_)) => Err(Refusal::AmbiguousDevice),
+            (None, _) => Err(Refusal::UnknownDevice),
+        }
+    }
 }
 
 /// Whether the server can be reached, and knows this device.
@@ -336,4 +357,27 @@ pub enum EventKind {
     /// So many events waited that they were dropped: whoever shows chats reads them and their
     /// timelines anew.
     Lagged,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_found_by_as_much_of_its_id_as_tells_it_from_others() {
+        let devices = [[0xab; 32], [0xac; 32], [0x1f; 32]].map(|id| Device {
+            id: DeviceId::from_bytes(id),
+            name: None,
+            since: 1,
+            this_device: false,
+        });
+        let find = |typed: &str| Device::find(&devices, typed).map(|device| device.id);
+        assert_eq!(find("1"), Ok(devices[2].id));
+        assert_eq!(find("AC"), Ok(devices[1].id));
+        assert_eq!(find(&devices[0].id.to_string()), Ok(devices[0].id));
+        assert_eq!(find("a"), Err(Refusal::AmbiguousDevice));
+        for unknown in ["", "2", "abac", "x"] {
+            assert_eq!(find(unknown), Err(Refusal::UnknownDevice), "{unknown}");
+        }
+    }
 }

@@ -6,7 +6,6 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use corncrake_core::id::DeviceId;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tokio::{
@@ -127,7 +126,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Makes this device one more of an account on `server`, in the place of `device`.
+    /// Makes this device one more of an account on `server`, in the place of `device`:
+    /// its id, or the first digits of it.
     ///
     /// # Errors
     /// `bad_server_address`, errors of the store, and those of [`Client::enter_account_for`].
@@ -136,7 +136,7 @@ impl Client {
         store: SqliteStore,
         name: &str,
         password: &str,
-        device: DeviceId,
+        device: &str,
     ) -> Result<Self, Error> {
         let client = Self::on_a_thread(server, store).await?;
         client.enter_account_for(name, password, device).await?;

@@ -279,55 +279,64 @@ impl AccountStore {
     }
 
     /// Replaces the record and adds a device with its packages, in the place of another if there
-    /// is one to drop; begins its session.
+    /// is one to drop; begins its session, and gives the number of the one that was dropped.
     pub(crate) async fn add_device(
         &self,
         from: Origin,
         account: i64,
         new: AddDevice,
         now: u64,
-    ) -> Result<Session, Error> {
+    ) -> Result<(Session, Option<i64>), Error> {
         let today = day(now);
         let AddDevice { record, device, packages: first, drop, signature: _ } = new;
         self.writer
             .run(from, move |connection| {
                 Box::pin(async move {
                     accounts::replace_record(connection, account, record).await?;
-                    if let Some(dropped) = drop {
-                        accounts::drop_device(connection, account, dropped).await?;
-                    }
+                    let dropped = match drop {
+                        Some(drop) => Some(accounts::drop_device(connection, account, drop).await?),
+                        None => None,
+                    };
                     let device = accounts::add_device(connection, account, &device, today).await?;
                     packages::upload(connection, device, first, today).await?;
-                    sessions::begin(connection, account, Some(device), now).await
+                    let session = sessions::begin(connection, account, Some(device), now).await?;
+                    Ok((session, dropped))
                 })
             })
             .await
     }
 
     /// Takes a record of a later version and the device that it was signed with, after a backup was
-    /// brought back.
+    /// brought back; gives the number of the device that was dropped.
     pub(crate) async fn restore_device(
         &self,
         from: Origin,
         account: i64,
         (add, least): (AddDevice, u64),
         now: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<i64>, Error> {
         let today = day(now);
         self.writer
             .run(from, move |connection| {
                 Box::pin(async move {
                     accounts::restore_record(connection, account, add.record, least).await?;
-                    if let Some(dropped) = add.drop {
-                        match accounts::drop_device(connection, account, dropped).await {
-                            Err(Error::Refused(refusal))
-                                if refusal.code == ErrorCode::UnknownDevice => {}
-                            dropped => dropped?,
+                    let dropped = match add.drop {
+                        Some(drop) => {
+                            match accounts::drop_device(connection, account, drop).await {
+                                Err(Error::Refused(refusal))
+                                    if refusal.code == ErrorCode::UnknownDevice =>
+                                {
+                                    None
+                                }
+                                dropped => Some(dropped?),
+                            }
                         }
-                    }
+                        None => None,
+                    };
                     let device =
                         accounts::add_device(connection, account, &add.device, today).await?;
-                    packages::upload(connection, device, add.packages, today).await
+                    packages::upload(connection, device, add.packages, today).await?;
+                    Ok(dropped)
                 })
             })
             .await

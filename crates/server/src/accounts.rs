@@ -224,18 +224,18 @@ pub(crate) async fn add_device(
     Ok(num)
 }
 
-/// Drops a device with its sessions, key packages and inbox.
+/// Drops a device with its sessions, key packages and inbox; gives its number.
 pub(crate) async fn drop_device(
     connection: &mut SqliteConnection,
     account: i64,
     device: DeviceId,
-) -> Result<(), Error> {
-    let done = sqlx::query("DELETE FROM devices WHERE account = ? AND id = ?")
+) -> Result<i64, Error> {
+    let dropped = sqlx::query("DELETE FROM devices WHERE account = ? AND id = ? RETURNING num")
         .bind(account)
         .bind(device.0.to_vec())
-        .execute(connection)
+        .fetch_optional(connection)
         .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::UnknownDevice.into()) }
+    Ok(dropped.ok_or(ErrorCode::UnknownDevice)?.try_get("num")?)
 }
 
 /// A device's account number, own number and key.

@@ -144,21 +144,34 @@ pub(crate) async fn delete(
 
 /// Which devices have a connection that waits for notices.
 #[derive(Debug, Default)]
-pub(crate) struct Watchers(Mutex<HashMap<i64, watch::Sender<()>>>);
+pub(crate) struct Watchers(Mutex<HashMap<i64, watch::Sender<Ended>>>);
+
+/// How often sessions of a device were ended while it was connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended(u64);
 
 impl Watchers {
-    /// Something that changes when a notice for the device was stored.
-    pub(crate) fn watch(&self, device: i64) -> watch::Receiver<()> {
+    /// Something that changes when a notice for the device was stored, or a session of it ended.
+    pub(crate) fn watch(&self, device: i64) -> watch::Receiver<Ended> {
         let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         devices.retain(|_, wake| wake.receiver_count() > 0);
-        devices.entry(device).or_insert_with(|| watch::Sender::new(())).subscribe()
+        devices.entry(device).or_default().subscribe()
     }
 
-    /// Wakes the device's connections.
+    /// Wakes the device's connections: there is a notice.
     pub(crate) fn wake(&self, device: i64) {
+        self.change(device, |_| {});
+    }
+
+    /// Has the device's connections look at their sessions: one of them has ended.
+    pub(crate) fn session_ended(&self, device: i64) {
+        self.change(device, |Ended(times)| *times += 1);
+    }
+
+    fn change(&self, device: i64, change: impl FnOnce(&mut Ended)) {
         let devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wake) = devices.get(&device) {
-            wake.send_replace(());
+            wake.send_modify(change);
         }
     }
 }

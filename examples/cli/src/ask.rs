@@ -2,7 +2,7 @@
 
 use std::{fmt, future::ready, pin::pin, time::Duration};
 
-use corncrake::{Added, Adding, Chat, Client, Delivery, DeviceId, Error, Refusal, Role};
+use corncrake::{Added, Adding, Chat, Client, Delivery, Device, Error, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -280,17 +280,6 @@ async fn devices(client: &Client) -> Result<Value, Failure> {
     Ok(json!({"devices": devices.iter().map(view::device).collect::<Vec<_>>()}))
 }
 
-/// The id of a device, written out.
-pub(crate) fn device_id(typed: &str) -> Result<DeviceId, Failure> {
-    let mut id = [0; 32];
-    hex::decode_to_slice(typed, &mut id).map_err(|_| unknown_device())?;
-    Ok(DeviceId::from_bytes(id))
-}
-
-fn unknown_device() -> Failure {
-    Error::from(Refusal::UnknownDevice).into()
-}
-
 async fn remove_device(
     client: &Client,
     typed: &str,
@@ -298,10 +287,7 @@ async fn remove_device(
     wait: u64,
 ) -> Result<Value, Failure> {
     let devices = client.devices().await?;
-    let mut like = devices.iter().filter(|one| one.id.to_string().starts_with(typed));
-    let (Some(device), None, false) = (like.next(), like.next(), typed.is_empty()) else {
-        return Err(unknown_device());
-    };
+    let device = Device::find(&devices, typed).map_err(Error::from)?;
     client.remove_device(device.id, &password.0).await?;
     let settled = reach::settle(client, Duration::from_secs(wait)).await?;
     Ok(json!({"device": device.id.to_string(), "settled": settled == Reach::Head}))

@@ -129,7 +129,7 @@ impl From<Error> for Failure {
         let mut message = error.to_string();
         let mut devices = Vec::new();
         if let Error::TooManyDevices(list) = &error {
-            message.push_str(", with --drop and its id; these are they, the oldest first");
+            message.push_str(", with --drop and its id or the first digits of it; these are they, the oldest first");
             devices = list.iter().map(view::device).collect();
         }
         Self { code: error.code().to_owned(), message, exit, devices }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use corncrake::{Client, DeviceId};
+use corncrake::Client;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -74,7 +74,6 @@ async fn run(options: Options) -> Result<Exit, Failure> {
             return enter(&home, server, (&name, wait), Way::SignUp, json).await;
         }
         Command::LogIn { name, drop, wait } => {
-            let drop = drop.map(|device| ask::device_id(&device)).transpose()?;
             return enter(&home, server, (&name, wait), Way::LogIn { drop }, json).await;
         }
         Command::Listen => {
@@ -160,7 +159,7 @@ fn text_of(typed: String) -> Result<String, Failure> {
 /// How somebody comes into an account.
 enum Way {
     SignUp,
-    LogIn { drop: Option<DeviceId> },
+    LogIn { drop: Option<String> },
 }
 
 /// Signs up or logs in, and says where the key is.
@@ -187,7 +186,7 @@ async fn enter(
             Way::SignUp => Client::sign_up(&server, store, name, &password).await,
             Way::LogIn { drop: None } => Client::log_in(&server, store, name, &password).await,
             Way::LogIn { drop: Some(device) } => {
-                Client::log_in_for(&server, store, name, &password, device).await
+                Client::log_in_for(&server, store, name, &password, &device).await
             }
         }
     };

@@ -57,7 +57,8 @@ pub(crate) enum Command {
     LogIn {
         /// The account's username.
         name: String,
-        /// The id of a device that gives way, where the account has as many as it may have.
+        /// The id of a device that gives way, or the first digits of it, where the account has as
+        /// many as it may have.
         #[arg(long)]
         drop: Option<String>,
         /// Seconds to wait for the server; the same command later goes on where this one ended.

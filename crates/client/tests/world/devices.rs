@@ -9,9 +9,9 @@ impl World {
     /// One more device of a person, in the place of another.
     pub(crate) fn log_in_for(&self, name: &str, other: DeviceId) -> Device {
         let device = self.device(name);
-        let (name, password) = (name.to_owned(), device.password());
+        let (name, password, other) = (name.to_owned(), device.password(), other.to_string());
         let enter =
-            async move |client: Client| client.enter_account_for(&name, &password, other).await;
+            async move |client: Client| client.enter_account_for(&name, &password, &other).await;
         device.call("log in for another device", enter).unwrap();
         device
     }

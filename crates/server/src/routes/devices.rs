@@ -32,7 +32,9 @@ async fn add(
 ) -> Result<Answer<Session>, Error> {
     check(&state, caller.account, &request).await?;
     let now = state.clock.now();
-    let session = state.accounts.add_device(origin, caller.account, request, now).await?;
+    let added = state.accounts.add_device(origin, caller.account, request, now).await?;
+    let (session, dropped) = added;
+    dropped.into_iter().for_each(|device| state.watchers.session_ended(device));
     Ok(Answer(session))
 }
 
@@ -44,7 +46,9 @@ async fn restore(
     state.rates.attempt(origin)?;
     let account = state.accounts.number(account).await?;
     check(&state, account, &add).await?;
-    state.accounts.restore_device(origin, account, (add, least), state.clock.now()).await?;
+    let now = state.clock.now();
+    let dropped = state.accounts.restore_device(origin, account, (add, least), now).await?;
+    dropped.into_iter().for_each(|device| state.watchers.session_ended(device));
     Ok(Answer(()))
 }
 

@@ -72,5 +72,6 @@ async fn log_out(
     Posted(LogOut): Posted<LogOut>,
 ) -> Result<Answer<()>, Error> {
     state.accounts.end_session(origin, caller.digest).await?;
+    caller.device.into_iter().for_each(|device| state.watchers.session_ended(device));
     Ok(Answer(()))
 }

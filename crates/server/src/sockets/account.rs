@@ -1,6 +1,6 @@
 //! The account plane's socket: notices of one device's inbox.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{mem, pin::pin, sync::Arc, time::Duration};
 
 use corncrake_wire::{ClientFrame, ErrorCode, Refusal, ServerFrame, limits};
 use tokio::time::{interval, timeout};
@@ -10,7 +10,8 @@ use crate::{Error, Origin, State, budget::BUSY};
 
 /// How long the first frame may take.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
-/// Ticks between two looks at the session: whoever logs out is cut off within this time.
+/// Ticks between two looks at a session, which may have expired; one that was ended is looked at
+/// at once.
 const SESSION_TICKS: u32 = 5;
 
 /// Serves a connection to its end.
@@ -46,6 +47,7 @@ async fn serve(
     };
     let device = find().await.map_err(|error| error.refusal())?;
     let mut wake = state.watchers.watch(device);
+    let mut ended = *wake.borrow_and_update();
     let mut ticks = interval(TICK);
     let mut ticked = 0u32;
     let mut greeted = false;
@@ -78,7 +80,13 @@ async fn serve(
                     Heard::Bad(refusal) => return Err(refusal),
                     Heard::Gone => return Ok(Over),
                 },
-                _ = wake.changed() => break,
+                _ = wake.changed() => {
+                    let before = mem::replace(&mut ended, *wake.borrow_and_update());
+                    if ended != before {
+                        find().await.map_err(|error| error.refusal())?;
+                    }
+                    break;
+                }
                 _ = ticks.tick() => {
                     if connection.tick().await.is_err() {
                         return Ok(Over);

@@ -3,13 +3,14 @@ use std::time::Duration;
 use corncrake_wire::{
     ACCOUNT_SOCKET, AccessToken, ClientFrame, ErrorCode, OPEN_SOCKET, Refusal, SESSION_HEADER,
     ServerFrame, SessionToken,
-    account::LogOut,
+    account::{AddDevice, LogOut, NewDevice, RestoreDevice},
     encode,
     frames::{About, Subscription, heads_digest},
     limits,
     log::{AppendReply, LogEntry, Point, RUNNING_START},
 };
 use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{
     Message,
     client::IntoClientRequest,
@@ -20,8 +21,8 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::support::{
-    Api, Socket, answer, at, commit, deposit, log_in, messages, problem, random, sign_up, stored,
-    token,
+    Api, Socket, add_device, answer, at, commit, deposit, log_in, messages, new_device, problem,
+    random, sign_up, signed, stored, token,
 };
 
 fn subscribe(id: u32, token: &AccessToken, after: u64) -> ClientFrame {
@@ -300,6 +301,41 @@ async fn notices_come_as_they_are_deposited() {
     assert_eq!(late.notices().await.len(), 2);
 }
 
+/// Sessions that expire are found within 20 s; those that somebody ends are over at once.
+#[tokio::test]
+async fn who_logs_out_or_is_dropped_hears_it_at_once() {
+    let api = Api::start().await;
+    let bob = sign_up(&api, "bob", b"correct horse").await;
+    let mut devices = Vec::new();
+    for version in 2..=4 {
+        let (device, _) = new_device();
+        let add = add_device(&bob.account, version, &device);
+        let session = api.call_as(Some(&bob.session.token), &add).await.unwrap();
+        let mut socket = api.socket(ACCOUNT_SOCKET).await;
+        socket.say(&authenticate(&session.token, 0)).await;
+        assert_eq!(socket.notices().await, []);
+        devices.push((device, session, socket));
+    }
+    let [(dropped, _, hears), (lost, _, hears_too), (_, out, hears_last)] =
+        devices.try_into().unwrap_or_else(|_| panic!("three"));
+    let in_place_of = |device: &NewDevice, version| {
+        let add = add_device(&bob.account, version, &new_device().0);
+        signed(&bob.account, AddDevice { drop: Some(device.id), ..add })
+    };
+    let at_once = async |socket: Socket| {
+        let code = timeout(Duration::from_secs(10), socket.refused()).await;
+        assert_eq!(code.expect("at once"), ErrorCode::SessionRequired);
+    };
+    let add = in_place_of(&dropped, 5);
+    api.call_as(Some(&bob.session.token), &add).await.unwrap();
+    at_once(hears).await;
+    let restore = RestoreDevice { account: bob.account, add: in_place_of(&lost, 7), least: 0 };
+    api.call(&restore).await.unwrap();
+    at_once(hears_too).await;
+    api.call_as(Some(&out.token), &LogOut).await.unwrap();
+    at_once(hears_last).await;
+}
+
 #[tokio::test]
 async fn frames_of_the_account_plane_that_do_not_belong_end_the_connection() {
     let api = Api::start().await;
@@ -361,7 +397,7 @@ async fn a_server_that_stops_says_so_and_frees_its_folder() {
     assert_eq!(account.notices().await, []);
     let (api, open, account) = tokio::join!(api.restart(), open.refused(), account.refused());
     assert_eq!((open, account), (ErrorCode::Unavailable, ErrorCode::Unavailable));
-    tokio::time::timeout(Duration::from_secs(5), api.socket(OPEN_SOCKET)).await.unwrap();
+    timeout(Duration::from_secs(5), api.socket(OPEN_SOCKET)).await.unwrap();
 }
 
 #[tokio::test]

@@ -66,12 +66,12 @@ pub(crate) struct Flow {
 }
 
 /// The way a flow goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Path {
     SignUp,
     LogIn {
-        /// The device that gives way.
-        drop: Option<DeviceId>,
+        /// The device that gives way: how its id begins.
+        drop: Option<String>,
     },
     /// A sign-up that found its name taken, perhaps by itself.
     Resume,

@@ -34,7 +34,7 @@ impl State {
     pub(super) fn log_in(
         &mut self,
         (name, password): (String, Zeroizing<String>),
-        drop: Option<DeviceId>,
+        drop: Option<String>,
         reply: Reply<()>,
         step: &mut Step<'_>,
     ) {
@@ -108,9 +108,11 @@ impl State {
             Ok(logged_in) => logged_in,
             Err(error) => return self.log_in_failed(error, step),
         };
-        let drop = match self.account.flow.as_ref().map(|flow| flow.path) {
-            Some(Path::Remove(device)) => return self.drop_device(export, logged_in, device, step),
-            Some(Path::LogIn { drop }) => drop,
+        let drop = match self.account.flow.as_ref().map(|flow| &flow.path) {
+            Some(&Path::Remove(device)) => {
+                return self.drop_device(export, logged_in, device, step);
+            }
+            Some(Path::LogIn { drop }) => drop.clone(),
             _ => None,
         };
         let LoggedIn { session, account, vault, record } = logged_in;
@@ -237,7 +239,7 @@ fn list(record: &AccountRecord) -> Vec<Device> {
 fn enter(
     pending: &PendingRow,
     vault: &Vault,
-    (verified, drop): (VerifiedRecord, Option<DeviceId>),
+    (verified, drop): (VerifiedRecord, Option<String>),
     (signed, vault_version): (SignedRecord, u64),
 ) -> Result<Entry, Error> {
     let mut record = verified.into_record();
@@ -248,6 +250,8 @@ fn enter(
         Some(since) => (since, signed, None),
         None => {
             let version = record.list_version + 1;
+            let drop = drop.map(|typed| Device::find(&list(&record), &typed).map(|found| found.id));
+            let drop = drop.transpose()?;
             match drop {
                 Some(drop) => take_out(&mut record, drop)?,
                 None if record.devices.len() >= MAX_DEVICES => {

@@ -221,8 +221,9 @@ fn audit_prog_h1_the_eleventh_device_takes_the_place_of_the_one_that_is_named() 
         newest.ask(|reply| Command::LogIn { name, password, drop, reply }).unwrap()
     };
     let nobody = corncrake_core::id::DeviceId::from_bytes([7; 32]);
-    assert_eq!(log_in_for(nobody), Err(Refusal::UnknownDevice.into()));
-    assert_eq!(log_in_for(list[4].id), Ok(()));
+    assert_eq!(log_in_for(nobody.to_string()), Err(Refusal::UnknownDevice.into()));
+    // As much of the id as tells it from the others.
+    assert_eq!(log_in_for(list[4].id.to_string()[..12].to_owned()), Ok(()));
     let left = newest.ask(Command::Devices).unwrap().unwrap();
     assert_eq!(left.len(), 10);
     assert!(left.iter().all(|device| device.id != list[4].id));
