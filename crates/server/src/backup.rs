@@ -63,8 +63,12 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
 /// # Errors
 /// When the folder is in use or has databases, or the backup is damaged.
 pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
-    let files = Files::of(file);
     let folder = Folder::open(data)?;
+    let done = bring(&folder, &Files::of(file)).await;
+    folder.leave(done)
+}
+
+async fn bring(folder: &Folder, files: &Files) -> Result<(), Error> {
     let is_begun = folder.is_half_restored();
     for (to, from) in files.databases(folder.path()) {
         if !is_begun {
@@ -72,7 +76,7 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
         }
         check(&from).await?;
     }
-    refuse_swapped(&files).await?;
+    refuse_swapped(files).await?;
     for (_, from) in files.databases(folder.path()) {
         check_named(&from).await?;
     }
@@ -115,6 +119,12 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
 /// When the folder is in use or has no databases.
 pub async fn restored(data: &Path) -> Result<(), Error> {
     let folder = Folder::open(data)?;
+    let done = rename(&folder).await;
+    folder.leave(done)
+}
+
+/// Has a start give a folder's databases new names.
+async fn rename(folder: &Folder) -> Result<(), Error> {
     folder.refuse_half_restored()?;
     for database in [Database::accounts(folder.path()), Database::logs(folder.path())] {
         database.put_counter_ahead(database.path()).await?;

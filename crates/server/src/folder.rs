@@ -14,6 +14,10 @@ use crate::Error;
 /// The seed's file.
 pub(crate) const SEED: &str = "opaque-seed";
 
+/// The file that is locked, and what is said where it can't be.
+const LOCK: &str = "lock";
+const IN_USE: &str = "the data folder is in use";
+
 /// A file that lies in a folder while a backup is brought into it.
 const RESTORING: &str = "restoring";
 
@@ -23,25 +27,51 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// Held for as long as the folder is in use.
     _lock: File,
+    /// What was not there before.
+    made: Made,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    folder: bool,
+    lock: bool,
 }
 
 impl Folder {
     /// Opens the folder, or makes it, and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let lock_path = path.join(LOCK);
+        let made = Made { folder: !path.exists(), lock: !lock_path.exists() };
         std::fs::create_dir_all(path).map_err(Error::failed)?;
         #[cfg(unix)]
         {
             use std::{fs::Permissions, os::unix::fs::PermissionsExt};
             std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(Error::failed)?;
         }
-        let lock = private(&path.join("lock"))?;
-        lock.try_lock().map_err(|_| Error::failed("the data folder is in use"))?;
+        let lock = private(&lock_path)?;
+        lock.try_lock().map_err(|_| Error::failed(IN_USE))?;
+        if !is_at(&lock, &lock_path) {
+            return Err(Error::failed(IN_USE));
+        }
         sync_folder(path)?;
         if let Some(parent) = path.canonicalize().map_err(Error::failed)?.parent() {
             // The folder's own name is an entry of its parent, which may belong to somebody else.
             drop(sync_folder(parent));
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, made })
+    }
+
+    /// Ends what a command did here. If it came to nothing, nothing that was made for it is left.
+    pub(crate) fn leave(self, done: Result<(), Error>) -> Result<(), Error> {
+        if done.is_err() && self.made.lock && !self.is_half_restored() {
+            // While it is held: whoever has opened it sees that it is gone once it has the lock.
+            drop(std::fs::remove_file(self.path.join(LOCK)));
+            if self.made.folder {
+                // Only an empty one goes.
+                drop(std::fs::remove_dir(&self.path));
+            }
+        }
+        done
     }
 
     /// Where the folder is.
@@ -107,6 +137,22 @@ pub(crate) fn private(path: &Path) -> Result<File, Error> {
     options.open(path).map_err(Error::failed)
 }
 
+/// Whether an open file is the one of this name: whoever made it may have removed it meanwhile.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// An open file keeps its name here.
+#[cfg(not(unix))]
+const fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
 /// Puts bytes into a file that only its owner may read: all of them or, after a crash, none.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let partial = path.with_extension("new");
@@ -125,4 +171,21 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
         File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::failed)?;
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_whose_name_is_gone_or_anothers_locks_nothing() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join(LOCK);
+        let lock = private(&path).unwrap();
+        assert!(is_at(&lock, &path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&lock, &path));
+        let other = private(&path).unwrap();
+        assert!(!is_at(&lock, &path) && is_at(&other, &path));
+    }
 }

@@ -258,8 +258,32 @@ async fn audit_srv_a10_a_copy_without_a_name_is_no_backup_and_restores_nothing()
 
     unname(&folder.path().join("backup.logs")).await;
     assert!(!run(&brought, &["restore", file.to_str().unwrap()]));
-    let left: Vec<_> = std::fs::read_dir(&brought).unwrap().collect();
-    assert_eq!(left.len(), 1, "the lock: {left:?}");
+    assert!(!brought.exists(), "nothing is left of a folder that was made for it");
+}
+
+#[tokio::test]
+async fn a_restore_that_fails_leaves_a_folder_as_it_was() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let nothing = folder.path().join("nothing");
+    let left = || {
+        let files = std::fs::read_dir(&data).unwrap().map(|file| file.unwrap().file_name());
+        files.collect::<Vec<_>>()
+    };
+    for command in [&["restore", nothing.to_str().unwrap()][..], &["restored"]] {
+        assert!(!run(&data, command));
+        assert!(!data.exists(), "{command:?} leaves a folder");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("notes of the operator"), b"").unwrap();
+        assert!(!run(&data, command));
+        assert_eq!(left(), ["notes of the operator"], "{command:?}");
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+    // The lock of a server that was here before is its own.
+    let (server, _) = start(&data).await;
+    server.stop().await;
+    assert!(!run(&data, &["restore", nothing.to_str().unwrap()]));
+    assert!(left().contains(&"lock".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
