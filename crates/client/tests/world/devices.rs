@@ -1,7 +1,7 @@
 //! An account with several devices: which of them are in its chats.
 
 use corncrake::{Client, ConversationId, DeviceId, Error, Item, ItemKind, Standing};
-use corncrake_wire::{ErrorCode, OpenRequest};
+use corncrake_wire::{ErrorCode, OpenRequest, limits::PAGE_ENTRIES};
 
 use crate::{device::Device, flows::texts, world::World};
 
@@ -204,6 +204,32 @@ fn an_invitation_by_a_device_that_was_removed_waits_until_its_owner_has_taken_it
         assert_eq!(texts(&eve, chat).last().unwrap(), "and this is the other one");
         assert!(!texts(&gone, chat).contains(&"and this is the other one".to_owned()));
     }
+}
+
+/// The commit that takes it out lies further behind the Welcome than one page.
+#[test]
+fn an_invitation_by_a_device_that_left_after_it_had_said_much_is_taken() {
+    let world = World::new(9);
+    let [bob, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
+    let gone = world.log_in("bob");
+    world.settle();
+    eve.set_cut(true);
+    let group = gone.create_group("meadow", &["eve"]);
+    for number in 0..2 * PAGE_ENTRIES {
+        gone.say(group, &format!("line {number}"));
+    }
+    world.pass(60_000);
+    bob.remove_device(id(&gone)).unwrap();
+    world.pass(60_000);
+    assert_eq!(gone.info(group).unwrap().standing, Standing::Removed);
+    eve.set_cut(false);
+    world.pass(10_000);
+    let members = eve.info(group).unwrap().members;
+    assert_eq!(members.iter().map(|member| member.devices).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(texts(&eve, group).len(), 2 * PAGE_ENTRIES as usize);
+    bob.say(group, "and this is the other one");
+    world.settle();
+    assert_eq!(texts(&eve, group).last().unwrap(), "and this is the other one");
 }
 
 #[test]

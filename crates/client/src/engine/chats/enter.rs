@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use corncrake_core::{
     conversation::{ClosedLog as HandedOver, CommitReport, Conversation},
-    id::{AccountId, ConversationId, EntryId},
+    id::{AccountId, ConversationId, DeviceId, EntryId},
     seal::{
         envelope::{LogKeys, Seed},
         record::AccountLogRecord,
@@ -61,6 +61,8 @@ pub(crate) struct Enter {
     pub(super) looked_up: Option<AccountId>,
     /// Whether the device that invited is known to have left the chat since.
     pub(super) inviter_left: bool,
+    /// How many entries were read to see whether it has.
+    read_behind: usize,
     pub(super) fold: Option<Conversation>,
     position: u64,
     passed: bool,
@@ -113,6 +115,8 @@ pub(crate) enum EnterThen {
     Welcome,
     /// The account record of the other one in what calls itself a 1:1 chat, or of who invited.
     Peer(AccountId),
+    /// Entries behind the Welcome, in which the device that invited may have left.
+    Behind(DeviceId),
 }
 
 impl Enter {
@@ -128,6 +132,7 @@ impl Enter {
         self.rest = None;
         self.passed = false;
         self.vouched = false;
+        self.read_behind = 0;
         self.closed = None;
         self.seen.clear();
         self.behind.clear();
@@ -233,6 +238,7 @@ impl State {
             looks_up: None,
             looked_up: None,
             inviter_left: false,
+            read_behind: 0,
             fold: None,
             position: 0,
             passed: false,
@@ -314,9 +320,9 @@ impl State {
                 let ask = log::Beside { token, position, part: log::Part::State, admission };
                 self.ask_open(then(state), ask, step);
             }
-            Some(EnterThen::Page) => {
+            Some(page @ (EnterThen::Page | EnterThen::Behind(_))) => {
                 let ask = log::Read { token, after: enter.position, limit: 256, admission };
-                self.ask_open(then(EnterThen::Page), ask, step);
+                self.ask_open(then(page), ask, step);
             }
             Some(EnterThen::Welcome) => {
                 let position = enter.position;
@@ -388,6 +394,9 @@ impl State {
             }
             (EnterThen::Page, Ok(OpenReply::Read(reply))) => {
                 self.fold_on(number, &reply.entries, reply.head, step);
+            }
+            (EnterThen::Behind(device), Ok(OpenReply::Read(reply))) => {
+                self.read_behind(number, device, &reply, step);
             }
             (EnterThen::Welcome, Ok(OpenReply::Beside(sealed))) => {
                 self.fold_welcomed(number, &sealed.bytes, step);

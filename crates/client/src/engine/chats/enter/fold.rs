@@ -39,6 +39,8 @@ use crate::{
 const SMALL: usize = 4096;
 /// Messages of which a fold remembers that the log has them.
 const SEEN: usize = 4096;
+/// Entries that are read to see whether a device has left: a log may be a stranger's.
+const READ_BEHIND: usize = 20_000;
 
 /// Checks a state, with every leaf in it, and begins a fold with it.
 #[derive(Debug)]
@@ -367,12 +369,32 @@ impl State {
         device: DeviceId,
         step: &mut Step<'_>,
     ) {
+        match self.chats.entering.get_mut(&number).and_then(|enter| enter.rest.take()) {
+            Some(rest) => self.read_behind(number, device, &rest, step),
+            None => self.enter_ask(number, EnterThen::Behind(device), step),
+        }
+    }
+
+    /// Reads a page behind the Welcome, and the next one, until the device that invited has left.
+    pub(super) fn read_behind(
+        &mut self,
+        number: u64,
+        device: DeviceId,
+        page: &log::ReadReply,
+        step: &mut Step<'_>,
+    ) {
         let Some(enter) = self.chats.entering.get_mut(&number) else {
             return;
         };
-        let Some(mut fold) = enter.fold.take() else { return };
+        let Some(fold) = &mut enter.fold else { return };
         let keys = &enter.keys;
-        for entry in enter.rest.take().iter().flat_map(|rest| &rest.entries) {
+        let begun = enter.position;
+        for entry in &page.entries {
+            if entry.position != enter.position + 1 {
+                continue;
+            }
+            enter.position = entry.position;
+            enter.read_behind += 1;
             let kind = kind_of(entry.kind);
             let inner = keys.envelope.open(keys.log, kind, &entry.bytes).ok();
             let inner = inner.as_ref().map(|inner| inner.as_slice());
@@ -381,11 +403,16 @@ impl State {
         }
         let members = fold.members();
         let mut devices = members.iter().flat_map(|member| &member.devices);
-        if devices.any(|member| member.device == device) {
+        if !devices.any(|member| member.device == device) {
+            enter.inviter_left = true;
+            return self.enter_ask(number, EnterThen::States, step);
+        }
+        let is_over = enter.position == begun || enter.position >= page.head;
+        if is_over || enter.read_behind >= READ_BEHIND {
+            enter.fold = None;
             return self.enter_pause(number, step);
         }
-        enter.inviter_left = true;
-        self.enter_ask(number, EnterThen::States, step);
+        self.enter_ask(number, EnterThen::Behind(device), step);
     }
 
     /// The fold is the true one: the chat is there, if it may be taken.
