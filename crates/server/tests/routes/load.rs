@@ -9,7 +9,8 @@ use std::{
 };
 
 use corncrake_wire::{
-    AccessToken, CONTENT_TYPE, Call, ClientFrame, OPEN_SOCKET, ServerFrame, encode, limits,
+    AccessToken, CONTENT_TYPE, Call, ClientFrame, OPEN_SOCKET, SESSION_HEADER, ServerFrame, encode,
+    limits,
     log::{Append, AppendReply, Beside, NewEntry, Part, Point},
 };
 use futures_util::{SinkExt, StreamExt, future::join_all};
@@ -22,7 +23,7 @@ use tokio_tungstenite::{MaybeTlsStream, client_async, tungstenite::Message};
 
 use crate::{
     process::Process,
-    support::{Socket, messages, random, subscribe, token},
+    support::{LOGS, Socket, database, messages, random, subscribe, token},
 };
 
 /// A connection from the 127.0.0.`last` of many.
@@ -69,8 +70,8 @@ async fn light_sender(to: SocketAddr, time: Duration) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// Pipelines the largest appends that a frame takes, to one log or to new ones.
-async fn pipeline_appends(to: SocketAddr, new_logs: bool, sent: &AtomicU32) {
+/// Pipelines appends of so many entries, as large as they may be, to one log or to new ones.
+async fn pipeline_appends(to: SocketAddr, (entries, new_logs): (u8, bool), sent: &AtomicU32) {
     let mut log = AccessToken::new(random());
     let entry = vec![7; limits::MESSAGE];
     loop {
@@ -83,7 +84,7 @@ async fn pipeline_appends(to: SocketAddr, new_logs: bool, sent: &AtomicU32) {
             if new_logs {
                 log = AccessToken::new(random());
             }
-            let entries = (0..64u8).map(|n| {
+            let entries = (0..entries).map(|n| {
                 let mut entry = entry.clone();
                 entry[0] = n;
                 entry[1..33].copy_from_slice(&random());
@@ -91,12 +92,13 @@ async fn pipeline_appends(to: SocketAddr, new_logs: bool, sent: &AtomicU32) {
             });
             let mut append = messages(&log, Point::START, &[]);
             append.entries = entries.collect();
+            let append_size = append.entries.len();
             let frame = encode(&ClientFrame::Append { request, append });
             let sending = socket.0.feed(Message::Binary(frame.into()));
             if !timeout(Duration::from_secs(1), sending).await.is_ok_and(|sent| sent.is_ok()) {
                 break;
             }
-            sent.fetch_add(1, Ordering::Relaxed);
+            sent.fetch_add(u32::try_from(append_size).unwrap(), Ordering::Relaxed);
             // Replies are read as they come, so that nobody else waits.
             while let Ok(Some(Ok(_))) = timeout(Duration::from_millis(1), socket.0.next()).await {}
         }
@@ -128,18 +130,26 @@ async fn unfinished_message(to: SocketAddr) {
 
 /// Posts something raw and does not read the reply.
 async fn post(to: SocketAddr, path: &str, length: usize, body: &[u8]) -> Option<TcpStream> {
-    let mut stream = connect(to, 1).await.ok()?;
+    post_from(1, to, path, length, body).await
+}
+
+async fn post_from(
+    last: u8,
+    to: SocketAddr,
+    path: &str,
+    length: usize,
+    body: &[u8],
+) -> Option<TcpStream> {
+    let mut stream = connect(to, last).await.ok()?;
+    // The open plane takes no sessions.
+    let session = match path.contains("/open/") {
+        true => String::new(),
+        false => format!("{SESSION_HEADER}: {}\r\n", "ab".repeat(32)),
+    };
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {CONTENT_TYPE}\r\n\
-         content-length: {length}\r\ncorncrake-session: {}\r\n\r\n",
-        "ab".repeat(32),
+         content-length: {length}\r\n{session}\r\n",
     );
-    let head = if path.contains("/open/") {
-        head.lines().filter(|line| !line.starts_with("corncrake")).collect::<Vec<_>>().join("\r\n")
-            + "\r\n\r\n"
-    } else {
-        head
-    };
     stream.write_all(head.as_bytes()).await.ok()?;
     stream.write_all(body).await.ok()?;
     Some(stream)
@@ -158,16 +168,18 @@ fn empty_entries() -> Vec<u8> {
 
 /// Every trick at once, from 127.0.0.1, until it is dropped.
 async fn flood(to: SocketAddr, sent: &AtomicU32) {
-    let pipelines = async {
-        sleep(Duration::from_millis(300)).await;
-        join_all((0..16).map(|n| pipeline_appends(to, n % 2 == 0, sent))).await
+    // What is small gets through, until all is used up that the address may send; of the rest
+    // hardly anything does, and it uses that up.
+    let small = join_all((0..16).map(|n| pipeline_appends(to, (4, n % 2 == 0), sent)));
+    let large = async {
+        sleep(Duration::from_secs(2)).await;
+        join_all((0..16).map(|n| pipeline_appends(to, (64, n % 2 == 0), sent))).await
     };
     let unfinished = async {
-        sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_secs(2)).await;
         join_all((0..40).map(|_| unfinished_message(to))).await
     };
     let empty = async {
-        // Later, as it uses up what the address may send.
         sleep(Duration::from_secs(3)).await;
         let body = empty_entries();
         loop {
@@ -181,9 +193,11 @@ async fn flood(to: SocketAddr, sent: &AtomicU32) {
         let mut append = messages(&token(9), Point::START, &[b"begins"]);
         append.opening = Some(vec![5; limits::BESIDE - 100]);
         let body = encode(&append);
-        let first = post(to, Append::PATH, body.len(), &body).await;
-        sleep(Duration::from_secs(1)).await;
-        drop(first);
+        // From another address, as it would use up what this one may send.
+        let first = post_from(3, to, Append::PATH, body.len(), &body).await;
+        let mut reply = [0; 512];
+        let length = first.unwrap().read(&mut reply).await.unwrap();
+        assert!(reply[..length].starts_with(b"HTTP/1.1 200"), "the state lies there");
         let part = Part::State;
         let beside = Beside { token: token(9), position: 0, part, admission: Vec::new() };
         let body = encode(&beside);
@@ -211,16 +225,27 @@ async fn flood(to: SocketAddr, sent: &AtomicU32) {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::join!(pipelines, unfinished, empty, never_read, silent, bogus_sessions);
+    tokio::join!(small, large, unfinished, empty, never_read, silent, bogus_sessions);
 }
 
-/// `CORNCRAKE_FLOOD_SECONDS` makes it longer: 120 for the figures in the documentation.
+/// MiB of entries that are stored.
+async fn stored(folder: &Path) -> u64 {
+    let mut logs = database(folder, LOGS).await;
+    let bytes = sqlx::query_scalar::<_, i64>("SELECT sum(length(bytes)) FROM entries");
+    u64::try_from(bytes.fetch_one(&mut logs).await.unwrap()).unwrap() / (1024 * 1024)
+}
+
+/// `CORNCRAKE_FLOOD_SECONDS` makes it longer, and gives the address what it has by default: 120 for
+/// the figures in the documentation.
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_load_l1_a_flood_from_one_address_is_bounded_and_leaves_others_alone() {
     let seconds = std::env::var("CORNCRAKE_FLOOD_SECONDS");
-    let seconds: u64 = seconds.ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(8);
+    let seconds: Option<u64> = seconds.ok().and_then(|seconds| seconds.parse().ok());
+    // In a short time an address has to be able to use up what it may send.
+    let a_minute = if seconds.is_some() { 64 } else { 24 };
+    let seconds = seconds.unwrap_or(8);
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::start(folder.path(), &[]);
+    let process = Process::start(folder.path(), &["--mib-per-minute", &a_minute.to_string()]);
     let to = process.address;
     let alone = light_sender(to, Duration::from_secs(3)).await;
     let before = disk(folder.path());
@@ -243,16 +268,21 @@ async fn audit_load_l1_a_flood_from_one_address_is_bounded_and_leaves_others_alo
         }
     };
     let grown = (disk(folder.path()) - before) / (1024 * 1024);
-    let sent = sent.load(Ordering::Relaxed) / 16 * 64;
+    let stored = stored(folder.path()).await;
+    let sent = u64::from(sent.load(Ordering::Relaxed) / 16);
     eprintln!(
-        "flood of {seconds} s: memory at most {} MiB, disk grew by {grown} MiB of {sent} MiB that \
-         were pipelined; p99 of the light sender {under_flood:?}, alone {alone:?}",
+        "flood of {seconds} s: memory at most {} MiB, {stored} MiB stored, disk grew by {grown} \
+         MiB, of {sent} MiB that were pipelined; p99 of the light sender {under_flood:?}, alone {alone:?}",
         most / 1024,
     );
     assert!(most < 256 * 1024, "memory: {} MiB", most / 1024);
-    // A minute's worth at once, what comes after it, and a write-ahead log.
-    let budget = 64 + 64 * (seconds + 5) / 60 + 64;
-    assert!(sent > 0 && grown <= budget, "{grown} MiB of {budget}");
+    // A minute's worth at once, and what comes after it.
+    let budget = a_minute + a_minute * (seconds + 5) / 60;
+    assert!(sent > 2 * budget, "{sent} MiB are no flood");
+    assert!(stored > a_minute / 4, "{stored} MiB: hardly anything gets through");
+    assert!(stored <= budget, "{stored} MiB of {budget}");
+    // What the third address has laid beside, and a write-ahead log.
+    assert!(grown <= budget + 16 + 64, "{grown} MiB of {budget}");
 }
 
 /// `CORNCRAKE_CONNECTIONS` makes it more of them.
