@@ -7,7 +7,7 @@ use crate::{
     device::Device,
     devices::id,
     flows::texts,
-    lost_entries::{backup, restore, sorted},
+    lost_entries::{backup, chat_of_two, restore, sorted},
     world::World,
 };
 
@@ -137,9 +137,7 @@ fn audit_srv_a10_d3_a_sign_up_is_kept_for_thirty_days() {
 #[test]
 fn audit_srv_a10_d3_devices_that_came_or_went_after_the_backup_come_and_go_again() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.start_chat(&["bob"]);
+        let (world, [ann, bob], chat) = chat_of_two(seed);
         let lost = world.log_in("ann");
         world.settle();
         let old = backup(&world);

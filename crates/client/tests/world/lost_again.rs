@@ -8,7 +8,7 @@ use crate::{
     check::Mood,
     device::Device,
     flows::texts,
-    lost_entries::{backup, restore},
+    lost_entries::{backup, meadow, restore},
     seeds::{first_failure, number},
     world::World,
 };
@@ -159,9 +159,7 @@ fn audit_srv_a10_d3_who_was_removed_and_added_again_comes_back_after_both_are_lo
 #[test]
 fn audit_srv_a10_d3_who_comes_back_is_shown_nothing_twice() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         world.settle();
         bob.say(chat, "once");
         world.settle();

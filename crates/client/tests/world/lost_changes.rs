@@ -8,9 +8,7 @@ use crate::{
     check::Mood,
     device::Device,
     flows::texts,
-    lost_entries::{backup, restore, tells_of_the_loss},
-    mal::Mal,
-    world::World,
+    lost_entries::{backup, meadow, meadow_with_mal, restore, tells_of_the_loss},
 };
 
 const HOUR: u64 = 3_600_000;
@@ -22,10 +20,7 @@ fn tells(device: &Device, chat: ConversationId, of: &ItemKind) -> usize {
 #[test]
 fn audit_srv_a10_d3_members_who_may_not_remove_show_a_lost_removal_and_seal_nothing() {
     for seed in 0..4 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let mut mal = Mal::sign_up(&world, "mal");
-        let chat = ann.create_group("meadow", &["bob", "mal"]);
+        let (world, [ann, bob], mut mal, chat) = meadow_with_mal(seed);
         world.settle();
         ann.say(chat, "kept");
         world.settle();
@@ -75,10 +70,7 @@ fn audit_srv_a10_d3_members_who_may_not_remove_show_a_lost_removal_and_seal_noth
 #[test]
 fn d3_who_waits_for_a_removal_can_leave() {
     for seed in 0..2 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let mut mal = Mal::sign_up(&world, "mal");
-        let chat = ann.create_group("meadow", &["bob", "mal"]);
+        let (world, [ann, bob], mut mal, chat) = meadow_with_mal(seed);
         world.settle();
         let mut seat = mal.sit();
         seat.read(&mal);
@@ -100,9 +92,7 @@ fn d3_who_waits_for_a_removal_can_leave() {
 #[test]
 fn audit_srv_a10_d3_authors_restore_titles_and_roles_that_were_lost() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         world.settle();
         let old = backup(&world);
         cem.set_cut(true);
@@ -147,9 +137,7 @@ fn audit_srv_a10_d3_authors_restore_titles_and_roles_that_were_lost() {
 #[test]
 fn audit_srv_a10_d3_a_device_whose_revocation_is_lost_is_revoked_again() {
     for seed in 0..4 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob"]);
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
         world.settle();
         let second = world.log_in("ann");
         world.settle();

@@ -11,6 +11,34 @@ use crate::{
     world::World,
 };
 
+/// People in a world of their own, in a group that the first of them has made.
+pub(crate) fn meadow<const N: usize>(
+    seed: u64,
+    names: [&str; N],
+) -> (World, [Device; N], ConversationId) {
+    let world = World::new(seed);
+    let devices = names.map(|name| world.sign_up(name));
+    let chat = devices[0].create_group("meadow", &names[1..]);
+    (world, devices, chat)
+}
+
+/// Ann, who may remove, bob and mal.
+pub(crate) fn meadow_with_mal(seed: u64) -> (World, [Device; 2], Mal, ConversationId) {
+    let world = World::new(seed);
+    let devices = ["ann", "bob"].map(|name| world.sign_up(name));
+    let mal = Mal::sign_up(&world, "mal");
+    let chat = devices[0].create_group("meadow", &["bob", "mal"]);
+    (world, devices, mal, chat)
+}
+
+/// Ann and bob in a chat that she has begun.
+pub(crate) fn chat_of_two(seed: u64) -> (World, [Device; 2], ConversationId) {
+    let world = World::new(seed);
+    let devices = ["ann", "bob"].map(|name| world.sign_up(name));
+    let chat = devices[0].start_chat(&["bob"]);
+    (world, devices, chat)
+}
+
 /// What the server knows now.
 pub(crate) fn backup(world: &World) -> Server {
     world.note("— a backup —");
@@ -46,9 +74,7 @@ pub(crate) fn sorted(device: &Device, chat: ConversationId) -> Vec<String> {
 #[test]
 fn audit_srv_a10_d3_messages_are_lost_and_said_again() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.start_chat(&["bob"]);
+        let (world, [ann, bob], chat) = chat_of_two(seed);
         ann.say(chat, "0 kept");
         world.settle();
         bob.say(chat, "1 kept");
@@ -93,9 +119,7 @@ fn audit_srv_a10_d3_messages_are_lost_and_said_again() {
 #[test]
 fn d3_a_log_is_refilled_before_a_client_returns() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         world.settle();
         let old = backup(&world);
         for number in 0..3 {
@@ -122,9 +146,7 @@ fn d3_a_log_is_refilled_before_a_client_returns() {
 #[test]
 fn d3_a_commit_is_lost_and_a_laggard_commits_first() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         ann.say(chat, "kept");
         world.settle();
         let old = backup(&world);
@@ -159,10 +181,7 @@ fn d3_a_commit_is_lost_and_a_laggard_commits_first() {
 #[test]
 fn d3_a_removal_is_lost_and_mal_commits_first() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let mut mal = Mal::sign_up(&world, "mal");
-        let chat = ann.create_group("meadow", &["bob", "mal"]);
+        let (world, [ann, bob], mut mal, chat) = meadow_with_mal(seed);
         world.settle();
         ann.say(chat, "kept");
         world.settle();
@@ -211,9 +230,7 @@ fn d3_a_removal_is_lost_and_mal_commits_first() {
 #[test]
 fn d3_a_handover_and_the_next_log_are_lost() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         ann.say(chat, "kept");
         world.settle();
         // The removal is in the log, and nobody has confirmed it yet.
@@ -246,9 +263,7 @@ fn d3_a_handover_and_the_next_log_are_lost() {
 #[test]
 fn d3_the_next_log_is_lost_and_the_handover_is_not() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         ann.say(chat, "kept");
         world.settle();
         let before = backup(&world);

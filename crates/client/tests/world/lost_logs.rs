@@ -7,7 +7,7 @@ use crate::{
     check::Mood,
     device::Device,
     flows::texts,
-    lost_entries::{backup, restore, sorted, tells_of_the_loss},
+    lost_entries::{backup, chat_of_two, meadow, restore, sorted, tells_of_the_loss},
     world::World,
 };
 
@@ -114,9 +114,7 @@ fn audit_srv_a10_d3_after_a_day_whoever_may_makes_a_lost_add_again() {
 #[test]
 fn audit_srv_a10_d3_a_new_device_tries_the_record_before_the_newest() {
     for seed in 0..4 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         ann.say(chat, "kept");
         world.settle();
         let before = backup(&world);
@@ -150,9 +148,7 @@ fn audit_srv_a10_d3_a_new_device_tries_the_record_before_the_newest() {
 #[test]
 fn audit_srv_a10_d3_a_new_device_tells_that_its_account_had_read_more() {
     for seed in 0..4 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob"]);
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
         world.settle();
         let old = backup(&world);
         bob.say(chat, "lost");
@@ -211,9 +207,7 @@ fn audit_srv_a10_d3_a_log_that_began_again_takes_in_who_comes_back_later() {
 #[test]
 fn audit_srv_a10_d3_a_lost_commit_that_is_appended_again_leads_on() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         world.settle();
         let old = backup(&world);
         bob.set_cut(true);
@@ -250,9 +244,7 @@ fn audit_srv_a10_d3_a_lost_commit_that_is_appended_again_leads_on() {
 #[test]
 fn audit_srv_a10_d3_what_was_read_before_a_loss_is_no_gap() {
     for seed in 0..4 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob"]);
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
         world.settle();
         for number in 0..5 {
             bob.say(chat, &format!("{number} kept"));
@@ -323,9 +315,7 @@ fn audit_srv_a10_d3_a_new_instance_is_noticed_where_no_running_hash_is_known() {
 
 #[test]
 fn audit_srv_a10_d3_much_that_is_said_again_comes_behind_a_fresh_path() {
-    let world = World::new(0);
-    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-    let chat = ann.start_chat(&["bob"]);
+    let (world, [ann, bob], chat) = chat_of_two(0);
     world.settle();
     let old = backup(&world);
     for number in 0..1001 {

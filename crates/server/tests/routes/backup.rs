@@ -37,6 +37,19 @@ async fn start(data: &Path) -> (Server, Api) {
     (server, api)
 }
 
+/// Starts a server on a folder, and stops it.
+async fn start_and_stop(data: &Path) {
+    let (server, _) = start(data).await;
+    server.stop().await;
+}
+
+/// The same, and somebody logs in meanwhile.
+async fn let_bob_in(data: &Path) {
+    let (server, api) = start(data).await;
+    log_in(&api, "bob", b"correct horse").await;
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_srv_a10_a_backup_of_a_running_server_is_restored_under_new_names() {
     let folder = TempDir::new().unwrap();
@@ -115,12 +128,10 @@ async fn audit_srv_a10_a_database_that_was_copied_back_is_noticed() {
     let before = instances(&data).await;
     let copy = folder.path().join("copy");
     std::fs::copy(data.join(LOGS), &copy).unwrap();
-    let (server, _) = start(&data).await;
-    server.stop().await;
+    start_and_stop(&data).await;
     assert_eq!(instances(&data).await, before);
     std::fs::copy(&copy, data.join(LOGS)).unwrap();
-    let (server, _) = start(&data).await;
-    server.stop().await;
+    start_and_stop(&data).await;
     let after = instances(&data).await;
     assert_eq!(after[0], before[0]);
     assert_ne!(after[1], before[1]);
@@ -184,8 +195,7 @@ async fn a_restore_that_was_cut_short_is_run_again_before_anything_starts_there(
 async fn a_backup_that_could_not_be_finished_has_no_file_of_its_name() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
-    let (server, _) = start(&data).await;
-    server.stop().await;
+    start_and_stop(&data).await;
     std::fs::remove_file(data.join("opaque-seed")).unwrap();
     let file = folder.path().join("backup");
     assert!(!run(&data, &["backup", file.to_str().unwrap()]));
@@ -280,8 +290,7 @@ async fn a_restore_that_fails_leaves_a_folder_as_it_was() {
         std::fs::remove_dir_all(&data).unwrap();
     }
     // The lock of a server that was here before is its own.
-    let (server, _) = start(&data).await;
-    server.stop().await;
+    start_and_stop(&data).await;
     assert!(!run(&data, &["restore", nothing.to_str().unwrap()]));
     assert!(left().contains(&"lock".into()));
 }
@@ -312,23 +321,18 @@ async fn a_seed_or_logs_of_another_server_are_refused() {
     let refused = Server::start(Config::for_tests(file("one"))).await.unwrap_err();
     assert!(refused.to_string().contains("opaque-seed"), "{refused}");
     std::fs::write(&seed, kept).unwrap();
-    let (server, api) = start(&file("one")).await;
-    log_in(&api, "bob", b"correct horse").await;
-    server.stop().await;
+    let_bob_in(&file("one")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_seed_is_taken_where_nobody_has_signed_up() {
     let folder = TempDir::new().unwrap();
-    let (server, _) = start(folder.path()).await;
-    server.stop().await;
+    start_and_stop(folder.path()).await;
     std::fs::remove_file(folder.path().join("opaque-seed")).unwrap();
     let (server, api) = start(folder.path()).await;
     sign_up(&api, "bob", b"correct horse").await;
     server.stop().await;
-    let (server, api) = start(folder.path()).await;
-    log_in(&api, "bob", b"correct horse").await;
-    server.stop().await;
+    let_bob_in(folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,9 +345,7 @@ async fn a_start_names_the_file_that_it_can_not_read_and_a_damaged_counter_count
     for name in ["accounts.counter", "logs.counter"] {
         std::fs::write(folder.path().join(name), [0xff, 0xfe, 7]).unwrap();
     }
-    let (server, api) = start(folder.path()).await;
-    log_in(&api, "bob", b"correct horse").await;
-    server.stop().await;
+    let_bob_in(folder.path()).await;
     let after = instances(folder.path()).await;
     assert!(before[0] != after[0] && before[1] != after[1]);
     for name in [ACCOUNTS, LOGS] {
@@ -360,8 +362,7 @@ async fn a_start_names_the_file_that_it_can_not_read_and_a_damaged_counter_count
 async fn a_backup_that_fails_leaves_nothing_behind() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
-    let (server, _) = start(&data).await;
-    server.stop().await;
+    start_and_stop(&data).await;
     std::fs::remove_file(data.join("opaque-seed")).unwrap();
     let backups = folder.path().join("backups");
     std::fs::create_dir(&backups).unwrap();
