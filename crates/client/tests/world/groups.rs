@@ -313,6 +313,36 @@ fn audit_srv_b5_many_people_are_looked_up_and_claimed_at_once() {
     }
 }
 
+/// What is refused together is one failure: however few requests a server takes at once, all get
+/// through in the end.
+#[test]
+fn audit_srv_b5_a_server_that_takes_three_requests_a_second_gets_the_others_later() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let ann = world.sign_up("ann");
+        let names: Vec<String> = (0..20).map(|number| format!("guest{number}")).collect();
+        names.iter().for_each(|name| drop(world.sign_up(name)));
+        world.settle();
+        world.network().disturb();
+        let executor = world.executor().clone();
+        let mut taken = (0, 0);
+        world.network().set_lie(Some(Box::new(move |who, _, request| {
+            if !matches!((who, request), ("ann.1", OpenRequest::LookUp(_) | OpenRequest::Claim(_)))
+            {
+                return None;
+            }
+            let second = executor.now() / 1000;
+            taken = if taken.0 == second { (second, taken.1 + 1) } else { (second, 1) };
+            let refusal = Refusal { code: ErrorCode::RateLimited, retry_after: Some(1) };
+            (taken.1 > 3).then_some(Err(refusal))
+        })));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let chat = ann.create_group("meadow", &names);
+        world.settle();
+        assert_eq!(ann.info(chat).unwrap().members.len(), 21, "seed {seed}");
+    }
+}
+
 #[test]
 fn audit_srv_b5_one_refused_name_keeps_nobody_else_out() {
     let world = World::new(10);
