@@ -14,6 +14,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{Batch, Durability, Key, Order, Store, StoreError, Table};
 
+mod log;
 mod scrub;
 
 /// The version of the file's layout.
@@ -57,12 +58,14 @@ const SYNC_SOON: &str = "PRAGMA synchronous = NORMAL; ";
 /// Writes a page as it is; an `UPDATE` that changes nothing writes nothing.
 const TOUCH: &str = "PRAGMA user_version = 1; ";
 
-/// The length of a log with one frame.
-const ONE_FRAME: u64 = 32 + 24 + 4096;
 /// What a row costs beside its value, roughly: most of a page.
 const ROW_COST: usize = 4096;
+/// The length of a page.
+const PAGE: u32 = 1024;
 /// So many bytes may be written before the log is emptied in the middle of a commit.
 const LONGEST_LOG: usize = 16 * 1024 * 1024;
+/// A log that is longer is not overwritten with zeros but made anew.
+const KEPT_LOG: u64 = 4 * 1024 * 1024;
 
 /// A store in an SQLite file.
 ///
@@ -94,6 +97,9 @@ struct Open {
     is_behind: bool,
     /// When commits are durable, as SQLite has been told.
     durability: Durability,
+    /// The store's file, for the scrubbing. To close it would take SQLite's locks from it, so that
+    /// is done last.
+    file: File,
     lock: File,
 }
 
@@ -102,6 +108,7 @@ impl Open {
         let connection = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
+            .page_size(PAGE)
             .locking_mode(SqliteLockingMode::Exclusive)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -114,7 +121,9 @@ impl Open {
             .await
             .map_err(failure)?;
         let (in_doubt, written, is_behind, durability) = (false, 0, false, Durability::Now);
-        Ok(Self { connection, in_doubt, written, is_unclean, is_behind, durability, lock })
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|_| StoreError::Unavailable)?;
+        Ok(Self { connection, in_doubt, written, is_unclean, is_behind, durability, file, lock })
     }
 
     /// Undoes a transaction that was dropped on the way. The transactions of sqlx don't serve here:
@@ -131,13 +140,42 @@ impl Open {
     /// was deleted where SQLite doesn't. Gives the lock back, and whether all that was done.
     async fn shut(mut self, path: &Path) -> (File, Result<(), StoreError>) {
         self.settle().await;
-        let pages = scrub::pages_in_log(&beside(path, "-wal"));
+        let held = log::held(&beside(path, "-wal"));
         let emptied = empty_log(&mut self.connection).await;
         let closed = self.connection.close().await.map_err(failure);
-        let scrubbed =
-            pages.and_then(|pages| scrub::scrub(path, Some(&pages).filter(|_| !self.is_unclean)));
+        let scrubbed = held.and_then(|held| {
+            scrub::scrub(&mut self.file, Some(&held.pages).filter(|_| !self.is_unclean))
+        });
         let scrubbed = scrubbed.map_err(|_| StoreError::Unavailable);
         (self.lock, emptied.and(closed).and(scrubbed))
+    }
+
+    /// Moves everything from the write-ahead log to the file and overwrites what was deleted, in
+    /// the file where SQLite doesn't and in the log; that stays as long as it is.
+    async fn clean(&mut self, path: &Path) -> Result<(), StoreError> {
+        let wal = beside(path, "-wal");
+        let unavailable = |_| StoreError::Unavailable;
+        let (held, before) = (log::held(&wal).map_err(unavailable)?, log::name(&wal));
+        let before = before.map_err(unavailable)?;
+        let moved = sqlx::query("PRAGMA wal_checkpoint(RESTART)");
+        let moved = moved.fetch_one(&mut self.connection).await.map_err(failure)?;
+        let count = |column| moved.try_get::<i64, _>(column).map_err(failure);
+        if (count(0)?, count(1)?) != (0, count(2)?) {
+            return Err(StoreError::Unavailable);
+        }
+        scrub::scrub(&mut self.file, Some(&held.pages)).map_err(unavailable)?;
+        // The log begins again, and its beginning is synced: from then on what is behind means
+        // nothing, even to who finds a part of it overwritten. Whoever writes next need not sync
+        // that.
+        self.connection.execute(SYNC_SOON).await.map_err(failure)?;
+        self.durability = Durability::Soon;
+        self.connection.execute(TOUCH).await.map_err(failure)?;
+        if log::name(&wal).map_err(unavailable)? == before {
+            return Err(StoreError::Unavailable);
+        }
+        log::blank(&wal, &held).map_err(unavailable)?;
+        (self.written, self.is_behind) = (0, false);
+        Ok(())
     }
 }
 
@@ -150,10 +188,12 @@ impl SqliteStore {
     pub async fn open(path: impl AsRef<Path>, key: StoreKey) -> Result<Self, StoreError> {
         let path = path.as_ref().to_path_buf();
         let lock = take_lock(&path)?;
-        // A log of one frame names the only page that was written since the last scrubbing.
-        let is_unclean = beside(&path, "-wal").metadata().is_ok_and(|log| log.len() > ONE_FRAME);
+        let wal = beside(&path, "-wal");
+        let is_unclean = log::holds_more_than_a_page(&wal);
         let mut open = Open::at(&path, lock, is_unclean).await?;
         lay_out(&mut open.connection).await?;
+        // Without that commits take longer.
+        let _ = log::lay_out(&wal);
         Ok(Self { key, path, open: Mutex::new(Some(open)) })
     }
 
@@ -292,12 +332,19 @@ impl Store for SqliteStore {
         if open.written == 0 && !open.is_unclean {
             return Ok(());
         }
+        let length = beside(&self.path, "-wal").metadata().map_or(0, |log| log.len());
+        if !open.is_unclean && length <= KEPT_LOG && open.clean(&self.path).await.is_ok() {
+            return Ok(());
+        }
         open.connection.execute("PRAGMA wal_checkpoint(FULL)").await.map_err(failure)?;
         let Some(open) = guard.take() else {
             return Err(StoreError::Unavailable);
         };
         let (lock, shut) = open.shut(&self.path).await;
         let open = guard.insert(Open::at(&self.path, lock, shut.is_err()).await?);
+        // The log is there from the first look at the file on.
+        let _ = open.connection.execute("SELECT 1 FROM opener").await;
+        let _ = log::lay_out(&beside(&self.path, "-wal"));
         // Whoever writes next finds a log that has begun: its beginning is synced by itself.
         let _ = open.connection.execute(TOUCH).await;
         shut

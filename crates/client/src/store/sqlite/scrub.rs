@@ -9,40 +9,16 @@
 use core::ops::Range;
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    path::Path,
 };
 
-const LOG_HEADER: usize = 32;
-const FRAME_HEADER: usize = 24;
 /// The header of the file, in its first page.
 const FILE_HEADER: usize = 100;
 
-/// The numbers of the pages that a write-ahead log holds, from 1; none if there is no log.
-pub(super) fn pages_in_log(log: &Path) -> io::Result<BTreeSet<u32>> {
-    let mut pages = BTreeSet::new();
-    let mut log = match File::open(log) {
-        Ok(log) => log,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pages),
-        Err(error) => return Err(error),
-    };
-    let mut header = [0; LOG_HEADER];
-    if log.read_exact(&mut header).is_err() {
-        return Ok(pages);
-    }
-    let page_size = i64::from(be32(&header, 8));
-    let mut frame = [0; FRAME_HEADER];
-    while log.read_exact(&mut frame).is_ok() {
-        pages.insert(be32(&frame, 0));
-        log.seek(SeekFrom::Current(page_size))?;
-    }
-    Ok(pages)
-}
-
 /// Overwrites the unused parts of these pages, or of all.
-pub(super) fn scrub(path: &Path, pages: Option<&BTreeSet<u32>>) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+pub(super) fn scrub(file: &mut File, pages: Option<&BTreeSet<u32>>) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
     let mut header = [0; FILE_HEADER];
     if file.read_exact(&mut header).is_err() {
         return Ok(());
@@ -112,9 +88,4 @@ fn be16(bytes: &[u8], at: usize) -> usize {
     let high = bytes.get(at).copied().unwrap_or(0);
     let low = bytes.get(at + 1).copied().unwrap_or(0);
     usize::from(high) << 8 | usize::from(low)
-}
-
-fn be32(bytes: &[u8], at: usize) -> u32 {
-    let part = |at| u32::try_from(be16(bytes, at)).unwrap_or(0);
-    part(at) << 16 | part(at + 2)
 }
