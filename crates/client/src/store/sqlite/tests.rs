@@ -226,6 +226,52 @@ async fn audit_prog_h6_what_was_deleted_or_overwritten_is_in_no_file() {
     }
 }
 
+/// Overwrites the same rows again and again; the values that are gone after that.
+async fn overwrite(store: &SqliteStore, fence: u64, rng: &mut ChaCha20Rng) -> Vec<Vec<u8>> {
+    let mut dead: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..40 {
+        let mut value = vec![0; 300];
+        rng.fill_bytes(&mut value);
+        let key = |name| Key { table: ONE, name: [name; 16], index: 0 };
+        let puts = (0..6).map(|name| (key(name), value.clone())).collect();
+        store.commit(Batch { puts, ..Batch::default() }, fence).await.unwrap();
+        dead.push(value);
+    }
+    dead.pop();
+    dead
+}
+
+#[tokio::test]
+async fn audit_prog_h6_the_log_forgets_and_stays_where_it_is() {
+    let (folder, path) = folder();
+    let mut rng = ChaCha20Rng::from_seed([5; 32]);
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    let fence = store.open_fence().await.unwrap();
+    let length = || beside(&path, "-wal").metadata().unwrap().len();
+    let mut lengths = Vec::new();
+    for _ in 0..4 {
+        let dead = overwrite(&store, fence, &mut rng).await;
+        assert_ne!(residues(folder.path(), &dead), [""; 0], "the log holds them meanwhile");
+        store.forget().await.unwrap();
+        assert_eq!(residues(folder.path(), &dead), [""; 0]);
+        lengths.push(length());
+    }
+    assert_eq!(lengths, [lengths[0]; 4], "it is overwritten, not made anew");
+    // A life that ends in the middle leaves the rest to the next one.
+    let dead = overwrite(&store, fence, &mut rng).await;
+    let copy = tempfile::tempdir().unwrap();
+    for (name, bytes) in files(folder.path()) {
+        std::fs::write(copy.path().join(name), bytes).unwrap();
+    }
+    assert_ne!(residues(copy.path(), &dead), [""; 0]);
+    let store = SqliteStore::open(copy.path().join("store"), store_key(1)).await.unwrap();
+    let newest = store.get(Key { table: ONE, name: [3; 16], index: 0 }).await.unwrap().unwrap();
+    assert!(!dead.contains(&newest), "nothing that was committed is lost");
+    store.forget().await.unwrap();
+    assert_eq!(residues(copy.path(), &dead), [""; 0], "after an end without a warning");
+    assert_eq!(beside(&copy.path().join("store"), "-wal").metadata().unwrap().len(), lengths[0]);
+}
+
 #[tokio::test]
 async fn audit_srv_b2_a_closed_store_is_free_when_close_answers() {
     let (_folder, path) = folder();
