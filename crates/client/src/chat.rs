@@ -59,7 +59,7 @@ impl Chat {
     /// # Errors
     /// `unknown_chat`.
     pub async fn info(&self) -> Result<ChatInfo, Error> {
-        self.client.ask_chat(self.id, ChatCommand::Info).await
+        self.client.chat_info(self.id).await
     }
 
     /// Queues a text of at most 48 KiB. When this answers, the message is stored here and will be

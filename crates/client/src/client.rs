@@ -171,8 +171,22 @@ impl Client {
     /// # Errors
     /// `unknown_chat`.
     pub async fn chat(&self, id: ConversationId) -> Result<Chat, Error> {
-        let chat = Chat::new(id, self.clone());
-        chat.info().await.map(|_| chat)
+        self.chat_info(id).await.map(|info| self.chat_of(&info))
+    }
+
+    /// A chat of which this device has just told, such as one of [`Client::chats`]; nothing is
+    /// asked.
+    #[must_use]
+    pub fn chat_of(&self, info: &ChatInfo) -> Chat {
+        Chat::new(info.id, self.clone())
+    }
+
+    /// Title, members and standing of a chat.
+    ///
+    /// # Errors
+    /// `unknown_chat`.
+    pub async fn chat_info(&self, id: ConversationId) -> Result<ChatInfo, Error> {
+        self.ask_chat(id, ChatCommand::Info).await
     }
 
     /// The chat with one person, the same one for ever, whoever starts it; with several people, a

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use corncrake::{
-    Chat, ChatInfo, ChatKind, Client, Connection, ConversationId, Delivery, Error, ItemKind,
-    MessageId, Standing,
+    Chat, ChatInfo, ChatKind, Client, Connection, Delivery, Error, ItemKind, MessageId, Standing,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -153,11 +152,10 @@ pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, 
     }
     let chats = client.chats().await?;
     match find_among(&chats, name)? {
-        Some(id) => {
-            let found = chats.iter().find(|chat| chat.id == id);
-            let goes_on = found.and_then(|chat| chat.continues_in);
-            Ok((client.chat(goes_on.unwrap_or(id)).await?, false))
-        }
+        Some(found) => match found.continues_in {
+            Some(other) => Ok((client.chat(other).await?, false)),
+            None => Ok((client.chat_of(found), false)),
+        },
         None => {
             // A device that was removed learns of it here, before it speaks to anybody new.
             connect(client).await?;
@@ -168,16 +166,19 @@ pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, 
 
 /// The chat that `name` names.
 pub(crate) async fn find(client: &Client, name: &str) -> Result<Chat, Failure> {
-    let mut found = find_among(&client.chats().await?, name)?;
-    if found.is_none() {
-        // Somebody may have let this device in since it read last.
-        catch_up(client, CATCH_UP).await?;
-        found = find_among(&client.chats().await?, name)?;
+    let known = async || -> Result<_, Failure> {
+        let chats = client.chats().await?;
+        Ok(find_among(&chats, name)?.map(|found| client.chat_of(found)))
+    };
+    if let Some(found) = known().await? {
+        return Ok(found);
     }
-    Ok(client.chat(found.ok_or_else(|| unknown(name))?).await?)
+    // Somebody may have let this device in since it read last.
+    catch_up(client, CATCH_UP).await?;
+    known().await?.ok_or_else(|| unknown(name))
 }
 
-fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, Failure> {
+fn find_among<'a>(chats: &'a [ChatInfo], name: &str) -> Result<Option<&'a ChatInfo>, Failure> {
     if let Some(title) = name.strip_prefix('#') {
         let groups = chats.iter().filter(|chat| {
             chat.kind == ChatKind::Group
@@ -204,8 +205,8 @@ fn find_among(chats: &[ChatInfo], name: &str) -> Result<Option<ConversationId>, 
 fn only<'a>(
     mut chats: impl Iterator<Item = &'a ChatInfo>,
     name: &str,
-) -> Result<Option<ConversationId>, Failure> {
-    let first = chats.next().map(|chat| chat.id);
+) -> Result<Option<&'a ChatInfo>, Failure> {
+    let first = chats.next();
     match chats.next() {
         None => Ok(first),
         Some(_) => Err(Failure::refused(
@@ -224,6 +225,8 @@ fn unknown(name: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use corncrake::ConversationId;
+
     use super::*;
 
     fn chat(first: u8, kind: ChatKind, title: &str) -> ChatInfo {
@@ -253,7 +256,10 @@ mod tests {
             chat(3, ChatKind::Group, "twice"),
             chat(4, ChatKind::Group, "twice"),
         ];
-        let found = |name: &str| find_among(&chats, name).map_err(|failure| failure.code);
+        let found = |name: &str| {
+            let found = find_among(&chats, name).map_err(|failure| failure.code);
+            found.map(|found| found.map(|chat| chat.id))
+        };
         assert_eq!(found("Bob"), Ok(Some(chats[2].id)));
         assert_eq!(found("#bob"), Ok(Some(chats[3].id)));
         assert_eq!(found("02020202"), Ok(Some(chats[3].id)));

@@ -391,7 +391,7 @@ impl Event {
                 Happened::ChatChanged { chat: chat.to_string() }
             }
             EventKind::Item { chat, item } => {
-                if !matches!(item.what, ItemKind::Message { .. }) {
+                if !matches!(item.what, ItemKind::Message { .. } | ItemKind::JoinedHere) {
                     known.chats.remove(chat);
                 }
                 let item = Item::of(item, known.people(client, item).await);
@@ -409,12 +409,8 @@ impl Event {
 
 /// What commands call a chat.
 async fn name_of(client: &Client, id: ConversationId) -> String {
-    let info = match client.chat(id).await {
-        Ok(chat) => chat.info().await.ok(),
-        Err(_) => None,
-    };
-    match info {
-        Some(info) if !info.title.is_empty() => match info.kind {
+    match client.chat_info(id).await {
+        Ok(info) if !info.title.is_empty() => match info.kind {
             ChatKind::Direct => info.title,
             ChatKind::Group => format!("#{}", info.title),
         },
