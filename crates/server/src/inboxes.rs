@@ -49,24 +49,23 @@ pub(crate) async fn deposit(
     Deposit { inbox, package, notice, admission: _ }: Deposit,
     today: i64,
 ) -> Result<i64, Error> {
-    let row = sqlx::query("SELECT num, newest_notice FROM devices WHERE inbox = ?")
-        .bind(inbox.0.to_vec())
-        .fetch_optional(&mut *connection)
-        .await?
-        .ok_or(ErrorCode::UnknownInbox)?;
-    let (device, newest): (i64, i64) = (row.try_get("num")?, row.try_get("newest_notice")?);
     let id = NoticeId::of(&notice).0.to_vec();
-    let state = sqlx::query(
-        "SELECT count(*) AS held, count(*) FILTER (WHERE id = ?) AS same FROM notices WHERE device = ?",
+    let row = sqlx::query(
+        "SELECT num, newest_notice, \
+         (SELECT count(*) FROM notices WHERE device = num) AS held, \
+         EXISTS (SELECT 1 FROM notices WHERE device = num AND id = ?) AS same \
+         FROM devices WHERE inbox = ?",
     )
     .bind(id.clone())
-    .bind(device)
-    .fetch_one(&mut *connection)
-    .await?;
-    if state.try_get::<i64, _>("same")? > 0 {
+    .bind(inbox.0.to_vec())
+    .fetch_optional(&mut *connection)
+    .await?
+    .ok_or(ErrorCode::UnknownInbox)?;
+    let (device, newest): (i64, i64) = (row.try_get("num")?, row.try_get("newest_notice")?);
+    if row.try_get("same")? {
         return Ok(device);
     }
-    if state.try_get::<i64, _>("held")? >= i64::try_from(limits::INBOX).unwrap_or(i64::MAX) {
+    if row.try_get::<i64, _>("held")? >= i64::try_from(limits::INBOX).unwrap_or(i64::MAX) {
         return Err(ErrorCode::InboxFull.into());
     }
     // Those of last resort are counted by the day, in memory: a day in a row would tell when
@@ -83,19 +82,17 @@ pub(crate) async fn deposit(
     if counted.rows_affected() == 0 {
         return Err(ErrorCode::TooManyNotices.into());
     }
-    sqlx::query("INSERT INTO notices (device, position, id, bytes, day) VALUES (?, ?, ?, ?, ?)")
-        .bind(device)
-        .bind(newest + 1)
-        .bind(id)
-        .bind(notice)
-        .bind(today)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("UPDATE devices SET newest_notice = ? WHERE num = ?")
-        .bind(newest + 1)
-        .bind(device)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE devices SET newest_notice = ?2 WHERE num = ?1; \
+         INSERT INTO notices (device, position, id, bytes, day) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )
+    .bind(device)
+    .bind(newest + 1)
+    .bind(id)
+    .bind(notice)
+    .bind(today)
+    .execute(connection)
+    .await?;
     Ok(device)
 }
 

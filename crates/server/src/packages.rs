@@ -170,37 +170,53 @@ pub(crate) async fn claim(
     account: AccountId,
     suite: u16,
 ) -> Result<Vec<ClaimedPackage>, Error> {
-    let account: i64 = sqlx::query_scalar("SELECT num FROM accounts WHERE id = ?")
-        .bind(account.0.to_vec())
-        .fetch_optional(&mut *connection)
-        .await?
-        .ok_or(ErrorCode::UnknownAccount)?;
-    let devices = sqlx::query("SELECT num, id FROM devices WHERE account = ? ORDER BY id")
-        .bind(account)
-        .fetch_all(&mut *connection)
-        .await?;
+    let devices: Vec<(Option<i64>, Option<Vec<u8>>)> = sqlx::query_as(
+        "SELECT devices.num, devices.id FROM accounts \
+         LEFT JOIN devices ON devices.account = accounts.num \
+         WHERE accounts.id = ? ORDER BY devices.id",
+    )
+    .bind(account.0.to_vec())
+    .fetch_all(&mut *connection)
+    .await?;
+    if devices.is_empty() {
+        return Err(ErrorCode::UnknownAccount.into());
+    }
     let mut claimed = Vec::with_capacity(devices.len());
-    for device in devices {
-        let num: i64 = device.try_get("num")?;
-        let package = sqlx::query(
-            "SELECT digest, last_resort, bytes FROM packages WHERE device = ? AND suite = ? \
-             ORDER BY last_resort, day, digest LIMIT 1",
-        )
-        .bind(num)
-        .bind(suite)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(package) = package else { continue };
-        let last_resort: bool = package.try_get("last_resort")?;
-        if !last_resort {
-            sqlx::query("DELETE FROM packages WHERE device = ? AND digest = ?")
-                .bind(num)
-                .bind(package.try_get::<&[u8], _>("digest")?)
-                .execute(&mut *connection)
-                .await?;
-        }
-        let device = DeviceId::try_from(device.try_get::<&[u8], _>("id")?)?;
-        claimed.push(ClaimedPackage { device, last_resort, bytes: package.try_get("bytes")? });
+    for (num, id) in devices {
+        let (Some(num), Some(id)) = (num, id) else { continue };
+        let Some((last_resort, bytes)) = take(connection, num, suite).await? else { continue };
+        let device = DeviceId::try_from(id.as_slice())?;
+        claimed.push(ClaimedPackage { device, last_resort, bytes });
     }
     Ok(claimed)
+}
+
+/// Takes a device's oldest package for one use, or that of last resort, which stays; whether it is
+/// that one.
+async fn take(
+    connection: &mut SqliteConnection,
+    device: i64,
+    suite: u16,
+) -> Result<Option<(bool, Vec<u8>)>, Error> {
+    let taken: Vec<Vec<u8>> = sqlx::query_scalar(
+        "DELETE FROM packages WHERE device = ?1 AND digest = (SELECT digest FROM packages \
+         WHERE device = ?1 AND suite = ?2 AND last_resort = 0 ORDER BY day, digest LIMIT 1) \
+         RETURNING bytes",
+    )
+    .bind(device)
+    .bind(suite)
+    .fetch_all(&mut *connection)
+    .await?;
+    if let Some(bytes) = taken.into_iter().next() {
+        return Ok(Some((false, bytes)));
+    }
+    let kept: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT bytes FROM packages WHERE device = ? AND suite = ? AND last_resort = 1 \
+         ORDER BY day, digest LIMIT 1",
+    )
+    .bind(device)
+    .bind(suite)
+    .fetch_optional(connection)
+    .await?;
+    Ok(kept.map(|bytes| (true, bytes)))
 }

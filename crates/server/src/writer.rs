@@ -482,7 +482,7 @@ async fn batch(
     works: Vec<Work>,
     told: &mut Vec<Told>,
 ) -> Result<Vec<Outcome>, Error> {
-    let appends = appends.iter_mut().map(|(append, _)| append).collect();
+    let appends: Vec<_> = appends.iter_mut().map(|(append, _)| append).collect();
     if works.is_empty() {
         let mut plan = plan(connection, &mut appender, appends).await?;
         if plan.is_one_statement() {
@@ -495,6 +495,23 @@ async fn batch(
         return Ok(appender.map_or_else(Vec::new, |appender| appender.publish(plan)));
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut works = works.into_iter();
+    if works.len() == 1
+        && appends.is_empty()
+        && let Some(work) = works.next()
+    {
+        // Each statement is a trip to SQLite's thread: nobody else is in this transaction.
+        let (done, caller) = work(&mut transaction).await;
+        told.push(caller);
+        match done {
+            Ok(()) => {}
+            Err(Broken::Refused) => {
+                transaction.rollback().await?;
+                return Ok(Vec::new());
+            }
+            Err(Broken::Storage(error)) => return Err(error),
+        }
+    }
     for work in works {
         let mut savepoint = transaction.begin().await?;
         let (done, caller) = work(&mut savepoint).await;

@@ -93,12 +93,17 @@ impl Memory {
         log.tail.get(usize::try_from(back).ok()?).map(|placed| placed.running)
     }
 
-    /// Entries after `after` that are not in `places`, at most `limit`; and the head, if the log
-    /// is in memory.
-    pub(super) fn tail_after(&self, id: &LogId, after: u64, limit: usize) -> (Vec<TailRow>, u64) {
+    /// Entries after `after` that are not in `places`, at most `limit`; and the log's number and
+    /// head, if it is in memory.
+    pub(super) fn tail_after(
+        &self,
+        id: &LogId,
+        after: u64,
+        limit: usize,
+    ) -> (Vec<TailRow>, Option<(i64, u64)>) {
         let logs = self.lock();
         let Some(log) = logs.get(id) else {
-            return (Vec::new(), 0);
+            return (Vec::new(), None);
         };
         let rows = (log.settled + 1..)
             .zip(&log.tail)
@@ -112,7 +117,7 @@ impl Memory {
             })
             .take(limit)
             .collect();
-        (rows, log.head)
+        (rows, Some((log.num, log.head)))
     }
 }
 

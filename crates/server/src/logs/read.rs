@@ -11,12 +11,6 @@ use sqlx::{FromRow, SqliteConnection, SqlitePool};
 use super::{Memory, STATE, WELCOME, kind_of, memory::TailRow, part_number, signed, unsigned};
 use crate::Error;
 
-#[derive(FromRow)]
-struct LogRow {
-    num: i64,
-    head: i64,
-}
-
 /// A page of a log after a position: at most `limit` entries and a page's bytes, but at least
 /// one entry if there is any. Nothing if the log doesn't exist.
 pub(super) async fn page(
@@ -28,17 +22,22 @@ pub(super) async fn page(
 ) -> Result<Option<ReadReply>, Error> {
     let limit = limit.clamp(1, limits::PAGE_ENTRIES);
     // Memory first: what gets its place in between is then seen twice rather than never.
-    let (tail, mut head) = memory.tail_after(id, after, limit as usize);
+    let (tail, known) = memory.tail_after(id, after, limit as usize);
     let mut connection = readers.acquire().await?;
-    let log: Option<LogRow> = sqlx::query_as("SELECT num, head FROM logs WHERE id = ?")
-        .bind(id.0.to_vec())
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(log) = log else { return Ok(None) };
-    head = head.max(unsigned(log.head));
+    let (num, head) = match known {
+        Some(known) => known,
+        None => {
+            let log: Option<(i64, i64)> = sqlx::query_as("SELECT num, head FROM logs WHERE id = ?")
+                .bind(id.0.to_vec())
+                .fetch_optional(&mut *connection)
+                .await?;
+            let Some((num, head)) = log else { return Ok(None) };
+            (num, unsigned(head))
+        }
+    };
     let mut rows = Vec::new();
     if tail.first().is_none_or(|first| first.position > after + 1) {
-        rows = places(&mut connection, log.num, after, limit).await?;
+        rows = places(&mut connection, num, after, limit).await?;
     }
     let newest = rows.last().map_or(after, |row| row.position);
     rows.extend(tail.into_iter().filter(|row| row.position > newest));
@@ -158,22 +157,20 @@ pub(super) async fn states(
     id: &LogId,
     at_most: u64,
 ) -> Result<Option<Vec<u64>>, Error> {
-    let log: Option<i64> = sqlx::query_scalar("SELECT num FROM logs WHERE id = ?")
-        .bind(id.0.to_vec())
-        .fetch_optional(readers)
-        .await?;
-    let Some(log) = log else { return Ok(None) };
-    let positions: Vec<i64> = sqlx::query_scalar(
-        "SELECT position FROM besides WHERE log = ? AND part = ? AND position <= ? \
-         ORDER BY position DESC LIMIT ?",
+    let positions: Vec<Option<i64>> = sqlx::query_scalar(
+        "SELECT besides.position FROM logs LEFT JOIN besides ON besides.log = logs.num \
+         AND besides.part = ? AND besides.position <= ? \
+         WHERE logs.id = ? ORDER BY besides.position DESC LIMIT ?",
     )
-    .bind(log)
     .bind(part_number(Part::State))
     .bind(signed(at_most))
+    .bind(id.0.to_vec())
     .bind(limits::PAGE_STATES)
     .fetch_all(readers)
     .await?;
-    Ok(Some(positions.into_iter().map(unsigned).collect()))
+    // A log without states is a row without a position.
+    let exists = !positions.is_empty();
+    Ok(exists.then(|| positions.into_iter().flatten().map(unsigned).collect()))
 }
 
 /// An entry as it is handed out.

@@ -8,7 +8,7 @@ use crate::Error;
 
 /// The newest position of a log that was used lately; 0 for others.
 pub(super) fn head_in_memory(memory: &Memory, id: &LogId) -> u64 {
-    memory.tail_after(id, u64::MAX, 0).1
+    memory.tail_after(id, u64::MAX, 0).1.map_or(0, |(_, head)| head)
 }
 
 /// The running hash up to a position; `None` if the log doesn't reach as far.

@@ -157,7 +157,17 @@ impl Open {
         self.connection.hello(state.logs.instance()).await?;
         loop {
             tokio::select! {
-                heard = self.connection.hear(), if self.hears() => self.handle(heard).await?,
+                heard = self.connection.hear(), if self.hears() => {
+                    self.handle(heard).await?;
+                    // What came with it is stored with it.
+                    for _ in 0..BURST {
+                        if !self.hears() {
+                            break;
+                        }
+                        let Some(heard) = self.connection.hear().now_or_never() else { break };
+                        self.handle(heard).await?;
+                    }
+                }
                 () = until(self.paused.as_ref().map(|(end, _)| *end)) => self.paused = None,
                 Some(done) = self.under_way.next(), if !self.under_way.is_empty() => {
                     self.finish(done).await?;
