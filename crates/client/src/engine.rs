@@ -5,11 +5,7 @@
 //! whatever leaves the device or reaches the app is stored before. Nothing else in the crate
 //! touches the store, the network or the clock.
 
-use core::{
-    future::Future,
-    pin::{Pin, pin},
-    time::Duration,
-};
+use core::{future::Future, pin::Pin, time::Duration};
 use std::{collections::VecDeque, rc::Rc};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -211,18 +207,9 @@ impl<H: Host> Engine<'_, H> {
         let binds = effects.iter().any(Effect::binds);
         let answers = effects.iter().any(|effect| matches!(effect, Effect::Answer(_)));
         let is_soon = comes_again && !(is_record && answers);
-        // Nobody can depend on what is only asked, so it need not wait for the batch.
-        let (questions, effects): (Vec<_>, Vec<_>) = effects.into_iter().partition(Effect::asks);
-        questions.into_iter().for_each(|question| self.carry_out(question));
         match self.keep(writes, (is_soon, binds), clock.moment).await {
             Err(Error::Store(StoreError::Full)) => return self.refuse(effects, clock).await,
             stored => stored?,
-        }
-        let (letters, effects): (Vec<_>, Vec<_>) = effects.into_iter().partition(Effect::is_letter);
-        letters.into_iter().for_each(|letter| self.carry_out(letter));
-        match self.bind(binds, clock.moment).await {
-            Err(Error::Store(StoreError::Full)) => return self.refuse(effects, clock).await,
-            bound => bound?,
         }
         let mut turn = Turn::Again;
         for effect in effects {
@@ -240,24 +227,23 @@ impl<H: Host> Engine<'_, H> {
         Ok(turn)
     }
 
-    /// Stores what a turn writes.
+    /// Stores what a turn writes. People see what has come before the disk has it, also where the
+    /// same turn decides something that others may depend on.
     async fn keep(
         &mut self,
         writes: Writes,
         (is_soon, binds): (bool, bool),
         now: Moment,
     ) -> Result<(), Error> {
-        let durability = if is_soon { Durability::Soon } else { Durability::Now };
-        if !writes.is_empty() || (!is_soon && binds && self.is_behind) {
-            self.commit(writes, durability, now).await?;
+        if !is_soon {
+            if !writes.is_empty() || (binds && self.is_behind) {
+                self.commit(writes, Durability::Now, now).await?;
+            }
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Before something goes out that binds, all that was stored becomes durable. People see what
-    /// has come before the disk has it, also where the same turn decides something that others may
-    /// depend on.
-    async fn bind(&mut self, binds: bool, now: Moment) -> Result<(), Error> {
+        if !writes.is_empty() {
+            self.commit(writes, Durability::Soon, now).await?;
+        }
         if binds && self.is_behind {
             self.tell().await?;
             self.commit(Writes::new(), Durability::Now, now).await?;
@@ -279,17 +265,7 @@ impl<H: Host> Engine<'_, H> {
         durability: Durability,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let mut commit = pin!(self.store.commit_with(writes, durability, &mut self.rng));
-        // What is under way goes on meanwhile.
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut commit => break done?,
-                Some(input) = self.work.next(), if !self.work.is_empty() => {
-                    self.ahead.push_back(input);
-                }
-            }
-        }
+        self.store.commit_with(writes, durability, &mut self.rng).await?;
         self.is_behind = durability == Durability::Soon;
         self.full.times = 0;
         if self.full.until.is_some() {

@@ -88,26 +88,16 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
-    /// Whether others may come to depend on what was decided so far. Questions don't bind: whatever
-    /// is asked can be asked again. Nor do letters: they tell of commits that are in their log, or of
-    /// what an earlier batch decided, and are written again if their row is lost.
+    /// Whether others may come to depend on what was decided so far. Questions don't: whatever is
+    /// asked can be asked again.
     pub(crate) const fn binds(&self) -> bool {
         match self {
-            Self::Open(_, request) => matches!(request, OpenRequest::Append(_)),
+            Self::Open(_, request) => {
+                matches!(request, OpenRequest::Append(_) | OpenRequest::Deposit(_))
+            }
             Self::Account(..) => true,
             _ => false,
         }
-    }
-
-    /// Whether it is a letter to somebody's inbox.
-    pub(crate) const fn is_letter(&self) -> bool {
-        matches!(self, Self::Open(_, OpenRequest::Deposit(_)))
-    }
-
-    /// Whether it only asks.
-    pub(crate) const fn asks(&self) -> bool {
-        let Self::Open(_, request) = self else { return false };
-        !matches!(request, OpenRequest::Append(_) | OpenRequest::Deposit(_))
     }
 }
 

@@ -185,11 +185,6 @@ impl Device {
         self.0.commits.synced.get()
     }
 
-    /// Makes the device's disk take so many milliseconds for each batch that is waited for.
-    pub(crate) fn slow_disk(&self, takes: u64) {
-        self.0.commits.takes.set(takes);
-    }
-
     /// All messages that were acknowledged here.
     pub(crate) fn said(&self) -> std::cell::Ref<'_, Vec<Said>> {
         self.0.said.borrow()

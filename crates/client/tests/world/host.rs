@@ -155,8 +155,6 @@ pub(crate) struct Commits {
     pub(crate) synced: Cell<u64>,
     /// Others.
     pub(crate) soon: Cell<u64>,
-    /// How many milliseconds the disk takes.
-    pub(crate) takes: Cell<u64>,
 }
 
 impl WorldStore {
@@ -254,10 +252,6 @@ impl Store for WorldStore {
 
     async fn commit(&self, batch: Batch, fence: u64) -> Result<(), StoreError> {
         self.crasher.point("before a batch").await;
-        let takes = self.commits.takes.get();
-        if batch.durability == Durability::Now && takes > 0 {
-            self.executor.sleep(takes).await;
-        }
         if self.is_full.get() {
             return Err(StoreError::Full);
         }

@@ -100,22 +100,6 @@ fn issue_7_a_message_waits_for_the_disk_once_at_its_sender_and_never_at_its_read
     }
 }
 
-#[test]
-fn issue_7_an_invitation_waits_for_no_disk() {
-    let world = World::new(1);
-    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-    world.settle();
-    ann.start_chat(&["bob"]);
-    let slow = 20 * crate::network::PROMPT;
-    ann.slow_disk(slow);
-    let begun = world.executor().now();
-    world.until("bob is invited", || !bob.chats().is_empty());
-    assert!(world.executor().now() - begun < slow, "it waits for the founder's disk");
-    ann.slow_disk(0);
-    world.network().disturb();
-    world.settle();
-}
-
 /// Counts of requests, by the last part of their paths.
 fn asked(world: &World, device: &Device) -> Vec<(&'static str, u64)> {
     world.network().take_asked(device.label()).into_iter().collect()
