@@ -75,6 +75,35 @@ fn audit_srv_a10_d3_who_was_added_in_the_lost_part_is_not_stuck() {
 }
 
 #[test]
+fn audit_srv_a10_d3_a_device_that_came_after_the_backup_comes_back() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        let old = backup(&world);
+        // Later than the record of the chat that the new device finds.
+        ann.rename(chat, "field").unwrap();
+        world.settle();
+        let second = world.log_in("bob");
+        // The search for a place takes longer than reading the account log again.
+        for title in ["stubble", "fallow", "acre"] {
+            ann.rename(chat, title).unwrap();
+            world.settle();
+        }
+        restore(&world, &old);
+        world.pass(60_000);
+        assert_eq!(second.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        second.say(chat, "from the second");
+        world.settle();
+        for device in [&ann, &bob, &second] {
+            assert_eq!(texts(device, chat), ["from the second"], "seed {seed}");
+        }
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
 fn audit_srv_a10_d3_after_a_day_whoever_may_makes_a_lost_add_again() {
     for seed in 0..4 {
         let world = World::new(seed);
