@@ -25,13 +25,13 @@ fn walk(seed: u64) {
     let world = World::new(seed);
     let mut chance = Chance::new(seed, "lost again");
     let names = ["ann", "bob", "cem", "dan"];
-    let devices = names.map(|name| world.sign_up(name));
+    let mut devices = names.map(|name| world.sign_up(name)).to_vec();
     let chat = devices[0].create_group("meadow", &names[1..]);
     world.settle();
     let mut copies = vec![backup(&world)];
     for step in 0..STEPS {
-        let device = &devices[usize::try_from(chance.below(4)).unwrap()];
-        match chance.below(14) {
+        let device = &devices[usize::try_from(chance.below(devices.len() as u64)).unwrap()];
+        match chance.below(15) {
             0..=3 if device.runs() => drop(device.try_say(chat, &format!("{step}"))),
             4..=5 if device.runs() => device.crash(),
             4..=6 if !device.runs() => device.start(),
@@ -43,6 +43,10 @@ fn walk(seed: u64) {
             9 => lose_all_logs(&world),
             10 if devices[0].runs() => drop(devices[0].begin_remove(chat, "dan")),
             11 if devices[0].runs() => drop(devices[0].begin_add(chat, "dan")),
+            12 if devices.len() < 6 => {
+                let name = names[usize::try_from(chance.below(3)).unwrap()];
+                devices.push(world.log_in(name));
+            }
             _ => world.pass(chance.below(8_000)),
         }
     }
