@@ -410,7 +410,7 @@ impl State {
             (EnterThen::States, Err(TransportError::Refused(refusal)))
                 if refusal.code == ErrorCode::LogNotFound =>
             {
-                self.try_record_before(number, step);
+                self.try_records(number, step);
                 self.enter_pause(number, step);
             }
             (EnterThen::Welcome, Err(TransportError::Refused(_))) => {
@@ -473,22 +473,28 @@ impl State {
                 self.enter_ask(number, EnterThen::States, step);
             }
             None => {
-                self.try_record_before(number, step);
+                self.try_records(number, step);
                 self.enter_pause(number, step);
             }
         }
     }
 
-    /// What the newest record of the account log names is not there: tries the one before.
-    fn try_record_before(&mut self, number: u64, step: &mut Step<'_>) {
+    /// What the fold looks for is not there: tries what the newest record of the account log names,
+    /// and then the one before.
+    fn try_records(&mut self, number: u64, step: &mut Step<'_>) {
         let Some(enter) = self.chats.entering.get(&number) else {
             return;
         };
-        let (Some(id), Goal::Recorded(anchor, _)) = (enter.id, &enter.goal) else {
-            return;
+        let Some(id) = enter.id else { return };
+        let newest = self.account.recorded(id);
+        let record = match &enter.goal {
+            Goal::Anchors(_) => newest,
+            Goal::Recorded(anchor, _) if newest.is_some_and(|newest| newest.anchor == *anchor) => {
+                self.account.recorded_before(id)
+            }
+            _ => None,
         };
-        let newest = self.account.recorded(id).is_some_and(|record| record.anchor == *anchor);
-        if let Some(record) = self.account.recorded_before(id).filter(|_| newest) {
+        if let Some(record) = record {
             let goal = Goal::Recorded(record.anchor, record.read);
             self.enter(Some(id), record.seed, goal, step);
         }

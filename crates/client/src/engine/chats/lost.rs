@@ -287,13 +287,9 @@ impl State {
     /// in a group from an epoch that is known.
     pub(super) fn log_wins(&mut self, chat: &mut Chat, left: Option<LogId>, step: &mut Step<'_>) {
         let first = chat.first_seed().log_keys().log;
-        // An epoch that was true once is known, whatever the server has lost since; also one that
-        // another device of this account told of before this one came.
-        let recorded =
-            [self.account.recorded(chat.row.id), self.account.recorded_before(chat.row.id)];
-        let recorded = recorded.into_iter().flatten().map(|record| record.anchor);
+        // An epoch that was true once is known, whatever the server has lost since.
         let newest = chat.kept.values().rev().map(|kept| kept.anchor);
-        let anchors: Vec<Anchor> = newest.take(ANCHORS).chain(recorded).collect();
+        let anchors: Vec<Anchor> = newest.take(ANCHORS).collect();
         chat.owe_again(0, step);
         chat.lose_sent_after(&first, 0, step);
         chat.lose_places_after(0, step);
