@@ -11,7 +11,7 @@ use crate::{
     world::World,
 };
 
-fn connection(device: &Device) -> Connection {
+pub(crate) fn connection(device: &Device) -> Connection {
     device.call("connection", async move |client: Client| client.connection().await).unwrap()
 }
 
