@@ -68,6 +68,8 @@ pub(crate) struct Enter {
     passed: bool,
     /// The epochs that the fold went through.
     trail: Trail,
+    /// The epoch with which the log begins, if the fold began there.
+    opens_with: Option<u64>,
     /// Whether a member has vouched for the epoch of the commit that the notice points at, which
     /// adds nobody.
     pub(super) vouched: bool,
@@ -138,6 +140,15 @@ impl Enter {
         self.behind.clear();
     }
 
+    /// The epoch with which the log begins, as a member vouches or this account's log says.
+    fn begins_with(&self) -> Option<u64> {
+        match self.goal {
+            Goal::Welcome(_) => self.vouched.then(|| self.trail.first()),
+            Goal::Recorded(..) => self.opens_with,
+            _ => None,
+        }
+    }
+
     fn last_state(&self) -> u64 {
         match &self.goal {
             Goal::Welcome(_) | Goal::Recorded(..) if self.searched.is_some() => u64::MAX,
@@ -175,10 +186,15 @@ impl State {
                 step.event(EventKind::ChatChanged(id));
             }
             let elsewhere = chat.row.seed != record.seed;
-            let entering = matches!(chat.row.phase, Phase::Entering(_));
+            let may_go_there = match chat.row.phase {
+                Phase::Entering(_) => true,
+                Phase::Waiting => elsewhere,
+                Phase::Inside => elsewhere && chat.may_yield(step.now),
+                _ => false,
+            };
             if state.take_recorded_seed(chat, &record.seed, step) {
                 state.advance(chat, step);
-            } else if entering || (elsewhere && chat.row.phase == Phase::Waiting) {
+            } else if may_go_there {
                 let goal = Goal::Recorded(record.anchor, record.read);
                 state.enter(Some(id), record.seed.clone(), goal, step);
             }
@@ -243,6 +259,7 @@ impl State {
             position: 0,
             passed: false,
             trail: Trail::default(),
+            opens_with: None,
             vouched: false,
             welcome: None,
             read: None,

@@ -154,7 +154,7 @@ impl State {
     pub(super) fn may_take(
         &self,
         id: ConversationId,
-        (goal, vouched): (&Goal, Option<u64>),
+        (goal, begins_with): (&Goal, Option<u64>),
         fold: &Conversation,
         now: Timestamp,
     ) -> Option<bool> {
@@ -165,10 +165,13 @@ impl State {
             return Some(match chat.row.phase {
                 Phase::Entering(_) => true,
                 Phase::Waiting => (fold.epoch(), !fold.closed()) > (known, false),
+                Phase::Inside => begins_with.zip(self.account.me()).is_some_and(|(epoch, me)| {
+                    chat.yields_to(me.account, (epoch, fold.log()), now)
+                }),
                 _ => false,
             });
         };
-        if let Some(epoch) = vouched {
+        if let Some(epoch) = begins_with {
             // It says where a group goes on, and brings back nobody who is out, unless the Welcome
             // that has brought him back was lost.
             return Some(match chat.row.phase {

@@ -148,6 +148,7 @@ impl State {
         enter.running = (position == 0).then_some(RUNNING_START);
         enter.differs = false;
         enter.trail = Trail::begin(&fold);
+        enter.opens_with = (position == 0).then(|| fold.epoch());
         enter.fold = Some(*fold);
         enter.position = position;
         let page = enter.page.take();
@@ -440,8 +441,7 @@ impl State {
         };
         let Some(fold) = enter.fold.take() else { return };
         let id = fold.id();
-        let vouched = enter.vouched.then(|| enter.trail.first());
-        let taken = self.may_take(id, (&enter.goal, vouched), &fold, step.now);
+        let taken = self.may_take(id, (&enter.goal, enter.begins_with()), &fold, step.now);
         if taken == Some(false) {
             if let (true, Goal::Welcome(invitation)) = (enter.vouched, &enter.goal) {
                 let astray = (invitation.inviter, enter.keys.log);
@@ -462,10 +462,13 @@ impl State {
             let row = ChatRow::new(id, ChatKind::Group, enter.seed.clone());
             self.chats.put(Chat::new(row));
         }
-        // Whatever else looked for a way into this chat has come too late.
-        self.chats
-            .entering
-            .retain(|_, other| other.id != Some(id) || matches!(other.goal, Goal::Welcome(_)));
+        // Whatever else looked for a way into this chat has come too late, unless the group may go on
+        // in another log.
+        self.chats.entering.retain(|_, other| {
+            other.id != Some(id)
+                || matches!(other.goal, Goal::Welcome(_))
+                || matches!(other.goal, Goal::Recorded(..)) && other.seed != enter.seed
+        });
         self.take_fold(enter, fold, inviter, step);
     }
 
@@ -478,15 +481,15 @@ impl State {
         step: &mut Step<'_>,
     ) {
         let id = fold.id();
-        let (log, rest) = (log_of(&enter.keys), enter.rest);
-        let (closed, told) = (enter.closed, enter.goal.running());
+        let (begins_with, told) = (enter.begins_with(), enter.goal.running());
+        let (log, rest, closed) = (log_of(&enter.keys), enter.rest, enter.closed);
         let recorded = self.account.recorded(id).map(|record| record.seed);
         let recorded = recorded.filter(|seed| *seed != enter.seed);
         let accounts: Vec<AccountId> = fold.members().iter().map(|m| m.account).collect();
         self.with_chat(id, step, |state, chat, step| {
             let known = chat.row.next_item > 0;
             let fresh = chat.row.cursor == 0 && !known;
-            if enter.vouched {
+            if begins_with.is_some() {
                 chat.give_up_begin(step);
             }
             chat.drop_group(step);
@@ -496,9 +499,12 @@ impl State {
                 chat.row.seeds_ahead.extend(recorded);
             }
             chat.move_to(&enter.seed);
-            if enter.vouched {
-                chat.row.begin = Begin::with(enter.trail.first(), step.now);
-            }
+            chat.row.begin = match begins_with {
+                Some(epoch) if enter.vouched || chat.may_yield(step.now) => {
+                    Begin::with(epoch, step.now)
+                }
+                _ => Begin::at(enter.opens_with),
+            };
             chat.row.cursor = enter.position;
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;

@@ -46,7 +46,9 @@ pub(crate) struct Begin {
     is_open: bool,
     /// When the loss was noticed.
     since: Timestamp,
-    /// The epoch with which the current log begins again, if it does.
+    /// Whether the current log, or one before it, began again.
+    is_again: bool,
+    /// The epoch with which the current log begins, if it is known.
     epoch: Option<u64>,
     /// An own commit in it that others can be pointed at: the first.
     at: Option<(u64, EntryId)>,
@@ -65,12 +67,17 @@ impl Begin {
 
     /// The current log began again with this epoch, as somebody vouches.
     pub(in crate::engine::chats) fn with(epoch: u64, now: Timestamp) -> Self {
-        Self { epoch: Some(epoch), since: now, ..Self::default() }
+        Self { is_again: true, epoch: Some(epoch), since: now, ..Self::default() }
+    }
+
+    /// The current log begins with this epoch, if that is known, and nothing is left to do.
+    pub(in crate::engine::chats) fn at(epoch: Option<u64>) -> Self {
+        Self { epoch, ..Self::default() }
     }
 
     /// What is left to do in the log that comes behind, which begins with this epoch.
     pub(in crate::engine::chats) fn handed_over(self, epoch: u64) -> Self {
-        Self { is_open: false, at: None, epoch: self.epoch.map(|_| epoch), ..self }
+        Self { is_open: false, at: None, epoch: Some(epoch), ..self }
     }
 
     /// Whether others are to be pointed at a commit, and there is none.
@@ -124,7 +131,7 @@ impl Chat {
     /// again, or the server has lost entries of this chat lately.
     pub(in crate::engine::chats) fn may_yield(&self, now: Timestamp) -> bool {
         let is_lossy = self.row.lost_at.is_some_and(|at| now < at.after(AUTHORS_WAIT));
-        self.row.begin.epoch.is_some() || is_lossy
+        self.row.begin.is_again || is_lossy
     }
 
     /// Whether this chat goes on in another log, which began again with this epoch, as `voucher` says:
