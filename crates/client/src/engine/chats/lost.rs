@@ -206,6 +206,8 @@ impl State {
     /// well. The log as it now reads is then the truth, and the current one an orphan, if there is
     /// one; mostly that one is gone as well and has said so.
     fn closed_differs(&mut self, chat: &mut Chat, (number, head): (u64, u64), step: &mut Step<'_>) {
+        chat.row.lost_at = Some(step.now);
+        chat.save(step);
         let Some(closed) = chat.closed.get(&number) else {
             return;
         };
