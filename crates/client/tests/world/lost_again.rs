@@ -32,6 +32,8 @@ fn walk(seed: u64) {
     let mut copies = vec![backup(&world)];
     for step in 0..STEPS {
         let device = &devices[usize::try_from(chance.below(devices.len() as u64)).unwrap()];
+        let which = chance.below(12);
+        let one_of = |names: &[&'static str]| names[usize::try_from(which).unwrap() % names.len()];
         match chance.below(15) {
             0..=3 if device.runs() => drop(device.try_say(chat, &format!("{step}"))),
             4..=5 if device.runs() => device.crash(),
@@ -42,22 +44,24 @@ fn walk(seed: u64) {
                 restore(&world, &copies[usize::try_from(one).unwrap()].clone());
             }
             9 => lose_all_logs(&world),
-            10 if devices[0].runs() => drop(devices[0].begin_remove(chat, "dan")),
-            11 if devices[0].runs() => drop(devices[0].begin_add(chat, "dan")),
-            12 if devices.len() < 6 => {
-                let name = names[usize::try_from(chance.below(3)).unwrap()];
-                devices.push(world.log_in(name));
-            }
+            10 if devices[0].runs() => drop(devices[0].begin_remove(chat, one_of(&names[1..]))),
+            11 if devices[0].runs() => drop(devices[0].begin_add(chat, one_of(&names[1..]))),
+            12 if devices.len() < 6 => devices.push(world.log_in(one_of(&names))),
             _ => world.pass(chance.below(8_000)),
         }
     }
     devices.iter().filter(|device| !device.runs()).for_each(|device| device.start());
     world.pass(180_000);
     // Whose removal is the last word may not know of it, and comes back all the same.
-    if devices[0].info(chat).unwrap().members.len() < 4 {
-        // Unless he is back meanwhile.
-        let added = devices[0].add(chat, "dan");
-        assert!(added.is_ok() || devices[0].info(chat).unwrap().members.len() == 4);
+    for name in &names[1..] {
+        let here = devices[0].info(chat).unwrap().members;
+        if here.iter().all(|member| member.name.as_deref() != Some(*name)) {
+            // Unless they are back meanwhile.
+            let added = devices[0].add(chat, name);
+            let here = devices[0].info(chat).unwrap().members;
+            let is_back = here.iter().any(|member| member.name.as_deref() == Some(*name));
+            assert!(added.is_ok() || is_back, "{name}: {added:?}");
+        }
     }
     world.settle();
     world.agree(chat, Mood::Attacked);

@@ -18,7 +18,7 @@ use super::{
     Chat, ChatThen,
     closed::log_of,
     lost::trail::anchor_of,
-    rows::{Opening, Pending, Phase, Purpose},
+    rows::{Goal, Opening, Pending, Phase, Purpose},
 };
 use crate::{
     engine::{State, Step},
@@ -179,9 +179,7 @@ impl State {
             return;
         }
         if barred || !conversation.has_account(me.account) {
-            self.all_intents_failed(chat, step);
-            chat.forget(Phase::Removed, step);
-            return self.enter_again(step);
+            return self.taken_out(chat, step);
         }
         if self.try_invitation(chat, step) {
             return;
@@ -210,6 +208,19 @@ impl State {
             Ok(own) => chat.take_off_commit(Purpose::Rejoin, own, None, step),
             Err(_) => chat.put_off(step),
         }
+    }
+
+    /// This device is out of the chat. Another one of its account may be back already, in another log,
+    /// and then the account's log says where.
+    pub(super) fn taken_out(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        self.all_intents_failed(chat, step);
+        chat.forget(Phase::Removed, step);
+        let record = self.account.recorded(chat.row.id);
+        if let Some(record) = record.filter(|record| record.seed != chat.row.seed) {
+            let goal = Goal::Recorded(record.anchor, record.read);
+            self.enter(Some(chat.row.id), record.seed, goal, step);
+        }
+        self.enter_again(step);
     }
 
     /// Sees to it that the log exists and holds a true state for who comes later.
@@ -344,8 +355,7 @@ impl State {
         };
         if !conversation.has_account(me.account) {
             // It was removed before the group went on: there is nothing to be let into.
-            self.all_intents_failed(chat, step);
-            return chat.forget(Phase::Removed, step);
+            return self.taken_out(chat, step);
         }
         let (inner, key) = conversation.knock(&me.seat(), step.rng);
         chat.row.knock = Some(Pending(key.expose().expose().to_vec()));

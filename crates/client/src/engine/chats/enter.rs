@@ -188,9 +188,9 @@ impl State {
             let elsewhere = chat.row.seed != record.seed;
             let may_go_there = match chat.row.phase {
                 Phase::Entering(_) => true,
-                Phase::Waiting => elsewhere,
+                Phase::Waiting | Phase::Removed => elsewhere,
                 Phase::Inside => elsewhere && chat.may_yield(step.now),
-                _ => false,
+                Phase::Left => false,
             };
             if state.take_recorded_seed(chat, &record.seed, step) {
                 state.advance(chat, step);
@@ -447,6 +447,11 @@ impl State {
 
     /// Begins anew after a while.
     pub(super) fn enter_pause(&mut self, number: u64, step: &mut Step<'_>) {
+        if self.leads_back_in(number) {
+            // Where others of this account were: a newer record says more.
+            self.chats.entering.remove(&number);
+            return;
+        }
         if let Some(enter) = self.chats.entering.get_mut(&number) {
             enter.tries = enter.tries.saturating_add(1);
             enter.searched = None;
@@ -458,6 +463,16 @@ impl State {
             self.enter_rest(number, wait, step);
         }
         self.limit_invitations(step);
+    }
+
+    /// Whether a fold looks for a way back that only the account's log names.
+    fn leads_back_in(&self, number: u64) -> bool {
+        let Some(enter) = self.chats.entering.get(&number) else {
+            return false;
+        };
+        let chat = enter.id.and_then(|id| self.chats.all.get(&id));
+        let is_out = chat.is_some_and(|chat| chat.row.phase == Phase::Removed);
+        is_out && matches!(enter.goal, Goal::Recorded(..))
     }
 
     /// Begins anew after `wait`; this doesn't count as a try.

@@ -168,7 +168,11 @@ impl State {
                 Phase::Inside => begins_with.zip(self.account.me()).is_some_and(|(epoch, me)| {
                     chat.yields_to(me.account, (epoch, fold.log()), now)
                 }),
-                _ => false,
+                Phase::Removed => {
+                    !fold.closed()
+                        && self.account.me().is_some_and(|me| fold.has_account(me.account))
+                }
+                Phase::Left => false,
             });
         };
         if let Some(epoch) = begins_with {

@@ -395,9 +395,7 @@ impl State {
             }
             Outcome::RemovedMe if self.is_this_device(report.author) => self.step_out(chat, step),
             Outcome::RemovedMe => {
-                self.all_intents_failed(chat, step);
-                chat.forget(Phase::Removed, step);
-                self.enter_again(step);
+                self.taken_out(chat, step);
                 return Page::Ends;
             }
             Outcome::LockedOut(_) => {
