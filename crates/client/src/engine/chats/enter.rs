@@ -447,8 +447,8 @@ impl State {
 
     /// Begins anew after a while.
     pub(super) fn enter_pause(&mut self, number: u64, step: &mut Step<'_>) {
-        if self.leads_back_in(number) {
-            // Where others of this account were: a newer record says more.
+        if self.needs_no_way(number) {
+            // A newer record says more.
             self.chats.entering.remove(&number);
             return;
         }
@@ -465,14 +465,15 @@ impl State {
         self.limit_invitations(step);
     }
 
-    /// Whether a fold looks for a way back that only the account's log names.
-    fn leads_back_in(&self, number: u64) -> bool {
+    /// Whether a fold tries only whether the group goes on where the account's log says.
+    fn needs_no_way(&self, number: u64) -> bool {
         let Some(enter) = self.chats.entering.get(&number) else {
             return false;
         };
         let chat = enter.id.and_then(|id| self.chats.all.get(&id));
-        let is_out = chat.is_some_and(|chat| chat.row.phase == Phase::Removed);
-        is_out && matches!(enter.goal, Goal::Recorded(..))
+        let is_settled =
+            |chat: &Chat| !matches!(chat.row.phase, Phase::Entering(_) | Phase::Waiting);
+        matches!(enter.goal, Goal::Recorded(..)) && chat.is_some_and(is_settled)
     }
 
     /// Begins anew after `wait`; this doesn't count as a try.
