@@ -119,6 +119,35 @@ fn audit_srv_a10_d3_a_name_that_was_lost_and_taken_is_told() {
 }
 
 #[test]
+fn audit_srv_a10_d3_who_logs_in_after_a_loss_is_not_taken_for_a_stranger() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        let old = backup(&world);
+        let gone = world.log_in("ann");
+        world.settle();
+        bob.start_chat(&["ann"]);
+        world.settle();
+        gone.lose();
+        restore(&world, &old);
+        // Its record has the version of the one that the server lost, which Ann and Bob have seen.
+        let new = world.log_in("ann");
+        world.pass(60_000);
+        assert_eq!(new.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        new.say(chat, "from the new one");
+        let other = bob.create_group("field", &["ann"]);
+        world.settle();
+        for device in [&ann, &bob] {
+            assert!(texts(device, chat).contains(&"from the new one".to_owned()), "seed {seed}");
+        }
+        assert_eq!(new.info(other).unwrap().standing, Standing::Member, "seed {seed}");
+        assert_eq!(connection(&new), Connection::Online, "seed {seed}");
+    }
+}
+
+#[test]
 fn audit_srv_a10_d3_a_sign_up_is_kept_for_thirty_days() {
     for (days, expected) in [(29, Connection::Online), (31, Connection::SignedOut)] {
         let world = World::new(1);

@@ -124,11 +124,12 @@ impl VerifiedRecord {
         self.0.chain.account_id()
     }
 
-    /// Whether this record may take the place of `earlier`: the same account, a higher version, and
-    /// a chain of keys that goes on from the earlier one.
+    /// Whether this record may take the place of `earlier`: the same account, no lower version, and
+    /// a chain of keys that goes on from the earlier one. Two of one version are there if a server
+    /// lost the first and had another one signed: what it shows last counts.
     #[must_use]
-    pub fn is_successor_of(&self, earlier: &Self) -> bool {
-        self.0.list_version > earlier.0.list_version && self.0.chain.extends(&earlier.0.chain)
+    pub fn may_replace(&self, earlier: &Self) -> bool {
+        self.0.list_version >= earlier.0.list_version && self.0.chain.extends(&earlier.0.chain)
     }
 
     /// The record, for its next version.

@@ -248,13 +248,13 @@ fn a_successor_is_newer_and_goes_on_from_the_same_keys() {
         AccountRecord::verify(&record.issue(&identity(key)).unwrap()).unwrap()
     };
     let now = verify(record(3), 2);
-    assert!(verify(record(4), 2).is_successor_of(&now));
-    assert!(verify(AccountRecord { chain: chain(3), ..record(4) }, 3).is_successor_of(&now));
-    assert!(!verify(record(3), 2).is_successor_of(&now));
-    assert!(!verify(record(2), 2).is_successor_of(&now));
-    assert!(!verify(AccountRecord { chain: chain(1), ..record(4) }, 1).is_successor_of(&now));
+    assert!(verify(record(4), 2).may_replace(&now));
+    assert!(verify(AccountRecord { chain: chain(3), ..record(4) }, 3).may_replace(&now));
+    assert!(verify(record(3), 2).may_replace(&now), "a server lost one of this version");
+    assert!(!verify(record(2), 2).may_replace(&now));
+    assert!(!verify(AccountRecord { chain: chain(1), ..record(4) }, 1).may_replace(&now));
     let other = AccountRecord { chain: KeyChain::begin(&identity(7)), ..record(4) };
-    assert!(!verify(other, 7).is_successor_of(&now));
+    assert!(!verify(other, 7).may_replace(&now));
 }
 
 #[test]

@@ -233,7 +233,7 @@ impl State {
         let record = contact.record.clone();
         match contacts.get(&account) {
             Some(seen) if seen.bytes == contact.bytes => return Ok(record),
-            Some(seen) if !record.is_successor_of(&seen.record) => {
+            Some(seen) if !record.may_replace(&seen.record) => {
                 return Err(Error::Untrue("the account record is older than one seen before"));
             }
             _ => {}

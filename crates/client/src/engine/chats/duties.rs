@@ -130,9 +130,10 @@ impl State {
             chat.session.duties.remove(&Duty::Expel);
             return;
         };
-        // A later version than the record's is a device that came after it.
+        // A later version than the record's is a device that came after it. The same is one that another
+        // record of that version names, which was signed when the server had lost this one.
         let is_strange =
-            |(device, since): &(DeviceId, u64)| *since <= version && !named.contains(device);
+            |(device, since): &(DeviceId, u64)| *since < version && !named.contains(device);
         let strange = conversation.devices(me.account).filter(is_strange);
         let strange: Vec<DeviceId> = strange.map(|(device, _)| device).collect();
         self.own_version_seen(newest.unwrap_or(0), step);
@@ -159,7 +160,7 @@ impl State {
         let (me, conversation) = (self.account.me()?, chat.conversation.as_ref()?);
         let own = self.own_record()?;
         let is_spare = |(device, since): &(DeviceId, u64)| {
-            *since <= own.version() && !own.devices.contains(device)
+            *since < own.version() && !own.devices.contains(device)
         };
         conversation.devices(me.account).find(is_spare).map(|(device, _)| device)
     }
