@@ -67,6 +67,8 @@ pub struct ConversationRecord {
     pub read: (u64, [u8; 32]),
     /// Whether the owner has hidden the chat.
     pub hidden: bool,
+    /// Whether the server had lost entries of it, so that it may turn out to go on in another log.
+    pub may_yield: bool,
 }
 
 /// A point of a group's history that a reader trusts: a fold counts only if it passes through it.

@@ -530,6 +530,7 @@ fn conversation(id: u8, epoch: u64) -> AccountLogRecord {
         anchor: Anchor { epoch, interim: [id; 32] },
         read: (1, [id; 32]),
         hidden: false,
+        may_yield: false,
     })
 }
 

@@ -340,6 +340,7 @@ impl State {
             anchor: anchor_of(conversation),
             read: (chat.row.cursor, running),
             hidden: chat.row.hidden,
+            may_yield: chat.may_yield(step.now),
         };
         self.put_record(AccountLogRecord::Conversation(record), step);
         chat.row.recorded = true;

@@ -16,6 +16,7 @@ fn conversation(seed: u8) -> AccountLogRecord {
         anchor: Anchor { epoch: 300, interim: [4; 32] },
         read: (9, [6; 32]),
         hidden: false,
+        may_yield: false,
     })
 }
 

@@ -483,8 +483,10 @@ impl State {
         let id = fold.id();
         let (begins_with, told) = (enter.begins_with(), enter.goal.running());
         let (log, rest, closed) = (log_of(&enter.keys), enter.rest, enter.closed);
-        let recorded = self.account.recorded(id).map(|record| record.seed);
-        let recorded = recorded.filter(|seed| *seed != enter.seed);
+        let record = self.account.recorded(id);
+        let is_said_to_yield =
+            record.as_ref().is_some_and(|record| record.may_yield && record.seed == enter.seed);
+        let recorded = record.map(|record| record.seed).filter(|seed| *seed != enter.seed);
         let accounts: Vec<AccountId> = fold.members().iter().map(|m| m.account).collect();
         self.with_chat(id, step, |state, chat, step| {
             let known = chat.row.next_item > 0;
@@ -500,7 +502,7 @@ impl State {
             }
             chat.move_to(&enter.seed);
             chat.row.begin = match begins_with {
-                Some(epoch) if enter.vouched || chat.may_yield(step.now) => {
+                Some(epoch) if enter.vouched || is_said_to_yield || chat.may_yield(step.now) => {
                     Begin::with(epoch, step.now)
                 }
                 _ => Begin::at(enter.opens_with),
