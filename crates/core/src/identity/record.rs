@@ -1,3 +1,5 @@
+use core::cmp::Ordering;
+
 use super::chain::{KeyChain, UnverifiedChain};
 use super::contact::ContactPublicKey;
 use super::{
@@ -124,12 +126,18 @@ impl VerifiedRecord {
         self.0.chain.account_id()
     }
 
-    /// Whether this record may take the place of `earlier`: the same account, no lower version, and
+    /// Whether this record may take the place of `earlier`: the same account, a higher version, and
     /// a chain of keys that goes on from the earlier one. Two of one version are there if a server
-    /// lost the first and had another one signed: what it shows last counts.
+    /// lost the first and had another one signed: what it shows last counts, unless it brings back a
+    /// contact key that was replaced.
     #[must_use]
     pub fn may_replace(&self, earlier: &Self) -> bool {
-        self.0.list_version >= earlier.0.list_version && self.0.chain.extends(&earlier.0.chain)
+        let is_newer = match self.0.list_version.cmp(&earlier.0.list_version) {
+            Ordering::Less => false,
+            Ordering::Equal => self.0.contact_key == earlier.0.contact_key,
+            Ordering::Greater => true,
+        };
+        is_newer && self.0.chain.extends(&earlier.0.chain)
     }
 
     /// The record, for its next version.

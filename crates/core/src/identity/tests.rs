@@ -250,7 +250,9 @@ fn a_successor_is_newer_and_goes_on_from_the_same_keys() {
     let now = verify(record(3), 2);
     assert!(verify(record(4), 2).may_replace(&now));
     assert!(verify(AccountRecord { chain: chain(3), ..record(4) }, 3).may_replace(&now));
-    assert!(verify(record(3), 2).may_replace(&now), "a server lost one of this version");
+    assert!(verify(AccountRecord { devices: Vec::new(), ..record(3) }, 2).may_replace(&now));
+    let contact_key = ContactKey::from_key(&Key32::from_bytes([9; 32])).public();
+    assert!(!verify(AccountRecord { contact_key, ..record(3) }, 2).may_replace(&now));
     assert!(!verify(record(2), 2).may_replace(&now));
     assert!(!verify(AccountRecord { chain: chain(1), ..record(4) }, 1).may_replace(&now));
     let other = AccountRecord { chain: KeyChain::begin(&identity(7)), ..record(4) };

@@ -217,7 +217,8 @@ impl State {
         self.all_intents_failed(chat, step);
         chat.forget(Phase::Removed, step);
         let record = self.account.recorded(chat.row.id);
-        if let Some(record) = record.filter(|record| record.seed != chat.row.seed) {
+        let is_elsewhere = record.filter(|record| record.seed != chat.row.seed);
+        if let (Some(record), Ok(())) = (is_elsewhere, self.still_acts()) {
             let goal = Goal::Recorded(record.anchor, record.read);
             self.enter(Some(chat.row.id), record.seed, goal, step);
         }
