@@ -85,6 +85,14 @@ impl AccountState {
         Some(package.reference)
     }
 
+    /// Whether this device may come in by itself: its account is there, and its key is not barred.
+    fn belongs_in(&self, fold: &Conversation) -> bool {
+        self.me().is_some_and(|me| {
+            let key = me.seat().device_key.public();
+            fold.has_account(me.account) && !fold.context().revoked.contains(key.as_bytes())
+        })
+    }
+
     /// Whether the fold holds a leaf of this device that was added by a key package which it still
     /// keeps: it has never got the Welcome.
     fn was_added(&self, fold: &Conversation) -> bool {
@@ -168,10 +176,7 @@ impl State {
                 Phase::Inside => begins_with.zip(self.account.me()).is_some_and(|(epoch, me)| {
                     chat.yields_to(me.account, (epoch, fold.log()), now)
                 }),
-                Phase::Removed => {
-                    !fold.closed()
-                        && self.account.me().is_some_and(|me| fold.has_account(me.account))
-                }
+                Phase::Removed => !fold.closed() && self.account.belongs_in(fold),
                 Phase::Left => false,
             });
         };
