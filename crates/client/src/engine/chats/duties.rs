@@ -211,14 +211,17 @@ impl State {
         }
     }
 
-    /// This device is out of the chat. Another one of its account may be back already, in another log,
-    /// and then the account's log says where.
+    /// This device is out of the chat. If its account was taken out, another device of it may be back
+    /// already, in another log, and then the account's log says where.
     pub(super) fn taken_out(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         self.all_intents_failed(chat, step);
+        let here = chat.conversation.as_ref().zip(self.account.me());
+        chat.row.is_dropped = here.is_some_and(|(here, me)| here.has_account(me.account));
         chat.forget(Phase::Removed, step);
         let record = self.account.recorded(chat.row.id);
-        let is_elsewhere = record.filter(|record| record.seed != chat.row.seed);
-        if let (Some(record), Ok(())) = (is_elsewhere, self.still_acts()) {
+        if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
+            && !chat.row.is_dropped
+        {
             let goal = Goal::Recorded(record.anchor, record.read);
             self.enter(Some(chat.row.id), record.seed, goal, step);
         }

@@ -188,7 +188,8 @@ impl State {
             let elsewhere = chat.row.seed != record.seed;
             let may_go_there = match chat.row.phase {
                 Phase::Entering(_) => true,
-                Phase::Waiting | Phase::Removed => elsewhere,
+                Phase::Waiting => elsewhere,
+                Phase::Removed => elsewhere && !chat.row.is_dropped,
                 Phase::Inside => elsewhere && chat.may_yield(step.now),
                 Phase::Left => false,
             };

@@ -176,7 +176,9 @@ impl State {
                 Phase::Inside => begins_with.zip(self.account.me()).is_some_and(|(epoch, me)| {
                     chat.yields_to(me.account, (epoch, fold.log()), now)
                 }),
-                Phase::Removed => !fold.closed() && self.account.belongs_in(fold),
+                Phase::Removed => {
+                    !chat.row.is_dropped && !fold.closed() && self.account.belongs_in(fold)
+                }
                 Phase::Left => false,
             });
         };

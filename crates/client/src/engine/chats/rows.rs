@@ -72,6 +72,8 @@ pub(crate) struct ChatRow {
     pub(crate) recovering: bool,
     /// The account by whose Welcome this device came in.
     pub(crate) brought_in_by: Option<AccountId>,
+    /// Whether another device of this account has taken this one out.
+    pub(crate) is_dropped: bool,
     /// When the server was last found to have lost entries.
     pub(crate) lost_at: Option<Timestamp>,
     /// Changes that the server has lost and that are owed again.
@@ -140,6 +142,7 @@ impl ChatRow {
             is_calm: false,
             recovering: false,
             brought_in_by: None,
+            is_dropped: false,
             lost_at: None,
             owed_again: OwedAgain::default(),
             expired_item: None,

@@ -511,6 +511,7 @@ impl State {
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;
             chat.row.phase = Phase::Inside;
+            chat.row.is_dropped = false;
             let context = fold.context();
             let direct = context.kind == Kind::Direct;
             chat.row.kind = if direct { ChatKind::Direct } else { ChatKind::Group };
