@@ -193,3 +193,33 @@ fn audit_srv_a10_d3_who_comes_back_is_shown_nothing_twice() {
         world.agree(chat, Mood::Attacked);
     }
 }
+
+#[test]
+fn audit_srv_a10_d3_an_add_that_was_made_again_is_made_again_after_the_same_loss() {
+    each_seed(20, |seed| {
+        let world = World::new(seed);
+        let devices = ["ann", "bob", "cem", "dan"].map(|name| world.sign_up(name));
+        let [ann, bob, cem, dan] = &devices;
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let old = backup(&world);
+        ann.add(chat, "dan").unwrap();
+        world.settle();
+        for round in 0..3 {
+            restore(&world, &old);
+            for step in 0..10 {
+                let device = &devices[step % 4];
+                drop(device.try_say(chat, &format!("{round}.{step}")));
+                world.pass(1000);
+            }
+            world.pass(40_000);
+            for device in [ann, bob, cem, dan] {
+                let info = device.info(chat).unwrap();
+                let is = (info.members.len(), info.standing);
+                assert_eq!(is, (4, Standing::Member), "round {round}, {}", device.label());
+            }
+        }
+        world.settle();
+        world.agree(chat, Mood::Attacked);
+    });
+}

@@ -138,6 +138,8 @@ impl Chat {
             return;
         };
         let context = conversation.context();
+        // Whoever was asked for after an earlier loss may be asked for at once.
+        self.session.adds_again = None;
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
         let mut removed = BTreeSet::new();
