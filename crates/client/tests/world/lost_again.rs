@@ -204,6 +204,10 @@ fn audit_srv_a10_d3_an_add_that_was_made_again_is_made_again_after_the_same_loss
         world.settle();
         let old = backup(&world);
         ann.add(chat, "dan").unwrap();
+        if seed % 2 == 1 {
+            ann.remove(chat, "cem").unwrap();
+            ann.add(chat, "cem").unwrap();
+        }
         world.settle();
         for round in 0..3 {
             restore(&world, &old);
