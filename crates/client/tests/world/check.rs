@@ -264,7 +264,12 @@ fn check_holes(one: &Timeline, other: &Timeline, is_lossy: bool) {
         let from = before.into_iter().max().map_or(0, |(_, there)| there);
         let to = after.into_iter().min().map_or(other.items.len(), |(_, there)| there);
         // What a server has lost is said again in another order.
-        let is_gap = |item: &Item| matches!(item.what, ItemKind::JoinedHere | ItemKind::Gap);
+        let said_at = one.items[line].at;
+        let is_gap = |item: &Item| match item.what {
+            ItemKind::Gap => true,
+            ItemKind::JoinedHere => item.at >= said_at,
+            _ => false,
+        };
         // Nobody says again what the server has lost of somebody who was removed meanwhile.
         let has_gone = |item: &Item| matches!(&item.what, ItemKind::Removed { who, .. } if who.contains(&message.0));
         let is_told = is_lossy && other.items.iter().any(|item| is_gap(item) || has_gone(item));

@@ -220,8 +220,9 @@ impl State {
                 enter.differs |= enter.running.is_some_and(|hash| hash != known);
                 enter.running.get_or_insert(known);
             }
+            // Before an epoch that this device knew there is nothing that it doesn't know.
             let is_behind =
-                enter.passed || enter.vouched || matches!(enter.goal, Goal::Direct { .. });
+                enter.passed || enter.vouched || !matches!(enter.goal, Goal::Anchors(_));
             if kind == EntryKind::Message && is_behind && enter.behind.len() < SEEN {
                 enter.behind.push(id);
             }
@@ -494,6 +495,10 @@ impl State {
             if begins_with.is_some() {
                 chat.give_up_begin(step);
             }
+            // Of the log that it has known nobody can tell how far that went.
+            let is_elsewhere = chat.row.seed != enter.seed
+                && !enter.vouched
+                && matches!(enter.goal, Goal::Welcome(_) | Goal::Recorded(..));
             chat.drop_group(step);
             chat.drop_flight(step);
             if closed.is_some() && chat.row.seeds_ahead.is_empty() {
@@ -533,7 +538,8 @@ impl State {
                 chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
             }
             let differs = enter.differs || told.is_some_and(|(at, _)| at > enter.position);
-            state.tell_entered(chat, (known, differs), &enter.behind, step);
+            let misses = is_elsewhere || enter.behind.iter().any(|id| !chat.has_read(id));
+            state.tell_entered(chat, (known, differs, misses), step);
             state.learn(id, &accounts, step);
             step.event(if fresh { EventKind::ChatAdded(id) } else { EventKind::ChatChanged(id) });
             state.watch(chat, step);
@@ -561,18 +567,17 @@ impl State {
 
 impl State {
     /// Tells what this device can't read of a chat that it has entered, whether that was `known` here
-    /// before, and whether its log `differs` from the one of which it was told. `behind` are the messages
-    /// behind the place that it trusts.
+    /// before, whether its log `differs` from the one of which it was told, and whether it `misses` what
+    /// was said while the chat came back from a loss.
     fn tell_entered(
         &mut self,
         chat: &mut Chat,
-        (known, differs): (bool, bool),
-        behind: &[EntryId],
+        (known, differs, misses): (bool, bool, bool),
         step: &mut Step<'_>,
     ) {
         if chat.row.recovering {
             // What was read before is not missed, although it can't be read again.
-            chat.row.missed = behind.iter().any(|id| !chat.has_read(id));
+            chat.row.missed = misses;
             if chat.is_member() && core::mem::take(&mut chat.row.missed) {
                 self.tell_item(chat, ItemKind::Gap, step);
             }
