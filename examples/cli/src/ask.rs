@@ -1,6 +1,6 @@
 //! What can be asked of an account, on the command line and in a session alike.
 
-use std::{fmt, future::ready, pin::pin, time::Duration};
+use std::{fmt, future::ready, pin::pin};
 
 use corncrake::{Added, Adding, Chat, Client, Delivery, Device, Error, Refusal, Role};
 use serde::{Deserialize, Serialize};
@@ -289,7 +289,7 @@ async fn remove_device(
     let devices = client.devices().await?;
     let device = Device::find(&devices, typed).map_err(Error::from)?;
     client.remove_device(device.id, &password.0).await?;
-    let settled = reach::settle(client, Duration::from_secs(wait)).await?;
+    let settled = reach::settle(client, reach::wait_of(wait)).await?;
     Ok(json!({"device": device.id.to_string(), "settled": settled == Reach::Head}))
 }
 
@@ -297,7 +297,7 @@ async fn remove_device(
 async fn catch_up(client: &Client, wait: u64) -> Result<Option<Reach>, Failure> {
     match wait {
         0 => Ok(None),
-        _ => reach::catch_up(client, Duration::from_secs(wait)).await.map(Some),
+        _ => reach::catch_up(client, reach::wait_of(wait)).await.map(Some),
     }
 }
 
@@ -347,7 +347,7 @@ async fn send(
     drop(turn);
     let (delivery, reach) = match wait {
         0 => (Delivery::Queued, Reach::Head),
-        _ => reach::wait_sent(client, &chat, message, Duration::from_secs(wait)).await?,
+        _ => reach::wait_sent(client, &chat, message, reach::wait_of(wait)).await?,
     };
     if new && delivery == Delivery::Sent {
         tell_them(client).await?;
@@ -385,7 +385,7 @@ async fn change(
     drop(turn);
     let done = match done {
         Some(done) => Ok(done?),
-        None => reach::within(client, Duration::from_secs(wait), change).await?,
+        None => reach::within(client, reach::wait_of(wait), change).await?,
     };
     match done {
         Ok(Added { adding, left_out }) => {
@@ -445,7 +445,7 @@ async fn verify(client: &Client, name: &str) -> Result<Value, Failure> {
 }
 
 async fn settle(client: &Client, wait: u64) -> Result<Value, Failure> {
-    match reach::settle(client, Duration::from_secs(wait)).await? {
+    match reach::settle(client, reach::wait_of(wait)).await? {
         Reach::Head => Ok(json!({})),
         Reach::NotYet => {
             Err(Failure::refused("not_settled", "something is still on its way: wait longer"))

@@ -3,7 +3,6 @@
 use std::{
     io::{ErrorKind, Read, Write, stderr, stdin, stdout},
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::Parser;
@@ -191,7 +190,7 @@ async fn enter(
         }
     };
     // A server that takes the connection and says nothing would be waited for a long time.
-    let client = timeout(Duration::from_secs(wait), come_in).await;
+    let client = timeout(reach::wait_of(wait), come_in).await;
     let client = client.unwrap_or(Err(corncrake::Error::Offline))?;
     home.remember_server(&server)?;
     let reach = reach::settle(&client, reach::CATCH_UP).await?;

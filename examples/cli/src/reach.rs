@@ -17,6 +17,8 @@ pub(crate) const TELLING: Duration = Duration::from_secs(3);
 const SENDING: Duration = Duration::from_secs(3);
 /// How long no socket may be up before a command goes on without the server.
 const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
+/// The longest wait that anybody may ask for.
+const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
 /// How many items from the end an own message is looked for.
 const RECENT: u32 = 100;
 
@@ -93,6 +95,11 @@ pub(crate) async fn within<T>(
         done = wish => Ok(Ok(done?)),
         reach = watch_connection(client, patience, None) => reach.map(Err),
     }
+}
+
+/// A wait of so many seconds; whoever wishes for more waits for a year.
+pub(crate) fn wait_of(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(LONGEST_WAIT)
 }
 
 /// Waits until the connection is as it should be, no socket has been up for a while, or `patience`
@@ -271,5 +278,11 @@ mod tests {
         assert_eq!(found("carol"), Ok(None));
         assert_eq!(found("#carol"), Ok(None));
         assert_eq!(found("#twice"), Err("ambiguous_chat".to_owned()));
+    }
+
+    #[test]
+    fn audit_issue_7_a_wait_of_any_length_has_an_end() {
+        assert_eq!(wait_of(20), Duration::from_secs(20));
+        assert!(Instant::now().checked_add(wait_of(u64::MAX)).is_some());
     }
 }
