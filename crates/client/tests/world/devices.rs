@@ -136,6 +136,26 @@ fn audit_srv_b7_a_device_that_is_removed_leaves_every_chat() {
 }
 
 #[test]
+fn audit_srv_b7_a_device_that_is_removed_comes_into_no_later_chat() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let gone = world.log_in("ann");
+        world.settle();
+        ann.remove_device(id(&gone)).unwrap();
+        world.settle();
+        // The owner, who would take it out again, is away as soon as bob is in.
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.until("bob is in", || bob.info(chat).is_ok());
+        ann.set_cut(true);
+        bob.say(chat, "for ann");
+        world.pass(60_000);
+        assert!(gone.info(chat).is_err(), "seed {seed}: {:?}", gone.info(chat));
+        assert!(texts(&gone, chat).is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_leaf_that_the_peers_newest_record_does_not_name_is_marked() {
     let world = World::new(8);
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));

@@ -179,7 +179,7 @@ impl State {
         if waits {
             return;
         }
-        if barred || !conversation.has_account(me.account) {
+        if barred || !conversation.has_account(me.account) || self.still_acts().is_err() {
             return self.taken_out(chat, step);
         }
         if self.try_invitation(chat, step) {

@@ -164,7 +164,7 @@ impl Enter {
 impl State {
     /// The own account's log says where a conversation goes on.
     pub(crate) fn chats_recorded(&mut self, record: &AccountLogRecord, step: &mut Step<'_>) {
-        let AccountLogRecord::Conversation(record) = record else {
+        let (AccountLogRecord::Conversation(record), Ok(())) = (record, self.still_acts()) else {
             return;
         };
         let id = record.id;
@@ -224,6 +224,10 @@ impl State {
         goal: Goal,
         step: &mut Step<'_>,
     ) {
+        if self.still_acts().is_err() {
+            // A device that is out of its account comes into no chat any more.
+            return;
+        }
         let keys = seed.log_keys();
         let same = |enter: &Enter| enter.keys.log == keys.log && enter.goal == goal;
         if self.chats.entering.values().any(same) {
