@@ -126,7 +126,12 @@ pub async fn restored(data: &Path) -> Result<(), Error> {
 /// Has a start give a folder's databases new names.
 async fn rename(folder: &Folder) -> Result<(), Error> {
     folder.refuse_half_restored()?;
-    for database in [Database::accounts(folder.path()), Database::logs(folder.path())] {
+    let databases = [Database::accounts(folder.path()), Database::logs(folder.path())];
+    if let Some(missing) = databases.iter().find(|database| !database.path().exists()) {
+        let path = missing.path().display();
+        return Err(Error::failed(format!("{path} is missing: is --data the server's folder?")));
+    }
+    for database in databases {
         database.put_counter_ahead(database.path()).await?;
     }
     Ok(())

@@ -205,10 +205,12 @@ pub(crate) async fn instance(
     database: &Database,
     now: u64,
 ) -> Result<[u8; 16], Error> {
-    sqlx::query("INSERT OR IGNORE INTO server (one, instance, counter) VALUES (1, ?, 0)")
-        .bind(random::<16>()?.to_vec())
-        .execute(&mut *writer)
-        .await?;
+    let made =
+        sqlx::query("INSERT OR IGNORE INTO server (one, instance, counter) VALUES (1, ?, 0)")
+            .bind(random::<16>()?.to_vec())
+            .execute(&mut *writer)
+            .await?;
+    let begins_empty = made.rows_affected() > 0;
     let (instance, counter): (Vec<u8>, i64) =
         sqlx::query_as("SELECT instance, counter FROM server").fetch_one(&mut *writer).await?;
     let outside = database.counter_outside()?;
@@ -222,7 +224,12 @@ pub(crate) async fn instance(
         }
         return instance.try_into().map_err(|_| Error::failed("the instance is damaged"));
     }
-    tracing::warn!(database = %database.path.display(), "an older copy was brought back");
+    let path = database.path.display();
+    if begins_empty {
+        tracing::error!(database = %path, "the database was missing and begins empty: if there is a backup, stop and restore it");
+    } else {
+        tracing::warn!(database = %path, "an older copy was brought back");
+    }
     let instance = random::<16>()?;
     let mut renewal = sqlx::Connection::begin(&mut *writer).await?;
     sqlx::query("UPDATE server SET instance = ?, counter = ?")
