@@ -86,6 +86,13 @@ impl Contact {
         self.record.record().list_version
     }
 
+    /// Whether a device of this account is none any more, by the version of the record that named it
+    /// first. A later version than this one's is a device that came after it. The same is one that
+    /// another record of that version names, which was signed when the server had lost this one.
+    pub(crate) fn has_dropped(&self, (device, since): &(DeviceId, u64)) -> bool {
+        *since < self.version() && !self.devices.contains(device)
+    }
+
     fn verify(bytes: Vec<u8>) -> Option<Self> {
         let verified = AccountRecord::verify(&bytes).ok()?;
         let record = verified.record();

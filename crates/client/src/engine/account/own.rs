@@ -4,10 +4,7 @@
 //! its own. So that no server brings that about by showing an old list, or a list to one device
 //! alone, a record counts once the account log names its version.
 
-use corncrake_core::{
-    id::DeviceId,
-    seal::record::{AccountLogRecord, ContactRecord},
-};
+use corncrake_core::seal::record::{AccountLogRecord, ContactRecord};
 
 use super::{By, Contact};
 use crate::{
@@ -24,12 +21,11 @@ impl State {
         self.account.directory.contact(&me.account)
     }
 
-    /// The version of the own record that counts, and the devices that it names; a device that it
-    /// doesn't name has no say.
-    pub(crate) fn named_devices(&self) -> Option<(u64, &[DeviceId])> {
+    /// The own record, if it counts; a device that it doesn't name has no say.
+    pub(crate) fn counting_record(&self) -> Option<&Contact> {
         let (me, own) = (self.account.me.as_ref()?, self.own_record()?);
         let counts = own.version() <= self.logged_version() && own.devices.contains(&me.device);
-        counts.then_some((own.version(), own.devices.as_slice()))
+        counts.then_some(own)
     }
 
     /// The newest version of the own record that the account log names.

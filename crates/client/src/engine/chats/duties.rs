@@ -18,10 +18,10 @@ use super::{
     Chat, ChatThen,
     closed::log_of,
     lost::trail::anchor_of,
-    rows::{Goal, Opening, Pending, Phase, Purpose},
+    rows::{Opening, Pending, Phase, Purpose},
 };
 use crate::{
-    engine::{State, Step},
+    engine::{State, Step, account::Contact},
     event::EventKind,
     transport::TransportError,
 };
@@ -105,7 +105,7 @@ impl State {
 
     /// Looks at the leaves of this account in chats where that was not done by its newest record.
     pub(crate) fn mind_devices(&mut self, step: &mut Step<'_>) {
-        let Some((version, _)) = self.named_devices() else {
+        let Some(version) = self.counting_record().map(Contact::version) else {
             return;
         };
         let behind =
@@ -126,15 +126,12 @@ impl State {
         };
         chat.session.look_at_devices = false;
         let newest = conversation.devices(me.account).map(|(_, version)| version).max();
-        let Some((version, named)) = self.named_devices() else {
+        let Some(own) = self.counting_record() else {
             chat.session.duties.remove(&Duty::Expel);
             return;
         };
-        // A later version than the record's is a device that came after it. The same is one that another
-        // record of that version names, which was signed when the server had lost this one.
-        let is_strange =
-            |(device, since): &(DeviceId, u64)| *since < version && !named.contains(device);
-        let strange = conversation.devices(me.account).filter(is_strange);
+        let version = own.version();
+        let strange = conversation.devices(me.account).filter(|device| own.has_dropped(device));
         let strange: Vec<DeviceId> = strange.map(|(device, _)| device).collect();
         self.own_version_seen(newest.unwrap_or(0), step);
         if strange.is_empty() {
@@ -159,10 +156,8 @@ impl State {
     fn spare_device(&self, chat: &Chat) -> Option<DeviceId> {
         let (me, conversation) = (self.account.me()?, chat.conversation.as_ref()?);
         let own = self.own_record()?;
-        let is_spare = |(device, since): &(DeviceId, u64)| {
-            *since < own.version() && !own.devices.contains(device)
-        };
-        conversation.devices(me.account).find(is_spare).map(|(device, _)| device)
+        let mut devices = conversation.devices(me.account);
+        devices.find(|device| own.has_dropped(device)).map(|(device, _)| device)
     }
 
     /// Rejoins by external commit at the head.
@@ -170,16 +165,16 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
             return;
         };
-        let me = me.seat();
-        let barred = conversation.context().revoked.contains(me.device_key.public().as_bytes());
-        let waits = chat.row.recovering && !barred && !conversation.has_account(me.account);
+        let (is_barred, is_there) =
+            (self.account.is_barred(conversation), conversation.has_account(me.account));
+        let waits = chat.row.recovering && !is_barred && !is_there;
         if core::mem::replace(&mut chat.session.waits_for_add, waits) != waits {
             step.event(EventKind::ChatChanged(chat.row.id));
         }
         if waits {
             return;
         }
-        if barred || !conversation.has_account(me.account) || self.still_acts().is_err() {
+        if is_barred || !is_there || self.still_acts().is_err() {
             return self.taken_out(chat, step);
         }
         if self.try_invitation(chat, step) {
@@ -222,8 +217,7 @@ impl State {
         if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
             && !chat.row.is_dropped
         {
-            let goal = Goal::Recorded(record.anchor, record.read);
-            self.enter(Some(chat.row.id), record.seed, goal, step);
+            self.enter_by_record(record, step);
         }
         self.enter_again(step);
     }

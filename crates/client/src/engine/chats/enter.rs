@@ -12,7 +12,7 @@ use corncrake_core::{
     id::{AccountId, ConversationId, DeviceId, EntryId},
     seal::{
         envelope::{LogKeys, Seed},
-        record::AccountLogRecord,
+        record::{AccountLogRecord, ConversationRecord},
     },
 };
 use corncrake_wire::{ErrorCode, OpenReply, log};
@@ -170,14 +170,13 @@ impl State {
         let id = record.id;
         if !self.chats.all.contains_key(&id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
-            let goal = Goal::Recorded(record.anchor, record.read);
-            row.phase = Phase::Entering(goal.clone());
+            row.phase = Phase::Entering(Goal::Recorded(record.anchor, record.read));
             row.hidden = record.hidden;
             let mut chat = Chat::new(row);
             chat.save(step);
             self.chats.put(chat);
             step.event(EventKind::ChatAdded(id));
-            return self.enter(Some(id), record.seed.clone(), goal, step);
+            return self.enter_by_record(record.clone(), step);
         }
         self.with_chat(id, step, |state, chat, step| {
             if chat.row.hidden != record.hidden {
@@ -196,10 +195,15 @@ impl State {
             if state.take_recorded_seed(chat, &record.seed, step) {
                 state.advance(chat, step);
             } else if may_go_there {
-                let goal = Goal::Recorded(record.anchor, record.read);
-                state.enter(Some(id), record.seed.clone(), goal, step);
+                state.enter_by_record(record.clone(), step);
             }
         });
+    }
+
+    /// Begins to fold into a conversation where the account's log says that it goes on.
+    pub(super) fn enter_by_record(&mut self, record: ConversationRecord, step: &mut Step<'_>) {
+        let goal = Goal::Recorded(record.anchor, record.read);
+        self.enter(Some(record.id), record.seed, goal, step);
     }
 
     /// Folds into a conversation after a while.
@@ -533,8 +537,7 @@ impl State {
             _ => None,
         };
         if let Some(record) = record {
-            let goal = Goal::Recorded(record.anchor, record.read);
-            self.enter(Some(id), record.seed, goal, step);
+            self.enter_by_record(record, step);
         }
     }
 }

@@ -87,9 +87,14 @@ impl AccountState {
 
     /// Whether this device may come in by itself: its account is there, and its key is not barred.
     fn belongs_in(&self, fold: &Conversation) -> bool {
+        self.me().is_some_and(|me| fold.has_account(me.account)) && !self.is_barred(fold)
+    }
+
+    /// Whether the key of this device is barred.
+    pub(super) fn is_barred(&self, fold: &Conversation) -> bool {
         self.me().is_some_and(|me| {
             let key = me.seat().device_key.public();
-            fold.has_account(me.account) && !fold.context().revoked.contains(key.as_bytes())
+            fold.context().revoked.contains(key.as_bytes())
         })
     }
 
