@@ -195,13 +195,19 @@ fn silence(world: &World, device: &'static str) {
     })));
 }
 
-#[test]
-fn an_invitation_by_a_device_that_was_removed_waits_until_its_owner_has_taken_it_out() {
+/// Bob with a second device, and eve, who is away.
+fn bob_twice_and_eve_cut_off() -> (World, [Device; 3]) {
     let world = World::new(9);
     let [bob, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
-    let gone = world.log_in("bob");
+    let second = world.log_in("bob");
     world.settle();
     eve.set_cut(true);
+    (world, [bob, second, eve])
+}
+
+#[test]
+fn an_invitation_by_a_device_that_was_removed_waits_until_its_owner_has_taken_it_out() {
+    let (world, [bob, gone, eve]) = bob_twice_and_eve_cut_off();
     let chat = gone.start_chat(&["eve"]);
     let group = gone.create_group("meadow", &["eve"]);
     gone.say(chat, "still mine");
@@ -229,11 +235,7 @@ fn an_invitation_by_a_device_that_was_removed_waits_until_its_owner_has_taken_it
 /// The commit that takes it out lies further behind the Welcome than one page.
 #[test]
 fn an_invitation_by_a_device_that_left_after_it_had_said_much_is_taken() {
-    let world = World::new(9);
-    let [bob, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
-    let gone = world.log_in("bob");
-    world.settle();
-    eve.set_cut(true);
+    let (world, [bob, gone, eve]) = bob_twice_and_eve_cut_off();
     let group = gone.create_group("meadow", &["eve"]);
     for number in 0..2 * PAGE_ENTRIES {
         gone.say(group, &format!("line {number}"));

@@ -7,7 +7,7 @@ use crate::{
     device::Device,
     devices::id,
     flows::texts,
-    lost_entries::{backup, chat_of_two, restore, sorted},
+    lost_entries::{backup, chat_of_two, meadow, restore, sorted},
     world::World,
 };
 
@@ -121,9 +121,7 @@ fn audit_srv_a10_d3_a_name_that_was_lost_and_taken_is_told() {
 #[test]
 fn audit_srv_a10_d3_who_logs_in_after_a_loss_is_not_taken_for_a_stranger() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob"]);
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
         world.settle();
         let old = backup(&world);
         let gone = world.log_in("ann");

@@ -23,11 +23,10 @@ fn lose_all_logs(world: &World) {
 }
 
 fn walk(seed: u64) {
-    let world = World::new(seed);
     let mut chance = Chance::new(seed, "lost again");
     let names = ["ann", "bob", "cem", "dan"];
-    let mut devices = names.map(|name| world.sign_up(name)).to_vec();
-    let chat = devices[0].create_group("meadow", &names[1..]);
+    let (world, devices, chat) = meadow(seed, names);
+    let mut devices = devices.to_vec();
     world.settle();
     let mut copies = vec![backup(&world)];
     for step in 0..STEPS {
@@ -197,10 +196,9 @@ fn audit_srv_a10_d3_who_comes_back_is_shown_nothing_twice() {
 #[test]
 fn audit_srv_a10_d3_an_add_that_was_made_again_is_made_again_after_the_same_loss() {
     each_seed(20, |seed| {
-        let world = World::new(seed);
-        let devices = ["ann", "bob", "cem", "dan"].map(|name| world.sign_up(name));
-        let [ann, bob, cem, dan] = &devices;
-        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        let dan = world.sign_up("dan");
+        let devices = [&ann, &bob, &cem, &dan];
         world.settle();
         let old = backup(&world);
         ann.add(chat, "dan").unwrap();
@@ -212,12 +210,12 @@ fn audit_srv_a10_d3_an_add_that_was_made_again_is_made_again_after_the_same_loss
         for round in 0..3 {
             restore(&world, &old);
             for step in 0..10 {
-                let device = &devices[step % 4];
+                let device = devices[step % 4];
                 drop(device.try_say(chat, &format!("{round}.{step}")));
                 world.pass(1000);
             }
             world.pass(40_000);
-            for device in [ann, bob, cem, dan] {
+            for device in devices {
                 let info = device.info(chat).unwrap();
                 let is = (info.members.len(), info.standing);
                 assert_eq!(is, (4, Standing::Member), "round {round}, {}", device.label());

@@ -77,9 +77,7 @@ fn audit_srv_a10_d3_who_was_added_in_the_lost_part_is_not_stuck() {
 #[test]
 fn audit_srv_a10_d3_a_device_that_came_after_the_backup_comes_back() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        let chat = ann.create_group("meadow", &["bob"]);
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
         world.settle();
         let old = backup(&world);
         // Later than the record of the chat that the new device finds.
