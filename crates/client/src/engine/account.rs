@@ -14,7 +14,7 @@ use corncrake_core::{
     derive::Key32,
     id::{AccountId, ConversationId, DeviceId, InboxId},
     identity::{Certificate, ContactKey},
-    seal::record::{AccountLogRecord, ConversationRecord, StorageKey},
+    seal::record::{AccountLogRecord, ConversationRecord, LostRemovalsRecord, StorageKey},
 };
 use corncrake_wire::{AccountReply, OpenReply};
 use serde::{Deserialize, Serialize};
@@ -215,6 +215,12 @@ impl AccountState {
     /// The record before the newest one.
     pub(crate) fn recorded_before(&self, id: ConversationId) -> Option<ConversationRecord> {
         self.log.conversation_before(id).cloned()
+    }
+
+    /// Who is in a conversation again because the server has lost their removal, as the account log
+    /// says.
+    pub(crate) fn lost_removals(&self, id: ConversationId) -> Option<&LostRemovalsRecord> {
+        self.log.lost_removals(id)
     }
 
     /// The newest record of each conversation in the account log.

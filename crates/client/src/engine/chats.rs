@@ -184,7 +184,7 @@ pub(crate) struct Session {
     /// The epoch in which the group's row was looked at last.
     pub(crate) group_epoch: Option<u64>,
     /// Whether the leaves of this account have to be looked at.
-    pub(crate) look_at_devices: bool,
+    pub(crate) looks_at_members: bool,
     /// Whether the end of the newest closed log was seen since the connection came up.
     pub(crate) end_seen: bool,
     /// Whether a fold that has ended needs what the store has of it.
@@ -483,7 +483,7 @@ impl State {
                     || !chat.caught_up()
                     || !chat.is_member()
                     || !chat.row.recorded
-                    || chat.session.look_at_devices
+                    || chat.session.looks_at_members
                     || chat.session.duties.keys().any(|duty| duty.is_own())
             }
             // After a loss others may have to add this account again.

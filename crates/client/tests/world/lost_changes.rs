@@ -68,6 +68,55 @@ fn audit_srv_a10_d3_members_who_may_not_remove_show_a_lost_removal_and_seal_noth
 }
 
 #[test]
+fn audit_srv_a10_d3_a_new_device_is_told_of_a_removal_that_was_lost() {
+    for seed in 0..6 {
+        let (world, [ann, bob], mut mal, chat) = meadow_with_mal(seed);
+        world.settle();
+        let mut seat = mal.sit();
+        seat.read(&mal);
+        let old = backup(&world);
+        ann.remove(chat, "mal").unwrap();
+        world.settle();
+        ann.set_cut(true);
+        restore(&world, &old);
+        world.pass(60_000);
+        assert_eq!(bob.info(chat).unwrap().lost_removals, [mal.account]);
+        if seed % 2 == 0 {
+            // Nobody who remembers it is there any more.
+            bob.set_cut(true);
+        }
+        let second = world.log_in("bob");
+        world.pass(60_000);
+        second.say(chat, "a secret of the new device");
+        world.pass(HOUR);
+        seat.read(&mal);
+        assert_eq!(seat.heard, Vec::<String>::new(), "seed {seed}: the removed one reads on");
+        assert_eq!(second.info(chat).unwrap().lost_removals, [mal.account], "seed {seed}");
+        // Once the removal is made again it is over, also for devices to come.
+        ann.set_cut(false);
+        bob.set_cut(false);
+        world.settle();
+        let third = world.log_in("bob");
+        world.settle();
+        ann.add(chat, "mal").unwrap();
+        third.say(chat, "to everybody");
+        world.settle();
+        seat.read(&mal);
+        assert_eq!(seat.heard, Vec::<String>::new(), "seed {seed}: the removed one reads on");
+        for device in [&ann, &bob, &second, &third] {
+            assert!(device.info(chat).unwrap().lost_removals.is_empty(), "seed {seed}");
+            let heard = texts(device, chat);
+            assert!(heard.contains(&"to everybody".to_owned()), "seed {seed}, {}", device.label());
+        }
+        for device in [&ann, &bob, &second] {
+            let heard = texts(device, chat);
+            assert!(heard.contains(&"a secret of the new device".to_owned()), "seed {seed}");
+        }
+        world.agree(chat, Mood::Attacked);
+    }
+}
+
+#[test]
 fn d3_who_waits_for_a_removal_can_leave() {
     for seed in 0..2 {
         let (world, [ann, bob], mut mal, chat) = meadow_with_mal(seed);

@@ -5,6 +5,8 @@
 //! map stands beside every hundredth record as the log's state. Records that this version doesn't
 //! know are kept as they are.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -26,6 +28,7 @@ const MAP: u8 = 2;
 const KIND_CONVERSATION: u32 = 1;
 const KIND_CONTACT: u32 = 2;
 const KIND_DEVICE_NAME: u32 = 3;
+const KIND_LOST_REMOVALS: u32 = 4;
 
 /// The longest sealed record, in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -50,6 +53,8 @@ pub enum AccountLogRecord {
     Contact(ContactRecord),
     /// What the owner calls one of his devices.
     DeviceName(DeviceNameRecord),
+    /// Who is in a conversation again because the server has lost their removal.
+    LostRemovals(LostRemovalsRecord),
     /// A record of a later version, kept as it is.
     Unknown(UnknownRecord),
 }
@@ -102,6 +107,18 @@ pub struct DeviceNameRecord {
     pub device: DeviceId,
     /// Its name.
     pub name: String,
+}
+
+/// Who is in a conversation again because the server has lost their removal; nobody, once that is
+/// made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRemovalsRecord {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Accounts, and the device that had removed each, if that is known.
+    pub accounts: BTreeMap<AccountId, Option<DeviceId>>,
+    /// Keys of devices that were revoked.
+    pub keys: BTreeSet<[u8; 32]>,
 }
 
 /// A record of a later version.
@@ -207,6 +224,9 @@ impl AccountLogRecord {
             Self::Conversation(it) => (KIND_CONVERSATION, it.id.as_bytes().to_vec(), value(it)),
             Self::Contact(it) => (KIND_CONTACT, it.account.as_bytes().to_vec(), value(it)),
             Self::DeviceName(it) => (KIND_DEVICE_NAME, it.device.as_bytes().to_vec(), value(it)),
+            Self::LostRemovals(it) => {
+                (KIND_LOST_REMOVALS, it.conversation.as_bytes().to_vec(), value(it))
+            }
             Self::Unknown(it) => (it.kind, it.key.clone(), it.value.clone()),
         };
         Encoded { kind, key, value }
@@ -219,6 +239,7 @@ impl AccountLogRecord {
             KIND_CONVERSATION => encoding::decode(VERSION, &value).map(Self::Conversation),
             KIND_CONTACT => encoding::decode(VERSION, &value).map(Self::Contact),
             KIND_DEVICE_NAME => encoding::decode(VERSION, &value).map(Self::DeviceName),
+            KIND_LOST_REMOVALS => encoding::decode(VERSION, &value).map(Self::LostRemovals),
             _ => Err(EncodingError::UnsupportedVersion),
         };
         match known {

@@ -13,7 +13,8 @@ use corncrake_core::{
     seal::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
         record::{
-            AccountLogRecord, AccountMap, ContactRecord, ConversationRecord, RecordKey, StorageKey,
+            AccountLogRecord, AccountMap, ContactRecord, ConversationRecord, LostRemovalsRecord,
+            RecordKey, StorageKey,
         },
     },
 };
@@ -122,6 +123,16 @@ impl AccountLog {
 
     pub(super) fn conversation_before(&self, id: ConversationId) -> Option<&ConversationRecord> {
         self.map.conversation_before(id)
+    }
+
+    /// Who is in a conversation again because the server has lost their removal.
+    pub(super) fn lost_removals(&self, id: ConversationId) -> Option<&LostRemovalsRecord> {
+        let mut owed = self.owed.iter().rev();
+        let owed = owed.find_map(|(_, record)| match record {
+            AccountLogRecord::LostRemovals(record) if record.conversation == id => Some(record),
+            _ => None,
+        });
+        owed.or_else(|| self.map.lost_removals(id))
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -344,6 +355,9 @@ fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
         }
         (AccountLogRecord::DeviceName(one), AccountLogRecord::DeviceName(other)) => {
             one.device == other.device
+        }
+        (AccountLogRecord::LostRemovals(one), AccountLogRecord::LostRemovals(other)) => {
+            one.conversation == other.conversation
         }
         _ => false,
     }

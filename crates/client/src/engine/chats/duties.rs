@@ -78,7 +78,7 @@ impl State {
         if chat.row.begin.is_open() {
             return self.begin_log(chat, step);
         }
-        if chat.has_removed_back() {
+        if self.has_removed_back(chat) {
             // A removal comes first; nothing else is sealed for those whom it takes out.
             return self.hand_over(chat, step);
         }
@@ -112,10 +112,7 @@ impl State {
             |chat: &&Chat| chat.row.phase == Phase::Inside && chat.row.devices_checked < version;
         let behind = self.chats.all.values().filter(behind).map(|chat| chat.row.id);
         for id in behind.collect::<Vec<_>>() {
-            self.with_chat(id, step, |_, chat, step| {
-                chat.session.look_at_devices = true;
-                chat.wake_by(step.moment);
-            });
+            self.with_chat(id, step, |_, chat, step| chat.look_at_members(step));
         }
     }
 
@@ -124,7 +121,7 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &chat.conversation) else {
             return;
         };
-        chat.session.look_at_devices = false;
+        chat.session.looks_at_members = false;
         let newest = conversation.devices(me.account).map(|(_, version)| version).max();
         let Some(own) = self.counting_record() else {
             chat.session.duties.remove(&Duty::Expel);
@@ -434,6 +431,12 @@ impl State {
 }
 
 impl Chat {
+    /// Looks at who is in the group, even if nothing else is to be done here.
+    pub(super) fn look_at_members(&mut self, step: &Step<'_>) {
+        self.session.looks_at_members = true;
+        self.wake_by(step.moment);
+    }
+
     /// Whether the wait of a duty is over; begins it if it had not begun, and sets the alarm.
     pub(super) fn due(&mut self, duty: Duty, wait: Duration, step: &Step<'_>) -> bool {
         let at = *self.session.duties.entry(duty).or_insert_with(|| step.moment.after(wait));

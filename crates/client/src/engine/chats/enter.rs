@@ -162,11 +162,22 @@ impl Enter {
 }
 
 impl State {
-    /// The own account's log says where a conversation goes on.
+    /// The own account's log says where a conversation goes on, or who is in it again.
     pub(crate) fn chats_recorded(&mut self, record: &AccountLogRecord, step: &mut Step<'_>) {
-        let (AccountLogRecord::Conversation(record), Ok(())) = (record, self.still_acts()) else {
-            return;
-        };
+        match (record, self.still_acts()) {
+            (AccountLogRecord::Conversation(record), Ok(())) => {
+                self.conversation_recorded(record, step);
+            }
+            (AccountLogRecord::LostRemovals(record), Ok(())) => {
+                self.with_chat(record.conversation, step, |_, chat, step| {
+                    chat.look_at_members(step);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn conversation_recorded(&mut self, record: &ConversationRecord, step: &mut Step<'_>) {
         let id = record.id;
         if !self.chats.all.contains_key(&id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());

@@ -195,7 +195,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.heard(chat, sender, step);
-        chat.speaks(sender.device);
+        self.speaks(chat, sender.device, step);
         let Ok(message) = Message::decode(content) else {
             let code = "malformed_content".to_owned();
             let what = ItemKind::Unreadable { sender: Some(sender.account), code };

@@ -84,6 +84,7 @@ impl State {
 
     /// Seals what comes next: first what the group needs, then what the app asked for.
     fn choose(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        self.record_lost_removals(chat, step);
         self.do_duties(chat, step);
         if chat.flight.is_some() || !chat.is_member() || chat.row.phase != Phase::Inside {
             return;

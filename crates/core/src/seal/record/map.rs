@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{
     AccountLogRecord, ContactRecord, ConversationRecord, Encoded, KIND_CONTACT, KIND_CONVERSATION,
-    VERSION,
+    KIND_LOST_REMOVALS, LostRemovalsRecord, VERSION,
 };
 use crate::encoding::{self, EncodingError};
 use crate::error::ensure;
@@ -64,6 +64,14 @@ impl AccountMap {
     pub fn contact(&self, account: AccountId) -> Option<&ContactRecord> {
         match self.newest.get(&(KIND_CONTACT, account.as_bytes().to_vec())) {
             Some(AccountLogRecord::Contact(record)) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Who is in a conversation again because the server has lost their removal.
+    pub fn lost_removals(&self, id: ConversationId) -> Option<&LostRemovalsRecord> {
+        match self.newest.get(&(KIND_LOST_REMOVALS, id.as_bytes().to_vec())) {
+            Some(AccountLogRecord::LostRemovals(record)) => Some(record),
             _ => None,
         }
     }

@@ -35,6 +35,15 @@ fn device_name() -> AccountLogRecord {
     AccountLogRecord::DeviceName(DeviceNameRecord { device, name: "laptop".to_owned() })
 }
 
+fn lost_removals() -> AccountLogRecord {
+    let accounts = [(AccountId::from_bytes([5; 32]), Some(DeviceId::from_bytes([7; 32])))];
+    AccountLogRecord::LostRemovals(LostRemovalsRecord {
+        conversation: ConversationId::from_bytes([1; 32]),
+        accounts: accounts.into(),
+        keys: [[8; 32]].into(),
+    })
+}
+
 fn unknown() -> AccountLogRecord {
     let value = Zeroizing::new(vec![9; 9]);
     AccountLogRecord::Unknown(UnknownRecord { kind: 900, key: vec![8], value })
@@ -42,7 +51,7 @@ fn unknown() -> AccountLogRecord {
 
 fn map() -> AccountMap {
     let mut map = AccountMap::new();
-    for record in [unknown(), conversation(3), contact(), device_name()] {
+    for record in [unknown(), conversation(3), contact(), device_name(), lost_removals()] {
         map.apply(record);
     }
     map
@@ -55,6 +64,7 @@ fn records_are_golden_and_round_trip() {
         ("record_conversation.hex", conversation(3)),
         ("record_contact.hex", contact()),
         ("record_device_name.hex", device_name()),
+        ("record_lost_removals.hex", lost_removals()),
         ("record_unknown.hex", unknown()),
     ] {
         let sealed = key.seal_record(log(), &record, &mut rng(1)).unwrap();
@@ -75,14 +85,16 @@ fn the_map_is_golden_and_round_trips() {
 #[test]
 fn the_last_writer_wins() {
     let mut map = map();
-    assert_eq!(map.records().count(), 4);
+    assert_eq!(map.records().count(), 5);
     map.apply(conversation(33));
-    assert_eq!(map.records().count(), 4);
+    assert_eq!(map.records().count(), 5);
     let found = map.conversation(ConversationId::from_bytes([1; 32])).unwrap();
     assert_eq!(found.seed.expose(), &[33; 32]);
     assert_eq!(map.contact(AccountId::from_bytes([5; 32])).unwrap().username, "bob");
     assert!(map.conversation(ConversationId::from_bytes([5; 32])).is_none());
     assert!(map.contact(AccountId::from_bytes([1; 32])).is_none());
+    assert!(map.lost_removals(ConversationId::from_bytes([1; 32])).is_some());
+    assert!(map.lost_removals(ConversationId::from_bytes([5; 32])).is_none());
 }
 
 #[test]
@@ -97,7 +109,7 @@ fn a_known_kind_in_a_later_version_is_kept() {
     assert_eq!(record_key.open_record(log(), &sealed), Ok(later.clone()));
     let mut map = map();
     map.apply(later);
-    assert_eq!(map.records().count(), 4, "it replaces what it is about");
+    assert_eq!(map.records().count(), 5, "it replaces what it is about");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use corncrake_core::{
     conversation::{Change, CommitReport, Conversation, DeviceKey, Role},
     id::{AccountId, ConversationId, DeviceId},
+    seal::record::{AccountLogRecord, LostRemovalsRecord},
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +70,23 @@ pub(crate) struct OwedAgain {
     roles: BTreeMap<AccountId, Role>,
     /// Accounts to be added again; by this device at once if it had added them.
     added: BTreeMap<AccountId, bool>,
+    /// Who was there when the group was looked at last, although they are to be removed.
+    back: Back,
+    /// Those of them whom this device remembers, and has named in the account log.
+    recorded: Back,
     /// Of whom the app was told that others have to remove them.
     told: Vec<AccountId>,
     /// Whether the app was told to offer a new group.
     needs_new_group: bool,
+}
+
+/// Who is in the group although they, or their device, were removed in a part that the server has
+/// lost: this device remembers it, or its account's log says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Back {
+    /// Accounts, and the device that had removed each.
+    accounts: BTreeMap<AccountId, Option<DeviceId>>,
+    keys: BTreeSet<DeviceKey>,
 }
 
 impl Done {
@@ -84,7 +98,7 @@ impl Done {
 impl OwedAgain {
     pub(crate) fn is_nothing(&self) -> bool {
         let restores = self.title.is_some() || !self.roles.is_empty() || !self.added.is_empty();
-        !self.takes_out() && !restores && self.replaced.is_empty()
+        !self.takes_out() && !restores && self.replaced.is_empty() && self.back == Back::default()
     }
 
     /// Whether only others can make what is owed.
@@ -213,24 +227,101 @@ impl Chat {
             ..Done::default()
         }
     }
-
-    /// A device speaks in an epoch that came after the loss: whom it had removed itself, and says
-    /// that to, it has added again since.
-    pub(in crate::engine::chats) fn speaks(&mut self, device: DeviceId) {
-        self.row.owed_again.removed.retain(|_, by| *by != Some(device));
-    }
-
-    /// Whether somebody is in the group whose removal, or whose device's, the server has lost.
-    pub(in crate::engine::chats) fn has_removed_back(&self) -> bool {
-        let owed = &self.row.owed_again;
-        self.conversation.as_ref().is_some_and(|conversation| {
-            owed.removed.keys().any(|who| conversation.has_account(*who))
-                || owed.revoked.iter().any(|key| conversation.device_of_key(key).is_some())
-        })
-    }
 }
 
 impl State {
+    /// Who is in the group although they are to be removed.
+    fn back(&self, chat: &Chat, recorded: Option<&LostRemovalsRecord>) -> Back {
+        let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
+            return Back::default();
+        };
+        let owed = &chat.row.owed_again;
+        let accounts = recorded.iter().flat_map(|record| &record.accounts).chain(&owed.removed);
+        let keys = recorded.iter().flat_map(|record| &record.keys).chain(&owed.revoked);
+        let is_back = |who: &AccountId| *who != me.account && conversation.has_account(*who);
+        let is_there = |key: &DeviceKey| {
+            conversation.device_of_key(key).is_some_and(|found| found.device != me.device)
+        };
+        Back {
+            accounts: accounts.filter(|(who, _)| is_back(who)).map(|(a, by)| (*a, *by)).collect(),
+            keys: keys.filter(|key| is_there(key)).copied().collect(),
+        }
+    }
+
+    /// Whether somebody is in the group whose removal, or whose device's, the server has lost.
+    pub(in crate::engine::chats) fn has_removed_back(&self, chat: &Chat) -> bool {
+        self.back(chat, self.account.lost_removals(chat.row.id)) != Back::default()
+    }
+
+    /// A device speaks in an epoch that came after the loss: whom it had removed itself, and says
+    /// that to, it has added again since.
+    pub(in crate::engine::chats) fn speaks(
+        &mut self,
+        chat: &mut Chat,
+        device: DeviceId,
+        step: &mut Step<'_>,
+    ) {
+        let by_others = |by: &Option<DeviceId>| *by != Some(device);
+        let owed = &mut chat.row.owed_again;
+        owed.removed.retain(|_, by| by_others(by));
+        if owed.back.accounts.values().all(by_others) {
+            return;
+        }
+        if let Some(mut record) = self.account.lost_removals(chat.row.id).cloned() {
+            record.accounts.retain(|_, by| by_others(by));
+            self.put_record(AccountLogRecord::LostRemovals(record), step);
+        }
+    }
+
+    /// Tells the account's other devices, those to come as well, who is back, and who is no more.
+    pub(in crate::engine::chats) fn record_lost_removals(
+        &mut self,
+        chat: &mut Chat,
+        step: &mut Step<'_>,
+    ) {
+        if !chat.is_member() {
+            return;
+        }
+        let known = self.account.lost_removals(chat.row.id);
+        let owed = &chat.row.owed_again;
+        if known.is_none() && !owed.takes_out() && owed.back == Back::default() {
+            return;
+        }
+        let mut record = known.cloned().unwrap_or_else(|| LostRemovalsRecord {
+            conversation: chat.row.id,
+            accounts: BTreeMap::new(),
+            keys: BTreeSet::new(),
+        });
+        let forgotten = |who: &AccountId| {
+            owed.recorded.accounts.contains_key(who) && !owed.removed.contains_key(who)
+        };
+        record.accounts.retain(|who, _| !forgotten(who));
+        record.keys.retain(|key| !owed.recorded.keys.contains(key) || owed.revoked.contains(key));
+        let back = self.back(chat, Some(&record));
+        // Who was never seen here is not said to be gone: this device may be behind.
+        let gone = |who: &AccountId| {
+            owed.back.accounts.contains_key(who) && !back.accounts.contains_key(who)
+        };
+        record.accounts.retain(|who, _| !gone(who));
+        record.keys.retain(|key| !owed.back.keys.contains(key) || back.keys.contains(key));
+        record.accounts.extend(&back.accounts);
+        record.keys.extend(&back.keys);
+        let is_news = match known {
+            Some(known) => *known != record,
+            None => back != Back::default(),
+        };
+        let mut recorded = back.clone();
+        recorded.accounts.retain(|who, _| owed.removed.contains_key(who));
+        recorded.keys.retain(|key| owed.revoked.contains(key));
+        if (&back, &recorded) != (&owed.back, &owed.recorded) {
+            (chat.row.owed_again.back, chat.row.owed_again.recorded) = (back, recorded);
+            chat.save(step);
+        }
+        if is_news {
+            self.put_record(AccountLogRecord::LostRemovals(record), step);
+        }
+    }
+
     /// Makes lost removals and revocations again before anything else is sealed; tells whether the
     /// chat has to wait for that.
     pub(in crate::engine::chats) fn remove_again(
@@ -243,17 +334,13 @@ impl State {
             return false;
         };
         let Some(me) = self.account.me() else { return false };
-        let owed = &chat.row.owed_again;
-        if !owed.takes_out() && !owed.is_up_to_others() {
+        let owed = &mut chat.row.owed_again;
+        if !owed.takes_out() && !owed.is_up_to_others() && owed.back == Back::default() {
             return false;
         }
-        let (mut removed, mut revoked) =
-            (chat.row.owed_again.removed.clone(), chat.row.owed_again.revoked.clone());
-        removed.retain(|who, _| *who != me.account && conversation.has_account(*who));
-        revoked
-            .retain(|key| conversation.device_of_key(key).is_some_and(|d| d.device != me.device));
+        let Back { accounts: removed, keys } = owed.back.clone();
         let devices: Vec<_> =
-            revoked.iter().filter_map(|key| conversation.device_of_key(key)).collect();
+            keys.iter().filter_map(|key| conversation.device_of_key(key)).collect();
         let own = devices.iter().filter(|device| device.account == me.account);
         let allowed = |who: &&AccountId| conversation.context().may_remove(me.account, **who);
         let change = Change {
@@ -265,10 +352,11 @@ impl State {
         who.extend(devices.iter().map(|device| device.account));
         who.sort_unstable();
         who.dedup();
-        let owed = &mut chat.row.owed_again;
+        let before = owed.removed.len() + owed.revoked.len();
+        owed.removed.retain(|who, _| removed.contains_key(who));
+        owed.revoked.retain(|key| keys.contains(key));
         let is_over = who.is_empty() && owed.is_up_to_others();
-        if is_over || (&owed.removed, &owed.revoked) != (&removed, &revoked) {
-            (owed.removed, owed.revoked) = (removed, revoked);
+        if is_over || owed.removed.len() + owed.revoked.len() != before {
             if who.is_empty() {
                 owed.told.clear();
                 owed.needs_new_group = false;
@@ -357,7 +445,7 @@ impl State {
     /// if this account may add: at once whom this device had added, after a day whom others had.
     /// Removals that are owed come before adds.
     pub(in crate::engine::chats) fn add_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let has_removed_back = chat.has_removed_back();
+        let has_removed_back = self.has_removed_back(chat);
         let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
             return;
         };
