@@ -157,7 +157,16 @@ impl Server {
         listen: &str,
         origin: Option<&str>,
     ) -> Result<Self> {
-        Self::start_logging(programs, folder, (listen, origin), "debug")
+        let limits = ["--no-rate-limits"];
+        Self::start_with(programs, folder, (listen, origin), ("debug", &limits))
+    }
+
+    /// Starts a server with the limits on rates that it has by itself.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_limited(programs: &Programs, folder: &Path, listen: &str) -> Result<Self> {
+        Self::start_with(programs, folder, (listen, None), ("debug", &[]))
     }
 
     /// Starts a server as an operator would, whose log tells little.
@@ -165,20 +174,21 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_quietly(programs: &Programs, folder: &Path, listen: &str) -> Result<Self> {
-        Self::start_logging(programs, folder, (listen, None), "warn")
+        Self::start_with(programs, folder, (listen, None), ("warn", &["--no-rate-limits"]))
     }
 
-    fn start_logging(
+    fn start_with(
         programs: &Programs,
         folder: &Path,
         (listen, origin): (&str, Option<&str>),
-        level: &str,
+        (level, limits): (&str, &[&str]),
     ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let log = File::options().create(true).append(true).open(Self::log_of(folder))?;
         let mut command = Command::new(&programs.server);
         command
-            .args(["--no-rate-limits", "--listen", listen, "--data"])
+            .args(limits)
+            .args(["--listen", listen, "--data"])
             .arg(folder)
             .env("RUST_LOG", level)
             .stdin(Stdio::null())

@@ -1,13 +1,15 @@
 //! The handle of a chat.
 
+use core::time::Duration;
+
 use corncrake_core::id::{ConversationId, DeviceId, MessageId};
 use tokio::sync::oneshot;
 
 use crate::{
-    client::Client,
+    client::{A_MINUTE, Client},
     command::ChatCommand,
     error::Error,
-    event::{Added, ChatInfo, Delivery, Item, Role},
+    event::{Added, Adding, ChatInfo, Delivery, Item, LeftOut, Role},
 };
 
 /// A message that is stored here and on its way.
@@ -32,6 +34,32 @@ impl Sending {
     /// # Errors
     /// [`Error::Closed`] or the reason of the engine's end; the message goes on after a restart.
     pub async fn fate(self) -> Result<Delivery, Error> {
+        self.fate.await.map_err(|_| self.client.reason())?
+    }
+}
+
+/// People who are on their way into a group, which is stored here.
+#[derive(Debug)]
+pub struct Begun {
+    left_out: Vec<LeftOut>,
+    fate: oneshot::Receiver<Result<Adding, Error>>,
+    client: Client,
+}
+
+impl Begun {
+    /// Who is not among them, and why.
+    #[must_use]
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Waits until they are in, or until that has to wait for the confirmation of a removal.
+    /// Dropping this changes nothing about it.
+    ///
+    /// # Errors
+    /// `not_allowed`; [`Error::Closed`] or the reason of the engine's end, and then it goes on after
+    /// a restart.
+    pub async fn fate(self) -> Result<Adding, Error> {
         self.fate.await.map_err(|_| self.client.reason())?
     }
 }
@@ -101,8 +129,23 @@ impl Chat {
     /// `unknown_account` or `no_key_package` if nobody can be added, `already_so`, `not_allowed`,
     /// `not_in_direct_chat`.
     pub async fn add(&self, names: &[&str]) -> Result<Added, Error> {
+        let begun = self.begin_add(names, A_MINUTE).await?;
+        let left_out = begun.left_out().to_vec();
+        Ok(Added { adding: begun.fate().await?, left_out })
+    }
+
+    /// The same, answered when it is stored here and will happen by itself. Those who are not found
+    /// within `patience` are left out, with the reason why it took long: a server takes only so many
+    /// questions a second.
+    ///
+    /// # Errors
+    /// As [`Chat::add`]; `not_allowed` may come with the fate.
+    pub async fn begin_add(&self, names: &[&str], patience: Duration) -> Result<Begun, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        self.client.ask_chat(self.id, |reply| ChatCommand::Add { names, reply }).await
+        let (told, fate) = oneshot::channel();
+        let command = |reply| ChatCommand::Add { names, patience, reply, fate: told };
+        let left_out = self.client.ask_chat(self.id, command).await?;
+        Ok(Begun { left_out, fate, client: self.client.clone() })
     }
 
     /// Removes people from a group; answers when the commit is in the log. They are named as in

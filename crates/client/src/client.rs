@@ -1,5 +1,6 @@
 //! The handle of an account.
 
+use core::time::Duration;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use corncrake_core::{
@@ -17,6 +18,9 @@ use crate::{
     event::{Account, ChatInfo, Connection, Device, Event, EventKind, LeftOut},
     host::Host,
 };
+
+/// How long people are looked for who are to be added.
+pub(crate) const A_MINUTE: Duration = Duration::from_mins(1);
 
 /// A handle to an account on this device. Clones are cheap and share one engine.
 ///
@@ -207,9 +211,24 @@ impl Client {
     /// `unknown_account` or `no_key_package` if nobody can be added, `offline`, `title_too_long`,
     /// `bad_title`, `too_many_members`.
     pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<NewGroup, Error> {
+        self.create_group_within(title, names, A_MINUTE).await
+    }
+
+    /// The same, answered within `patience`: a server takes only so many questions a second, and
+    /// those who are not found in time are left out, with the reason why it took long.
+    ///
+    /// # Errors
+    /// As [`Client::create_group`].
+    pub async fn create_group_within(
+        &self,
+        title: &str,
+        names: &[&str],
+        patience: Duration,
+    ) -> Result<NewGroup, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let title = title.to_owned();
-        let (id, left_out) = self.ask(|reply| Command::CreateGroup { title, names, reply }).await?;
+        let command = |reply| Command::CreateGroup { title, names, patience, reply };
+        let (id, left_out) = self.ask(command).await?;
         Ok(NewGroup { chat: Chat::new(id, self.clone()), left_out })
     }
 

@@ -1,12 +1,14 @@
 //! What a handle asks of the engine.
 
+use core::time::Duration;
+
 use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
 use corncrake_core::identity::SafetyNumber;
 use zeroize::Zeroizing;
 
 use crate::{
     engine::Reply,
-    event::{Account, Added, ChatInfo, Connection, Delivery, Device, Event, Item, LeftOut, Role},
+    event::{Account, Adding, ChatInfo, Connection, Delivery, Device, Event, Item, LeftOut, Role},
 };
 
 /// A call on a handle, with the place where its answer goes.
@@ -30,8 +32,13 @@ pub(crate) enum Command {
     Chats(Reply<Vec<ChatInfo>>),
     /// Starts or finds a chat.
     StartChat { names: Vec<String>, reply: Reply<ConversationId> },
-    /// Founds a group.
-    CreateGroup { title: String, names: Vec<String>, reply: Reply<(ConversationId, Vec<LeftOut>)> },
+    /// Founds a group with those who are found in time.
+    CreateGroup {
+        title: String,
+        names: Vec<String>,
+        patience: Duration,
+        reply: Reply<(ConversationId, Vec<LeftOut>)>,
+    },
     /// Waits for the next event; the one with sequence `taken` and those before it are done with.
     /// Who asks believes the connection to stand as in `heard`.
     NextEvent { taken: Option<u64>, heard: Option<Connection>, reply: Reply<Event> },
@@ -58,8 +65,8 @@ pub(crate) enum ChatCommand {
     SendText { text: String, reply: Reply<MessageId>, fate: Reply<Delivery> },
     /// A page of the timeline: items with numbers below `before`, at most `limit`, in order.
     History { before: Option<u64>, limit: u32, reply: Reply<Vec<Item>> },
-    /// Adds people.
-    Add { names: Vec<String>, reply: Reply<Added> },
+    /// Adds those who are found in time: who is not, when that is stored, and what becomes of it.
+    Add { names: Vec<String>, patience: Duration, reply: Reply<Vec<LeftOut>>, fate: Reply<Adding> },
     /// Removes people.
     Remove { names: Vec<String>, reply: Reply<()> },
     /// Leaves for good.

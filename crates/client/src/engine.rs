@@ -31,6 +31,8 @@ mod state;
 mod step;
 mod tables;
 
+#[cfg(test)]
+pub(crate) use chats::Adder;
 pub(crate) use chats::{ClaimThen, GatherThen, Gathered, Starter};
 pub(crate) use state::State;
 pub(crate) use step::{Done, Effect, Input, Reply, Step, Then, Work};

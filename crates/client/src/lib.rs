@@ -12,7 +12,7 @@ mod native;
 pub mod store;
 pub mod transport;
 
-pub use chat::{Chat, Sending};
+pub use chat::{Begun, Chat, Sending};
 pub use client::{Client, Events, NewGroup};
 pub use corncrake_core::id::{AccountId, ConversationId, DeviceId, MessageId};
 pub use corncrake_core::identity::SafetyNumber;

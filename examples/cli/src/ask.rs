@@ -1,8 +1,13 @@
 //! What can be asked of an account, on the command line and in a session alike.
 
-use std::{fmt, future::ready, pin::pin};
+use std::{
+    fmt,
+    future::ready,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
-use corncrake::{Added, Adding, Chat, Client, Delivery, Device, Error, Refusal, Role};
+use corncrake::{Adding, Chat, Client, Delivery, Device, Error, LeftOut, NewGroup, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -200,9 +205,11 @@ impl Ask {
     }
 
     async fn begin(self, client: &Client, turn: Turn) -> Result<Value, Failure> {
+        let begun = Instant::now();
         if self.needs_the_account() {
             reach::connect(client).await?;
         }
+        let left = |wait| reach::wait_of(wait).saturating_sub(begun.elapsed());
         match self {
             Self::Account {} => account(client).await,
             Self::Devices {} => devices(client).await,
@@ -216,32 +223,33 @@ impl Ask {
                 history(client, &chat, (before, limit), read).await
             }
             Self::CreateGroup { title, names, wait } => {
-                let made = client.create_group(&title, &strs(&names)).await?;
-                let (chat, left_out) = (made.chat, made.left_out);
-                let settled = async {
-                    chat.settled().await.map(|()| Added { adding: Adding::Done, left_out })
-                };
-                let answer = change(client, &chat, wait, turn, settled).await;
+                let looking = left(wait).max(reach::LOOKING);
+                let made = client.create_group_within(&title, &strs(&names), looking).await?;
+                let NewGroup { chat, left_out } = made;
+                let answer = change(client, &chat, left(wait), turn, chat.settled()).await;
                 tell_them(client).await?;
-                answer
+                Ok(named(answer?, &left_out))
             }
             Self::Add { chat, names, wait } => {
                 let chat = reach::find(client, &chat).await?;
-                let answer = change(client, &chat, wait, turn, chat.add(&strs(&names))).await;
+                let (names, looking) = (strs(&names), left(wait).max(reach::LOOKING));
+                let begun = in_turn(turn, chat.begin_add(&names, looking)).await?;
+                let left_out = begun.left_out().to_vec();
+                let answer = follow(client, &chat, left(wait), begun.fate()).await;
                 tell_them(client).await?;
-                answer
+                Ok(named(answer?, &left_out))
             }
             Self::Remove { chat, names, wait } => {
                 let chat = reach::find(client, &chat).await?;
-                change(client, &chat, wait, turn, done(chat.remove(&strs(&names)))).await
+                change(client, &chat, left(wait), turn, chat.remove(&strs(&names))).await
             }
             Self::Leave { chat, wait } => {
                 let chat = reach::find(client, &chat).await?;
-                change(client, &chat, wait, turn, done(chat.leave())).await
+                change(client, &chat, left(wait), turn, chat.leave()).await
             }
             Self::Rename { chat, title, wait } => {
                 let chat = reach::find(client, &chat).await?;
-                change(client, &chat, wait, turn, done(chat.rename(&title))).await
+                change(client, &chat, left(wait), turn, chat.rename(&title)).await
             }
             Self::Role { chat, name, role, wait } => {
                 let role = match role {
@@ -250,7 +258,7 @@ impl Ask {
                     RoleName::Member => Role::Member,
                 };
                 let chat = reach::find(client, &chat).await?;
-                change(client, &chat, wait, turn, done(chat.set_role(&name, role))).await
+                change(client, &chat, left(wait), turn, chat.set_role(&name, role)).await
             }
             Self::Hide { chat } => {
                 reach::find(client, &chat).await?.hide().await?;
@@ -367,39 +375,47 @@ async fn send(
     Ok(answer)
 }
 
-/// Asks for a change and waits until it is in the log, at most `wait` seconds.
-async fn change(
-    client: &Client,
-    chat: &Chat,
-    wait: u64,
-    turn: Turn,
-    change: impl Future<Output = Result<Added, Error>>,
-) -> Result<Value, Failure> {
-    let mut change = pin!(change);
-    // The first look asks for it; then the next command of this chat may follow.
+/// Asks for something, and lets the next command of the chat follow as soon as it is asked for.
+async fn in_turn<T>(turn: Turn, asked: impl Future<Output = T>) -> T {
+    let mut asked = pin!(asked);
+    // The first look asks for it.
     let done = tokio::select! {
         biased;
-        done = &mut change => Some(done),
+        done = &mut asked => Some(done),
         () = ready(()) => None,
     };
     drop(turn);
-    let done = match done {
-        Some(done) => Ok(done?),
-        None => reach::within(client, reach::wait_of(wait), change).await?,
-    };
     match done {
-        Ok(Added { adding, left_out }) => {
-            let mut answer = match adding {
-                Adding::Done => answer_of(chat, Some("sent")),
-                Adding::Waits => queued(chat, Reach::NotYet)?,
-            };
+        Some(done) => done,
+        None => asked.await,
+    }
+}
+
+/// Asks for a change and waits until it is in the log, for `patience` at most.
+async fn change(
+    client: &Client,
+    chat: &Chat,
+    patience: Duration,
+    turn: Turn,
+    change: impl Future<Output = Result<(), Error>>,
+) -> Result<Value, Failure> {
+    let change = async { change.await.map(|()| Adding::Done) };
+    in_turn(turn, follow(client, chat, patience, change)).await
+}
+
+/// Waits until a change is in the log, for `patience` at most.
+async fn follow(
+    client: &Client,
+    chat: &Chat,
+    patience: Duration,
+    fate: impl Future<Output = Result<Adding, Error>>,
+) -> Result<Value, Failure> {
+    match reach::within(client, patience, fate).await? {
+        Ok(Adding::Done) => Ok(answer_of(chat, Some("sent"))),
+        Ok(Adding::Waits) => {
+            let mut answer = queued(chat, Reach::NotYet)?;
             if let Some(answer) = answer.as_object_mut() {
-                if adding == Adding::Waits {
-                    answer.insert("waits_for".to_owned(), json!("removal"));
-                }
-                if !left_out.is_empty() {
-                    answer.insert("left_out".to_owned(), view::left_out(&left_out));
-                }
+                answer.insert("waits_for".to_owned(), json!("removal"));
             }
             Ok(answer)
         }
@@ -407,9 +423,12 @@ async fn change(
     }
 }
 
-/// A change that is in the log when it answers.
-async fn done(change: impl Future<Output = Result<(), Error>>) -> Result<Added, Error> {
-    change.await.map(|()| Added { adding: Adding::Done, left_out: Vec::new() })
+/// The answer, with those who were left out.
+fn named(mut answer: Value, left_out: &[LeftOut]) -> Value {
+    if let (false, Some(answer)) = (left_out.is_empty(), answer.as_object_mut()) {
+        answer.insert("left_out".to_owned(), view::left_out(left_out));
+    }
+    answer
 }
 
 /// Waits until those who are new in a chat have been told, as this program may be about to end.

@@ -11,6 +11,9 @@ use crate::failure::Failure;
 
 /// How long a command waits to have read everything before it goes on.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(20);
+/// How long people are looked for who are to be added, however little a command may wait: who is not
+/// known by then is left out.
+pub(crate) const LOOKING: Duration = Duration::from_secs(10);
 /// How long a command waits until those who are new in a chat have been told.
 pub(crate) const TELLING: Duration = Duration::from_secs(3);
 /// How long a command that reads waits for what is still to be sent.

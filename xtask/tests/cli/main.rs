@@ -179,6 +179,30 @@ fn the_key_and_the_folder_are_their_owners_alone() {
     server.stop().unwrap();
 }
 
+/// The server takes 200 questions a second, and 2000 at once.
+#[test]
+fn audit_issue_7_very_many_unknown_names_are_answered_in_time() {
+    let (place, server) = Place::limited();
+    place.sign_up(&["ann", "bob", "cem"]);
+    let nobody: Vec<String> = (0..5000).map(|number| format!("nobody{number}")).collect();
+    let nobody: Vec<&str> = nobody.iter().map(String::as_str).collect();
+    let named = |arguments: &[&str]| {
+        let answer = place.ask("ann", &[arguments, &nobody, &["--wait", "10"]].concat(), "");
+        let left_out = answer["left_out"].as_array().unwrap();
+        let of = |code: &str| left_out.iter().filter(|one| one["code"] == code).count();
+        let (unknown, late) = (of("unknown_account"), of("rate_limited"));
+        // Who was not asked for in time is named as well.
+        assert!(unknown > 0 && late > 0, "{unknown} unknown, {late} late");
+        assert_eq!(unknown + late, nobody.len());
+    };
+    named(&["group", "create", "Trip", "bob"]);
+    named(&["group", "add", "#Trip", "cem"]);
+    for who in ["bob", "cem"] {
+        assert!(place.see(who, &["chats"]).contains("#Trip"), "{who}");
+    }
+    server.stop().unwrap();
+}
+
 #[test]
 fn audit_srv_b5_who_cannot_be_added_is_left_out_and_named() {
     let (place, server) = Place::new();

@@ -1,7 +1,7 @@
 //! A server and people who use it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Output, Stdio},
     thread,
     time::Duration,
@@ -20,10 +20,18 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> (Self, Server) {
+        Self::with(|programs, data| Server::start(programs, data, "127.0.0.1:0", None))
+    }
+
+    /// One whose server has the limits on rates that it has by itself.
+    pub(crate) fn limited() -> (Self, Server) {
+        Self::with(|programs, data| Server::start_limited(programs, data, "127.0.0.1:0"))
+    }
+
+    fn with(start: impl FnOnce(&Programs, &Path) -> xtask::Result<Server>) -> (Self, Server) {
         let programs = Programs::build().unwrap();
         let folder = TempDir::new().unwrap();
-        let server = Server::start(&programs, &folder.path().join("server"), "127.0.0.1:0", None);
-        let server = server.unwrap();
+        let server = start(&programs, &folder.path().join("server")).unwrap();
         let url = server.url();
         (Self { programs, folder, url }, server)
     }

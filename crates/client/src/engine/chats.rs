@@ -55,6 +55,8 @@ use crate::{
     host::{Clock, Moment},
     transport::TransportError,
 };
+#[cfg(test)]
+pub(crate) use create::Adder;
 pub(crate) use create::{ClaimThen, GatherThen, Gathered, Starter};
 
 /// How many entries are remembered in each chat, to know them again after a loss.

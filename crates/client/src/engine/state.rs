@@ -159,8 +159,9 @@ impl State {
             Command::StartChat { names, reply } => {
                 self.start_chat(names, Starter::Chat(reply), step);
             }
-            Command::CreateGroup { title, names, reply } => {
-                self.create_group(title, names, Starter::Group(reply, Vec::new()), step);
+            Command::CreateGroup { title, names, patience, reply } => {
+                let starter = Starter::Group(reply, Vec::new());
+                self.create_group(title, (names, patience), starter, step);
             }
             Command::Chat(chat, command) => self.chat_command(chat, command, step),
             other => self.account_command(other, step),

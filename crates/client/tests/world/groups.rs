@@ -1,5 +1,6 @@
 //! What groups promise to those who make, change and leave them.
 
+use core::time::Duration;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use corncrake::{
@@ -340,6 +341,82 @@ fn audit_srv_b5_a_server_that_takes_three_requests_a_second_gets_the_others_late
         let chat = ann.create_group("meadow", &names);
         world.settle();
         assert_eq!(ann.info(chat).unwrap().members.len(), 21, "seed {seed}");
+    }
+}
+
+/// Whom the server does not know, it has answered for: nobody has to wait for that.
+#[test]
+fn audit_issue_7_unknown_names_make_no_pause() {
+    let world = World::new(5);
+    let [ann, _bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    world.settle();
+    // 25 round trips, and nothing beside them.
+    world.network().disturb();
+    let names: Vec<String> = (0..400).map(|number| format!("nobody{number}")).collect();
+    let begun = world.executor().now();
+    let made = ann.call("create group", async move |client: Client| {
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["bob"]).collect();
+        client.create_group("meadow", &names).await
+    });
+    assert_eq!(made.unwrap().left_out.len(), 400);
+    assert!(world.executor().now() - begun < 3000);
+}
+
+/// A server takes ten requests a second and knows few of very many names: whoever names them hears
+/// in time who is in, who is unknown, and who was not asked for.
+#[test]
+fn audit_issue_7_very_many_unknown_names_hold_nobody_up() {
+    const PATIENCE: u64 = 20;
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, _bob, _cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        world.network().disturb();
+        let executor = world.executor().clone();
+        let mut taken = (0, 0);
+        let taking = executor.clone();
+        world.network().set_lie(Some(Box::new(move |who, _, request| {
+            if !matches!((who, request), ("ann.1", OpenRequest::LookUp(_) | OpenRequest::Claim(_)))
+            {
+                return None;
+            }
+            let second = taking.now() / 1000;
+            taken = if taken.0 == second { (second, taken.1 + 1) } else { (second, 1) };
+            let refusal = Refusal { code: ErrorCode::RateLimited, retry_after: Some(1) };
+            (taken.1 > 10).then_some(Err(refusal))
+        })));
+        let names = |first: &str| {
+            let nobody = (0..3000).map(|number| format!("nobody{number}"));
+            [first.to_owned()].into_iter().chain(nobody).collect::<Vec<_>>()
+        };
+        let begun = executor.now();
+        let named = names("bob");
+        let made = ann.call("create group", async move |client: Client| {
+            let named: Vec<&str> = named.iter().map(String::as_str).collect();
+            client.create_group_within("meadow", &named, Duration::from_secs(PATIENCE)).await
+        });
+        let made = made.unwrap();
+        let left_out = |left_out: &[LeftOut], code: &str| {
+            left_out.iter().filter(|one| one.why.code() == code).count()
+        };
+        let check = |all: &[LeftOut], begun: u64| {
+            assert!(executor.now() - begun <= PATIENCE * 1000, "seed {seed}");
+            let (unknown, late) = (left_out(all, "unknown_account"), left_out(all, "rate_limited"));
+            assert!(unknown >= 50 && unknown + late == 3000, "seed {seed}: {unknown} and {late}");
+        };
+        check(&made.left_out, begun);
+        let chat = made.chat.id();
+        world.settle();
+        assert_eq!(ann.info(chat).unwrap().members.len(), 2, "seed {seed}");
+        world.network().disturb();
+        let (begun, named) = (executor.now(), names("cem"));
+        let added = ann.call_in(chat, "add", async move |chat: Chat| {
+            let named: Vec<&str> = named.iter().map(String::as_str).collect();
+            chat.begin_add(&named, Duration::from_secs(PATIENCE)).await
+        });
+        check(added.unwrap().left_out(), begun);
+        world.settle();
+        assert_eq!(ann.info(chat).unwrap().members.len(), 3, "seed {seed}");
     }
 }
 

@@ -63,12 +63,15 @@ impl State {
                 accounts.retain(|account| *account != me.account);
             }
         }
-        let number = self.account.claims.begin(accounts, then);
+        let number = self.account.claims.begin(accounts, then.until(), then);
         self.claim_goes_on(number, step);
     }
 
-    /// Asks for what is due.
+    /// Asks for what is due, and ends what has no more time.
     pub(super) fn work_claims(&mut self, step: &mut Step<'_>) {
+        while let Some(number) = self.account.claims.overdue(step.moment) {
+            self.end_claim(number, None, step);
+        }
         while let Some((ask, account)) = self.account.claims.ask(step.moment) {
             let account = wire_account(account);
             let request = Claim { account, suite: SUITE.id(), admission: Vec::new() };

@@ -148,12 +148,23 @@ impl State {
     }
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
-        let number = self.account.directory.jobs.begin(wanted, then);
+        let until = match &then {
+            // The other half of the time is for their key packages and the commit.
+            LookUpThen::Chats(then) => then.until().map(|end| {
+                let left = end.since(step.moment);
+                step.moment.after(left / 2)
+            }),
+            _ => None,
+        };
+        let number = self.account.directory.jobs.begin(wanted, until, then);
         self.look_up_goes_on(number, step);
     }
 
-    /// Asks for what is due.
+    /// Asks for what is due, and ends what has no more time.
     pub(super) fn work_look_ups(&mut self, step: &mut Step<'_>) {
+        while let Some(number) = self.account.directory.jobs.overdue(step.moment) {
+            self.end_look_up(number, None, step);
+        }
         while let Some((ask, by)) = self.account.directory.jobs.ask(step.moment) {
             let by = match by {
                 By::Id(account) => WireBy::Id(wire_account(account)),

@@ -43,6 +43,10 @@ struct Job<Q, F, T> {
     then: T,
     /// One for all questions: a server that refuses one of them would refuse the others.
     retry: Retry,
+    /// When it ends with what is known by then.
+    until: Option<Moment>,
+    /// Why it was last held up.
+    held_up: Option<Error>,
     /// Whether nobody waits for it any more.
     rests: bool,
 }
@@ -100,13 +104,16 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.that_may_ask().filter_map(|(_, job)| job.retry.wake_at()).min()
+        let ends = self.jobs.values().filter_map(|job| job.until);
+        self.that_may_ask().filter_map(|(_, job)| job.retry.wake_at()).chain(ends).min()
     }
 
-    /// Begins a job, and gives its number; one without questions is done.
-    pub(super) fn begin(&mut self, wanted: Vec<Q>, then: T) -> u64 {
+    /// Begins a job, and gives its number; one without questions is done. From `until` on it asks
+    /// no more: whoever waits for it has what was found by then.
+    pub(super) fn begin(&mut self, wanted: Vec<Q>, until: Option<Moment>, then: T) -> u64 {
         let questions = wanted.into_iter().map(|question| (question, Answer::Owed)).collect();
-        let job = Job { questions, then, retry: Retry::default(), rests: false };
+        let (retry, held_up, rests) = Default::default();
+        let job = Job { questions, then, retry, until, held_up, rests };
         let number = self.next;
         self.jobs.insert(number, job);
         self.next += 1;
@@ -156,6 +163,20 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         self.went_on(ask);
     }
 
+    /// A job whose time is over; what has no answer yet is left out of it.
+    pub(super) fn overdue(&mut self, now: Moment) -> Option<u64> {
+        let is_over = |job: &&mut Job<Q, F, T>| job.until.is_some_and(|until| until <= now);
+        let (number, job) = self.jobs.iter_mut().find(|(_, job)| is_over(job))?;
+        job.until = None;
+        let why = job.held_up.clone().unwrap_or(Error::Offline);
+        for (_, answer) in &mut job.questions {
+            if matches!(answer, Answer::Owed | Answer::UnderWay) {
+                *answer = Answer::LeftOut(why.clone());
+            }
+        }
+        Some(*number)
+    }
+
     fn went_on(&mut self, ask: Ask) {
         if let Some(job) = self.jobs.get_mut(&ask.job) {
             job.retry.went_on();
@@ -170,26 +191,32 @@ impl<Q: Clone, F, T> Jobs<Q, F, T> {
         step: &mut Step<'_>,
     ) -> Option<Error> {
         self.set(ask, Answer::Owed);
+        // The server has answered: the other questions have nothing to wait for.
+        if matches!(&error, TransportError::Refused(it) if it.code == ErrorCode::UnknownAccount) {
+            return Some(Refusal::UnknownAccount.into());
+        }
         let tries = if is_online { TRIES_ONLINE } else { TRIES };
-        let retry = &mut self.jobs.get_mut(&ask.job)?.retry;
+        let job = self.jobs.get_mut(&ask.job)?;
+        let held_up = error.clone().into();
+        let retry = &mut job.retry;
         // What fails together failed once.
         if retry.is_due(step.moment) {
             retry.failed(&error, step.moment, step.rng);
         }
-        match error {
-            TransportError::Unreachable if retry.tries() < tries => None,
-            TransportError::Refused(refusal)
-                if refusal.retry_after.is_some_and(|seconds| seconds <= PATIENCE)
+        let is_tried_again = match &error {
+            TransportError::Unreachable => retry.tries() < tries,
+            TransportError::Refused(refusal) => {
+                refusal.retry_after.is_some_and(|seconds| seconds <= PATIENCE)
                     && refusal.code != ErrorCode::StorageFull
-                    && retry.tries() < TRIES =>
-            {
-                None
+                    && retry.tries() < TRIES
             }
-            TransportError::Refused(refusal) if refusal.code == ErrorCode::UnknownAccount => {
-                Some(Refusal::UnknownAccount.into())
-            }
-            error => Some(error.into()),
+            TransportError::Malformed => false,
+        };
+        if !is_tried_again {
+            return Some(held_up);
         }
+        job.held_up = Some(held_up);
+        None
     }
 
     /// Questions that failed are asked again after their pause, however often, and nobody waits.

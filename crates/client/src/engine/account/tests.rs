@@ -1,3 +1,4 @@
+use core::time::Duration;
 use std::{cell::RefCell, rc::Rc};
 
 use corncrake_core::{
@@ -21,7 +22,7 @@ use self::{
 use super::{By, wire_device, wire_inbox};
 use crate::{
     command::Command,
-    engine::{ClaimThen, GatherThen, Input},
+    engine::{Adder, ClaimThen, GatherThen, Input},
     error::{Error, Refusal},
     event::{Connection, EventKind},
     transport::{Plane, Push},
@@ -322,7 +323,10 @@ fn a_device_that_is_cut_off_asks_more_and_more_rarely() {
 fn claim(device: &mut Device, accounts: &[AccountId]) -> Error {
     let chat = ConversationId::from_bytes([1; 32]);
     let claimed = device.ask_with(|state, reply, step| {
-        let then = ClaimThen::Add { chat, accounts: Vec::new(), left_out: Vec::new(), reply };
+        let until = step.moment.after(Duration::from_mins(1));
+        let adder = Adder { stored: reply, fate: tokio::sync::oneshot::channel().0, until };
+        let left_out = Vec::new();
+        let then = ClaimThen::Add { chat, accounts: Vec::new(), left_out, adder };
         state.claim(accounts.to_vec(), then, step);
     });
     claimed.unwrap().unwrap_err()

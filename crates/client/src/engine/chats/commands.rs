@@ -7,22 +7,21 @@ use corncrake_core::{
 
 use super::{
     Chat,
-    create::{GatherThen, Gathered, TITLE},
+    create::{Adder, GatherThen, Gathered, TITLE},
     rows::{Intent, Phase, Wish},
 };
 use crate::{
     command::ChatCommand,
     engine::{Reply, State, Step, state::NO_ACCOUNT, tables::Table},
     error::{Error, Refusal},
-    event::{Added, Adding, ChatKind, Delivery, EventKind, LeftOut},
+    event::{Adding, ChatKind, Delivery, EventKind},
 };
 
 /// Who waits for a change of a group.
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Changed(Reply<()>),
-    /// With those who were left out.
-    Added(Reply<Added>, Vec<LeftOut>),
+    Added(Reply<Adding>),
     /// Who waits for the fate of a message.
     Sent(Reply<Delivery>),
 }
@@ -31,9 +30,7 @@ impl Waiter {
     pub(super) fn answer(self, result: Result<(), Error>, step: &mut Step<'_>) {
         match self {
             Self::Changed(reply) => step.answer(reply, result),
-            Self::Added(reply, left_out) => {
-                step.answer(reply, result.map(|()| Added { adding: Adding::Done, left_out }));
-            }
+            Self::Added(reply) => step.answer(reply, result.map(|()| Adding::Done)),
             Self::Sent(reply) => {
                 let failed = |error: Error| Delivery::Failed(error.code().to_owned());
                 step.answer(reply, Ok(result.map_or_else(failed, |()| Delivery::Sent)));
@@ -76,8 +73,9 @@ impl State {
                     state.send_text(chat, text, (reply, fate), step);
                 });
             }
-            ChatCommand::Add { names, reply } => {
-                self.gather(names, GatherThen::Add { chat: id, reply }, step);
+            ChatCommand::Add { names, patience, reply, fate } => {
+                let adder = Adder { stored: reply, fate, until: step.moment.after(patience) };
+                self.gather(names, GatherThen::Add { chat: id, adder }, step);
             }
             ChatCommand::Remove { names, reply } => {
                 self.gather_members(id, names, GatherThen::Remove { chat: id, reply }, step);

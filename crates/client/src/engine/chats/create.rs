@@ -1,5 +1,6 @@
 //! New chats, and people for chats that exist.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use corncrake_core::{
@@ -26,8 +27,8 @@ use crate::{
         tables::Table,
     },
     error::{Error, Refusal},
-    event::{Added, ChatKind, EventKind, LeftOut, Role},
-    host::Clock,
+    event::{Adding, ChatKind, EventKind, LeftOut, Role},
+    host::{Clock, Moment},
 };
 
 /// Who waits in `start_chat` or `create_group`.
@@ -36,6 +37,17 @@ pub(crate) enum Starter {
     Chat(Reply<ConversationId>),
     /// With those who were left out.
     Group(Reply<(ConversationId, Vec<LeftOut>)>, Vec<LeftOut>),
+}
+
+/// Who waits in `add`.
+#[derive(Debug)]
+pub(crate) struct Adder {
+    /// Until it is stored, with those who are left out.
+    pub(crate) stored: Reply<Vec<LeftOut>>,
+    /// Until it is done.
+    pub(crate) fate: Reply<Adding>,
+    /// Whoever isn't found by then is left out.
+    pub(crate) until: Moment,
 }
 
 /// People who were looked up.
@@ -64,10 +76,12 @@ pub(crate) enum GatherThen {
     Group {
         title: String,
         starter: Starter,
+        /// Whoever isn't found by then is left out.
+        until: Option<Moment>,
     },
     Add {
         chat: ConversationId,
-        reply: Reply<Added>,
+        adder: Adder,
     },
     Remove {
         chat: ConversationId,
@@ -103,17 +117,8 @@ pub(crate) enum Packages {
 #[derive(Debug)]
 pub(crate) enum ClaimThen {
     Direct(ConversationId),
-    Group {
-        title: String,
-        accounts: Vec<AccountId>,
-        starter: Starter,
-    },
-    Add {
-        chat: ConversationId,
-        accounts: Vec<AccountId>,
-        left_out: Vec<LeftOut>,
-        reply: Reply<Added>,
-    },
+    Group { title: String, accounts: Vec<AccountId>, starter: Starter, until: Option<Moment> },
+    Add { chat: ConversationId, accounts: Vec<AccountId>, left_out: Vec<LeftOut>, adder: Adder },
     AddAgain(ConversationId),
 }
 
@@ -122,14 +127,15 @@ impl State {
         if names.len() == 1 {
             self.gather(names, GatherThen::Direct(reply), step);
         } else {
-            self.gather(names, GatherThen::Group { title: String::new(), starter: reply }, step);
+            let then = GatherThen::Group { title: String::new(), starter: reply, until: None };
+            self.gather(names, then, step);
         }
     }
 
     pub(crate) fn create_group(
         &mut self,
         title: String,
-        names: Vec<String>,
+        (names, patience): (Vec<String>, Duration),
         starter: Starter,
         step: &mut Step<'_>,
     ) {
@@ -139,7 +145,8 @@ impl State {
         if !is_title(&title) {
             return starter.answer(Err(Refusal::BadTitle.into()), step);
         }
-        self.gather(names, GatherThen::Group { title, starter }, step);
+        let until = Some(step.moment.after(patience));
+        self.gather(names, GatherThen::Group { title, starter, until }, step);
     }
 
     /// Looks people up by name.
@@ -183,17 +190,17 @@ impl State {
                 Some(peer) => self.start_direct(*peer, starter, step),
                 None => starter.answer(Err(Refusal::ChatWithOneself.into()), step),
             },
-            GatherThen::Group { title, mut starter } => {
+            GatherThen::Group { title, mut starter, until } => {
                 starter.leave_out(left_out);
-                let mut claim = others.clone();
-                claim.push(me);
+                let claim = [&[me], others.as_slice()].concat();
                 if self.too_many(&claim) {
                     return starter.answer(Err(Refusal::TooManyMembers.into()), step);
                 }
-                self.claim(claim, ClaimThen::Group { title, accounts: others, starter }, step);
+                let then = ClaimThen::Group { title, accounts: others, starter, until };
+                self.claim(claim, then, step);
             }
-            GatherThen::Add { chat, reply } => {
-                self.add_gathered(chat, (others, left_out), reply, step);
+            GatherThen::Add { chat, adder } => {
+                self.add_gathered(chat, (others, left_out), adder, step);
             }
             GatherThen::Remove { chat, reply } => match self.are_members(chat, &accounts) {
                 true => self.wish(chat, Wish::Remove(accounts), reply, step),
@@ -262,23 +269,23 @@ impl State {
         &mut self,
         id: ConversationId,
         (accounts, left_out): (Vec<AccountId>, Vec<LeftOut>),
-        reply: Reply<Added>,
+        adder: Adder,
         step: &mut Step<'_>,
     ) {
         let Some(chat) = self.chats.all.get(&id) else {
-            return step.answer(reply, Err(Refusal::UnknownChat.into()));
+            return step.answer(adder.stored, Err(Refusal::UnknownChat.into()));
         };
         let members = chat.group.iter().flat_map(|group| &group.members);
         let members: Vec<AccountId> = members.map(|(account, ..)| *account).collect();
         let new: Vec<AccountId> =
             accounts.into_iter().filter(|account| !members.contains(account)).collect();
         if new.is_empty() {
-            return step.answer(reply, Err(Refusal::AlreadySo.into()));
+            return step.answer(adder.stored, Err(Refusal::AlreadySo.into()));
         }
         if self.too_many(&new) {
-            return step.answer(reply, Err(Refusal::TooManyMembers.into()));
+            return step.answer(adder.stored, Err(Refusal::TooManyMembers.into()));
         }
-        let then = ClaimThen::Add { chat: id, accounts: new.clone(), left_out, reply };
+        let then = ClaimThen::Add { chat: id, accounts: new.clone(), left_out, adder };
         self.claim(new, then, step);
     }
 
@@ -341,9 +348,12 @@ impl State {
                     Err(refusal) => starter.answer(Err(refusal.into()), step),
                 }
             }
-            ClaimThen::Add { chat, reply, left_out, .. } => {
+            ClaimThen::Add { chat, adder, left_out, .. } => {
                 let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
-                self.wish(chat, wish, Waiter::Added(reply, left_out), step);
+                let known = self.chats.all.contains_key(&chat);
+                let stored = known.then_some(left_out).ok_or_else(|| Refusal::UnknownChat.into());
+                step.answer(adder.stored, stored);
+                self.wish(chat, wish, Waiter::Added(adder.fate), step);
             }
             ClaimThen::AddAgain(chat) => self.add_claimed_again(chat, packages, step),
         }
@@ -432,7 +442,7 @@ impl State {
                 fail(starter, error, step);
             }
             ClaimThen::Group { starter, .. } => starter.answer(Err(error), step),
-            ClaimThen::Add { reply, .. } => step.answer(reply, Err(error)),
+            ClaimThen::Add { adder, .. } => step.answer(adder.stored, Err(error)),
             // It is tried again after a while.
             ClaimThen::AddAgain(_) => {}
         }
@@ -561,6 +571,15 @@ impl ClaimThen {
             Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. } | Self::AddAgain(_)
         )
     }
+
+    /// When whoever waits is to have an answer.
+    pub(crate) const fn until(&self) -> Option<Moment> {
+        match self {
+            Self::Group { until, .. } => *until,
+            Self::Add { adder, .. } => Some(adder.until),
+            Self::Direct(_) | Self::AddAgain(_) => None,
+        }
+    }
 }
 
 impl GatherThen {
@@ -575,12 +594,21 @@ impl GatherThen {
         )
     }
 
+    /// When whoever waits is to have an answer.
+    pub(crate) const fn until(&self) -> Option<Moment> {
+        match self {
+            Self::Group { until, .. } => *until,
+            Self::Add { adder, .. } => Some(adder.until),
+            _ => None,
+        }
+    }
+
     pub(super) fn fail(self, error: Error, step: &mut Step<'_>) {
         match self {
             Self::Direct(starter) | Self::Group { starter, .. } => {
                 starter.answer(Err(error), step);
             }
-            Self::Add { reply, .. } => step.answer(reply, Err(error)),
+            Self::Add { adder, .. } => step.answer(adder.stored, Err(error)),
             Self::Remove { reply, .. } | Self::Role { reply, .. } => {
                 step.answer(reply, Err(error));
             }

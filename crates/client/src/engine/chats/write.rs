@@ -28,7 +28,7 @@ use super::{
 use crate::{
     engine::{State, Step, Then, account::check_at, tables::Table},
     error::Refusal,
-    event::{Added, Adding, EventKind},
+    event::{Adding, EventKind},
     host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
@@ -346,8 +346,8 @@ impl Chat {
             self.wake_by(until);
         }
         for number in adds {
-            if let Some(Waiter::Added(reply, left_out)) = self.session.replies.remove(&number) {
-                step.answer(reply, Ok(Added { adding: Adding::Waits, left_out }));
+            if let Some(Waiter::Added(reply)) = self.session.replies.remove(&number) {
+                step.answer(reply, Ok(Adding::Waits));
                 step.event(EventKind::ChatChanged(self.row.id));
             }
         }
