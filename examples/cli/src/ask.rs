@@ -350,6 +350,7 @@ async fn send(
     wait: u64,
     turn: Turn,
 ) -> Result<Value, Failure> {
+    reach::refuse_if_over(client).await?;
     let (chat, new) = reach::find_or_start(client, to).await?;
     let message = chat.send_text(text).await?;
     drop(turn);
@@ -366,7 +367,7 @@ async fn send(
             return Err(Failure::refused(&code, message));
         }
         Delivery::Queued if wait == 0 => answer_of(&chat, None),
-        Delivery::Queued => queued(&chat, reach)?,
+        Delivery::Queued => queued(&chat, reach),
         Delivery::Sent | Delivery::Received => answer_of(&chat, Some("sent")),
     };
     if let Some(answer) = answer.as_object_mut() {
@@ -413,13 +414,13 @@ async fn follow(
     match reach::within(client, patience, fate).await? {
         Ok(Adding::Done) => Ok(answer_of(chat, Some("sent"))),
         Ok(Adding::Waits) => {
-            let mut answer = queued(chat, Reach::NotYet)?;
+            let mut answer = queued(chat, Reach::NotYet);
             if let Some(answer) = answer.as_object_mut() {
                 answer.insert("waits_for".to_owned(), json!("removal"));
             }
             Ok(answer)
         }
-        Err(reach) => queued(chat, reach),
+        Err(reach) => Ok(queued(chat, reach)),
     }
 }
 
@@ -441,18 +442,16 @@ fn answer_of(chat: &Chat, delivery: Option<&str>) -> Value {
 }
 
 /// The answer about something that is stored and waits.
-fn queued(chat: &Chat, reach: Reach) -> Result<Value, Failure> {
+fn queued(chat: &Chat, reach: Reach) -> Value {
     let connection = match reach {
-        Reach::SignedOut => return Err(Failure::signed_out()),
-        Reach::NameTaken => return Err(Failure::name_taken()),
-        Reach::Offline => "offline",
+        Reach::SignedOut | Reach::NameTaken | Reach::Offline => reach.as_str(),
         Reach::Head | Reach::NotYet => "online",
     };
     let mut answer = answer_of(chat, None);
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("connection".to_owned(), json!(connection));
     }
-    Ok(answer)
+    answer
 }
 
 async fn verify(client: &Client, name: &str) -> Result<Value, Failure> {

@@ -63,6 +63,15 @@ pub(crate) async fn connect(client: &Client) -> Result<(), Failure> {
     }
 }
 
+/// Refuses if the server is known not to know this device; nothing is waited for.
+pub(crate) async fn refuse_if_over(client: &Client) -> Result<(), Failure> {
+    match client.connection().await? {
+        Connection::SignedOut => Err(Failure::signed_out()),
+        Connection::NameTaken => Err(Failure::name_taken()),
+        _ => Ok(()),
+    }
+}
+
 /// Waits until everything is read, for `patience` at most, and a moment for what is still to be
 /// sent: the next program may be long in coming.
 pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reach, Failure> {

@@ -36,6 +36,10 @@ pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
                 .to_owned()
         }
         _ if field("delivery") == "queued" && ask.wait() == Some(0) => "queued".to_owned(),
+        _ if matches!(field("connection"), "signed_out" | "name_taken") => {
+            "queued: it may not leave any more, as the server no longer knows this device"
+                .to_owned()
+        }
         _ if field("delivery") == "queued" => {
             "queued: it leaves as soon as this account is online again".to_owned()
         }

@@ -141,6 +141,8 @@ fn audit_prog_m3_a_device_that_was_removed_hears_it_from_every_command() {
     for command in [["chats"].as_slice(), &["history", "bob"]] {
         let output = place.run("ann", command, "");
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let items = answer["items"].as_array().into_iter().flatten();
+        assert!(items.into_iter().all(|item| item["delivery"] != "queued"), "{answer}");
         assert_eq!(answer["read"], "signed_out");
         assert!(String::from_utf8_lossy(&output.stderr).contains("no longer knows this device"));
     }

@@ -1,6 +1,9 @@
 //! An account with several devices: which of them are in its chats.
 
-use corncrake::{Client, ConversationId, DeviceId, Error, Item, ItemKind, Standing};
+use corncrake::{
+    Chat, Client, ConversationId, Delivery, DeviceId, Error, Item, ItemKind, Role, Standing,
+    transport::Push,
+};
 use corncrake_wire::{ErrorCode, OpenRequest, limits::PAGE_ENTRIES};
 
 use crate::{device::Device, flows::texts, world::World};
@@ -272,6 +275,63 @@ fn a_device_that_was_removed_starts_nothing_in_its_accounts_name() {
     world.pass(60_000);
     let chats = async move |client: Client| client.chats().await;
     assert!(eve.call("chats", chats).unwrap().is_empty());
+}
+
+/// A device that is removed and that nobody takes out of its group.
+fn removed(world: &World, before: impl FnOnce(&Device)) -> (Device, ConversationId) {
+    let [bob, eve] = ["bob", "eve"].map(|name| world.sign_up(name));
+    let chat = bob.create_group("meadow", &["eve"]);
+    world.settle();
+    let gone = world.log_in("bob");
+    world.settle();
+    before(&gone);
+    bob.remove_device(id(&gone)).unwrap();
+    bob.crash();
+    eve.set_cut(true);
+    (gone, chat)
+}
+
+/// What is refused is not stored, so that it doesn't leave later.
+#[test]
+fn audit_issue_7_a_removed_device_queues_nothing() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let (gone, chat) = removed(&world, |_| {});
+        world.pass(60_000);
+        let before = gone.history(chat).len();
+        assert_eq!(gone.try_say(chat, "boo").unwrap_err().code(), "signed_out");
+        let rename = async move |chat: Chat| chat.rename("heath").await;
+        assert_eq!(gone.call_in(chat, "rename", rename).unwrap_err().code(), "signed_out");
+        let role = async move |chat: Chat| chat.set_role("eve", Role::Owner).await;
+        assert_eq!(gone.call_in(chat, "set role", role).unwrap_err().code(), "signed_out");
+        let remove = async move |chat: Chat| chat.remove(&["eve"]).await;
+        assert_eq!(gone.call_in(chat, "remove", remove).unwrap_err().code(), "signed_out");
+        let leave = async move |chat: Chat| chat.leave().await;
+        assert_eq!(gone.call_in(chat, "leave", leave).unwrap_err().code(), "signed_out");
+        assert_eq!(gone.history(chat).len(), before, "seed {seed}");
+    }
+}
+
+/// A device without a network doesn't know that it was removed; once it does, nothing waits to be
+/// sent that never will be.
+#[test]
+fn audit_issue_7_what_a_removed_device_had_queued_fails() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let (gone, chat) = removed(&world, |gone| gone.set_cut(true));
+        gone.try_say(chat, "boo").unwrap();
+        let queued = |item: &Item| {
+            matches!(&item.what, ItemKind::Message { delivery: Delivery::Queued, .. })
+        };
+        assert!(gone.history(chat).iter().any(queued));
+        // It can't read the chat, so that it can't send before it hears of its removal.
+        world.network().set_push_lie(Some(Box::new(|who, push| {
+            Some(push).filter(|push| who != "bob.2" || !matches!(push, Push::Entries { .. }))
+        })));
+        gone.set_cut(false);
+        world.pass(60_000);
+        assert!(!gone.history(chat).iter().any(queued), "seed {seed}");
+    }
 }
 
 /// Whoever looks for somebody finds no chat in which only a removed device of his would hear it.

@@ -210,5 +210,8 @@ impl State {
     pub(super) fn session_is_over(&mut self, why: Over, step: &mut Step<'_>) {
         self.account.sessions.over = Some(why);
         self.session_refused(step);
+        if why == Over::Removed {
+            self.chats_signed_out(step);
+        }
     }
 }

@@ -61,6 +61,9 @@ impl State {
         if let Some(refusal) = why_not(chat, &command) {
             return command.refuse(refusal, step);
         }
+        if let (true, Err(refusal)) = (command.is_for_others(), self.still_acts()) {
+            return command.refuse(refusal, step);
+        }
         match command {
             ChatCommand::Info(reply) => {
                 let info = self.chat_info(chat);
@@ -234,6 +237,20 @@ fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
 }
 
 impl ChatCommand {
+    /// Whether it asks for something that others would see.
+    const fn is_for_others(&self) -> bool {
+        match self {
+            Self::Info(_) | Self::History { .. } | Self::Settled(_) | Self::Hide(_) => false,
+            Self::SendText { .. }
+            | Self::Add { .. }
+            | Self::Remove { .. }
+            | Self::Leave(_)
+            | Self::Rename { .. }
+            | Self::SetRole { .. }
+            | Self::RevokeDevice { .. } => true,
+        }
+    }
+
     fn refuse(self, refusal: Refusal, step: &mut Step<'_>) {
         let error = refusal.into();
         match self {

@@ -295,9 +295,25 @@ impl State {
     }
 
     pub(super) fn all_intents_failed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        self.intents_failed(chat, Refusal::NotAMember, step);
+    }
+
+    fn intents_failed(&mut self, chat: &mut Chat, why: Refusal, step: &mut Step<'_>) {
         let numbers: Vec<u64> = chat.intents.iter().map(|(number, _)| *number).collect();
         for number in numbers {
-            self.end_intent(chat, number, Err(Refusal::NotAMember), step);
+            self.end_intent(chat, number, Err(why), step);
+        }
+    }
+
+    /// This device was removed from its account: what it has not begun to send it never will.
+    pub(crate) fn chats_signed_out(&mut self, step: &mut Step<'_>) {
+        for id in self.chat_ids() {
+            self.with_chat(id, step, |state, chat, step| {
+                if chat.flight.is_none() && !chat.intents.is_empty() {
+                    state.intents_failed(chat, Refusal::SignedOut, step);
+                    chat.save(step);
+                }
+            });
         }
     }
 
