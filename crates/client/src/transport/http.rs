@@ -50,6 +50,11 @@ struct Pace {
     silence_before_ping: Duration,
     silence_before_end: Duration,
     first_retry: Duration,
+    /// The longest pause between tries while an outage is short, and how long that is: people
+    /// expect to be online within a few seconds after a server has come back.
+    soon_retry: Duration,
+    short_outage: Duration,
+    /// The longest pause after that.
     last_retry: Duration,
     /// How long logs are followed that take turns.
     turn: Duration,
@@ -62,6 +67,8 @@ impl Default for Pace {
             silence_before_ping: Duration::from_secs(corncrake_wire::limits::PING_AFTER),
             silence_before_end: Duration::from_secs(corncrake_wire::limits::CLOSE_AFTER),
             first_retry: Duration::from_secs(1),
+            soon_retry: Duration::from_secs(5),
+            short_outage: Duration::from_mins(10),
             last_retry: Duration::from_secs(30),
             turn: Duration::from_secs(5),
         }

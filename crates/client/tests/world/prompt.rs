@@ -199,3 +199,28 @@ fn issue_7_a_new_device_asks_three_times_for_each_chat() {
     let count: u64 = asked.iter().filter(|(path, _)| open.contains(path)).map(|(_, n)| n).sum();
     assert!(count <= 3 * 20 + 10, "{asked:?}");
 }
+
+/// However long the server was away, and whatever was begun meanwhile: a few seconds after it is
+/// back everybody has heard everything.
+#[test]
+fn audit_issue_7_everybody_hears_soon_after_an_outage() {
+    for (seed, outage) in (0..12).zip([3_000, 45_000, 600_000, 7_200_000].into_iter().cycle()) {
+        let world = World::new(seed);
+        let people = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = people[0].create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        people.iter().for_each(|device| device.set_cut(true));
+        let rename = async move |chat: Chat| chat.rename("heath").await;
+        let _renamed = people[0].begin_in(chat, "rename", rename);
+        let mut said: Vec<_> = people.iter().map(|one| one.say(chat, "in the dark")).collect();
+        world.pass(outage);
+        said.push(people[1].say(chat, "still dark"));
+        people.iter().for_each(|device| device.set_cut(false));
+        world.pass(5000);
+        for device in &people {
+            let has_seen = |id: &MessageId| device.told().seen.contains_key(&(chat, *id));
+            assert!(said.iter().all(has_seen), "seed {seed} after {outage} ms");
+            assert_eq!(device.info(chat).unwrap().title, "heath", "seed {seed} after {outage} ms");
+        }
+    }
+}

@@ -130,32 +130,32 @@ impl Line {
     }
 }
 
-/// The wait before a socket is opened again: random, doubled at each try.
+/// The wait before a socket is opened again: random, doubled at each try up to a few seconds, and
+/// further once an outage is a long one.
 pub(super) struct Backoff {
     pace: Pace,
     most: Duration,
+    /// When the first wait began after a connection that held.
+    since: Option<Instant>,
 }
 
 impl Backoff {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, most: pace.first_retry }
+        Self { pace, most: pace.first_retry, since: None }
     }
 
     /// A connection held since then, and has ended now. One that ends at once shows that the
     /// server can't carry it: the next is not made sooner for it.
     pub(super) fn went_well_since(&mut self, since: Instant) {
         if since.elapsed() >= self.pace.silence_before_end {
-            self.most = self.pace.first_retry;
+            *self = Self::new(self.pace);
         }
     }
 
     /// Waits at least as long as the server asked, else until `server` is known to be reachable
     /// or the time is up.
     pub(super) async fn wait(&mut self, server: &Server, lost: Lost) {
-        let fraction = random_fraction();
-        let least = self.pace.first_retry.mul_f64(fraction);
-        let rest = self.most.mul_f64(fraction).saturating_sub(least);
-        self.most = (self.most * 2).min(self.pace.last_retry);
+        let (least, rest) = self.next(random_fraction(), Instant::now());
         let asked = Duration::from_secs(lost.retry_after.unwrap_or(0).into());
         sleep(asked.min(self.pace.last_retry) + least).await;
         tokio::select! {
@@ -163,10 +163,47 @@ impl Backoff {
             () = server.reached.notified() => {}
         }
     }
+
+    /// The next wait, of which `fraction` is taken: how long it is in any case, and how much longer
+    /// if nothing tells that the server is there.
+    fn next(&mut self, fraction: f64, now: Instant) -> (Duration, Duration) {
+        let out_for = now.duration_since(*self.since.get_or_insert(now));
+        let is_short = out_for < self.pace.short_outage;
+        let longest = if is_short { self.pace.soon_retry } else { self.pace.last_retry };
+        let least = self.pace.first_retry.mul_f64(fraction);
+        let rest = self.most.min(longest).mul_f64(fraction).saturating_sub(least);
+        self.most = (self.most * 2).min(longest);
+        (least, rest)
+    }
 }
 
 /// A number from 0 up to 1.
 fn random_fraction() -> f64 {
     let number = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(number) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn audit_issue_7_a_server_that_is_back_soon_is_found_soon() {
+        let mut backoff = Backoff::new(Pace::default());
+        let begun = Instant::now();
+        let (mut out_for, mut longest) = (Duration::ZERO, Duration::ZERO);
+        while out_for < Duration::from_mins(20) {
+            let (least, rest) = backoff.next(1.0, begun + out_for);
+            let most = if out_for < Duration::from_mins(10) { 5 } else { 30 };
+            assert!(least + rest <= Duration::from_secs(most), "{out_for:?}: {rest:?}");
+            longest = longest.max(least + rest);
+            out_for += least + rest;
+        }
+        // Who is out for long asks less often, and not all who are out ask at the same time.
+        assert_eq!(longest, Duration::from_secs(30));
+        assert_eq!(backoff.next(0.5, begun + out_for).1, Duration::from_millis(14_500));
+        backoff = Backoff::new(Pace::default());
+        let (least, rest) = backoff.next(0.5, begun);
+        assert_eq!(least + rest, Duration::from_millis(500));
+    }
 }

@@ -62,6 +62,8 @@ impl Script {
             silence_before_ping: Duration::from_millis(300),
             silence_before_end: Duration::from_millis(600),
             first_retry: Duration::from_millis(10),
+            soon_retry: Duration::from_millis(40),
+            short_outage: Duration::from_mins(10),
             last_retry: Duration::from_millis(40),
             turn: Duration::from_millis(20),
         };
