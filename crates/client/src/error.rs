@@ -76,7 +76,8 @@ pub enum Refusal {
     ChatWithOneself,
     /// This cannot be done in a chat of two.
     NotInDirectChat,
-    /// The address of the server is not an http or https URL.
+    /// The address of the server is not an http or https URL, or has a query, a fragment or a
+    /// password.
     BadServerAddress,
     /// The account has no such device.
     UnknownDevice,
@@ -146,7 +147,10 @@ impl Refusal {
             Self::TooManyMembers => "the group would be too large",
             Self::ChatWithOneself => "name somebody other than yourself",
             Self::NotInDirectChat => "a chat of two has no members to change, title or roles",
-            Self::BadServerAddress => "the server's address must begin with http:// or https://",
+            Self::BadServerAddress => {
+                "the server's address must begin with http:// or https://, and have no '?', '#' or \
+                 '@': leave off what follows the host, but for a path that the operator names"
+            }
             Self::UnknownDevice => "the account has no such device: list the devices",
             Self::ThisDevice => "a device can't remove itself: use another one",
             Self::AmbiguousDevice => {

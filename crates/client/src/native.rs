@@ -201,11 +201,17 @@ fn failure(end: Result<Result<(), Error>, oneshot::error::RecvError>) -> Error {
     end.ok().and_then(Result::err).unwrap_or(Error::Closed)
 }
 
-/// The origin of a server's address, in the form that servers know themselves by.
+/// The origin of a server's address, in the form that servers know themselves by. A server may live
+/// below a path of its host; whatever else an address can have would have to be left out, and
+/// whoever typed it meant something by it.
 fn origin(server: &str) -> Result<String, Error> {
     let url = Url::parse(server).map_err(|_| Refusal::BadServerAddress)?;
+    let is_plain = url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
     match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url.origin().ascii_serialization()),
+        "http" | "https" if url.has_host() && is_plain => Ok(url.origin().ascii_serialization()),
         _ => Err(Refusal::BadServerAddress.into()),
     }
 }
@@ -273,6 +279,17 @@ mod tests {
         assert_eq!(origin("http://127.0.0.1:8787").unwrap(), "http://127.0.0.1:8787");
         for address in ["", "chat.example", "ftp://chat.example", "https://", "file:///x"] {
             assert_eq!(origin(address).unwrap_err().code(), "bad_server_address");
+        }
+    }
+
+    #[test]
+    fn audit_issue_7_an_address_has_no_query_fragment_or_password() {
+        for rest in ["x?y", "?y", "?", "#z", "x#"] {
+            let address = format!("http://chat.example/{rest}");
+            assert_eq!(origin(&address).unwrap_err().code(), "bad_server_address", "{address}");
+        }
+        for address in ["http://ann@chat.example", "http://ann:pw@chat.example/"] {
+            assert_eq!(origin(address).unwrap_err().code(), "bad_server_address", "{address}");
         }
     }
 }

@@ -92,9 +92,11 @@ fn refusals_have_codes_and_exit_codes() {
     assert_eq!(place.run("ann", &["fly"], "").status.code(), Some(2));
     assert_eq!(place.run("ann", &["send", "bob"], "").status.code(), Some(2));
 
-    let bad =
-        place.programs.run(&place.home("new"), "ftp://x", &["sign-up", "eve"], &password("x"));
-    assert_eq!(refusal(&bad.unwrap()), code(1, "bad_server_address"));
+    for address in ["ftp://x", &format!("{}/x?y", place.url), &format!("{}#y", place.url)] {
+        let bad =
+            place.programs.run(&place.home("new"), address, &["sign-up", "eve"], &password("x"));
+        assert_eq!(refusal(&bad.unwrap()), code(1, "bad_server_address"));
+    }
     assert_eq!(refused("ann", &["verify", "Ann"], ""), code(1, "chat_with_oneself"));
     let other_key = format!("{:064}", 7);
     fs::write(place.home("ann").join("store.key"), other_key).unwrap();
