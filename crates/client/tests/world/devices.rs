@@ -158,6 +158,36 @@ fn audit_srv_b7_a_device_that_is_removed_comes_into_no_later_chat() {
     }
 }
 
+/// Neither the removal of the device that has invited somebody nor another removed device, whose
+/// session runs on, keeps out who was invited.
+#[test]
+fn audit_issue_7_who_was_invited_by_a_device_that_is_removed_comes_in() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, dan] = ["ann", "bob", "dan"].map(|name| world.sign_up(name));
+        let gone = world.log_in("ann");
+        world.settle();
+        ann.remove_device(id(&gone)).unwrap();
+        let founder = world.log_in("ann");
+        world.settle();
+        ann.set_cut(true);
+        dan.set_cut(true);
+        let chat = founder.create_group("meadow", &["dan", "bob"]);
+        founder.say(chat, "by the founder");
+        world.until("bob has heard it", || texts(&bob, chat) == ["by the founder"]);
+        founder.set_cut(true);
+        ann.set_cut(false);
+        ann.remove_device(id(&founder)).unwrap();
+        world.pass(60_000);
+        dan.set_cut(false);
+        world.pass(60_000);
+        assert_eq!(dan.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        ann.say(chat, "by ann");
+        world.until("dan has heard it", || texts(&dan, chat).contains(&"by ann".to_owned()));
+        assert!(gone.info(chat).is_err(), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_leaf_that_the_peers_newest_record_does_not_name_is_marked() {
     let world = World::new(8);
