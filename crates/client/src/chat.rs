@@ -65,6 +65,9 @@ impl Begun {
 }
 
 /// A handle to a chat of a [`Client`].
+///
+/// On a device that was removed from its account, calls that others would see the outcome of are
+/// refused with `signed_out`; the chat can still be read and hidden.
 #[derive(Clone, Debug)]
 pub struct Chat {
     id: ConversationId,
