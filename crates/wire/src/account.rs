@@ -200,9 +200,9 @@ pub struct AddDevice {
     pub signature: Vec<u8>,
 }
 
-/// Gives a server that shows a lower version of the account record the newest one that the device
-/// had signed, and the device with it. The signature is all that it needs; the device begins its
-/// session by a renewal.
+/// Gives a server that shows a lower version of the account record a later one, and the device that
+/// was added with it. The signature is all that it needs, so every device of the account may ask it;
+/// the one that is added begins its session by a renewal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreDevice {
     /// The account.

@@ -140,7 +140,7 @@ pub(crate) enum AccountThen {
     RenewStarted,
     Renewed,
     SignedUpAgain,
-    DeviceRestored,
+    DeviceRestored(u64),
     PackagesListed,
     PackagesUploaded,
     InboxRead,
@@ -315,7 +315,7 @@ impl State {
             AccountThen::RenewStarted => self.renewal_started(result, step),
             AccountThen::Renewed => self.renewed(result, step),
             AccountThen::SignedUpAgain => self.signed_up_again(result, step),
-            AccountThen::DeviceRestored => self.device_restored(result, step),
+            AccountThen::DeviceRestored(version) => self.device_restored(version, result, step),
             AccountThen::PackagesListed => self.packages_listed(result, step),
             AccountThen::PackagesUploaded => self.packages_uploaded(result, step),
             AccountThen::InboxRead => self.inbox_read(result, step),
@@ -345,7 +345,7 @@ impl State {
             | AccountThen::RenewStarted
             | AccountThen::Renewed
             | AccountThen::SignedUpAgain
-            | AccountThen::DeviceRestored
+            | AccountThen::DeviceRestored(_)
             | AccountThen::PackagesListed
             | AccountThen::PackagesUploaded
             | AccountThen::InboxRead

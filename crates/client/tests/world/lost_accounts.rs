@@ -146,6 +146,47 @@ fn audit_srv_a10_d3_who_logs_in_after_a_loss_is_not_taken_for_a_stranger() {
 }
 
 #[test]
+fn audit_srv_a10_d3_a_device_gives_back_what_another_one_had_signed() {
+    for seed in 0..6 {
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
+        world.settle();
+        let old = backup(&world);
+        let second = world.log_in("ann");
+        world.settle();
+        let is_gone = seed % 2 == 0;
+        if is_gone {
+            ann.remove_device(id(&second)).unwrap();
+            world.settle();
+            second.lose();
+        } else {
+            second.crash();
+        }
+        // Ann's first device has signed none of the records but the last, if any.
+        restore(&world, &old);
+        world.pass(5_000);
+        let devices = async move |client: Client| client.devices().await.map(|list| list.len());
+        let expected = if is_gone { 1 } else { 2 };
+        assert_eq!(ann.call("devices", devices).unwrap(), expected, "seed {seed}");
+        let third = world.log_in("ann");
+        if !is_gone {
+            second.start();
+        }
+        world.settle();
+        third.say(chat, "from the third one");
+        bob.say(chat, "to all three");
+        world.settle();
+        let others = (!is_gone).then_some(&second);
+        for device in [&ann, &third].into_iter().chain(others) {
+            assert_eq!(connection(device), Connection::Online, "seed {seed}, {}", device.label());
+            let heard = sorted(device, chat);
+            assert_eq!(heard, ["from the third one", "to all three"], "seed {seed}");
+        }
+        assert_eq!(ann.call("devices", devices).unwrap(), expected + 1, "seed {seed}");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
 fn audit_srv_a10_d3_a_sign_up_is_kept_for_thirty_days() {
     for (days, expected) in [(29, Connection::Online), (31, Connection::SignedOut)] {
         let world = World::new(1);

@@ -29,11 +29,15 @@ const KIND_CONVERSATION: u32 = 1;
 const KIND_CONTACT: u32 = 2;
 const KIND_DEVICE_NAME: u32 = 3;
 const KIND_LOST_REMOVALS: u32 = 4;
+const KIND_REPLACEMENT: u32 = 5;
 
 /// The longest sealed record, in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
 /// The longest sealed map, in bytes.
 pub const MAX_MAP: usize = 16 * 1024 * 1024;
+
+/// How many of the newest replacements of the account record an account log keeps.
+pub const REPLACEMENTS: u64 = 8;
 
 /// The key from which the account log's seed and the key of its records derive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,8 @@ pub enum AccountLogRecord {
     DeviceName(DeviceNameRecord),
     /// Who is in a conversation again because the server has lost their removal.
     LostRemovals(LostRemovalsRecord),
+    /// What replaced the account record, should the server lose it.
+    Replacement(ReplacementRecord),
     /// A record of a later version, kept as it is.
     Unknown(UnknownRecord),
 }
@@ -107,6 +113,8 @@ pub struct DeviceNameRecord {
     pub device: DeviceId,
     /// Its name.
     pub name: String,
+    /// What brought it into the account record; nothing for the device that signed up.
+    pub joined: Option<ReplacementRecord>,
 }
 
 /// Who is in a conversation again because the server has lost their removal; nobody, once that is
@@ -119,6 +127,16 @@ pub struct LostRemovalsRecord {
     pub accounts: BTreeMap<AccountId, Option<DeviceId>>,
     /// Keys of devices that were revoked.
     pub keys: BTreeSet<[u8; 32]>,
+}
+
+/// What replaced the account record, as the server was asked it: signed by the identity key, so that
+/// every device can give it to a server that has lost it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacementRecord {
+    /// The version of the new record. One that is [`REPLACEMENTS`] later takes its place.
+    pub version: u64,
+    /// The request, in the server's encoding.
+    pub request: Vec<u8>,
 }
 
 /// A record of a later version.
@@ -227,6 +245,10 @@ impl AccountLogRecord {
             Self::LostRemovals(it) => {
                 (KIND_LOST_REMOVALS, it.conversation.as_bytes().to_vec(), value(it))
             }
+            Self::Replacement(it) => {
+                let place = (it.version % REPLACEMENTS).to_be_bytes();
+                (KIND_REPLACEMENT, place.to_vec(), value(it))
+            }
             Self::Unknown(it) => (it.kind, it.key.clone(), it.value.clone()),
         };
         Encoded { kind, key, value }
@@ -240,6 +262,7 @@ impl AccountLogRecord {
             KIND_CONTACT => encoding::decode(VERSION, &value).map(Self::Contact),
             KIND_DEVICE_NAME => encoding::decode(VERSION, &value).map(Self::DeviceName),
             KIND_LOST_REMOVALS => encoding::decode(VERSION, &value).map(Self::LostRemovals),
+            KIND_REPLACEMENT => encoding::decode(VERSION, &value).map(Self::Replacement),
             _ => Err(EncodingError::UnsupportedVersion),
         };
         match known {
@@ -261,8 +284,15 @@ impl core::fmt::Debug for ContactRecord {
 
 impl core::fmt::Debug for DeviceNameRecord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self { device, name: _ } = self;
+        let Self { device, name: _, joined: _ } = self;
         f.debug_struct("DeviceNameRecord").field("device", device).finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for ReplacementRecord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { version, request: _ } = self;
+        f.debug_struct("ReplacementRecord").field("version", version).finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,18 @@
 //! What a server gets again that was restored from a backup: the sign-up of the account, kept for
-//! 30 days, and the newest account record that this device had signed.
+//! 30 days, and what replaced its record since, one after the other. The account's log holds the
+//! newest replacements, so that every device can give them, whoever made them.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
+use corncrake_core::{
+    identity::AccountRecord,
+    seal::record::{AccountLogRecord, ReplacementRecord},
+};
 use corncrake_wire::{
     AccountReply, ErrorCode,
     account::{AddDevice, RestoreDevice, SignUpFinish},
+    codec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +31,11 @@ use crate::{
 pub(super) const AGAIN_ROW: &[u8] = b"again";
 /// How long a sign-up is kept.
 const SIGN_UP_KEPT: Duration = Duration::from_hours(30 * 24);
-/// How long a device lets others give the server the records before its own: a device whose record
-/// is skipped has to log in again.
+/// How long a device waits for others that have the replacements before those it knows: a device
+/// that came with one that is skipped has to log in again.
 const OTHERS_FIRST: Duration = Duration::from_mins(5);
+/// How often replacements are given while the server gives this device no session.
+const ROUNDS: u32 = 3;
 /// How often a device asks for a session while the server doesn't know the account: another device
 /// may sign it up again.
 const TRIES: u32 = 16;
@@ -36,9 +45,9 @@ const TRIES: u32 = 16;
 pub(super) struct AgainRow {
     /// The sign-up, without key packages, and when it was made.
     sign_up: Option<(SignUpFinish, Timestamp)>,
-    /// The newest record that this device had signed.
+    /// The newest replacement that this device made.
     add: Option<AddDevice>,
-    /// Since when the server is known to have lost entries after it had that record.
+    /// Since when the server is known to have lost entries, until it has the newest replacement.
     owed_since: Option<Timestamp>,
 }
 
@@ -46,12 +55,23 @@ pub(super) struct AgainRow {
 #[derive(Debug, Default)]
 pub(crate) struct Again {
     pub(super) row: AgainRow,
+    /// The version that the server was given or had last, of those that are known.
+    given: u64,
+    /// Whether it lacks more than the newest one.
+    lacks_more: bool,
+    /// How often all were given since the last session.
+    rounds: u32,
     retry: Retry,
 }
 
 impl Again {
     pub(super) fn hurry(&mut self) {
         self.retry.hurry();
+    }
+
+    /// The server knows this device.
+    pub(super) const fn has_session(&mut self) {
+        self.rounds = 0;
     }
 
     pub(super) fn wake_at(&self) -> Option<crate::host::Moment> {
@@ -74,6 +94,32 @@ impl State {
         self.store_again(step);
     }
 
+    /// The newest replacement that this device made.
+    pub(super) fn own_replacement(&self) -> Option<ReplacementRecord> {
+        let add = self.account.again.row.add.as_ref()?;
+        Some(ReplacementRecord { version: add.record.version, request: codec::encode(add) })
+    }
+
+    /// Lets the account log hold the replacement with this version, if this device made it.
+    pub(super) fn record_replacement(&mut self, version: u64, step: &mut Step<'_>) -> bool {
+        let own = self.own_replacement().filter(|own| own.version == version);
+        let Some(own) = own else { return false };
+        if !self.account.log.replacements().any(|known| *known == own) {
+            self.put_record(AccountLogRecord::Replacement(own), step);
+        }
+        true
+    }
+
+    /// The replacements that are known, by version.
+    fn replacements(&self) -> BTreeMap<u64, AddDevice> {
+        let recorded = self.account.log.replacements().filter_map(|record| {
+            let request: AddDevice = codec::decode(&record.request).ok()?;
+            (request.record.version == record.version).then_some((record.version, request))
+        });
+        let own = self.account.again.row.add.iter().map(|add| (add.record.version, add.clone()));
+        recorded.chain(own).collect()
+    }
+
     /// Forgets a sign-up that is no longer kept.
     pub(super) fn forget_old_sign_up(&mut self, step: &mut Step<'_>) {
         let is_old = |kept: &mut (SignUpFinish, Timestamp)| step.now.since(kept.1) >= SIGN_UP_KEPT;
@@ -94,57 +140,83 @@ impl State {
 
     /// The server has lost entries, and its account record may be one of them.
     pub(super) fn owe_record(&mut self, step: &mut Step<'_>) {
-        let again = &mut self.account.again;
-        if again.row.add.is_some() {
-            again.row.owed_since.get_or_insert(step.now);
-            again.retry.hurry();
-            self.store_again(step);
+        if self.replacements().is_empty() {
+            return;
         }
+        let again = &mut self.account.again;
+        again.row.owed_since.get_or_insert(step.now);
+        (again.given, again.lacks_more) = (0, false);
+        again.retry.hurry();
+        self.store_again(step);
     }
 
-    /// Gives the server the newest record that this device had signed.
+    /// Gives the server the newest replacement, and if it lacks more than that, all that are known
+    /// in their order.
     pub(super) fn give_record_again(&mut self, step: &mut Step<'_>) {
-        let (Some(me), again) = (&self.account.me, &mut self.account.again) else {
-            return;
-        };
-        let (Some(since), Some(add)) = (again.row.owed_since, again.row.add.clone()) else {
+        let again = &self.account.again;
+        let (Some(me), Some(since)) = (&self.account.me, again.row.owed_since) else {
             return;
         };
         if !again.retry.is_due(step.moment) {
             return;
         }
-        again.retry.begin();
+        let account = wire_account(me.account);
+        let mut left = self.replacements().split_off(&(again.given + 1));
+        let next = if again.lacks_more { left.pop_first() } else { left.pop_last() };
+        let Some((version, add)) = next else {
+            return self.replacements_are_given(true, step);
+        };
         let is_early = step.now.since(since) < OTHERS_FIRST;
-        let least = if is_early { add.record.version.saturating_sub(1) } else { 0 };
-        let request = RestoreDevice { account: wire_account(me.account), add, least };
-        self.ask_account_with(None, AccountThen::DeviceRestored, request, step);
+        let least = if is_early { version.saturating_sub(1) } else { 0 };
+        let request = RestoreDevice { account, add, least };
+        self.account.again.retry.begin();
+        self.ask_account_with(None, AccountThen::DeviceRestored(version), request, step);
     }
 
     pub(super) fn device_restored(
         &mut self,
+        version: u64,
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) {
         let again = &mut self.account.again;
-        let refused = match reply_of::<RestoreDevice>(result) {
-            Ok(()) => None,
+        let is_taken = match reply_of::<RestoreDevice>(result) {
+            Ok(()) => true,
             Err(error) => match code(&error) {
                 // It has a newer one, or another one that was made meanwhile.
-                Some(ErrorCode::VersionConflict | ErrorCode::SignatureRefused) => Some(error),
+                Some(ErrorCode::VersionConflict | ErrorCode::SignatureRefused) => false,
+                Some(ErrorCode::VersionGap) if !again.lacks_more => {
+                    again.retry = Retry::default();
+                    again.lacks_more = true;
+                    return self.account_work(step);
+                }
                 _ => return again.retry.failed(&error, step.moment, step.rng),
             },
         };
         again.retry = Retry::default();
-        again.row.owed_since = None;
-        self.store_again(step);
-        if self.account.sessions.current.is_none() {
-            match refused {
-                // A newer record doesn't name this device.
-                Some(_) => self.session_is_over(Over::Removed, step),
-                None => self.account.sessions.renewal.hurry(),
-            }
+        again.given = version;
+        let newest = self.replacements().last_key_value().map_or(0, |(newest, _)| *newest);
+        if version >= newest {
+            self.replacements_are_given(is_taken, step);
         }
         self.account_work(step);
+    }
+
+    /// The server has been given all that is known, and took the newest one or has another.
+    fn replacements_are_given(&mut self, is_taken: bool, step: &mut Step<'_>) {
+        let again = &mut self.account.again;
+        (again.given, again.lacks_more) = (0, false);
+        again.row.owed_since = None;
+        again.rounds += 1;
+        self.store_again(step);
+        if self.account.sessions.current.is_none() {
+            if is_taken {
+                self.account.sessions.renewal.hurry();
+            } else {
+                // A newer record doesn't name this device.
+                self.session_is_over(Over::Removed, step);
+            }
+        }
     }
 
     /// The server doesn't know this device: it was removed, or a backup was restored.
@@ -161,13 +233,21 @@ impl State {
                     self.session_is_over(Over::Removed, step);
                 }
             }
-            // If it was removed, the server has a newer record than this one.
-            _ if again.row.add.is_some() => {
-                again.row.owed_since.get_or_insert(step.now);
-                again.retry.hurry();
-            }
+            // If it was removed, the server has a newer record than those that are known.
+            _ if self.may_be_lost() => self.owe_record(step),
             _ => self.session_is_over(Over::Removed, step),
         }
+    }
+
+    /// Whether a replacement that names this device may be one that the server has lost.
+    fn may_be_lost(&self) -> bool {
+        let replacements = self.replacements();
+        let newest = replacements
+            .last_key_value()
+            .and_then(|(_, newest)| AccountRecord::verify(&newest.record.bytes).ok());
+        let (Some(newest), Some(me)) = (newest, &self.account.me) else { return false };
+        let names = newest.record().devices.iter().any(|entry| entry.device() == me.device);
+        names && self.account.again.rounds < ROUNDS
     }
 
     pub(super) fn signed_up_again(

@@ -14,7 +14,7 @@ use corncrake_core::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
         record::{
             AccountLogRecord, AccountMap, ContactRecord, ConversationRecord, LostRemovalsRecord,
-            RecordKey, StorageKey,
+            REPLACEMENTS, RecordKey, ReplacementRecord, StorageKey,
         },
     },
 };
@@ -133,6 +133,18 @@ impl AccountLog {
             _ => None,
         });
         owed.or_else(|| self.map.lost_removals(id))
+    }
+
+    /// What replaced the account record: what the log holds, and what it will hold.
+    pub(super) fn replacements(&self) -> impl Iterator<Item = &ReplacementRecord> {
+        let owed = self.owed.iter().map(|(_, record)| record);
+        self.map.records().chain(owed).filter_map(as_replacement)
+    }
+
+    /// The newest version of the account record that it holds; 0 for none.
+    pub(super) fn newest_replacement(&self) -> u64 {
+        let held = self.map.records().filter_map(as_replacement);
+        held.map(|record| record.version).max().unwrap_or(0)
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -345,6 +357,14 @@ fn says_the_same(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
     }
 }
 
+const fn as_replacement(record: &AccountLogRecord) -> Option<&ReplacementRecord> {
+    match record {
+        AccountLogRecord::Replacement(record) => Some(record),
+        AccountLogRecord::DeviceName(named) => named.joined.as_ref(),
+        _ => None,
+    }
+}
+
 fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
     match (one, other) {
         (AccountLogRecord::Conversation(one), AccountLogRecord::Conversation(other)) => {
@@ -359,6 +379,9 @@ fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
         (AccountLogRecord::LostRemovals(one), AccountLogRecord::LostRemovals(other)) => {
             one.conversation == other.conversation
         }
+        (AccountLogRecord::Replacement(one), AccountLogRecord::Replacement(other)) => {
+            one.version % REPLACEMENTS == other.version % REPLACEMENTS
+        }
         _ => false,
     }
 }
@@ -372,6 +395,9 @@ fn is_newer(record: &AccountLogRecord, owed: &AccountLogRecord) -> bool {
         }
         (AccountLogRecord::Contact(record), AccountLogRecord::Contact(owed)) => {
             record.account == owed.account && record.list_version > owed.list_version
+        }
+        (AccountLogRecord::Replacement(new), AccountLogRecord::Replacement(old)) => {
+            same_subject(record, owed) && new.version > old.version
         }
         _ => false,
     }

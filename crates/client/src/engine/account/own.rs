@@ -28,11 +28,12 @@ impl State {
         counts.then_some(own)
     }
 
-    /// The newest version of the own record that the account log names.
+    /// The newest version of the own record that the account log names, or holds.
     fn logged_version(&self) -> u64 {
         let me = self.account.me.as_ref();
         let logged = me.and_then(|me| self.account.log.contact(me.account));
-        logged.map_or(0, |logged| logged.list_version)
+        let held = self.account.log.newest_replacement();
+        held.max(logged.map_or(0, |logged| logged.list_version))
     }
 
     /// Whether a newer own record is known of than the one that is here: at the least the one that
@@ -64,15 +65,14 @@ impl State {
         if !self.account.log.is_read() {
             return;
         }
-        let account = me.account;
+        let (account, username) = (me.account, me.username.clone());
         let known = self.own_record().map_or(0, Contact::version);
         if self.lacks_own_record() {
             if self.account.own_record.is_due(step.moment) && self.online.open {
                 self.account.own_record.begin();
                 self.look_up(vec![By::Id(account)], GatherThen::OwnRecord, step);
             }
-        } else if known > self.logged_version() {
-            let username = me.username.clone();
+        } else if known > self.logged_version() && !self.record_replacement(known, step) {
             let record = AccountLogRecord::Contact(ContactRecord {
                 account,
                 username,

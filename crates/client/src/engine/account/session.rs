@@ -195,6 +195,7 @@ impl State {
         self.account.sessions = Sessions { renewal, ..Sessions::default() };
         self.account.sessions.load(row, step.clock());
         self.account.packages.check.hurry();
+        self.account.again.has_session();
         self.watch_inbox(step);
     }
 

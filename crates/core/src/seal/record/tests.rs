@@ -32,7 +32,8 @@ fn contact() -> AccountLogRecord {
 
 fn device_name() -> AccountLogRecord {
     let device = DeviceId::from_bytes([7; 32]);
-    AccountLogRecord::DeviceName(DeviceNameRecord { device, name: "laptop".to_owned() })
+    let joined = Some(ReplacementRecord { version: 2, request: vec![7; 3] });
+    AccountLogRecord::DeviceName(DeviceNameRecord { device, name: "laptop".to_owned(), joined })
 }
 
 fn lost_removals() -> AccountLogRecord {
@@ -44,6 +45,10 @@ fn lost_removals() -> AccountLogRecord {
     })
 }
 
+fn replacement(version: u64) -> AccountLogRecord {
+    AccountLogRecord::Replacement(ReplacementRecord { version, request: vec![9; 5] })
+}
+
 fn unknown() -> AccountLogRecord {
     let value = Zeroizing::new(vec![9; 9]);
     AccountLogRecord::Unknown(UnknownRecord { kind: 900, key: vec![8], value })
@@ -51,7 +56,8 @@ fn unknown() -> AccountLogRecord {
 
 fn map() -> AccountMap {
     let mut map = AccountMap::new();
-    for record in [unknown(), conversation(3), contact(), device_name(), lost_removals()] {
+    let known = [conversation(3), contact(), device_name(), lost_removals(), replacement(11)];
+    for record in known.into_iter().chain([unknown()]) {
         map.apply(record);
     }
     map
@@ -65,6 +71,7 @@ fn records_are_golden_and_round_trip() {
         ("record_contact.hex", contact()),
         ("record_device_name.hex", device_name()),
         ("record_lost_removals.hex", lost_removals()),
+        ("record_replacement.hex", replacement(11)),
         ("record_unknown.hex", unknown()),
     ] {
         let sealed = key.seal_record(log(), &record, &mut rng(1)).unwrap();
@@ -85,9 +92,9 @@ fn the_map_is_golden_and_round_trips() {
 #[test]
 fn the_last_writer_wins() {
     let mut map = map();
-    assert_eq!(map.records().count(), 5);
+    assert_eq!(map.records().count(), 6);
     map.apply(conversation(33));
-    assert_eq!(map.records().count(), 5);
+    assert_eq!(map.records().count(), 6);
     let found = map.conversation(ConversationId::from_bytes([1; 32])).unwrap();
     assert_eq!(found.seed.expose(), &[33; 32]);
     assert_eq!(map.contact(AccountId::from_bytes([5; 32])).unwrap().username, "bob");
@@ -95,6 +102,23 @@ fn the_last_writer_wins() {
     assert!(map.contact(AccountId::from_bytes([1; 32])).is_none());
     assert!(map.lost_removals(ConversationId::from_bytes([1; 32])).is_some());
     assert!(map.lost_removals(ConversationId::from_bytes([5; 32])).is_none());
+}
+
+#[test]
+fn the_newest_replacements_are_kept() {
+    let mut map = AccountMap::new();
+    for version in 2..=30 {
+        map.apply(replacement(version));
+    }
+    let mut kept: Vec<u64> = map
+        .records()
+        .filter_map(|record| match record {
+            AccountLogRecord::Replacement(record) => Some(record.version),
+            _ => None,
+        })
+        .collect();
+    kept.sort_unstable();
+    assert_eq!(kept, (23..=30).collect::<Vec<_>>());
 }
 
 #[test]
@@ -109,7 +133,7 @@ fn a_known_kind_in_a_later_version_is_kept() {
     assert_eq!(record_key.open_record(log(), &sealed), Ok(later.clone()));
     let mut map = map();
     map.apply(later);
-    assert_eq!(map.records().count(), 5, "it replaces what it is about");
+    assert_eq!(map.records().count(), 6, "it replaces what it is about");
 }
 
 #[test]
@@ -146,7 +170,7 @@ fn what_is_sealed_opens_only_where_it_belongs() {
 fn records_have_a_limit() {
     let device = DeviceId::from_bytes([7; 32]);
     let name = "x".repeat(MAX_RECORD);
-    let record = AccountLogRecord::DeviceName(DeviceNameRecord { device, name });
+    let record = AccountLogRecord::DeviceName(DeviceNameRecord { device, name, joined: None });
     let key = storage().record_key();
     let refused = key.seal_record(log(), &record, &mut rng(1));
     assert_eq!(refused, Err(SealError::TooLarge));

@@ -257,7 +257,9 @@ impl State {
         let log = &self.account.log;
         if !log.map.records().any(is_mine) && !log.owed.iter().any(|(_, record)| is_mine(record)) {
             let name = std::env::consts::OS.to_owned();
-            self.put_record(AccountLogRecord::DeviceName(DeviceNameRecord { device, name }), step);
+            let joined = self.own_replacement();
+            let record = DeviceNameRecord { device, name, joined };
+            self.put_record(AccountLogRecord::DeviceName(record), step);
         }
     }
 }
