@@ -207,9 +207,9 @@ impl State {
         let again = &mut self.account.again;
         (again.given, again.lacks_more) = (0, false);
         again.row.owed_since = None;
-        again.rounds += 1;
         self.store_again(step);
         if self.account.sessions.current.is_none() {
+            self.account.again.rounds += 1;
             if is_taken {
                 self.account.sessions.renewal.hurry();
             } else {

@@ -237,7 +237,10 @@ impl State {
                 Goal::Welcome(_) if enter.vouched => Progress::More,
                 goal => after_entry(goal, &mut enter.passed, fold, at, &reading),
             };
+            // Who comes in before the epoch that the goal names can't tell whether it is passed.
+            let is_before = enter.goal.anchors().is_some() && !enter.passed;
             if progress == Progress::More
+                && !is_before
                 && adds(&reading, me)
                 && !(at_notice && matches!(enter.goal, Goal::Welcome(_)))
             {
@@ -499,8 +502,14 @@ impl State {
             let is_elsewhere = chat.row.seed != enter.seed
                 && !enter.vouched
                 && matches!(enter.goal, Goal::Welcome(_) | Goal::Recorded(..));
+            // What the account's newest record names is gone, and may come back.
+            if recorded.is_some() && matches!(enter.goal, Goal::Recorded(..)) {
+                chat.row.lost_at = Some(step.now);
+            }
             chat.drop_group(step);
             chat.drop_flight(step);
+            // What was looked for is found, or not to be found here.
+            chat.session.search = None;
             if closed.is_some() && chat.row.seeds_ahead.is_empty() {
                 // The handover may lead to the log that a newer record names.
                 chat.row.seeds_ahead.extend(recorded);
@@ -586,6 +595,8 @@ impl State {
         let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
         self.tell_item(chat, what, step);
         if differs {
+            // The group may go on in another log than this one.
+            chat.row.lost_at = Some(step.now);
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
         }
     }

@@ -170,7 +170,7 @@ impl Chat {
     /// The group goes on elsewhere than where this device began it again: what was said there is
     /// said once more, and what was done that isn't known there is owed.
     pub(in crate::engine::chats) fn give_up_begin(&mut self, step: &mut Step<'_>) {
-        if self.row.phase == Phase::Inside {
+        if self.row.phase == Phase::Inside && self.conversation.is_some() {
             let log = self.keys.log;
             self.owe_again(0, step);
             self.lose_sent_after(&log, 0, step);
