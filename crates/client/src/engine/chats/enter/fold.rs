@@ -9,7 +9,7 @@ use corncrake_core::{
     },
     id::{AccountId, ConversationId, DeviceId, EntryId, LogId},
     seal::{
-        envelope::{Beside, EntryKind, entry_id},
+        envelope::{Beside, EntryKind, Seed, entry_id},
         record::Anchor,
     },
 };
@@ -502,18 +502,7 @@ impl State {
             let is_elsewhere = chat.row.seed != enter.seed
                 && !enter.vouched
                 && matches!(enter.goal, Goal::Welcome(_) | Goal::Recorded(..));
-            // What the account's newest record names is gone, and may come back.
-            if recorded.is_some() && matches!(enter.goal, Goal::Recorded(..)) {
-                chat.row.lost_at = Some(step.now);
-            }
-            chat.drop_group(step);
-            chat.drop_flight(step);
-            // What was looked for is found, or not to be found here.
-            chat.session.search = None;
-            if closed.is_some() && chat.row.seeds_ahead.is_empty() {
-                // The handover may lead to the log that a newer record names.
-                chat.row.seeds_ahead.extend(recorded);
-            }
+            chat.leave_for_fold((&enter.goal, closed.is_some()), recorded, step);
             chat.move_to(&enter.seed);
             chat.row.begin = match begins_with {
                 Some(epoch) if enter.vouched || is_said_to_yield || chat.may_yield(step.now) => {
@@ -598,6 +587,30 @@ impl State {
             // The group may go on in another log than this one.
             chat.row.lost_at = Some(step.now);
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
+        }
+    }
+}
+
+impl Chat {
+    /// Gives up what it knew of the group for a fold; `recorded` is the log that the account's newest
+    /// record names, if that is another one.
+    fn leave_for_fold(
+        &mut self,
+        (goal, is_closed): (&Goal, bool),
+        recorded: Option<Seed>,
+        step: &mut Step<'_>,
+    ) {
+        if recorded.is_some() && matches!(goal, Goal::Recorded(..)) {
+            // What the account's newest record names is gone, and may come back.
+            self.row.lost_at = Some(step.now);
+        }
+        self.drop_group(step);
+        self.drop_flight(step);
+        // What was looked for is found, or not to be found here.
+        self.session.search = None;
+        if is_closed && self.row.seeds_ahead.is_empty() {
+            // The handover may lead to the log that a newer record names.
+            self.row.seeds_ahead.extend(recorded);
         }
     }
 }
