@@ -19,6 +19,9 @@ pub struct Account {
     pub username: String,
     /// This device.
     pub device: DeviceId,
+    /// Whether another device of the account was removed, and this one has not got the keys that
+    /// were made then: until one of the others sends them it hears of no chats that those begin.
+    pub waits_for_keys: bool,
 }
 
 /// A device of the own account.

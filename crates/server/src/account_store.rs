@@ -278,8 +278,8 @@ impl AccountStore {
             .await
     }
 
-    /// Replaces the record and adds a device with its packages, in the place of another if there
-    /// is one to drop; begins its session, and gives the number of the one that was dropped.
+    /// Replaces the record and the vault that belongs to it, and adds a device with its packages, in
+    /// the place of another if there is one to drop; begins its session, and gives the number of the one that was dropped.
     pub(crate) async fn add_device(
         &self,
         from: Origin,
@@ -288,11 +288,13 @@ impl AccountStore {
         now: u64,
     ) -> Result<(Session, Option<i64>), Error> {
         let today = day(now);
-        let AddDevice { record, device, packages: first, drop, signature: _ } = new;
+        let AddDevice { record, vault, device, packages: first, drop, signature: _ } = new;
         self.writer
             .run(from, move |connection| {
                 Box::pin(async move {
                     accounts::replace_record(connection, account, record).await?;
+                    let least = vault.version.saturating_sub(1);
+                    accounts::raise_vault(connection, account, vault, least).await?;
                     let dropped = match drop {
                         Some(drop) => Some(accounts::drop_device(connection, account, drop).await?),
                         None => None,
@@ -306,7 +308,7 @@ impl AccountStore {
             .await
     }
 
-    /// Takes a record of a later version and the device that it was signed with, after a backup was
+    /// Takes a record of a later version, and the vault and the device that it was signed with, after a backup was
     /// brought back; gives the number of the device that was dropped.
     pub(crate) async fn restore_device(
         &self,
@@ -320,6 +322,7 @@ impl AccountStore {
             .run(from, move |connection| {
                 Box::pin(async move {
                     accounts::restore_record(connection, account, add.record, least).await?;
+                    accounts::raise_vault(connection, account, add.vault, 0).await?;
                     let dropped = match add.drop {
                         Some(drop) => {
                             match accounts::drop_device(connection, account, drop).await {

@@ -138,6 +138,27 @@ pub(crate) async fn replace_vault(
     if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
 }
 
+/// Replaces a vault of at least the version `least` by a later one. The same vault once more changes
+/// nothing.
+pub(crate) async fn raise_vault(
+    connection: &mut SqliteConnection,
+    account: i64,
+    vault: Vault,
+    least: u64,
+) -> Result<(), Error> {
+    let done = sqlx::query(
+        "UPDATE accounts SET vault = ?1, vault_version = ?2 WHERE num = ?3 \
+         AND (vault_version >= ?4 AND vault_version < ?2 OR vault_version = ?2 AND vault = ?1)",
+    )
+    .bind(vault.bytes)
+    .bind(signed(vault.version)?)
+    .bind(account)
+    .bind(signed(least)?)
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
+}
+
 /// Replaces the record by its next version. The same record once more changes nothing.
 pub(crate) async fn replace_record(
     connection: &mut SqliteConnection,

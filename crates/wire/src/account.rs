@@ -188,6 +188,8 @@ pub struct LoggedIn {
 pub struct AddDevice {
     /// The account record with the device in it: the next version, or what the server has.
     pub record: SignedRecord,
+    /// The vault that belongs to it: the next version, or what the server has.
+    pub vault: Vault,
     /// The device.
     pub device: NewDevice,
     /// Its first key packages.
@@ -200,9 +202,9 @@ pub struct AddDevice {
     pub signature: Vec<u8>,
 }
 
-/// Gives a server that shows a lower version of the account record a later one, and the device that
-/// was added with it. The signature is all that it needs, so every device of the account may ask it;
-/// the one that is added begins its session by a renewal.
+/// Gives a server that shows a lower version of the account record a later one, with the vault and
+/// the device that belong to it. The signature is all that it needs, so every device of the account
+/// may ask it; the one that is added begins its session by a renewal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreDevice {
     /// The account.

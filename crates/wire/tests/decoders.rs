@@ -104,6 +104,7 @@ fn account_requests() -> Vec<AccountRequest> {
     let packages = vec![NewPackage { suite: 3, last_resort: true, bytes: vec![1, 2] }];
     let add = AddDevice {
         record: record.clone(),
+        vault: Vault { version: 2, bytes: vec![2; 4] },
         device: device.clone(),
         packages: packages.clone(),
         drop: Some(device.id),

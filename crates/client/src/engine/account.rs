@@ -13,7 +13,7 @@ use corncrake_core::{
     crypto::signature::{SignatureKey, SignaturePublicKey},
     derive::Key32,
     id::{AccountId, ConversationId, DeviceId, InboxId},
-    identity::{Certificate, ContactKey},
+    identity::{Certificate, ContactKey, ContactPublicKey},
     seal::record::{AccountLogRecord, ConversationRecord, LostRemovalsRecord, StorageKey},
 };
 use corncrake_wire::{AccountReply, OpenReply};
@@ -34,6 +34,7 @@ mod directory;
 mod flow;
 mod inbox;
 mod jobs;
+mod keys;
 mod letters;
 mod load;
 mod log;
@@ -61,6 +62,9 @@ const ORIGIN_ROW: &[u8] = b"origin";
 #[derive(Debug, Default)]
 pub(crate) struct AccountState {
     me: Option<Me>,
+    /// The same as it is stored.
+    row: Option<AccountRow>,
+    keys: keys::Keys,
     /// The keys of a sign-up or log-in that was begun and whose end isn't known.
     pending: Option<flow::PendingRow>,
     flow: Option<flow::Flow>,
@@ -110,6 +114,7 @@ pub(crate) struct Me {
     pub(crate) since: u64,
     pub(crate) inbox: InboxId,
     pub(crate) contact_key: ContactKey,
+    pub(crate) contact_public: ContactPublicKey,
     pub(crate) storage_key: StorageKey,
 }
 
@@ -148,8 +153,8 @@ pub(crate) enum AccountThen {
     Deposited(u64),
     LookedUp(jobs::Ask),
     Claimed(jobs::Ask),
-    LogAppended(corncrake_wire::log::Point),
-    LogStart(log::StartThen),
+    LogAppended(corncrake_wire::LogId, corncrake_wire::log::Point),
+    LogStart(corncrake_wire::LogId, log::StartThen),
 }
 
 impl Me {
@@ -164,6 +169,7 @@ impl Me {
 
     fn from_row(row: AccountRow) -> Option<Self> {
         let certificate = Certificate::parse_and_verify(&row.certificate).ok()?;
+        let contact_key = ContactKey::from_key(&row.contact_key);
         Some(Self {
             account: certificate.account(),
             username: row.username,
@@ -173,7 +179,8 @@ impl Me {
             since: certificate.list_version(),
             certificate: row.certificate,
             inbox: row.inbox,
-            contact_key: ContactKey::from_key(&row.contact_key),
+            contact_public: contact_key.public(),
+            contact_key,
             storage_key: row.storage_key,
         })
     }
@@ -205,6 +212,11 @@ impl AccountState {
     /// The newest account record seen of this account.
     pub(crate) fn contact(&self, account: &AccountId) -> Option<&Contact> {
         self.directory.contact(account)
+    }
+
+    /// The contact keys that this account had before the one in use.
+    pub(crate) fn earlier_contact_keys(&self) -> impl Iterator<Item = ContactKey> {
+        self.keys.earlier()
     }
 
     /// The newest record of a conversation in the account log.
@@ -240,6 +252,7 @@ impl AccountState {
         self.directory.jobs.hurry();
         self.claims.hurry();
         self.log.hurry();
+        self.keys.hurry();
         self.own_record.hurry();
         if let Some(flow) = &mut self.flow {
             flow.retry.hurry();
@@ -282,6 +295,7 @@ impl State {
                     id: me.account,
                     username: me.username.clone(),
                     device: me.device,
+                    waits_for_keys: self.waits_for_keys(),
                 });
                 step.answer(reply, Ok(account));
             }
@@ -323,8 +337,8 @@ impl State {
             AccountThen::Deposited(_)
             | AccountThen::LookedUp(_)
             | AccountThen::Claimed(_)
-            | AccountThen::LogAppended(_)
-            | AccountThen::LogStart(_) => {}
+            | AccountThen::LogAppended(..)
+            | AccountThen::LogStart(..) => {}
         }
     }
 
@@ -339,8 +353,12 @@ impl State {
             AccountThen::Deposited(number) => self.deposited(number, result, step),
             AccountThen::LookedUp(ask) => self.looked_up(ask, result, step),
             AccountThen::Claimed(ask) => self.claimed(ask, result, step),
-            AccountThen::LogAppended(after) => self.account_log_appended(after, result, step),
-            AccountThen::LogStart(start) => self.account_log_started(start, result, step),
+            AccountThen::LogAppended(log, after) => {
+                self.account_log_appended((log, after), result, step);
+            }
+            AccountThen::LogStart(log, start) => {
+                self.account_log_started((log, start), result, step);
+            }
             AccountThen::Flow(_)
             | AccountThen::RenewStarted
             | AccountThen::Renewed
@@ -378,6 +396,7 @@ impl State {
             account.directory.jobs.wake_at(),
             account.claims.wake_at(),
             account.log.wake_at(),
+            account.keys.wake_at().filter(|_| self.online.open),
             flow,
             self.own_record_wake_at(),
         ];
@@ -394,7 +413,8 @@ impl State {
                     || account.letters.is_owed()
                     || account.directory.jobs.is_busy()
                     || account.claims.is_busy()
-                    || account.log.is_owed())
+                    || account.keys.is_owed()
+                    || account.log.is_owed() && !self.waits_for_keys())
     }
 
     /// Whether the server lost the account, and somebody else has its name.
@@ -428,6 +448,7 @@ impl State {
             return;
         }
         self.renew_session(step);
+        self.renew_keys(step);
         self.give_record_again(step);
         if self.account.sessions.current.is_some() {
             self.check_packages(step);
@@ -439,6 +460,7 @@ impl State {
         self.work_claims(step);
         self.work_account_log(step);
         self.mind_own_record(step);
+        self.tell_keys(step);
     }
 
     /// A call on the account plane failed: it may have been the session.
@@ -455,7 +477,8 @@ impl State {
         step.put(Table::Account, ORIGIN_ROW, 0, &self.origin);
         let Stage::Account(row) = stage else { return };
         self.account.pending = None;
-        self.account.me = Me::from_row(row);
+        self.account.me = Me::from_row(row.clone());
+        self.account.row = Some(row);
         if let Some(me) = &self.account.me {
             self.account.log.open(&me.storage_key);
         }

@@ -18,12 +18,21 @@ use crate::{
 
 /// What a log-in gives.
 #[derive(Clone)]
-struct Given {
+pub(crate) struct Given {
     vault: Vault,
     record: SignedRecord,
 }
 
 impl Given {
+    /// What the vault holds, as a device of the account knows it.
+    pub(crate) fn opened(world: &World, device: &Device) -> CoreVault {
+        let given = Self::by(world, device.name());
+        let export = export_key(world, device, &mut Chance::new(world.seed(), "a look"));
+        let account = AccountRecord::verify(&given.record.bytes).unwrap().account();
+        let Vault { version, bytes } = given.vault;
+        CoreVault::open_with_password(&bytes, account, version, export.expose_bytes()).unwrap()
+    }
+
     fn by(world: &World, name: &str) -> Self {
         let server = world.server();
         let server = server.borrow();

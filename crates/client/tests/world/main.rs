@@ -45,6 +45,7 @@ mod mal;
 mod network;
 mod planted;
 mod prompt;
+mod renewed_keys;
 mod seeds;
 mod server;
 mod start;

@@ -117,6 +117,7 @@ impl Mal {
             chain: self.chain.clone(),
             username: Username::parse(&self.name).unwrap(),
             contact_key: self.contact.public(),
+            earlier_contact_keys: Vec::new(),
             list_version: 1,
             devices: vec![DeviceEntry { key: self.device_key.public(), since: 1 }],
             extensions: b"of a later version".to_vec(),

@@ -12,6 +12,8 @@ use crate::mls::codec::{Decode, Encode, Reader, put_bytes};
 
 const VERSION: u8 = 1;
 const LABEL: &str = "corncrake account record";
+/// Contact keys of which a record tells that others took their place.
+const MAX_EARLIER: usize = 8;
 
 /// What an account says about itself; the directory serves it by name and by id.
 ///
@@ -28,6 +30,7 @@ const LABEL: &str = "corncrake account record";
 ///     KeyChain chain;
 ///     opaque username<V>;
 ///     opaque contact_key[32];
+///     opaque earlier_contact_keys<V>;  /* 32 bytes each, the newest first, at most 8 */
 ///     uint64 list_version;
 ///     DeviceEntry devices<V>;          /* at most 10 */
 ///     opaque extensions<V>;            /* what later versions say; empty in this one */
@@ -43,6 +46,8 @@ pub struct AccountRecord {
     pub username: Username,
     /// With which others agree on the seeds of 1:1 chats.
     pub contact_key: ContactPublicKey,
+    /// Those before it, the newest first: chats of two that were founded with them go on.
+    pub earlier_contact_keys: Vec<ContactPublicKey>,
     /// Rises by one with each record.
     pub list_version: u64,
     /// The devices, at most ten.
@@ -66,20 +71,38 @@ pub struct DeviceEntry {
 pub struct VerifiedRecord(AccountRecord);
 
 impl AccountRecord {
+    /// Puts a contact key in the place of the one before, which stays known as an earlier one.
+    pub fn renew_contact_key(&mut self, new: ContactPublicKey) {
+        let earlier = core::mem::replace(&mut self.contact_key, new);
+        self.earlier_contact_keys.insert(0, earlier);
+        self.earlier_contact_keys.truncate(MAX_EARLIER);
+    }
+
     /// Signs the record.
     ///
     /// # Errors
     /// [`IdentityError::NotCurrentKey`] if `identity` isn't the newest key of the chain, or what
     /// [`verify`](Self::verify) would refuse.
     pub fn issue(&self, identity: &IdentityKey) -> Result<Vec<u8>, IdentityError> {
-        let Self { chain, username, contact_key, list_version, devices, extensions } = self;
+        let Self {
+            chain,
+            username,
+            contact_key,
+            earlier_contact_keys: earlier,
+            list_version,
+            devices,
+            extensions,
+        } = self;
         ensure(identity.public() == chain.current_key(), IdentityError::NotCurrentKey)?;
         check_devices(devices)?;
+        ensure(earlier.len() <= MAX_EARLIER, IdentityError::TooLarge)?;
         let mut out = vec![VERSION];
         chain.account_id().as_bytes().encode(&mut out);
         chain.encode(&mut out);
         put_bytes(&mut out, username.as_str().as_bytes());
         contact_key.0.encode(&mut out);
+        let earlier: Vec<u8> = earlier.iter().flat_map(|key| key.0).collect();
+        put_bytes(&mut out, &earlier);
         list_version.encode(&mut out);
         devices.encode(&mut out);
         put_bytes(&mut out, extensions);
@@ -103,6 +126,7 @@ impl AccountRecord {
         let chain = UnverifiedChain::read(&mut reader)?;
         let username = read_username(&mut reader)?;
         let contact_key = ContactPublicKey(reader.array()?);
+        let earlier_contact_keys = read_keys(&mut reader)?;
         let list_version = u64::from_be_bytes(reader.array()?);
         let devices = read_devices(&mut reader)?;
         let extensions = reader.bytes()?.to_vec();
@@ -111,7 +135,15 @@ impl AccountRecord {
         ensure(account == chain.account_id(), IdentityError::WrongId)?;
         verify_batch(&chain.signed_with(LABEL, bytes))?;
         let chain = chain.into_verified();
-        Ok(VerifiedRecord(Self { chain, username, contact_key, list_version, devices, extensions }))
+        Ok(VerifiedRecord(Self {
+            chain,
+            username,
+            contact_key,
+            earlier_contact_keys,
+            list_version,
+            devices,
+            extensions,
+        }))
     }
 }
 
@@ -166,6 +198,16 @@ fn read_username(reader: &mut Reader<'_>) -> Result<Username, IdentityError> {
     let name = Username::parse(text)?;
     // One name has one form, or two records could bear one name.
     if name.as_str() == text { Ok(name) } else { Err(IdentityError::BadUsername) }
+}
+
+fn read_keys(reader: &mut Reader<'_>) -> Result<Vec<ContactPublicKey>, IdentityError> {
+    let mut list = Reader::new(reader.bytes()?);
+    let mut keys = Vec::new();
+    while !list.is_empty() {
+        keys.push(ContactPublicKey(list.array()?));
+    }
+    ensure(keys.len() <= MAX_EARLIER, IdentityError::TooLarge)?;
+    Ok(keys)
 }
 
 fn read_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceEntry>, IdentityError> {

@@ -31,6 +31,7 @@ fn record(version: u64) -> AccountRecord {
         chain: chain(2),
         username: Username::parse("ann").unwrap(),
         contact_key: ContactKey::from_key(&Key32::from_bytes([8; 32])).public(),
+        earlier_contact_keys: vec![ContactKey::from_key(&Key32::from_bytes([7; 32])).public()],
         list_version: version,
         devices: [101, 102].map(|seed| DeviceEntry { key: device_key(seed), since: 1 }).to_vec(),
         extensions: Vec::new(),
@@ -210,6 +211,25 @@ fn a_record_that_contradicts_itself_is_refused_though_signed() {
     assert_eq!(refused(&|bytes| bytes[name] = 0xFF), IdentityError::BadUsername);
     let unchanged = AccountRecord::verify(&sign_record(content, &identity(1)));
     assert_eq!(unchanged.err(), Some(IdentityError::InvalidSignature));
+}
+
+#[test]
+fn a_record_names_the_contact_keys_before_its_own() {
+    let mut now = record(3);
+    let [first, earliest] = [now.contact_key, now.earlier_contact_keys[0]];
+    for number in 0..9 {
+        now.renew_contact_key(
+            ContactKey::from_key(&Key32::from_bytes([100 + number; 32])).public(),
+        );
+        now.list_version += 1;
+        let verified = AccountRecord::verify(&now.issue(&identity(2)).unwrap()).unwrap();
+        assert_eq!(verified.record(), &now);
+        let earlier = &now.earlier_contact_keys;
+        assert_eq!(earlier.contains(&first), number < 8);
+        assert_eq!(earlier.contains(&earliest), number < 7);
+    }
+    now.earlier_contact_keys.push(first);
+    assert_eq!(now.issue(&identity(2)), Err(IdentityError::TooLarge));
 }
 
 #[test]

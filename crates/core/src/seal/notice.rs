@@ -1,10 +1,12 @@
-//! Notices: small letters in a device's inbox that say where its Welcome lies.
+//! Notices: small letters in a device's inbox that say where its Welcome lies, or bring the fresh
+//! keys of its account.
 
 use rand_core::CryptoRng;
 
 use super::SealError;
 use super::envelope::Seed;
 use super::padding::{pad, unpad};
+use super::record::StorageKey;
 use crate::crypto::hpke::{HpkeCiphertext, HpkePrivateKey, HpkePublicKey, open_base, seal_base};
 use crate::crypto::signature::SignatureKey;
 use crate::crypto::{Digest, Secret};
@@ -17,10 +19,13 @@ const VERSION: u8 = 1;
 const INFO: &[u8] = b"corncrake v1 notice";
 const LABEL: &str = "corncrake notice";
 const KIND_WELCOME: u8 = 1;
+const KIND_KEYS: u8 = 2;
 const HEAD_LENGTH: usize = 33;
 const KEM_OUTPUT_LENGTH: usize = 32;
 /// Kind, seed, position, entry and running hash.
 const FIELDS_LENGTH: usize = 106;
+/// Kind, storage key, contact key and version of the record.
+const KEYS_LENGTH: usize = 73;
 const SIGNATURE_LENGTH: usize = 64;
 
 /// What a new leaf needs to find its Welcome.
@@ -67,30 +72,19 @@ impl Notice {
     /// [`SealError::Malformed`] if the key is no usable key.
     pub fn seal(
         &self,
-        (package, init_key): (&Digest, &HpkePublicKey),
-        (device_key, certificate): (&SignatureKey, &[u8]),
+        to: (&Digest, &HpkePublicKey),
+        sender: (&SignatureKey, &[u8]),
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
         let Self { seed, position, entry, running } = self;
-        let mut out = vec![VERSION];
-        out.extend_from_slice(package.as_bytes());
-        let mut inner = Vec::with_capacity(FIELDS_LENGTH + certificate.len() + 128);
-        inner.push(KIND_WELCOME);
-        seed.expose().encode(&mut inner);
-        position.encode(&mut inner);
-        entry.as_bytes().encode(&mut inner);
-        inner.push(u8::from(running.is_some()));
-        running.unwrap_or_default().encode(&mut inner);
-        let signed = Secret::from([package.as_bytes(), inner.as_slice()].concat());
-        let signature = device_key.sign_with_label(LABEL, signed.expose());
-        put_bytes(&mut inner, certificate);
-        inner.extend_from_slice(&signature);
-        let inner = pad(Secret::from(inner).expose())?;
-        let sealed =
-            seal_base(init_key, INFO, &out, &inner, rng).map_err(|_| SealError::Malformed)?;
-        out.extend_from_slice(&sealed.kem_output);
-        out.extend_from_slice(&sealed.ciphertext);
-        Ok(out)
+        let mut fields = Vec::with_capacity(FIELDS_LENGTH);
+        fields.push(KIND_WELCOME);
+        seed.expose().encode(&mut fields);
+        position.encode(&mut fields);
+        entry.as_bytes().encode(&mut fields);
+        fields.push(u8::from(running.is_some()));
+        running.unwrap_or_default().encode(&mut fields);
+        seal_fields(&Secret::from(fields), to, sender, rng)
     }
 
     /// The reference of the key package whose private key opens the notice.
@@ -110,30 +104,121 @@ impl Notice {
     /// [`SealError`] if it was sealed to another key, changed, holds something else, or is not
     /// signed by the device that it names.
     pub fn open(sealed: &[u8], init_key: &HpkePrivateKey) -> Result<(Self, AccountId), SealError> {
-        let package = Self::package(sealed)?;
-        let (head, rest) = sealed.split_at_checked(HEAD_LENGTH).ok_or(SealError::Malformed)?;
-        let (kem_output, ciphertext) =
-            rest.split_at_checked(KEM_OUTPUT_LENGTH).ok_or(SealError::Malformed)?;
-        let sealed =
-            HpkeCiphertext { kem_output: kem_output.to_vec(), ciphertext: ciphertext.to_vec() };
-        let inner = open_base(init_key, INFO, head, &sealed).map_err(|_| SealError::Refused)?;
-        let inner = unpad(inner.expose())?;
-        let Parts { notice, certificate, signature } = Parts::decode(&inner)?;
-        let fields = inner.get(..FIELDS_LENGTH).ok_or(SealError::Malformed)?;
-        let signed = Secret::from([package.as_bytes(), fields].concat());
-        let certificate =
-            Certificate::parse_and_verify(certificate).map_err(|_| SealError::Refused)?;
-        certificate
-            .device_key()
-            .verify_with_label(LABEL, signed.expose(), signature)
-            .map_err(|_| SealError::Refused)?;
-        Ok((notice, certificate.account()))
+        match open(sealed, init_key)? {
+            (Letter::Welcome(notice), sender) => Ok((notice, sender.account())),
+            (Letter::Keys(_), _) => Err(SealError::UnsupportedVersion),
+        }
     }
+}
+
+/// The fresh keys of an account, for another of its devices.
+///
+/// ```text
+/// struct {
+///     uint8 kind = 2;
+///     opaque storage_key[32];
+///     opaque contact_key[32];    /* the secret one */
+///     uint64 list_version;       /* of the account record that names its public half */
+///     opaque certificate<V>;     /* as in a Notice; the signature is over the package */
+///     opaque signature[64];      /* and the first four fields */
+/// } KeysNotice;
+/// ```
+///
+/// Whoever reads it takes the keys if the newest record of its account names the device that signed
+/// them, and a contact key that is this one's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysNotice {
+    /// Opens the account log.
+    pub storage_key: StorageKey,
+    /// Agrees on the seeds of 1:1 chats.
+    pub contact_key: Key32,
+    /// The version of the account record by which the sender has them.
+    pub list_version: u64,
+}
+
+impl KeysNotice {
+    /// Seals the keys to a key package, as [`Notice::seal`] does an invitation.
+    ///
+    /// # Errors
+    /// [`SealError::Malformed`] if the key is no usable key.
+    pub fn seal(
+        &self,
+        to: (&Digest, &HpkePublicKey),
+        sender: (&SignatureKey, &[u8]),
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, SealError> {
+        let Self { storage_key, contact_key, list_version } = self;
+        let mut fields = Vec::with_capacity(KEYS_LENGTH);
+        fields.push(KIND_KEYS);
+        storage_key.expose().encode(&mut fields);
+        contact_key.expose().encode(&mut fields);
+        list_version.encode(&mut fields);
+        seal_fields(&Secret::from(fields), to, sender, rng)
+    }
+}
+
+/// What a notice may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Letter {
+    /// Where a Welcome lies.
+    Welcome(Notice),
+    /// The account's fresh keys.
+    Keys(KeysNotice),
+}
+
+/// Opens a notice of either kind, and gives the certificate of the device that signed it.
+///
+/// # Errors
+/// As [`Notice::open`].
+pub fn open(sealed: &[u8], init_key: &HpkePrivateKey) -> Result<(Letter, Certificate), SealError> {
+    let package = Notice::package(sealed)?;
+    let (head, rest) = sealed.split_at_checked(HEAD_LENGTH).ok_or(SealError::Malformed)?;
+    let (kem_output, ciphertext) =
+        rest.split_at_checked(KEM_OUTPUT_LENGTH).ok_or(SealError::Malformed)?;
+    let sealed =
+        HpkeCiphertext { kem_output: kem_output.to_vec(), ciphertext: ciphertext.to_vec() };
+    let inner = open_base(init_key, INFO, head, &sealed).map_err(|_| SealError::Refused)?;
+    let inner = unpad(inner.expose())?;
+    let Parts { letter, certificate, signature } = Parts::decode(&inner)?;
+    let length = match letter {
+        Letter::Welcome(_) => FIELDS_LENGTH,
+        Letter::Keys(_) => KEYS_LENGTH,
+    };
+    let fields = inner.get(..length).ok_or(SealError::Malformed)?;
+    let signed = Secret::from([package.as_bytes(), fields].concat());
+    let certificate = Certificate::parse_and_verify(certificate).map_err(|_| SealError::Refused)?;
+    certificate
+        .device_key()
+        .verify_with_label(LABEL, signed.expose(), signature)
+        .map_err(|_| SealError::Refused)?;
+    Ok((letter, certificate))
+}
+
+/// Signs and seals what a notice says.
+fn seal_fields(
+    fields: &Secret,
+    (package, init_key): (&Digest, &HpkePublicKey),
+    (device_key, certificate): (&SignatureKey, &[u8]),
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, SealError> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(package.as_bytes());
+    let signed = Secret::from([package.as_bytes(), fields.expose()].concat());
+    let signature = device_key.sign_with_label(LABEL, signed.expose());
+    let mut inner = Vec::with_capacity(FIELDS_LENGTH + certificate.len() + 128);
+    inner.extend_from_slice(fields.expose());
+    put_bytes(&mut inner, certificate);
+    inner.extend_from_slice(&signature);
+    let inner = pad(Secret::from(inner).expose())?;
+    let sealed = seal_base(init_key, INFO, &out, &inner, rng).map_err(|_| SealError::Malformed)?;
+    out.extend_from_slice(&sealed.kem_output);
+    out.extend_from_slice(&sealed.ciphertext);
+    Ok(out)
 }
 
 /// What a sealed notice holds.
 struct Parts<'a> {
-    notice: Notice,
+    letter: Letter,
     certificate: &'a [u8],
     signature: &'a [u8],
 }
@@ -142,27 +227,43 @@ impl<'a> Parts<'a> {
     fn decode(inner: &'a [u8]) -> Result<Self, SealError> {
         let mut reader = Reader::new(inner);
         match reader.array().map_err(malformed)? {
-            [KIND_WELCOME] => Self::read(reader).map_err(malformed),
+            [KIND_WELCOME] => Self::read(reader, read_welcome).map_err(malformed),
+            [KIND_KEYS] => Self::read(reader, read_keys).map_err(malformed),
             _ => Err(SealError::UnsupportedVersion),
         }
     }
 
-    fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
-        let seed = Seed::from_key(Key32::from_bytes(reader.array()?));
-        let position = u64::from_be_bytes(reader.array()?);
-        let entry = EntryId::from_bytes(reader.array()?);
-        let [is_known] = reader.array()?;
-        let running: [u8; 32] = reader.array()?;
-        let running = match is_known {
-            0 if running == [0; 32] => None,
-            1 => Some(running),
-            _ => return Err(Malformed),
-        };
+    fn read(
+        mut reader: Reader<'a>,
+        letter: impl FnOnce(&mut Reader<'a>) -> Result<Letter, Malformed>,
+    ) -> Result<Self, Malformed> {
+        let letter = letter(&mut reader)?;
         let certificate = reader.bytes()?;
         let signature = reader.take(SIGNATURE_LENGTH)?;
         reader.finish()?;
-        Ok(Self { notice: Notice { seed, position, entry, running }, certificate, signature })
+        Ok(Self { letter, certificate, signature })
     }
+}
+
+fn read_welcome(reader: &mut Reader<'_>) -> Result<Letter, Malformed> {
+    let seed = Seed::from_key(Key32::from_bytes(reader.array()?));
+    let position = u64::from_be_bytes(reader.array()?);
+    let entry = EntryId::from_bytes(reader.array()?);
+    let [is_known] = reader.array()?;
+    let running: [u8; 32] = reader.array()?;
+    let running = match is_known {
+        0 if running == [0; 32] => None,
+        1 => Some(running),
+        _ => return Err(Malformed),
+    };
+    Ok(Letter::Welcome(Notice { seed, position, entry, running }))
+}
+
+fn read_keys(reader: &mut Reader<'_>) -> Result<Letter, Malformed> {
+    let storage_key = StorageKey::from_key(Key32::from_bytes(reader.array()?));
+    let contact_key = Key32::from_bytes(reader.array()?);
+    let list_version = u64::from_be_bytes(reader.array()?);
+    Ok(Letter::Keys(KeysNotice { storage_key, contact_key, list_version }))
 }
 
 fn malformed(_: Malformed) -> SealError {
@@ -231,6 +332,30 @@ mod tests {
     }
 
     #[test]
+    fn fresh_keys_are_golden_and_no_invitation() {
+        let keys = KeysNotice {
+            storage_key: StorageKey::from_key(Key32::from_bytes([5; 32])),
+            contact_key: Key32::from_bytes([6; 32]),
+            list_version: 7,
+        };
+        let (account, key, certificate) = inviter();
+        let to = (&Digest([9; 32]), &init_key(1).public());
+        let sealed = keys.seal(to, (&key, &certificate), &mut rng(1)).unwrap();
+        assert_golden_hex("notice_keys.hex", &sealed);
+        let (letter, sender) = open(&sealed, &init_key(1)).unwrap();
+        assert_eq!((letter, sender.account()), (Letter::Keys(keys.clone()), account));
+        assert_eq!(Notice::open(&sealed, &init_key(1)), Err(SealError::UnsupportedVersion));
+        for bad in spoiled(&sealed) {
+            assert!(open(&bad, &init_key(1)).is_err());
+        }
+        // Nobody sends keys in the name of another, nor sends them on to another package.
+        let other = SignatureKey::generate(&mut rng(8));
+        let forged = keys.seal(to, (&other, &certificate), &mut rng(1)).unwrap();
+        assert_eq!(open(&forged, &init_key(1)).unwrap_err(), SealError::Refused);
+        assert!(!format!("{keys:?}").contains("5, 5"));
+    }
+
+    #[test]
     fn nobody_invites_in_the_name_of_another() {
         let (_, key, certificate) = inviter();
         let other = SignatureKey::generate(&mut rng(8));
@@ -259,7 +384,8 @@ mod tests {
         let padded = |inner: &[u8]| open(&pad(inner).unwrap());
         assert_eq!(open(&[]), SealError::Malformed);
         assert_eq!(open(&[1; 200]), SealError::Malformed);
-        assert_eq!(padded(&[2; 206]), SealError::UnsupportedVersion);
+        assert_eq!(padded(&[3; 206]), SealError::UnsupportedVersion);
+        assert_eq!(padded(&[2; 72]), SealError::Malformed);
         assert_eq!(padded(&[1; 105]), SealError::Malformed);
         assert_eq!(padded(&[1; 107]), SealError::Malformed);
     }
@@ -291,7 +417,11 @@ mod tests {
         inner.extend_from_slice(&[3; 64]);
         feed_garbage(300_000, &inner, |bytes| {
             let parts = Parts::decode(bytes).ok();
-            let length = parts.map(|parts| FIELDS_LENGTH + 64 + parts.certificate.len());
+            let fields = |letter: &Letter| match letter {
+                Letter::Welcome(_) => FIELDS_LENGTH,
+                Letter::Keys(_) => KEYS_LENGTH,
+            };
+            let length = parts.map(|it| fields(&it.letter) + 64 + it.certificate.len());
             assert!(length.is_none_or(|length| length < bytes.len()));
         });
     }

@@ -54,13 +54,14 @@ async fn restore(
 
 /// Refuses a device that doesn't fit, or that the account's identity key has not signed.
 async fn check(state: &State, account: i64, add: &AddDevice) -> Result<(), Error> {
-    if add.record.bytes.len() > limits::RECORD {
+    if add.record.bytes.len() > limits::RECORD || add.vault.bytes.len() > limits::VAULT {
         return Err(ErrorCode::TooLarge.into());
     }
     packages::check(&add.packages)?;
     let (id, key) = state.accounts.identity(account).await?;
     let replacement = Replacement {
         record: Some(&add.record),
+        vault: Some(&add.vault),
         add: Some(&add.device),
         drop: add.drop.as_ref(),
         ..Replacement::of(&id)

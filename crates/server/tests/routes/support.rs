@@ -356,6 +356,7 @@ pub(crate) fn sign(account: &AccountId, replacement: &Replacement<'_>) -> Vec<u8
 pub(crate) fn add_device(account: &AccountId, version: u64, device: &NewDevice) -> AddDevice {
     let add = AddDevice {
         record: record(version),
+        vault: Vault { version: 1, bytes: b"vault 1".to_vec() },
         device: device.clone(),
         packages: vec![one_time(device.id.as_bytes())],
         drop: None,
@@ -368,6 +369,7 @@ pub(crate) fn add_device(account: &AccountId, version: u64, device: &NewDevice) 
 pub(crate) fn signed(account: &AccountId, add: AddDevice) -> AddDevice {
     let replacement = Replacement {
         record: Some(&add.record),
+        vault: Some(&add.vault),
         add: Some(&add.device),
         drop: add.drop.as_ref(),
         ..Replacement::of(account)

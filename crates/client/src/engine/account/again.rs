@@ -5,10 +5,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use corncrake_core::{
-    identity::AccountRecord,
-    seal::record::{AccountLogRecord, ReplacementRecord},
-};
+use corncrake_core::{identity::AccountRecord, seal::record::ReplacementRecord};
 use corncrake_wire::{
     AccountReply, ErrorCode,
     account::{AddDevice, RestoreDevice, SignUpFinish},
@@ -100,16 +97,6 @@ impl State {
         Some(ReplacementRecord { version: add.record.version, request: codec::encode(add) })
     }
 
-    /// Lets the account log hold the replacement with this version, if this device made it.
-    pub(super) fn record_replacement(&mut self, version: u64, step: &mut Step<'_>) -> bool {
-        let own = self.own_replacement().filter(|own| own.version == version);
-        let Some(own) = own else { return false };
-        if !self.account.log.replacements().any(|known| *known == own) {
-            self.put_record(AccountLogRecord::Replacement(own), step);
-        }
-        true
-    }
-
     /// The replacements that are known, by version.
     fn replacements(&self) -> BTreeMap<u64, AddDevice> {
         let recorded = self.account.log.replacements().filter_map(|record| {
@@ -164,7 +151,7 @@ impl State {
         let mut left = self.replacements().split_off(&(again.given + 1));
         let next = if again.lacks_more { left.pop_first() } else { left.pop_last() };
         let Some((version, add)) = next else {
-            return self.replacements_are_given(true, step);
+            return self.replacements_are_given(step);
         };
         let is_early = step.now.since(since) < OTHERS_FIRST;
         let least = if is_early { version.saturating_sub(1) } else { 0 };
@@ -180,43 +167,38 @@ impl State {
         step: &mut Step<'_>,
     ) {
         let again = &mut self.account.again;
-        let is_taken = match reply_of::<RestoreDevice>(result) {
-            Ok(()) => true,
-            Err(error) => match code(&error) {
+        if let Err(error) = reply_of::<RestoreDevice>(result) {
+            match code(&error) {
                 // It has a newer one, or another one that was made meanwhile.
-                Some(ErrorCode::VersionConflict | ErrorCode::SignatureRefused) => false,
+                Some(ErrorCode::VersionConflict | ErrorCode::SignatureRefused) => {}
                 Some(ErrorCode::VersionGap) if !again.lacks_more => {
                     again.retry = Retry::default();
                     again.lacks_more = true;
                     return self.account_work(step);
                 }
                 _ => return again.retry.failed(&error, step.moment, step.rng),
-            },
-        };
+            }
+        }
         again.retry = Retry::default();
         again.given = version;
         let newest = self.replacements().last_key_value().map_or(0, |(newest, _)| *newest);
         if version >= newest {
-            self.replacements_are_given(is_taken, step);
+            self.replacements_are_given(step);
         }
         self.account_work(step);
     }
 
-    /// The server has been given all that is known, and took the newest one or has another.
-    fn replacements_are_given(&mut self, is_taken: bool, step: &mut Step<'_>) {
+    /// The server has been given all that is known: if it doesn't know this device still, a newer
+    /// record has left it out.
+    fn replacements_are_given(&mut self, step: &mut Step<'_>) {
         let again = &mut self.account.again;
         (again.given, again.lacks_more) = (0, false);
         again.row.owed_since = None;
-        self.store_again(step);
         if self.account.sessions.current.is_none() {
-            self.account.again.rounds += 1;
-            if is_taken {
-                self.account.sessions.renewal.hurry();
-            } else {
-                // A newer record doesn't name this device.
-                self.session_is_over(Over::Removed, step);
-            }
+            again.rounds += 1;
+            self.account.sessions.renewal.hurry();
         }
+        self.store_again(step);
     }
 
     /// The server doesn't know this device: it was removed, or a backup was restored.

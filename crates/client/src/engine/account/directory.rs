@@ -86,6 +86,12 @@ impl Contact {
         self.record.record().list_version
     }
 
+    /// The contact keys that it names: the newest, and those before it.
+    pub(crate) fn contact_keys(&self) -> impl Iterator<Item = &ContactPublicKey> {
+        let earlier = &self.record.record().earlier_contact_keys;
+        core::iter::once(&self.contact_key).chain(earlier)
+    }
+
     /// Whether a device of this account is none any more, by the version of the record that named it
     /// first. A later version than this one's is a device that came after it. The same is one that
     /// another record of that version names, which was signed when the server had lost this one.

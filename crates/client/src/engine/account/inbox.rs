@@ -3,7 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use corncrake_core::seal::{envelope::Seed, notice};
+use corncrake_core::{
+    id::AccountId,
+    identity::Certificate,
+    seal::{
+        envelope::Seed,
+        notice::{self, Letter},
+    },
+};
 use corncrake_wire::{
     AccountReply, NoticeId,
     account::{DeleteNotices, Inbox as InboxPage, Notice as SealedNotice, ReadInbox},
@@ -185,8 +192,15 @@ impl State {
             self.account.inbox.row.read = position;
             self.account.inbox.row.newest = Some(NoticeId::of(&bytes));
             // What doesn't open was for a package whose keys are gone, or never for us.
-            let Some(notice) = self.open_notice(&bytes, step.now) else {
-                continue;
+            let notice = match self.open_notice(&bytes) {
+                Some((Letter::Welcome(notice), package, sender)) => {
+                    self.to_keep(notice, package, sender.account(), step.now)
+                }
+                Some((Letter::Keys(keys), _, sender)) => {
+                    self.keys_offered(keys, &sender, step);
+                    continue;
+                }
+                None => continue,
             };
             let inbox = &mut self.account.inbox;
             let leads = |notice: &Notice| (notice.invitation.position, notice.invitation.entry);
@@ -260,15 +274,23 @@ impl State {
         }
     }
 
-    fn open_notice(&self, bytes: &[u8], now: Timestamp) -> Option<Notice> {
-        let row = self.account.inbox.row.next;
+    fn open_notice(&self, bytes: &[u8]) -> Option<(Letter, Vec<u8>, Certificate)> {
         let reference = notice::Notice::package(bytes).ok()?;
         let package = self.account.packages.get(reference.as_bytes())?;
-        let (notice::Notice { seed, position, entry, running }, inviter) =
-            notice::Notice::open(bytes, &package.keys.init).ok()?;
-        let package = reference.as_bytes().to_vec();
+        let (letter, sender) = notice::open(bytes, &package.keys.init).ok()?;
+        Some((letter, reference.as_bytes().to_vec(), sender))
+    }
+
+    fn to_keep(
+        &self,
+        notice::Notice { seed, position, entry, running }: notice::Notice,
+        package: Vec<u8>,
+        inviter: AccountId,
+        now: Timestamp,
+    ) -> Notice {
+        let row = self.account.inbox.row.next;
         let invitation = Invitation { row, position, entry, running, package, inviter };
-        Some(Notice { seed, invitation, since: now, tries: 0, tried: now })
+        Notice { seed, invitation, since: now, tries: 0, tried: now }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     AccountState, Me, ORIGIN_ROW, Stage,
     again::AGAIN_ROW,
     inbox::{INBOX_ROW, Notice},
+    keys::KEYS_ROW,
     letters::LetterRow,
     log::{LogRow, OWED, OwedRow},
     packages::PackageRow,
@@ -30,8 +31,9 @@ pub(crate) async fn load<S: Store>(
                 if known != origin {
                     return Err(StoreError::WrongServer);
                 }
-                let me = Me::from_row(row).ok_or(StoreError::Damaged)?;
+                let me = Me::from_row(row.clone()).ok_or(StoreError::Damaged)?;
                 account.log.open(&me.storage_key);
+                account.row = Some(row);
                 account.me = Some(me);
             }
         },
@@ -39,6 +41,9 @@ pub(crate) async fn load<S: Store>(
     }
     if let Some(bytes) = store.get(Table::Account.into(), AGAIN_ROW, 0).await? {
         account.again.row = decode(&bytes)?;
+    }
+    if let Some(bytes) = store.get(Table::Account.into(), KEYS_ROW, 0).await? {
+        account.keys.load(decode(&bytes)?, clock);
     }
     if let Some(bytes) = store.get(Table::Session.into(), &[], 0).await? {
         account.sessions.load(decode(&bytes)?, clock);

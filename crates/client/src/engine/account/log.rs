@@ -19,7 +19,7 @@ use corncrake_core::{
     },
 };
 use corncrake_wire::{
-    AccessToken,
+    AccessToken, limits,
     log::{Append, LogEntry, NewEntry, Point, running},
 };
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,7 @@ pub(super) struct LogRow {
     /// The running hash up to there, if it is known.
     running: Option<[u8; 32]>,
     map: Vec<u8>,
+    is_new: bool,
 }
 
 /// A record that is owed, as it is stored: sealed under the account's storage key.
@@ -77,6 +78,24 @@ pub(crate) struct AccountLog {
     append: Retry,
     /// The way to the newest state, until it has been gone to its end.
     start: Option<Retry>,
+    /// Whether it took the place of another log and hasn't been read to its head.
+    is_new: bool,
+    /// Whether another one takes its place, whose key isn't here: what is written here now may be
+    /// a removed device's word.
+    is_over: bool,
+    /// Whether nothing is written here any more, for another one takes its place.
+    is_closed: bool,
+    /// With which entry this device opens the log, and the map that it opens with.
+    opening: Option<(corncrake_wire::EntryId, AccountMap)>,
+}
+
+/// What a device takes along into the next account log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carry {
+    /// What the log says.
+    Everything,
+    /// What it owes.
+    Owed,
 }
 
 #[derive(Debug)]
@@ -101,8 +120,71 @@ impl AccountLog {
         self.newest = row.newest;
         self.running = row.running;
         self.map = map;
-        self.start = None;
+        self.is_new = row.is_new;
+        // At its beginning a log may have an opening state.
+        if row.newest != Point::START {
+            self.start = None;
+        }
         true
+    }
+
+    /// Goes on in the log of another storage key. What is taken along is owed there, until that log
+    /// says the same. The devices name themselves anew: so it tells who reads it.
+    pub(super) fn move_to(
+        &mut self,
+        storage_key: &StorageKey,
+        device: DeviceId,
+        carry: Carry,
+        step: &mut Step<'_>,
+    ) {
+        let earlier = core::mem::take(self);
+        let taken_along = |record: &AccountLogRecord| match record {
+            AccountLogRecord::DeviceName(named) if named.device != device => {
+                named.joined.clone().map(AccountLogRecord::Replacement)
+            }
+            other => Some(other.clone()),
+        };
+        let said = earlier.map.records().filter(|_| carry == Carry::Everything);
+        let said = said.filter_map(taken_along);
+        let is_owed = |record: &AccountLogRecord| {
+            earlier.owed.iter().any(|(_, owed)| same_subject(owed, record))
+        };
+        let mut taken: Vec<_> = said.filter(|record| !is_owed(record)).collect();
+        taken.extend(earlier.owed.iter().map(|(_, record)| record.clone()));
+        self.open(storage_key);
+        self.is_new = true;
+        step.delete_all(Table::AccountLog, OWED);
+        for record in taken {
+            self.owe(record, step);
+        }
+        self.save(step);
+    }
+
+    /// Stores a record that is to be appended; whether it could be sealed.
+    fn owe(&mut self, record: AccountLogRecord, step: &mut Step<'_>) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        let number = self.owed.back().map_or(1, |(last, _)| last + 1);
+        // A record above the limit of its size is never made: its fields are small.
+        let Ok(sealed) = keys.records.seal_record(keys.log.log, &record, step.rng) else {
+            return false;
+        };
+        step.put(Table::AccountLog, OWED, number, &OwedRow { number, record: sealed });
+        self.owed.push_back((number, record));
+        true
+    }
+
+    /// Whether it was read to its head, and there is something in it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_at_head && self.newest != Point::START
+    }
+
+    /// Whether it was read to its head for the first time since it took the place of another.
+    pub(super) fn end_move(&mut self, step: &mut Step<'_>) -> bool {
+        let ends = core::mem::take(&mut self.is_new);
+        if ends {
+            self.save(step);
+        }
+        ends
     }
 
     /// Takes an owed record from the store; whether it opens. Records come in order.
@@ -159,7 +241,7 @@ impl AccountLog {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        let wanted = self.is_at_head && !self.owed.is_empty();
+        let wanted = self.is_at_head && !self.owed.is_empty() && !self.is_closed;
         let append = wanted.then_some(&self.append);
         let retry = self.start.as_ref().or(append);
         retry.and_then(Retry::wake_at)
@@ -232,7 +314,7 @@ impl AccountLog {
 
     fn save(&self, step: &mut Step<'_>) {
         let map = self.map.encode().to_vec();
-        let row = LogRow { newest: self.newest, running: self.running, map };
+        let row = LogRow { newest: self.newest, running: self.running, map, is_new: self.is_new };
         step.put(Table::AccountLog, &[], 0, &row);
     }
 
@@ -262,7 +344,7 @@ impl AccountLog {
 
     /// What one entry says; nothing if whoever wrote it does not hold the storage key.
     fn read(&self, entry: &LogEntry) -> Option<AccountLogRecord> {
-        let keys = self.keys.as_ref()?;
+        let keys = self.keys.as_ref().filter(|_| !self.is_over)?;
         let kind = match entry.kind {
             corncrake_wire::EntryKind::Commit => EntryKind::Commit,
             corncrake_wire::EntryKind::Message => EntryKind::Message,
@@ -276,7 +358,7 @@ impl AccountLog {
         }
     }
 
-    fn wire_id(&self) -> Option<corncrake_wire::LogId> {
+    pub(super) fn wire_id(&self) -> Option<corncrake_wire::LogId> {
         self.keys.as_ref().map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
     }
 
@@ -295,6 +377,23 @@ impl AccountLog {
         })
     }
 
+    /// An append of a last record, which nothing depends on.
+    pub(super) fn seal_last(
+        &self,
+        record: &AccountLogRecord,
+        step: &mut Step<'_>,
+    ) -> Option<Append> {
+        let entry = self.keys.as_ref().filter(|_| self.is_begun())?.seal_entry(record, step)?;
+        Some(Append {
+            token: self.token()?,
+            kind: corncrake_wire::EntryKind::Commit,
+            after: self.newest,
+            entries: vec![entry],
+            opening: None,
+            admission: Vec::new(),
+        })
+    }
+
     /// The next append of what is owed.
     fn seal_first(&mut self, step: &mut Step<'_>) -> Option<Append> {
         let token = self.token()?;
@@ -303,12 +402,7 @@ impl AccountLog {
         let (number, record) = self.owed.front()?;
         let entry = match &self.sealed {
             Some((of, entry)) if of == number => entry.clone(),
-            _ => {
-                let sealed = keys.records.seal_record(*log, record, step.rng).ok()?;
-                let inner = Entry::AccountRecord(sealed).encode();
-                let bytes = envelope.seal(*log, EntryKind::Commit, &inner, step.rng).ok()?;
-                NewEntry::new(bytes)
-            }
+            _ => keys.seal_entry(record, step)?,
         };
         // The state depends on what was read last; the entry and so its id stay.
         let mut entry = NewEntry::new(entry.bytes);
@@ -323,8 +417,21 @@ impl AccountLog {
         }
         self.sealed = Some((*number, entry.clone()));
         let opening = if self.newest.position == 0 {
-            let map = keys.records.seal_map(*log, &AccountMap::new(), step.rng).ok()?;
-            Some(envelope.seal_beside(*log, BesideOf::Opening, &map, step.rng).ok()?)
+            let id = entry.id();
+            let known = self.opening.take_if(|(with, _)| *with == id).map(|(_, map)| map);
+            let map = known.unwrap_or_else(|| self.opening_map());
+            let seal = |map: &AccountMap, step: &mut Step<'_>| {
+                let map = keys.records.seal_map(*log, map, step.rng).ok()?;
+                let sealed = envelope.seal_beside(*log, BesideOf::Opening, &map, step.rng).ok()?;
+                (sealed.len() <= limits::BESIDE).then_some(sealed)
+            };
+            let (map, sealed) = match seal(&map, step) {
+                Some(sealed) => (map, sealed),
+                // Above the limit of its size, its records follow one by one.
+                None => (AccountMap::new(), seal(&AccountMap::new(), step)?),
+            };
+            self.opening = Some((id, map));
+            Some(sealed)
         } else {
             None
         };
@@ -339,7 +446,26 @@ impl AccountLog {
     }
 }
 
+impl Keys {
+    fn seal_entry(&self, record: &AccountLogRecord, step: &mut Step<'_>) -> Option<NewEntry> {
+        let LogKeys { log, envelope, .. } = &self.log;
+        let sealed = self.records.seal_record(*log, record, step.rng).ok()?;
+        let inner = Entry::AccountRecord(sealed).encode();
+        let bytes = envelope.seal(*log, EntryKind::Commit, &inner, step.rng).ok()?;
+        Some(NewEntry::new(bytes))
+    }
+}
+
 impl AccountLog {
+    /// What the log begins with: nothing, or what the one before it said.
+    fn opening_map(&self) -> AccountMap {
+        let mut map = AccountMap::new();
+        if self.is_new {
+            self.owed.iter().for_each(|(_, record)| map.apply(record.clone()));
+        }
+        map
+    }
+
     /// What the account's devices told each other so far.
     pub(super) fn records(&self) -> impl Iterator<Item = &AccountLogRecord> {
         self.map.records()

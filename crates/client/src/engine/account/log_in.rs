@@ -5,7 +5,7 @@ use corncrake_core::{
     identity::{
         AccountRecord, Certificate, DeviceClass, DeviceEntry, MAX_DEVICES, Username, VerifiedRecord,
     },
-    seal::vault::Vault,
+    seal::vault::{SlotKey, Vault},
 };
 use corncrake_wire::{
     AccountReply, DeviceId as WireDeviceId, ErrorCode,
@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 use super::{
     AccountRow, AccountThen, By, Me, SlowDone, SlowWork,
     flow::{FlowThen, Path, PendingRow, damaged},
+    keys::Pair,
+    removal::seal_renewed,
     session::reply_of,
     wire_account, wire_device,
 };
@@ -115,7 +117,7 @@ impl State {
             Some(Path::LogIn { drop }) => drop.clone(),
             _ => None,
         };
-        let LoggedIn { session, account, vault, record } = logged_in;
+        let LoggedIn { session, account, mut vault, record } = logged_in;
         let account = AccountId::from_bytes(account.0);
         let Some(mut pending) = self.account.pending.clone() else {
             return Ok(());
@@ -133,8 +135,27 @@ impl State {
             self.drop_pending(step);
             return Err(Refusal::UsernameTaken.into());
         }
+        let key = pending.device_public()?;
+        let is_known = verified.record().devices.iter().any(|device| device.key == key);
+        let keys = match &drop {
+            // The place of another device is taken: it is removed, and the keys are renewed.
+            Some(_) if !is_known => {
+                let version = record.version + 1;
+                let fresh = self.stage_keys(Pair::of(&opened), version, step);
+                let slot = SlotKey::password(export.expose_bytes());
+                let next = (account, vault.version + 1);
+                vault = seal_renewed(&opened, next, &fresh, &slot, step)?;
+                (Pair::of(&opened), Some(fresh))
+            }
+            // An earlier try may have put its own into the vault, and the log of those before them
+            // says what is to be known.
+            _ => {
+                let staged = self.account.keys.staged(&opened.contact_key.public());
+                (staged.map_or_else(|| Pair::of(&opened), |staged| staged.from.clone()), None)
+            }
+        };
         let Entry { row, record, drop, is_new } =
-            enter(&pending, &opened, (verified, drop), (record, vault.version))?;
+            enter(&pending, &opened, (verified, drop), (record, vault.version), keys)?;
         let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
         // What was uploaded with the device stays as it is; later checks fill it up.
         let packages = if is_new { self.first_packages(&me, step) } else { Vec::new() };
@@ -142,12 +163,13 @@ impl State {
         let account = wire_account(account);
         let replacement = Replacement {
             record: Some(&record),
+            vault: Some(&vault),
             add: Some(&device),
             drop: drop.as_ref(),
             ..Replacement::of(&account)
         };
         let signature = opened.identity.sign_replacement(&replacement.content());
-        let request = AddDevice { record, device, packages, drop, signature };
+        let request = AddDevice { record, vault, device, packages, drop, signature };
         let kept = Box::new(request.clone());
         let then = AccountThen::Flow(FlowThen::DeviceAdded(Box::new(row), kept));
         self.ask_account_with(Some(session.token), then, request, step);
@@ -163,6 +185,10 @@ impl State {
     ) -> Result<(), Error> {
         match reply_of::<AddDevice>(result) {
             Ok(session) => {
+                if request.drop.is_some() {
+                    let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
+                    self.accept_record(&By::Id(me.account), &request.record, step)?;
+                }
                 self.keep_added(request, step);
                 self.finish_flow(row, session, step);
             }
@@ -241,6 +267,7 @@ fn enter(
     vault: &Vault,
     (verified, drop): (VerifiedRecord, Option<String>),
     (signed, vault_version): (SignedRecord, u64),
+    (keys, fresh): (Pair, Option<Pair>),
 ) -> Result<Entry, Error> {
     let mut record = verified.into_record();
     check_pair(vault, &record, &pending.name)?;
@@ -261,6 +288,9 @@ fn enter(
             }
             let drop = drop.map(wire_device);
             record.list_version = version;
+            if let Some(fresh) = fresh {
+                record.renew_contact_key(fresh.public());
+            }
             record.devices.push(DeviceEntry { key: key.clone(), since: version });
             let bytes = record.issue(&vault.identity).map_err(damaged)?;
             (version, SignedRecord { version, bytes }, drop)
@@ -269,7 +299,6 @@ fn enter(
     let certificate =
         Certificate::issue(&vault.identity, &vault.chain, &key, since, &DeviceClass::Person)
             .map_err(damaged)?;
-    let keys = (vault.storage_key.clone(), vault.contact_key.expose());
-    let row = pending.account_row(certificate, keys, vault_version);
+    let row = pending.account_row(certificate, (keys.storage, keys.contact), vault_version);
     Ok(Entry { row, record, drop, is_new: known.is_none() })
 }

@@ -6,13 +6,24 @@
 
 use corncrake_core::seal::record::{AccountLogRecord, ContactRecord};
 
-use super::{By, Contact};
+use super::{By, Contact, Me};
 use crate::{
     engine::{GatherThen, State, Step},
     error::Error,
     host::Moment,
     transport::TransportError,
 };
+
+/// What the account log says about the account's own record.
+pub(super) fn naming(me: &Me, list_version: u64) -> AccountLogRecord {
+    AccountLogRecord::Contact(ContactRecord {
+        account: me.account,
+        username: me.username.clone(),
+        list_version,
+        verified_key: None,
+        blocked: false,
+    })
+}
 
 impl State {
     /// The newest own record seen.
@@ -42,7 +53,16 @@ impl State {
         let known = self.own_record().map_or(0, Contact::version);
         let first = self.account.me.as_ref().map_or(0, |me| me.since);
         let newest = self.logged_version().max(self.account.own_version_seen).max(first);
+        let newest = newest.max(self.account.keys.awaited_version());
         self.account.log.is_read() && self.is_signed_in() && known < newest
+    }
+
+    /// Whether the account log names a newer own record than the one that is here, and the server
+    /// hasn't been asked for it in vain.
+    pub(super) fn awaits_logged_record(&self) -> bool {
+        let known = self.own_record().map_or(0, Contact::version);
+        let is_asked = self.lacks_own_record() && self.account.own_record.tries() == 0;
+        is_asked && self.logged_version() > known
     }
 
     /// A certificate in a chat speaks of this version of the own record.
@@ -65,22 +85,20 @@ impl State {
         if !self.account.log.is_read() {
             return;
         }
-        let (account, username) = (me.account, me.username.clone());
+        let account = me.account;
         let known = self.own_record().map_or(0, Contact::version);
         if self.lacks_own_record() {
             if self.account.own_record.is_due(step.moment) && self.online.open {
                 self.account.own_record.begin();
                 self.look_up(vec![By::Id(account)], GatherThen::OwnRecord, step);
             }
-        } else if known > self.logged_version() && !self.record_replacement(known, step) {
-            let record = AccountLogRecord::Contact(ContactRecord {
-                account,
-                username,
-                list_version: known,
-                verified_key: None,
-                blocked: false,
-            });
-            if !self.account.log.owes(&record) {
+        } else if known > self.logged_version() {
+            let own = self.own_replacement().filter(|own| own.version == known);
+            let mut held = self.account.log.replacements();
+            let is_held = own.as_ref().is_some_and(|own| held.any(|held| held == own));
+            drop(held);
+            let record = own.map_or_else(|| naming(me, known), AccountLogRecord::Replacement);
+            if !is_held && !self.account.log.owes(&record) {
                 self.put_record(record, step);
             }
         }
@@ -96,7 +114,12 @@ impl State {
                 self.account.own_record.failed(&error, step.moment, step.rng);
             }
         }
+        if self.account.log.is_read() {
+            self.hear_news(step);
+        }
+        self.renew_keys(step);
         self.mind_own_record(step);
         self.mind_devices(step);
+        self.work_account_log(step);
     }
 }

@@ -1,12 +1,17 @@
 //! Removal of a device: the password opens the vault, whose identity key signs a record without it.
 //!
 //! The rest follows from the record: the server forgets the device, and each of this account's other
-//! devices removes its leaves and bars its key in every chat. The vault's keys stay the same.
+//! devices removes its leaves and bars its key in every chat. The vault is sealed anew, with fresh
+//! storage and contact keys.
 
-use corncrake_core::{id::DeviceId, seal::vault::Vault};
+use corncrake_core::{
+    id::{AccountId, DeviceId},
+    identity::ContactKey,
+    seal::vault::{SlotKey, Vault},
+};
 use corncrake_wire::{
     AccountReply,
-    account::{AddDevice, LoggedIn, NewDevice},
+    account::{AddDevice, LoggedIn, NewDevice, Vault as SealedVault},
     opaque::ExportKey,
     open::SignedRecord,
     session::Replacement,
@@ -16,6 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     AccountThen, By, Retry,
     flow::{Flow, FlowThen, Path, damaged},
+    keys::Pair,
     log_in::{check_pair, take_out},
     session::reply_of,
     wire_account, wire_device, wire_inbox,
@@ -86,15 +92,27 @@ impl State {
         let mut new = self.accept_record(&By::Id(me.account), &record, step)?.into_record();
         check_pair(&opened, &new, &me.username)?;
         let again = self.account.flow.as_ref().is_some_and(|flow| flow.retry.tries() > 0);
+        let keys = Pair::of(&opened);
+        self.keys_in_vault(keys.clone(), new.list_version, step);
         match take_out(&mut new, device) {
             // The answer to an earlier try was lost.
             Err(_) if again => {
                 self.end_flow(Ok(()), step);
+                self.account_work(step);
                 return Ok(());
             }
             taken => taken?,
         }
+        if self.keys_are_old() {
+            // The account log of the keys in the vault is still to be opened.
+            self.flow_failed(TransportError::Unreachable, step);
+            return Ok(());
+        }
         new.list_version += 1;
+        let fresh = self.stage_keys(keys, new.list_version, step);
+        new.renew_contact_key(fresh.public());
+        let slot = SlotKey::password(export.expose_bytes());
+        let vault = seal_renewed(&opened, (me.account, vault.version + 1), &fresh, &slot, step)?;
         let bytes = new.issue(&opened.identity).map_err(damaged)?;
         let record = SignedRecord { version: new.list_version, bytes };
         let drop = Some(wire_device(device));
@@ -106,12 +124,13 @@ impl State {
         };
         let replacement = Replacement {
             record: Some(&record),
+            vault: Some(&vault),
             add: Some(&device),
             drop: drop.as_ref(),
             ..Replacement::of(&account)
         };
         let signature = opened.identity.sign_replacement(&replacement.content());
-        let request = AddDevice { record, device, packages: Vec::new(), drop, signature };
+        let request = AddDevice { record, vault, device, packages: Vec::new(), drop, signature };
         let then = AccountThen::Flow(FlowThen::DeviceRemoved(Box::new(request.clone())));
         self.ask_account_with(Some(session.token), then, request, step);
         Ok(())
@@ -140,4 +159,22 @@ impl State {
         self.account_work(step);
         Ok(())
     }
+}
+
+/// The vault with fresh keys, as its next version.
+pub(super) fn seal_renewed(
+    opened: &Vault,
+    (account, version): (AccountId, u64),
+    fresh: &Pair,
+    slot: &SlotKey,
+    step: &mut Step<'_>,
+) -> Result<SealedVault, Error> {
+    let renewed = Vault {
+        storage_key: fresh.storage.clone(),
+        contact_key: ContactKey::from_key(&fresh.contact),
+        ..opened.clone()
+    };
+    let slots = core::slice::from_ref(slot);
+    let bytes = renewed.seal(account, version, slots, step.rng).map_err(damaged)?;
+    Ok(SealedVault { version, bytes })
 }

@@ -198,6 +198,7 @@ fn make_account(
         chain: chain.clone(),
         username: Username::parse(&pending.name).map_err(|_| Refusal::BadUsername)?,
         contact_key: contact_key.public(),
+        earlier_contact_keys: Vec::new(),
         list_version: FIRST,
         devices: vec![DeviceEntry { key: device_key, since: FIRST }],
         extensions: Vec::new(),

@@ -117,9 +117,21 @@ pub(crate) enum Packages {
 #[derive(Debug)]
 pub(crate) enum ClaimThen {
     Direct(ConversationId),
-    Group { title: String, accounts: Vec<AccountId>, starter: Starter, until: Option<Moment> },
-    Add { chat: ConversationId, accounts: Vec<AccountId>, left_out: Vec<LeftOut>, adder: Adder },
+    Group {
+        title: String,
+        accounts: Vec<AccountId>,
+        starter: Starter,
+        until: Option<Moment>,
+    },
+    Add {
+        chat: ConversationId,
+        accounts: Vec<AccountId>,
+        left_out: Vec<LeftOut>,
+        adder: Adder,
+    },
     AddAgain(ConversationId),
+    /// To send the account's fresh keys to its other devices.
+    Keys,
 }
 
 impl State {
@@ -307,6 +319,9 @@ impl State {
         result: Result<Claims, Error>,
         step: &mut Step<'_>,
     ) {
+        if matches!(then, ClaimThen::Keys) {
+            return self.keys_claimed(result.map(|(packages, _)| packages), step);
+        }
         let (packages, left_out) = match result {
             Ok(claimed) => claimed,
             Err(error) => return self.claim_failed(then, error, step),
@@ -326,7 +341,7 @@ impl State {
             ClaimThen::Group { accounts, .. } | ClaimThen::Add { accounts, .. } => {
                 without(accounts)
             }
-            ClaimThen::AddAgain(_) => false,
+            ClaimThen::AddAgain(_) | ClaimThen::Keys => false,
         };
         if unclaimed {
             return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
@@ -356,6 +371,7 @@ impl State {
                 self.wish(chat, wish, Waiter::Added(adder.fate), step);
             }
             ClaimThen::AddAgain(chat) => self.add_claimed_again(chat, packages, step),
+            ClaimThen::Keys => {}
         }
     }
 
@@ -375,7 +391,7 @@ impl State {
         match then {
             ClaimThen::Group { starter, .. } => starter.leave_out(more),
             ClaimThen::Add { left_out, .. } => left_out.extend(more),
-            ClaimThen::Direct(_) | ClaimThen::AddAgain(_) => {}
+            ClaimThen::Direct(_) | ClaimThen::AddAgain(_) | ClaimThen::Keys => {}
         }
         why
     }
@@ -444,7 +460,7 @@ impl State {
             ClaimThen::Group { starter, .. } => starter.answer(Err(error), step),
             ClaimThen::Add { adder, .. } => step.answer(adder.stored, Err(error)),
             // It is tried again after a while.
-            ClaimThen::AddAgain(_) => {}
+            ClaimThen::AddAgain(_) | ClaimThen::Keys => {}
         }
     }
 
@@ -577,7 +593,7 @@ impl ClaimThen {
         match self {
             Self::Group { until, .. } => *until,
             Self::Add { adder, .. } => Some(adder.until),
-            Self::Direct(_) | Self::AddAgain(_) => None,
+            Self::Direct(_) | Self::AddAgain(_) | Self::Keys => None,
         }
     }
 }

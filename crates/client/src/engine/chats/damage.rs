@@ -64,9 +64,10 @@ impl State {
         let recorded = self.account.recorded(chat.row.id);
         let n = chat.row.n;
         let direct = chat.row.peer.filter(|_| chat.row.kind == ChatKind::Direct);
-        let (seed, goal) = match (recorded, direct.map(|peer| self.direct_seed(peer, n))) {
+        let seed = direct.and_then(|peer| self.direct_seed_of(chat.row.id, peer));
+        let (seed, goal) = match (recorded, seed) {
             (Some(record), _) => (record.seed, Goal::Recorded(record.anchor, record.read)),
-            (None, Some(Ok(seed))) => (seed, Goal::Direct { n }),
+            (None, Some(seed)) => (seed, Goal::Direct { n }),
             _ => {
                 // Nothing says where the true group is: somebody has to add this device again.
                 self.all_intents_failed(chat, step);

@@ -74,6 +74,21 @@ impl State {
             .map_err(|_| Error::Untrue("the contact key is not a usable key"))
     }
 
+    /// The first seed of the chat with somebody that has this id, whichever of the contact keys that
+    /// both have had it comes from.
+    pub(super) fn direct_seed_of(&self, id: ConversationId, peer: AccountId) -> Option<Seed> {
+        let (me, contact) = (self.account.me()?, self.account.contact(&peer)?);
+        let ours = core::iter::once(me.contact_key.clone());
+        ours.chain(self.account.earlier_contact_keys()).find_map(|ours| {
+            contact.contact_keys().find_map(|theirs| {
+                (0..=LAST_DIRECT).find_map(|n| {
+                    let seed = contact_agreement(&ours, theirs, me.account, peer, n).ok()?;
+                    (seed.conversation_id() == id).then_some(seed)
+                })
+            })
+        })
+    }
+
     /// Looks whether the `n`th possible chat of two people exists.
     pub(super) fn search_direct(
         &mut self,

@@ -371,6 +371,25 @@ impl State {
         step.event(EventKind::ChatChanged(chat.row.id));
     }
 
+    /// The account log is another one than before: it learns where it doesn't name the log that a
+    /// chat is in.
+    pub(crate) fn record_again_elsewhere(&mut self, step: &mut Step<'_>) {
+        let is_named = |chat: &&Chat| {
+            let record = self.account.recorded(chat.row.id);
+            record.is_some_and(|record| record.seed == chat.row.seed)
+        };
+        let inside = self.chats.all.values().filter(|chat| chat.row.phase == Phase::Inside);
+        let unnamed: Vec<_> =
+            inside.filter(|chat| !is_named(chat)).map(|chat| chat.row.id).collect();
+        for id in unnamed {
+            self.with_chat(id, step, |_, chat, step| {
+                chat.row.recorded = false;
+                chat.save(step);
+                chat.wake_by(step.moment);
+            });
+        }
+    }
+
     /// The wait of this device's rank among the leaves whose turn it may be.
     pub(super) fn rank_wait(&self, chat: &Chat, turn: Turn) -> Duration {
         let rank = match (self.account.me(), &chat.conversation) {

@@ -24,7 +24,6 @@ use corncrake_wire::{
 use super::{
     Chat, ChatThen,
     closed::{id_of, log_of},
-    create::LAST_DIRECT,
     enter::{EnterThen, TRY_AGAIN},
     rows::{Goal, Invitation, Phase},
 };
@@ -287,9 +286,7 @@ impl State {
     /// here: one that this device has already, or one from their contact keys.
     fn agree_on(&self, id: ConversationId, peer: AccountId) -> bool {
         let known = self.chats.all.get(&id).is_some_and(|chat| chat.row.peer == Some(peer));
-        known
-            || (0..=LAST_DIRECT)
-                .any(|n| self.direct_seed(peer, n).is_ok_and(|seed| seed.conversation_id() == id))
+        known || self.direct_seed_of(id, peer).is_some()
     }
 
     /// Gives up a fold that an invitation led to.

@@ -299,7 +299,9 @@ impl State {
         step.effects.push(Effect::Unwatch(chat.log()));
         let goal = if chat.row.kind == crate::event::ChatKind::Direct {
             let n = chat.row.n;
-            if let Some(Ok(seed)) = chat.row.peer.map(|peer| self.direct_seed(peer, n)) {
+            let peer = chat.row.peer;
+            let seed = peer.and_then(|peer| self.direct_seed_of(chat.row.id, peer));
+            if let Some(seed) = seed {
                 chat.move_to(&seed);
             }
             Goal::Direct { n }

@@ -261,6 +261,10 @@ impl Server {
             }
         }
         self.check_next_record(account, &request.record)?;
+        let vault = &self.account(account)?.vault;
+        if request.vault != *vault && request.vault.version != vault.version + 1 {
+            return Err(ErrorCode::VersionConflict);
+        }
         if confirms {
             self.upload_packages(request.device.id, request.packages)?;
         } else {
@@ -271,6 +275,7 @@ impl Server {
             self.sessions.retain(|_, row| row.device != request.drop);
         }
         self.replace_record(account, request.record)?;
+        self.account(account)?.vault = request.vault;
         Ok(self.begin_session(now, account, Some(request.device.id)))
     }
 
@@ -284,7 +289,11 @@ impl Server {
         if account.record.version < least {
             return Err(ErrorCode::VersionGap);
         }
+        if add.vault != account.vault && add.vault.version <= account.vault.version {
+            return Err(ErrorCode::VersionConflict);
+        }
         account.record = add.record;
+        account.vault = add.vault;
         if let Some(dropped) = add.drop.and_then(|drop| self.devices.remove(&drop)) {
             self.inboxes.remove(&dropped.inbox);
             self.sessions.retain(|_, row| row.device != add.drop);
@@ -298,6 +307,7 @@ impl Server {
     fn check_added(&mut self, account: AccountId, add: &AddDevice) -> Result<(), ErrorCode> {
         let replacement = Replacement {
             record: Some(&add.record),
+            vault: Some(&add.vault),
             add: Some(&add.device),
             drop: add.drop.as_ref(),
             ..Replacement::of(&account)

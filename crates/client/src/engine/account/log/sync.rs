@@ -6,7 +6,7 @@ use corncrake_wire::{
     log::{Append, AppendReply, LogEntry, Point, RUNNING_START},
 };
 
-use super::{OWED, OwedRow, is_newer, same_subject, says_the_same};
+use super::{OWED, is_newer, same_subject, says_the_same};
 use crate::{
     engine::{
         Effect, State, Step, Then,
@@ -32,22 +32,18 @@ impl State {
         if log.owed.is_empty() && log.map.records().any(|known| says_the_same(known, &record)) {
             return;
         }
-        let Some(keys) = &log.keys else { return };
-        let number = log.owed.back().map_or(1, |(last, _)| last + 1);
-        // A record above the limit of its size is never made: its fields are small.
-        let Ok(sealed) = keys.records.seal_record(keys.log.log, &record, step.rng) else {
+        if !log.owe(record.clone(), step) {
             return;
-        };
-        step.put(Table::AccountLog, OWED, number, &OwedRow { number, record: sealed });
+        }
         let sent = log.sealed.as_ref().map(|(number, _)| *number);
+        let newest = log.owed.back().map(|(number, _)| *number);
         log.owed.retain(|(number, earlier)| {
-            let keep = Some(*number) == sent || !same_subject(earlier, &record);
+            let keep = [sent, newest].contains(&Some(*number)) || !same_subject(earlier, &record);
             if !keep {
                 step.delete(Table::AccountLog, OWED, *number);
             }
             keep
         });
-        log.owed.push_back((number, record));
         self.work_account_log(step);
     }
 
@@ -67,6 +63,7 @@ impl State {
     pub(crate) fn account_log_connected(&mut self, step: &mut Step<'_>) {
         self.watch_account_log(step);
         self.account.hurry();
+        self.mind_staged_keys(step);
         self.account_work(step);
     }
 
@@ -81,43 +78,68 @@ impl State {
         if !self.account.log.is(log) {
             return;
         }
+        self.account.log.is_over = self.waits_for_keys();
         if self.read_account_log(entries, step) == Reached::Gap {
             return self.watch_account_log(step);
         }
         if self.account.log.newest.position >= head {
             self.account.log.is_at_head = true;
-            for record in core::mem::take(&mut self.account.log.news) {
-                self.chats_recorded(&record, step);
+            if !self.awaits_logged_record() {
+                self.hear_news(step);
             }
             self.name_device(step);
+            if self.account.log.end_move(step) {
+                self.record_again_elsewhere(step);
+            }
             self.mind_own_record(step);
             self.mind_devices(step);
+            self.renew_keys(step);
+            self.tell_keys(step);
         }
         self.work_account_log(step);
+    }
+
+    /// Tells chats what the log says of them. That waits until the own record is here that the log
+    /// names: behind that word another log goes on, and what was written since may be a removed
+    /// device's.
+    pub(in crate::engine::account) fn hear_news(&mut self, step: &mut Step<'_>) {
+        let news = core::mem::take(&mut self.account.log.news);
+        if !self.waits_for_keys() {
+            news.iter().for_each(|record| self.chats_recorded(record, step));
+        }
     }
 
     /// Appends what is owed, once all that others wrote is read.
     pub(in crate::engine::account) fn work_account_log(&mut self, step: &mut Step<'_>) {
         self.start_account_log(step);
+        // Who was removed may read what is written under keys that others took the place of.
+        self.account.log.is_closed = self.keys_are_old() || self.awaits_logged_record();
         let log = &mut self.account.log;
-        if !log.is_at_head || log.owed.is_empty() || !log.append.is_due(step.moment) {
+        if log.is_closed
+            || !log.is_at_head
+            || log.owed.is_empty()
+            || !log.append.is_due(step.moment)
+        {
             return;
         }
         let Some(append) = log.seal_first(step) else {
             return;
         };
         log.append.begin();
-        let then = AccountThen::LogAppended(append.after);
+        let then = AccountThen::LogAppended(append.token.log_id(), append.after);
         self.ask_open(Then::Account(then), append, step);
     }
 
     /// A reply to an append is a hint; only what is read counts.
     pub(in crate::engine::account) fn account_log_appended(
         &mut self,
-        after: Point,
+        (log, after): (corncrake_wire::LogId, Point),
         result: Result<OpenReply, TransportError>,
         step: &mut Step<'_>,
     ) {
+        if !self.account.log.is(log) {
+            return;
+        }
         let before = self.account.log.newest.position;
         let went_on = match reply_of::<Append>(result) {
             Ok(AppendReply::Stored { positions: _, head }) => {
@@ -205,6 +227,12 @@ impl State {
                 break;
             }
             log.advance(&entry);
+            let opened = log.opening.take_if(|(with, _)| *with == entry.id());
+            for record in opened.iter().flat_map(|(_, map)| map.records()) {
+                self.account.log.map.apply(record.clone());
+                self.settle_owed(record, step);
+            }
+            let log = &mut self.account.log;
             let Some(record) = log.read(&entry) else {
                 continue;
             };

@@ -141,6 +141,7 @@ impl Server {
                     return Err(ErrorCode::VersionConflict.into());
                 }
                 account.record = it.record;
+                account.vault = it.vault;
                 it.drop.map(|drop| self.devices.remove(&drop));
                 if !self.devices.contains_key(&it.device.id) {
                     self.add(id, &it.device, it.packages);
