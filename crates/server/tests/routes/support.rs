@@ -8,7 +8,7 @@ use corncrake_wire::{
     ErrorCode, InboxId, PROBLEM_TYPE, PackageId, SESSION_HEADER, ServerFrame, SessionToken,
     account::{
         AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn, NewDevice, NewPackage, Session,
-        SignUpFinish, SignUpStart,
+        SignUpFinish, SignUpStart, Vault,
     },
     decode, encode,
     frames::Subscription,

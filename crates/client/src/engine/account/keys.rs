@@ -315,7 +315,7 @@ impl State {
         let (Some(me), Some(own)) = (&self.account.me, self.counting_record()) else {
             return Vec::new();
         };
-        if !self.account.log.is_begun() || self.keys_are_old() {
+        if self.keys_are_old() {
             return Vec::new();
         }
         let others = own.devices.iter().filter(|device| **device != me.device);
@@ -325,7 +325,7 @@ impl State {
 
     /// Sends the keys to the devices of the account that lack them, when it is time.
     pub(super) fn tell_keys(&mut self, step: &mut Step<'_>) {
-        let is_wanted = !self.without_keys().is_empty();
+        let is_wanted = self.account.log.is_begun() && !self.without_keys().is_empty();
         let Some(account) = self.account.me.as_ref().map(|me| me.account) else {
             return;
         };

@@ -161,7 +161,8 @@ impl State {
                 if let Some(log) = self.account.log.wire_id() {
                     self.account_log_entries(log, missing, head, step);
                 }
-                Ok(before < self.account.log.newest.position)
+                // What it had not seen may have come by the socket meanwhile.
+                Ok(after.position < self.account.log.newest.position)
             }
             Err(error) => Err(error),
         };
