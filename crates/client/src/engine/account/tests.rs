@@ -554,6 +554,9 @@ fn own_devices_tell_each_other_of_conversations() {
     one.run();
     let mut two = Device::new(2, &server);
     assert_eq!(two.log_in("ann", PASSWORD), Some(Ok(())));
+    for device in [&mut one, &mut two] {
+        device.state.online.open = true;
+    }
     assert!(knows(&two, &conversation(1, 3)) && knows(&two, &conversation(2, 3)));
     // Both write at once: one finds a conflict, reads on and appends again.
     one.with(|state, step| state.put_record(conversation(3, 1), step));
@@ -577,6 +580,9 @@ fn a_later_epoch_outlives_what_a_device_that_was_behind_wrote() {
     let mut one = signed_up(1, "ann", &server);
     let mut two = Device::new(2, &server);
     assert_eq!(two.log_in("ann", PASSWORD), Some(Ok(())));
+    for device in [&mut one, &mut two] {
+        device.state.online.open = true;
+    }
     one.run();
     // The later epoch is read first: the earlier one is never written.
     two.with(|state, step| state.put_record(conversation(1, 5), step));
