@@ -57,7 +57,7 @@ impl Begun {
     /// Dropping this changes nothing about it.
     ///
     /// # Errors
-    /// `not_allowed`; [`Error::Closed`] or the reason of the engine's end, and then it goes on after
+    /// `not_allowed`, `taken_back`; [`Error::Closed`] or the reason of the engine's end, and then it goes on after
     /// a restart.
     pub async fn fate(self) -> Result<Adding, Error> {
         self.fate.await.map_err(|_| self.client.reason())?
@@ -130,7 +130,7 @@ impl Chat {
     ///
     /// # Errors
     /// `unknown_account` or `no_key_package` if nobody can be added, `already_so`, `not_allowed`,
-    /// `not_in_direct_chat`.
+    /// `not_in_direct_chat`, `taken_back` if [`Chat::remove`] came first.
     pub async fn add(&self, names: &[&str]) -> Result<Added, Error> {
         let begun = self.begin_add(names, A_MINUTE).await?;
         let left_out = begun.left_out().to_vec();
@@ -142,7 +142,7 @@ impl Chat {
     /// questions a second.
     ///
     /// # Errors
-    /// As [`Chat::add`]; `not_allowed` may come with the fate.
+    /// As [`Chat::add`]; `not_allowed` and `taken_back` may come with the fate.
     pub async fn begin_add(&self, names: &[&str], patience: Duration) -> Result<Begun, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let (told, fate) = oneshot::channel();
@@ -151,8 +151,8 @@ impl Chat {
         Ok(Begun { left_out, fate, client: self.client.clone() })
     }
 
-    /// Removes people from a group; answers when the commit is in the log. They are named as in
-    /// [`Chat::add`].
+    /// Removes people from a group; answers when the commit is in the log. Whoever is still to be
+    /// added by this device is not any more. They are named as in [`Chat::add`].
     ///
     /// # Errors
     /// `unknown_member`, `not_allowed`, `not_in_direct_chat`.

@@ -85,6 +85,8 @@ pub enum Refusal {
     ThisDevice,
     /// More than one of the account's devices has an id that begins so.
     AmbiguousDevice,
+    /// Those who were to be added were removed before they came in.
+    TakenBack,
 }
 
 impl Refusal {
@@ -118,6 +120,7 @@ impl Refusal {
             Self::UnknownDevice => "unknown_device",
             Self::ThisDevice => "this_device",
             Self::AmbiguousDevice => "ambiguous_device",
+            Self::TakenBack => "taken_back",
         }
     }
 
@@ -156,6 +159,7 @@ impl Refusal {
             Self::AmbiguousDevice => {
                 "more than one device has an id that begins so: give more of it"
             }
+            Self::TakenBack => "they were removed before they came in: nothing more is to be done",
         }
     }
 }

@@ -135,6 +135,75 @@ fn audit_prog_h3_a_removal_overtakes_an_add_that_waits() {
     assert!(names.contains(&Some("eve".to_owned())));
 }
 
+fn names_in(device: &Device, chat: ConversationId) -> Vec<String> {
+    let members = device.info(chat).unwrap().members;
+    let mut names: Vec<_> = members.into_iter().filter_map(|member| member.name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn audit_issue_7_who_is_removed_while_the_add_waits_does_not_come_in() {
+    let world = World::new(12);
+    let [ann, bob, cem, _dee, _eve] =
+        ["ann", "bob", "cem", "dee", "eve"].map(|name| world.sign_up(name));
+    let chat = ann.create_group("meadow", &["bob", "cem"]);
+    world.settle();
+    bob.crash();
+    ann.remove(chat, "cem").unwrap();
+    // He is to be back, with two others, and then not.
+    let add = async move |chat: Chat| chat.add(&["cem", "dee"]).await;
+    assert_eq!(ann.call_in(chat, "add two", add).unwrap().adding, Adding::Waits);
+    ann.add(chat, "eve").unwrap();
+    assert_eq!(ann.info(chat).unwrap().adding.len(), 3);
+    ann.set_cut(true);
+    let remove = async move |chat: Chat| chat.remove(&["cem", "eve"]).await;
+    let removed = ann.begin_in(chat, "remove two", remove);
+    world.pass(5_000);
+    assert_eq!(ann.info(chat).unwrap().adding.len(), 1);
+    ann.restart();
+    assert_eq!(ann.info(chat).unwrap().adding.len(), 1);
+    drop(removed);
+    bob.start();
+    world.settle();
+    assert_eq!(names_in(&ann, chat), ["ann", "bob", "dee"]);
+    assert_eq!(names_in(&bob, chat), ["ann", "bob", "dee"]);
+    assert_eq!(cem.info(chat).unwrap().standing, Standing::Removed);
+}
+
+#[test]
+fn audit_issue_7_a_remove_ends_the_add_that_has_not_begun_and_follows_one_that_has() {
+    for has_begun in [false, true] {
+        let world = World::new(13);
+        let [ann, bob, _dee] = ["ann", "bob", "dee"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        // The server has no time for appends.
+        world.network().set_lie(Some(Box::new(|who, _, request| match request {
+            OpenRequest::Append(_) if who == "ann.1" => {
+                Some(Err(Refusal { code: ErrorCode::RateLimited, retry_after: Some(5) }))
+            }
+            _ => None,
+        })));
+        let renamed = (!has_begun).then(|| {
+            ann.begin_in(chat, "rename", async move |chat: Chat| chat.rename("the meadow").await)
+        });
+        let added = ann.begin_add(chat, "dee");
+        world.pass(2_000);
+        assert!(!added.is_done());
+        let removed = ann.begin_remove(chat, "dee");
+        world.pass(2_000);
+        assert_eq!(ann.info(chat).unwrap().adding.len(), usize::from(has_begun));
+        world.network().set_lie(None);
+        world.settle();
+        ann.wait(&removed, "remove").unwrap();
+        let outcome = ann.wait(&added, "add").map_err(|error| error.code().to_owned());
+        assert_eq!(outcome, if has_begun { Ok(()) } else { Err("taken_back".to_owned()) });
+        renamed.into_iter().for_each(|renamed| ann.wait(&renamed, "rename").unwrap());
+        assert_eq!(names_in(&bob, chat), ["ann", "bob"]);
+    }
+}
+
 #[test]
 fn audit_prog_h1_a_wish_that_comes_to_nothing_leaves_no_log_unbegun() {
     let world = World::new(7);

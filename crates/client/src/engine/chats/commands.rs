@@ -140,7 +140,7 @@ impl State {
         self.advance(chat, step);
     }
 
-    /// Names of members need no directory if they are known here.
+    /// Names of members, and of those who are to come in, need no directory if they are known here.
     fn gather_members(
         &mut self,
         id: ConversationId,
@@ -151,15 +151,18 @@ impl State {
         let Some(chat) = self.chats.all.get(&id) else {
             return;
         };
-        let members = self.chat_info(chat).members;
+        let members = chat.group.iter().flat_map(|group| &group.members);
+        let members = members.map(|(account, ..)| *account).chain(chat.adding());
+        let members: Vec<_> = members.map(|account| (account, self.name_of(&account))).collect();
         let known: Option<Vec<AccountId>> = names
             .iter()
             .map(|name| {
                 let (id, name) = (name.parse().ok(), name.to_lowercase());
-                let named = |m: &&crate::event::Member| {
-                    m.name.as_deref() == Some(name.as_str()) || Some(m.account) == id
-                };
-                members.iter().find(named).map(|member| member.account)
+                let mut members = members.iter();
+                let named = members.find(|(account, called)| {
+                    called.as_deref() == Some(name.as_str()) || Some(*account) == id
+                });
+                named.map(|(account, _)| *account)
             })
             .collect();
         match known {
@@ -168,6 +171,52 @@ impl State {
                 self.chats_gathered(then, Ok(gathered), step);
             }
             None => self.gather(names, then, step),
+        }
+    }
+
+    /// Whoever is to be removed is not added any more by what was asked for before, unless that is
+    /// with the server already: then the removal follows it.
+    pub(super) fn take_back_adds(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let removes = chat.intents.iter().filter_map(|(number, intent)| match intent {
+            Intent::Change(Wish::Remove(accounts)) => Some((*number, accounts.clone())),
+            _ => None,
+        });
+        for (until, gone) in removes.collect::<Vec<_>>() {
+            let mut changes = false;
+            for who in &gone {
+                changes |= chat.row.owed_again.adds_no_more(who);
+            }
+            if changes {
+                chat.save(step);
+            }
+            let in_flight = |number| {
+                let mut entries = chat.flight.iter().flat_map(|flight| &flight.entries);
+                entries.any(|entry| entry.intent == Some(number))
+            };
+            let (mut left, mut nobody) = (Vec::new(), Vec::new());
+            for (number, intent) in &mut chat.intents {
+                let Intent::Change(Wish::Add(packages)) = intent else {
+                    continue;
+                };
+                let before = packages.len();
+                if *number < until && !in_flight(*number) {
+                    packages.retain(|(account, _)| !gone.contains(account));
+                }
+                if packages.is_empty() {
+                    nobody.push(*number);
+                } else if packages.len() < before {
+                    left.push((*number, intent.clone()));
+                }
+            }
+            if !left.is_empty() || !nobody.is_empty() {
+                step.event(EventKind::ChatChanged(chat.row.id));
+            }
+            for (number, intent) in left {
+                step.put(Table::Intents, chat.row.id.as_bytes(), number, &(chat.row.id, &intent));
+            }
+            for number in nobody {
+                self.end_intent(chat, number, Err(Refusal::TakenBack), step);
+            }
         }
     }
 

@@ -404,11 +404,7 @@ impl State {
         };
         let members = chat.group.iter().flat_map(|group| &group.members);
         let members = members.map(|(account, ..)| *account);
-        let adding = chat.intents.iter().filter_map(|(_, intent)| match intent {
-            Intent::Change(Wish::Add(packages)) => Some(packages),
-            _ => None,
-        });
-        let adding = adding.flatten().map(|(account, _)| *account);
+        let adding = chat.adding().into_iter().chain(chat.row.owed_again.own_adds());
         let all: Vec<AccountId> = members.chain(adding).collect();
         accounts.iter().all(|account| all.contains(account))
     }
@@ -529,6 +525,7 @@ impl State {
         self.with_chat(id, step, |state, chat, step| {
             let number = chat.queue(Intent::Change(wish), step);
             chat.session.replies.insert(number, reply);
+            state.take_back_adds(chat, step);
             chat.save(step);
             state.advance(chat, step);
         });

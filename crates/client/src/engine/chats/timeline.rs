@@ -136,7 +136,7 @@ impl State {
 
 impl Chat {
     /// Those whom queued intents add.
-    fn adding(&self) -> Vec<AccountId> {
+    pub(super) fn adding(&self) -> Vec<AccountId> {
         let adds = self.intents.iter().filter_map(|(_, intent)| match intent {
             Intent::Change(Wish::Add(packages)) => Some(packages),
             _ => None,

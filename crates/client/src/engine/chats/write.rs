@@ -89,6 +89,7 @@ impl State {
         if chat.flight.is_some() || !chat.is_member() || chat.row.phase != Phase::Inside {
             return;
         }
+        self.take_back_adds(chat, step);
         self.add_again(chat, step);
         if self.remove_again(chat, step) {
             return;

@@ -110,6 +110,16 @@ impl OwedAgain {
         self.told.clone()
     }
 
+    /// Whom this device has added in a lost part, and adds again.
+    pub(crate) fn own_adds(&self) -> impl Iterator<Item = AccountId> {
+        self.added.iter().filter_map(|(who, own)| own.then_some(*who))
+    }
+
+    /// Somebody is not to be added again; whether they were.
+    pub(crate) fn adds_no_more(&mut self, who: &AccountId) -> bool {
+        self.added.remove(who).is_some()
+    }
+
     pub(crate) const fn needs_new_group(&self) -> bool {
         self.needs_new_group
     }
