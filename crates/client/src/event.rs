@@ -259,6 +259,14 @@ pub enum ItemKind {
     /// The server has lost entries of this chat, for instance because a backup was restored. What
     /// was lost of this account's own messages is said again.
     ServerLostEntries,
+    /// The server has lost something that this person had said, and others have come in since: it
+    /// is not said again.
+    NotRepeated {
+        /// Its id; unique per sender.
+        id: MessageId,
+        /// Who had said it.
+        sender: AccountId,
+    },
     /// The server has lost the removal of these accounts, or of devices of theirs. This account may
     /// not remove them; until somebody who may does so, nothing is sent here.
     RemovalLost {

@@ -13,6 +13,7 @@ pub const MAX_TEXT: usize = 48 * 1024;
 
 const VERSION: u8 = 1;
 const KIND_TEXT: u32 = 1;
+const KIND_NOT_REPEATED: u32 = 2;
 
 /// One message as its sender wrote it; receivers name it by (account, id).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub struct Message {
 pub enum Body {
     /// Plain text, at most [`MAX_TEXT`] bytes.
     Text(String),
+    /// In the place of a message with this id that a server has lost: it is not said again, for
+    /// others are there now than when it was said.
+    NotRepeated,
     /// A kind that this version doesn't know; it survives a round trip unchanged.
     Unknown {
         /// The number of the kind.
@@ -66,7 +70,10 @@ impl Message {
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, EncodingError> {
         let (kind, bytes) = match &self.body {
             Body::Text(text) if text.len() <= MAX_TEXT => (KIND_TEXT, text.as_bytes()),
-            Body::Unknown { kind, bytes } if *kind != KIND_TEXT => (*kind, bytes.as_slice()),
+            Body::NotRepeated => (KIND_NOT_REPEATED, [].as_slice()),
+            Body::Unknown { kind, bytes } if ![KIND_TEXT, KIND_NOT_REPEATED].contains(kind) => {
+                (*kind, bytes.as_slice())
+            }
             Body::Text(_) | Body::Unknown { .. } => return Err(EncodingError::Malformed),
         };
         let encoded = Encoded { id: self.id, time: self.time, kind, bytes: bytes.to_vec() };
@@ -84,6 +91,8 @@ impl Message {
             KIND_TEXT => {
                 Body::Text(String::from_utf8(bytes).map_err(|_| EncodingError::Malformed)?)
             }
+            KIND_NOT_REPEATED if bytes.is_empty() => Body::NotRepeated,
+            KIND_NOT_REPEATED => return Err(EncodingError::Malformed),
             kind => Body::Unknown { kind, bytes },
         };
         Ok(Self { id, time, body })
@@ -144,6 +153,7 @@ impl core::fmt::Debug for Body {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Text(_) => f.write_str("Text(..)"),
+            Self::NotRepeated => f.write_str("NotRepeated"),
             Self::Unknown { kind, bytes: _ } => write!(f, "Unknown {{ kind: {kind}, .. }}"),
         }
     }
@@ -160,6 +170,18 @@ mod tests {
         let bytes = message.encode().unwrap();
         assert_golden_hex("content_text.hex", &bytes);
         assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn what_is_not_repeated_is_golden() {
+        let id = MessageId::from_bytes([9; 16]);
+        let message = Message { id, time: 1_800_000_000, body: Body::NotRepeated };
+        let bytes = message.encode().unwrap();
+        assert_golden_hex("content_not_repeated.hex", &bytes);
+        assert_eq!(Message::decode(&bytes), Ok(message));
+        let encoded = Encoded { id, time: 0, kind: KIND_NOT_REPEATED, bytes: vec![0] };
+        let decoded = Message::decode(&encoding::encode(VERSION, &encoded));
+        assert_eq!(decoded, Err(EncodingError::Malformed));
     }
 
     #[test]

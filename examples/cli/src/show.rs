@@ -205,6 +205,11 @@ fn item_line(item: &Item) -> String {
         What::ServerLostEntries => {
             "* the server has lost messages; yours are sent again".to_owned()
         }
+        What::NotRepeated { from, .. } => format!(
+            "* the server has lost something that {} said; it is not sent again, for others have \
+             come in since",
+            line(from)
+        ),
         What::RemovalLost { who } => {
             let who = all(who);
             format!(

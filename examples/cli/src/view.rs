@@ -95,6 +95,10 @@ pub(crate) enum What {
         code: String,
     },
     ServerLostEntries,
+    NotRepeated {
+        message: String,
+        from: String,
+    },
     RemovalLost {
         who: Vec<String>,
     },
@@ -223,6 +227,7 @@ fn people(item: &corncrake::Item) -> Vec<AccountId> {
     match &item.what {
         ItemKind::Message { sender, .. }
         | ItemKind::UnknownKind { sender, .. }
+        | ItemKind::NotRepeated { sender, .. }
         | ItemKind::ViewDiffers { sender } => vec![*sender],
         ItemKind::Unreadable { sender, .. } => sender.iter().copied().collect(),
         ItemKind::Added { by, who } | ItemKind::Removed { by, who } => {
@@ -319,6 +324,9 @@ impl Item {
                 code: code.clone(),
             },
             ItemKind::ServerLostEntries => What::ServerLostEntries,
+            ItemKind::NotRepeated { id, sender } => {
+                What::NotRepeated { message: id.to_string(), from: names.get(sender) }
+            }
             ItemKind::RemovalLost { who } => What::RemovalLost { who: names.all(who) },
             ItemKind::NewGroupNeeded { without } => {
                 What::NewGroupNeeded { without: names.all(without) }

@@ -124,6 +124,7 @@ pub(crate) struct Chat {
     pub(crate) kept: BTreeMap<u64, lost::Kept>,
     /// Own messages that were read back, by number.
     pub(crate) sent: BTreeMap<u64, lost::Sent>,
+    pub(crate) audiences: lost::audience::Audiences,
     pub(crate) session: Session,
 }
 
@@ -227,6 +228,7 @@ impl Chat {
             recent: VecDeque::new(),
             kept: BTreeMap::new(),
             sent: BTreeMap::new(),
+            audiences: lost::audience::Audiences::default(),
             session: Session::default(),
         }
     }

@@ -232,6 +232,9 @@ async fn rows_of_group<S: Store>(
     for (number, bytes) in rows(Table::Sent).await? {
         chat.sent.insert(number, decode(&bytes)?);
     }
+    for (number, bytes) in rows(Table::Audiences).await? {
+        chat.audiences.load(number, decode(&bytes)?);
+    }
     chat.is_loaded = true;
     Ok(())
 }

@@ -56,6 +56,8 @@ pub(crate) enum Table {
     Sent = 19,
     /// One row: which instance of the server's logs was seen last.
     Instance = 20,
+    /// By conversation id, indexed by number: to whom own messages were said.
+    Audiences = 21,
 }
 
 impl From<Table> for crate::store::Table {

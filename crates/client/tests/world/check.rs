@@ -272,6 +272,10 @@ fn check_holes(one: &Timeline, other: &Timeline, is_lossy: bool) {
         };
         // Nobody says again what the server has lost of somebody who was removed meanwhile.
         let has_gone = |item: &Item| matches!(&item.what, ItemKind::Removed { who, .. } if who.contains(&message.0));
+        let is_withheld = |item: &Item| matches!(&item.what, ItemKind::NotRepeated { id, sender } if (*sender, *id) == *message);
+        if other.items.iter().any(is_withheld) {
+            continue;
+        }
         let is_told = is_lossy && other.items.iter().any(|item| is_gap(item) || has_gone(item));
         assert!(
             is_told || (from..to).any(|line| other.tells_of_a_hole(line)),

@@ -221,3 +221,51 @@ fn audit_srv_a10_d3_a_device_whose_revocation_is_lost_is_revoked_again() {
         world.agree(chat, Mood::Honest);
     }
 }
+
+#[test]
+fn audit_srv_a10_d3_what_was_lost_is_not_said_again_to_who_came_in_since() {
+    for seed in 0..8 {
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        let dan = world.sign_up("dan");
+        let promote = async move |chat: Chat| chat.set_role("cem", Role::Admin).await;
+        ann.call_in(chat, "make cem an admin", promote).unwrap();
+        world.settle();
+        let old = backup(&world);
+        let was_in = seed % 2 == 0;
+        if was_in {
+            ann.add(chat, "dan").unwrap();
+            world.settle();
+            ann.remove(chat, "dan").unwrap();
+            world.settle();
+        }
+        cem.set_cut(true);
+        ann.say(chat, "a secret of the three");
+        world.pass(60_000);
+        assert!(texts(&bob, chat).contains(&"a secret of the three".to_owned()));
+        ann.set_cut(true);
+        restore(&world, &old);
+        if seed >= 4 {
+            // Nobody comes in: it is said again.
+            ann.set_cut(false);
+            cem.set_cut(false);
+            world.settle();
+            assert!(texts(&cem, chat).contains(&"a secret of the three".to_owned()), "{seed}");
+            continue;
+        }
+        cem.set_cut(false);
+        world.pass(60_000);
+        cem.add(chat, "dan").unwrap();
+        world.pass(60_000);
+        assert_eq!(dan.info(chat).unwrap().standing, Standing::Member);
+        ann.set_cut(false);
+        world.settle();
+        assert!(!texts(&dan, chat).contains(&"a secret of the three".to_owned()), "seed {seed}");
+        let is_told = |item: &corncrake::Item| matches!(item.what, ItemKind::NotRepeated { .. });
+        for device in [&ann, &cem] {
+            let told = device.history(chat).iter().filter(|item| is_told(item)).count();
+            assert_eq!(told, 1, "seed {seed}, {}", device.label());
+        }
+        assert!(!bob.history(chat).iter().any(is_told), "seed {seed}: bob has read it");
+        world.agree(chat, Mood::Attacked);
+    }
+}

@@ -129,7 +129,7 @@ impl State {
         };
         let (id, time) = (message.id, message.time);
         self.unhide(chat, step);
-        let intent = Intent::Send { id, time, content: content.to_vec(), text };
+        let intent = Intent::Send { id, time, content: content.to_vec(), text, said_to: None };
         let number = chat.queue(intent, step);
         chat.session.replies.insert(number, Waiter::Sent(fate));
         chat.save(step);
@@ -248,10 +248,11 @@ impl State {
 
     fn hide(&mut self, chat: &mut Chat, reply: Reply<()>, step: &mut Step<'_>) {
         chat.row.hidden = true;
-        for table in [Table::Timeline, Table::Sent] {
+        for table in [Table::Timeline, Table::Sent, Table::Audiences] {
             step.delete_all(table, chat.row.id.as_bytes());
         }
         chat.sent.clear();
+        chat.audiences.clear();
         chat.row.first_item = chat.row.next_item;
         self.erase_events(chat.row.id, step);
         self.record_again(chat, step);

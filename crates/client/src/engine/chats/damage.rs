@@ -27,6 +27,7 @@ impl State {
         chat.drop_flight(step);
         chat.kept.clear();
         chat.sent.clear();
+        chat.audiences.clear();
         chat.read.clear();
         let others = [
             Table::Flights,
@@ -34,6 +35,7 @@ impl State {
             Table::ClosedLogs,
             Table::Kept,
             Table::Sent,
+            Table::Audiences,
             Table::Read,
         ];
         for table in others {

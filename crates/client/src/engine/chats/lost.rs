@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub(crate) mod again;
+pub(crate) mod audience;
 pub(crate) mod begin;
 pub(crate) mod trail;
 
@@ -84,6 +85,8 @@ pub(crate) struct Sent {
     inner: EntryId,
     id: MessageId,
     content: Vec<u8>,
+    /// To whom it was said.
+    audience: u64,
 }
 
 /// The search for a place that the server still has.
@@ -526,13 +529,16 @@ impl Chat {
             return;
         };
         let (log, position) = (self.keys.log, self.row.cursor);
-        let sent = Sent { log, position, inner, id: *id, content: content.clone() };
+        let (id, content) = (*id, content.clone());
+        let audience = self.audience(step);
+        let sent = Sent { log, position, inner, id, content, audience };
         let number = self.sent.last_key_value().map_or(1, |(number, _)| number + 1);
         step.put(Table::Sent, self.row.id.as_bytes(), number, &sent);
         self.sent.insert(number, sent);
         if let Some(old) = number.checked_sub(KEPT) {
             self.sent.remove(&old);
             step.delete(Table::Sent, self.row.id.as_bytes(), old);
+            self.forget_audiences(step);
         }
     }
 
@@ -606,12 +612,17 @@ impl Chat {
         let mut again = Vec::new();
         for number in wanted {
             step.delete(Table::Sent, self.row.id.as_bytes(), number);
-            if let Some(sent) = self.sent.remove(&number)
-                && let Ok(Message { time, body: Body::Text(text), .. }) =
-                    Message::decode(&sent.content)
-                && step.now.0 / 1000 < time.saturating_add(EXPIRY.as_secs())
-            {
-                again.push(Intent::Send { id: sent.id, time, content: sent.content, text });
+            let Some(sent) = self.sent.remove(&number) else { continue };
+            let (time, text) = match Message::decode(&sent.content) {
+                Ok(Message { time, body: Body::Text(text), .. }) => (time, text),
+                Ok(Message { time, body: Body::NotRepeated, .. }) => (time, String::new()),
+                _ => continue,
+            };
+            if step.now.0 / 1000 < time.saturating_add(EXPIRY.as_secs()) {
+                let Sent { id, content, audience, .. } = sent;
+                // What is not repeated is so for everybody.
+                let said_to = (!text.is_empty()).then_some(audience);
+                again.push(Intent::Send { id, time, content, text, said_to });
             }
         }
         self.session.path_first |= again.len() > PATH_FIRST;

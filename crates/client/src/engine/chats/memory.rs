@@ -94,6 +94,7 @@ impl Chats {
             chat.read.clear();
             chat.kept.clear();
             chat.sent.clear();
+            chat.audiences.clear();
             chat.is_loaded = false;
         }
     }

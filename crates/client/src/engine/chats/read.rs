@@ -217,6 +217,7 @@ impl State {
                 text,
                 delivery: Delivery::Received,
             },
+            Body::NotRepeated => ItemKind::NotRepeated { id: message.id, sender: sender.account },
             _ => ItemKind::UnknownKind { id: message.id, sender: sender.account },
         };
         timeline::append_said(chat, message.time, what, step);

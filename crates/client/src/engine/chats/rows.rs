@@ -247,7 +247,14 @@ pub(crate) struct Invitation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Intent {
     /// To say something; the content keeps its id and its time however often it is sealed.
-    Send { id: MessageId, time: u64, content: Vec<u8>, text: String },
+    Send {
+        id: MessageId,
+        time: u64,
+        content: Vec<u8>,
+        text: String,
+        /// To whom it was said before the server lost it.
+        said_to: Option<u64>,
+    },
     /// To change the group.
     Change(Wish),
 }

@@ -99,6 +99,7 @@ impl State {
             return chat.wake_by(until);
         }
         chat.mind_waiting_adds(step);
+        self.withhold(chat, step);
         let clock = step.clock();
         let mut came_to_nothing = false;
         loop {
