@@ -199,11 +199,10 @@ pub(crate) async fn find(client: &Client, name: &str) -> Result<Chat, Failure> {
 
 fn find_among<'a>(chats: &'a [ChatInfo], name: &str) -> Result<Option<&'a ChatInfo>, Failure> {
     if let Some(title) = name.strip_prefix('#') {
-        let groups = chats.iter().filter(|chat| {
-            chat.kind == ChatKind::Group
-                && chat.title == title
-                && !matches!(chat.standing, Standing::Left)
-        });
+        let titled = |chat: &&ChatInfo| chat.kind == ChatKind::Group && chat.title == title;
+        // Whoever has left a group may read it, and hide it; others of that title come first.
+        let first = chats.iter().filter(titled).map(rank).min();
+        let groups = chats.iter().filter(titled).filter(|chat| Some(rank(chat)) == first);
         return only(groups, name);
     }
     let lower = name.to_ascii_lowercase();
@@ -219,6 +218,15 @@ fn find_among<'a>(chats: &'a [ChatInfo], name: &str) -> Result<Option<&'a ChatIn
             && direct.is_none_or(|direct| direct.id != chat.id)
     });
     only(direct.into_iter().chain(by_id), name)
+}
+
+/// Which of several groups of one title is meant: the lowest.
+const fn rank(chat: &ChatInfo) -> u8 {
+    match chat.standing {
+        Standing::Left if chat.hidden => 2,
+        Standing::Left => 1,
+        _ => 0,
+    }
 }
 
 fn only<'a>(
@@ -290,6 +298,26 @@ mod tests {
         assert_eq!(found("carol"), Ok(None));
         assert_eq!(found("#carol"), Ok(None));
         assert_eq!(found("#twice"), Err("ambiguous_chat".to_owned()));
+    }
+
+    #[test]
+    fn audit_issue_7_a_group_that_was_left_is_found_by_its_title() {
+        let group = |first, standing, hidden| ChatInfo {
+            standing,
+            hidden,
+            ..chat(first, ChatKind::Group, "meadow")
+        };
+        let found = |chats: &[ChatInfo]| {
+            let found = find_among(chats, "#meadow").map_err(|failure| failure.code);
+            found.map(|found| found.map(|chat| *chat.id.as_bytes().first().unwrap()))
+        };
+        let hidden = group(1, Standing::Left, true);
+        assert_eq!(found(core::slice::from_ref(&hidden)), Ok(Some(1)));
+        let left = group(2, Standing::Left, false);
+        assert_eq!(found(&[hidden.clone(), left.clone()]), Ok(Some(2)));
+        let again = group(3, Standing::Left, false);
+        assert_eq!(found(&[left.clone(), again]), Err("ambiguous_chat".to_owned()));
+        assert_eq!(found(&[hidden, left, group(4, Standing::Removed, false)]), Ok(Some(4)));
     }
 
     #[test]
