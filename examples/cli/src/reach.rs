@@ -135,7 +135,10 @@ async fn watch_connection(
         tokio::select! {
             changed = client.connection_after(connection) => connection = changed?,
             () = sleep_until(until), if until < end => return Ok(Reach::Offline),
-            () = sleep_until(end) => return Ok(Reach::NotYet),
+            () = sleep_until(end) => return Ok(match connection {
+                Connection::Offline => Reach::Offline,
+                _ => Reach::NotYet,
+            }),
         }
     }
 }

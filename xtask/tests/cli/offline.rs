@@ -184,3 +184,18 @@ fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
     }
     server.stop().unwrap();
 }
+
+#[test]
+fn audit_issue_7_a_short_wait_tells_that_the_server_is_away() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    place.ask("ann", &["send", "bob", "first"], "");
+    let mut session =
+        Session::start(&place.programs, "ann", &place.home("ann"), &place.url).unwrap();
+    session.try_ask(serde_json::json!({"do": "settle", "wait": 20})).unwrap().unwrap();
+    server.stop().unwrap();
+    let send = serde_json::json!({"do": "send", "chat": "bob", "text": "later", "wait": 1});
+    let answer = session.try_ask(send).unwrap().unwrap();
+    assert_eq!((&answer["delivery"], &answer["connection"]), (&"queued".into(), &"offline".into()));
+    session.close().unwrap();
+}
