@@ -49,6 +49,7 @@ mod slow;
 
 pub(crate) use claims::{ClaimedPackage, check_at};
 pub(crate) use directory::{By, Contact};
+pub(crate) use letters::Addressee;
 pub(crate) use load::load;
 pub(crate) use packages::OwnPackage;
 use removal::Removal;

@@ -230,3 +230,36 @@ fn audit_srv_a10_d3_devices_that_came_or_went_after_the_backup_come_and_go_again
         world.agree(chat, Mood::Honest);
     }
 }
+
+/// A server whose files were put back as they were has forgotten which packages it had handed out,
+/// and a device that has lost nothing else doesn't notice.
+#[test]
+fn audit_issue_7_who_is_added_by_a_package_that_the_server_forgot_hears_of_it() {
+    for ends in [false, true] {
+        let (world, [ann, bob, cem], chat) = meadow(2, ["ann", "bob", "cem"]);
+        world.settle();
+        cem.crash();
+        ann.remove(chat, "bob").unwrap();
+        world.pass(10_000);
+        let old = backup(&world);
+        // Somebody claims all that bob has there, and he brings more.
+        let key = corncrake_wire::DeviceId(*id(&bob).as_bytes());
+        world.server().borrow_mut().devices.get_mut(&key).unwrap().packages.clear();
+        bob.restart();
+        world.pass(10_000);
+        ann.add(chat, "bob").unwrap();
+        restore(&world, &old);
+        world.pass(30_000);
+        assert_eq!(ann.info(chat).unwrap().adding.len(), 1);
+        cem.start();
+        world.until("bob is added", || ann.info(chat).unwrap().members.len() == 3);
+        if ends {
+            ann.restart();
+        }
+        world.pass(30_000);
+        assert_eq!(bob.info(chat).unwrap().standing, Standing::Member, "{ends}");
+        ann.say(chat, "welcome back");
+        world.settle();
+        assert_eq!(texts(&bob, chat), ["welcome back"], "{ends}");
+    }
+}

@@ -377,7 +377,8 @@ impl State {
                 continue;
             };
             let (inbox, package) = (wire_inbox(claimed.inbox), PackageId::of(&claimed.bytes));
-            self.owe_letter(Deposit { inbox, package, notice, admission: Vec::new() }, step);
+            let letter = Deposit { inbox, package, notice, admission: Vec::new() };
+            self.owe_letter(letter, Some((claimed.account, claimed.device)), step);
         }
         let keys = &mut self.account.keys;
         let times = keys.row.tells.map_or(0, |(_, times)| times);

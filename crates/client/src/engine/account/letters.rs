@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
-use corncrake_core::id::{ConversationId, DeviceId};
-use corncrake_wire::{ErrorCode, OpenReply, open::Deposit};
+use corncrake_core::id::{AccountId, ConversationId, DeviceId};
+use corncrake_wire::{ErrorCode, OpenReply, PackageId, open::Deposit};
 use serde::{Deserialize, Serialize};
 
-use super::{AccountThen, Retry, session};
+use super::{AccountThen, Retry, claims::ClaimedPackage, session};
 use crate::{
-    engine::{State, Step, Then, tables::Table},
+    engine::{ClaimThen, State, Step, Then, tables::Table},
+    error::Error,
     host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
@@ -25,12 +26,24 @@ const INBOX_LOST: Duration = Duration::from_hours(7 * 24);
 const LONGEST_WAIT: Duration = Duration::from_hours(90 * 24);
 /// At most so many deposits are under way at once.
 const AT_ONCE: usize = 8;
+/// How often a letter's package may be unknown until another is claimed: its device comes online and
+/// tells a restored server of it.
+const UNKNOWN: u32 = 2;
+/// How many packages are claimed for a letter at most.
+const MOST_CLAIMED: u8 = 3;
+
+/// The device that a letter is for.
+pub(crate) type Addressee = (AccountId, DeviceId);
 
 /// A letter as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LetterRow {
     pub(super) number: u64,
     letter: Deposit,
+    /// Whose it is, if that is known.
+    to: Option<Addressee>,
+    /// How many packages were claimed for it.
+    claimed: u8,
     /// From when on it is owed.
     since: Timestamp,
     /// The device in a chat that makes it needless by showing itself there before.
@@ -89,8 +102,13 @@ impl Letters {
 
 impl State {
     /// Owes a sealed notice to an inbox until it lies there; stored with this step.
-    pub(crate) fn owe_letter(&mut self, letter: Deposit, step: &mut Step<'_>) {
-        self.keep_letter(letter, (step.now, None), step);
+    pub(crate) fn owe_letter(
+        &mut self,
+        letter: Deposit,
+        to: Option<Addressee>,
+        step: &mut Step<'_>,
+    ) {
+        self.keep_letter((letter, to), (step.now, None), step);
         self.deposit_letters(step);
     }
 
@@ -98,13 +116,13 @@ impl State {
     /// before.
     pub(crate) fn keep_letter(
         &mut self,
-        letter: Deposit,
+        (letter, to): (Deposit, Option<Addressee>),
         (since, unless): (Timestamp, Option<(ConversationId, DeviceId)>),
         step: &mut Step<'_>,
     ) {
         let letters = &mut self.account.letters;
         let number = letters.0.last_key_value().map_or(0, |(last, _)| last + 1);
-        let row = LetterRow { number, letter, since, unless };
+        let row = LetterRow { number, letter, to, claimed: 0, since, unless };
         step.put(Table::Letters, &[], number, &row);
         letters.insert(row, step.clock());
     }
@@ -179,11 +197,45 @@ impl State {
                     _ => old > GIVEN_UP_AFTER,
                 };
                 letter.retry.failed(&error, step.moment, step.rng);
+                let row = &mut letter.row;
+                let is_unknown = matches!(refusal, Some((ErrorCode::UnknownPackage, _)));
                 if hopeless {
                     letters.remove(number, step);
+                } else if let Some((account, _)) = row.to
+                    && is_unknown
+                    && letter.retry.tries() >= UNKNOWN
+                    && row.claimed < MOST_CLAIMED
+                {
+                    row.claimed += 1;
+                    step.put(Table::Letters, &[], number, row);
+                    self.claim(vec![account], ClaimThen::Letter(number), step);
                 }
             }
         }
         self.deposit_letters(step);
+    }
+
+    /// A restored server forgets the packages that were handed out since the backup, and takes no
+    /// letter for one. The letter goes there under another package of its device, which still has
+    /// the key that opens it.
+    pub(crate) fn letter_claimed(
+        &mut self,
+        number: u64,
+        claimed: Result<Vec<ClaimedPackage>, Error>,
+        step: &mut Step<'_>,
+    ) {
+        let letter = self.account.letters.0.get_mut(&number);
+        let (Ok(packages), Some(letter)) = (claimed, letter) else {
+            return;
+        };
+        let is_its = |package: &&ClaimedPackage| {
+            letter.row.to.is_some_and(|(_, device)| package.device == device)
+        };
+        if let Some(package) = packages.iter().find(is_its) {
+            letter.row.letter.package = PackageId::of(&package.bytes);
+            step.put(Table::Letters, &[], number, &letter.row);
+            letter.retry.hurry();
+            self.deposit_letters(step);
+        }
     }
 }

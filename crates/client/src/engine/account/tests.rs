@@ -363,10 +363,10 @@ fn packages_that_were_used_are_replaced() {
     let to = (&package.reference(), &package.init_key);
     let sealed = notice.seal(to, (&me.device_key, &me.certificate), &mut rng).unwrap();
     ann.with(|state, step| {
-        state.owe_letter(letter(inbox, sealed.clone()), step);
-        state.owe_letter(letter(inbox, sealed), step);
-        state.owe_letter(letter(inbox, b"garbage".to_vec()), step);
-        state.owe_letter(letter(InboxId::from_bytes([0; 32]), b"garbage".to_vec()), step);
+        state.owe_letter(letter(inbox, sealed.clone()), None, step);
+        state.owe_letter(letter(inbox, sealed), None, step);
+        state.owe_letter(letter(inbox, b"garbage".to_vec()), None, step);
+        state.owe_letter(letter(InboxId::from_bytes([0; 32]), b"garbage".to_vec()), None, step);
     });
     ann.run();
     assert!(!ann.state.account_owes(), "delivered or given up");
@@ -402,8 +402,8 @@ fn letters_survive_a_fault_at_each_request() {
         let mut ann = signed_up(1, "ann", &server);
         ann.fault = fault_at(kind, ann.requests + number);
         ann.with(|state, step| {
-            state.owe_letter(letter(inbox, b"one".to_vec()), step);
-            state.owe_letter(letter(inbox, b"two".to_vec()), step);
+            state.owe_letter(letter(inbox, b"one".to_vec()), None, step);
+            state.owe_letter(letter(inbox, b"two".to_vec()), None, step);
         });
         ann.run();
         if ann.is_dead {

@@ -132,6 +132,8 @@ pub(crate) enum ClaimThen {
     AddAgain(ConversationId),
     /// To send the account's fresh keys to its other devices.
     Keys,
+    /// For the device to which this letter is owed.
+    Letter(u64),
 }
 
 impl State {
@@ -322,6 +324,9 @@ impl State {
         if matches!(then, ClaimThen::Keys) {
             return self.keys_claimed(result.map(|(packages, _)| packages), step);
         }
+        if let ClaimThen::Letter(number) = then {
+            return self.letter_claimed(number, result.map(|(packages, _)| packages), step);
+        }
         let (packages, left_out) = match result {
             Ok(claimed) => claimed,
             Err(error) => return self.claim_failed(then, error, step),
@@ -341,7 +346,7 @@ impl State {
             ClaimThen::Group { accounts, .. } | ClaimThen::Add { accounts, .. } => {
                 without(accounts)
             }
-            ClaimThen::AddAgain(_) | ClaimThen::Keys => false,
+            ClaimThen::AddAgain(_) | ClaimThen::Keys | ClaimThen::Letter(_) => false,
         };
         if unclaimed {
             return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
@@ -371,7 +376,7 @@ impl State {
                 self.wish(chat, wish, Waiter::Added(adder.fate), step);
             }
             ClaimThen::AddAgain(chat) => self.add_claimed_again(chat, packages, step),
-            ClaimThen::Keys => {}
+            ClaimThen::Keys | ClaimThen::Letter(_) => {}
         }
     }
 
@@ -391,7 +396,10 @@ impl State {
         match then {
             ClaimThen::Group { starter, .. } => starter.leave_out(more),
             ClaimThen::Add { left_out, .. } => left_out.extend(more),
-            ClaimThen::Direct(_) | ClaimThen::AddAgain(_) | ClaimThen::Keys => {}
+            ClaimThen::Direct(_)
+            | ClaimThen::AddAgain(_)
+            | ClaimThen::Keys
+            | ClaimThen::Letter(_) => {}
         }
         why
     }
@@ -456,7 +464,7 @@ impl State {
             ClaimThen::Group { starter, .. } => starter.answer(Err(error), step),
             ClaimThen::Add { adder, .. } => step.answer(adder.stored, Err(error)),
             // It is tried again after a while.
-            ClaimThen::AddAgain(_) | ClaimThen::Keys => {}
+            ClaimThen::AddAgain(_) | ClaimThen::Keys | ClaimThen::Letter(_) => {}
         }
     }
 
@@ -590,7 +598,7 @@ impl ClaimThen {
         match self {
             Self::Group { until, .. } => *until,
             Self::Add { adder, .. } => Some(adder.until),
-            Self::Direct(_) | Self::AddAgain(_) | Self::Keys => None,
+            Self::Direct(_) | Self::AddAgain(_) | Self::Keys | Self::Letter(_) => None,
         }
     }
 }

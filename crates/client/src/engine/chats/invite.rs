@@ -30,7 +30,7 @@ use super::{
 use crate::{
     engine::{
         State, Step,
-        account::{AccountState, Me},
+        account::{AccountState, Addressee, Me},
     },
     error::{Error, Refusal},
     event::EventKind,
@@ -60,6 +60,13 @@ impl Chat {
         let inbox = corncrake_wire::InboxId(*inbox.as_bytes());
         let package = PackageId::of(&package.to_bytes());
         Some(Deposit { inbox, package, notice, admission: Vec::new() })
+    }
+
+    /// The member whose key package it is.
+    fn addressee(&self, package: &KeyPackage) -> Option<Addressee> {
+        let key = package.leaf_node.signature_key.as_bytes();
+        let device = self.conversation.as_ref()?.device_of_key(key)?;
+        Some((device.account, device.device))
     }
 }
 
@@ -120,7 +127,7 @@ impl State {
                 continue;
             };
             if let Some(letter) = chat.notice(me, (&package, inbox), at, step) {
-                self.owe_letter(letter, step);
+                self.owe_letter(letter, chat.addressee(&package), step);
             }
         }
     }
@@ -156,6 +163,7 @@ impl State {
                 && let Some(me) = self.account.me()
                 && let Some(letter) = chat.notice(me, (&package, inbox), at, step)
             {
+                let letter = (letter, chat.addressee(&package));
                 self.keep_letter(letter, (since, Some((chat.row.id, device))), step);
             }
         }

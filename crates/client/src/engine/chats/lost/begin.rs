@@ -307,6 +307,7 @@ impl State {
             }
             if let Some(letter) = chat.notice(me, (&key_package, package.inbox), at, step) {
                 let unless = Some((chat.row.id, package.device));
+                let letter = (letter, Some((package.account, package.device)));
                 self.keep_letter(letter, (step.now, unless), step);
             }
         }
