@@ -102,6 +102,36 @@ fn audit_srv_a10_d3_a_device_that_came_after_the_backup_comes_back() {
 }
 
 #[test]
+fn audit_srv_a10_d3_a_lost_add_is_made_again_although_its_author_is_gone() {
+    for seed in 0..6 {
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        let dan = world.sign_up("dan");
+        world.settle();
+        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
+        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        world.settle();
+        let old = backup(&world);
+        bob.add(chat, "dan").unwrap();
+        world.settle();
+        if seed % 2 == 0 {
+            ann.remove(chat, "bob").unwrap();
+        } else {
+            bob.leave(chat).unwrap();
+        }
+        world.settle();
+        bob.set_cut(true);
+        restore(&world, &old);
+        world.pass(180_000);
+        assert_eq!(dan.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        dan.say(chat, "here I am");
+        world.pass(60_000);
+        for device in [&ann, &cem] {
+            assert!(texts(device, chat).contains(&"here I am".to_owned()), "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn audit_srv_a10_d3_after_a_day_whoever_may_makes_a_lost_add_again() {
     for seed in 0..4 {
         let world = World::new(seed);

@@ -396,7 +396,7 @@ impl State {
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
         let done = chat.done_by(&report);
-        chat.settle_owed_after(&done);
+        chat.settle_owed_after(&done, step.now);
         chat.keep_place(done, step);
         let me = self.account.me().map(|me| me.account);
         let left = me.is_some_and(|me| newly_leaving(&report).contains(&me));

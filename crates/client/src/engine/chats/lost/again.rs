@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
-    conversation::{Change, CommitReport, Conversation, DeviceKey, Role},
+    conversation::{Change, CommitReport, Conversation, DeviceKey, Duty as Turn, Role},
     id::{AccountId, ConversationId, DeviceId},
     seal::record::{AccountLogRecord, LostRemovalsRecord},
 };
@@ -37,6 +37,8 @@ pub(super) const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
 
 /// When others than the adder add again.
 const OTHERS_ADD: Duration = Duration::from_hours(24);
+/// When they do if the adder isn't in the group any more: it may have to come back itself first.
+const OTHERS_ADD_FOR: Duration = Duration::from_mins(1);
 /// A try to add again that came to nothing is made anew after this.
 const ADD_AGAIN: Duration = Duration::from_mins(10);
 
@@ -47,8 +49,8 @@ pub(crate) struct Done {
     removed: BTreeMap<AccountId, Option<DeviceId>>,
     /// Device keys that it revoked.
     revoked: Vec<DeviceKey>,
-    /// Accounts that it brought in, and whether this device did.
-    added: BTreeMap<AccountId, bool>,
+    /// Accounts that it brought in.
+    added: BTreeMap<AccountId, Adder>,
     /// The title that it gave, if it was made here.
     title: Option<String>,
     /// The roles that it gave, if it was made here.
@@ -69,7 +71,10 @@ pub(crate) struct OwedAgain {
     title: Option<String>,
     roles: BTreeMap<AccountId, Role>,
     /// Accounts to be added again; by this device at once if it had added them.
-    added: BTreeMap<AccountId, bool>,
+    added: BTreeMap<AccountId, Adder>,
+    /// Accounts that were added and removed in the lost part, and the device that had removed them:
+    /// whoever had added them may not know of the removal, and add them again.
+    gone: BTreeMap<AccountId, Option<DeviceId>>,
     /// Who was there when the group was looked at last, although they are to be removed.
     back: Back,
     /// Those of them whom this device remembers, and has named in the account log.
@@ -78,6 +83,14 @@ pub(crate) struct OwedAgain {
     told: Vec<AccountId>,
     /// Whether the app was told to offer a new group.
     needs_new_group: bool,
+}
+
+/// Who has brought an account in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Adder {
+    device: DeviceId,
+    /// Whether that is this device.
+    own: bool,
 }
 
 /// Who is in the group although they, or their device, were removed in a part that the server has
@@ -112,7 +125,7 @@ impl OwedAgain {
 
     /// Whom this device has added in a lost part, and adds again.
     pub(crate) fn own_adds(&self) -> impl Iterator<Item = AccountId> {
-        self.added.iter().filter_map(|(who, own)| own.then_some(*who))
+        self.added.iter().filter_map(|(who, by)| by.own.then_some(*who))
     }
 
     /// Somebody is not to be added again; whether they were.
@@ -140,7 +153,8 @@ impl Chat {
         let gone = gone.filter(|who| !conversation.has_account(*who));
         done.removed = gone.map(|who| (who, Some(report.author.device))).collect();
         let added = brought_in(conversation, report).into_iter();
-        done.added = added.map(|who| (who, report.own)).collect();
+        let by = Adder { device: report.author.device, own: report.own };
+        done.added = added.map(|who| (who, by)).collect();
         let Some((old, new)) = report.context_change.as_deref() else {
             return done;
         };
@@ -166,21 +180,27 @@ impl Chat {
         self.session.adds_again = None;
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
-        let mut removed = BTreeSet::new();
+        let (mut removed, mut added) = (BTreeSet::new(), BTreeSet::new());
         for kept in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
             for (who, by) in &kept.removed {
                 owed.replaced.remove(who);
                 if !conversation.has_account(*who) {
                     owed.removed.insert(*who, *by);
+                    if added.contains(who) {
+                        owed.gone.insert(*who, *by);
+                    }
                 }
                 removed.insert(*who);
             }
+            added.extend(kept.added.keys().copied());
+            owed.gone.retain(|who, _| !kept.added.contains_key(who));
             let back = kept.added.keys().filter(|who| removed.contains(who));
             owed.replaced.extend(back.filter(|who| conversation.has_account(**who)));
             let barred = kept.revoked.iter();
             owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
-            for (who, own) in kept.added.iter().filter(|(who, _)| conversation.has_account(**who)) {
-                *owed.added.entry(*who).or_default() |= own;
+            for (who, by) in kept.added.iter().filter(|(who, _)| conversation.has_account(**who)) {
+                let was_own = owed.added.get(who).is_some_and(|before| before.own);
+                owed.added.insert(*who, Adder { own: by.own || was_own, ..*by });
             }
             if let Some(title) = kept.title.as_ref().filter(|title| **title == context.title) {
                 owed.title = Some(title.clone());
@@ -207,7 +227,7 @@ impl Chat {
     /// The group was in no epoch that this device knew: it takes out whom it can add again at once.
     pub(super) fn owe_own_replaced(&mut self) {
         let owed = &mut self.row.owed_again;
-        let is_own = |who: &AccountId| owed.added.get(who) == Some(&true);
+        let is_own = |who: &AccountId| owed.added.get(who).is_some_and(|by| by.own);
         let own = owed.replaced.iter().filter(|who| is_own(who));
         owed.removed.extend(own.map(|who| (*who, None)));
     }
@@ -220,6 +240,30 @@ impl Chat {
         owed.removed.retain(|who, _| !added.contains(who));
     }
 
+    /// A fold tells that somebody came in who was added and removed in the lost part: nobody knows
+    /// by whom.
+    pub(super) fn are_found_again(&mut self, added: &[AccountId]) {
+        let owed = &mut self.row.owed_again;
+        owed.removed.extend(owed.gone.extract_if(.., |who, _| added.contains(who)));
+    }
+
+    /// A commit has added somebody who was added and removed in the lost part: unless the one who
+    /// had removed them does it, that is the lost add, made again without the removal. Once: whoever
+    /// adds them after that knows of it.
+    pub(super) fn are_added_again(&mut self, done: &Done, now: Timestamp) {
+        let owed = &mut self.row.owed_again;
+        if owed.gone.is_empty() {
+            return;
+        }
+        let is_late = now > owed.since.after(AUTHORS_WAIT);
+        for (who, adder) in &done.added {
+            let Some(by) = owed.gone.remove(who) else { continue };
+            if !adder.own && by != Some(adder.device) && !is_late {
+                owed.removed.insert(*who, by);
+            }
+        }
+    }
+
     /// What of all that is owed is there, so that it is owed again if this epoch is lost as well.
     pub(super) fn owed_and_there(&self) -> Done {
         let (Some(conversation), owed) = (&self.conversation, &self.row.owed_again) else {
@@ -228,11 +272,11 @@ impl Chat {
         let is_in = |who: &AccountId| conversation.has_account(*who);
         let is_out = |(who, _): &(&AccountId, &Option<DeviceId>)| !is_in(who);
         let is_back =
-            |(who, _): &(&AccountId, &bool)| is_in(who) && !owed.removed.contains_key(who);
+            |(who, _): &(&AccountId, &Adder)| is_in(who) && !owed.removed.contains_key(who);
         let is_barred = |key: &&DeviceKey| conversation.device_of_key(key).is_none();
         Done {
             removed: owed.removed.iter().filter(is_out).map(|(who, by)| (*who, *by)).collect(),
-            added: owed.added.iter().filter(is_back).map(|(who, own)| (*who, *own)).collect(),
+            added: owed.added.iter().filter(is_back).map(|(who, by)| (*who, *by)).collect(),
             revoked: owed.revoked.iter().filter(is_barred).copied().collect(),
             ..Done::default()
         }
@@ -452,10 +496,12 @@ impl State {
 
 impl State {
     /// Tells others where a log begins again, and adds again those who were added in the lost part,
-    /// if this account may add: at once whom this device had added, after a day whom others had.
+    /// if this account may add: at once whom this device had added, after a day whom others had, or sooner if
+    /// these are in the group no more.
     /// Removals that are owed come before adds.
     pub(in crate::engine::chats) fn add_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let has_removed_back = self.has_removed_back(chat);
+        let turn = OTHERS_ADD_FOR + self.rank_wait(chat, Turn::CleanUp);
         let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
             return;
         };
@@ -476,11 +522,20 @@ impl State {
         let others_turn = clock.until(owed.since.after(OTHERS_ADD), OTHERS_ADD);
         let context = conversation.context();
         let may_add = context.role(me.account) >= context.permissions.add && !has_removed_back;
-        let is_due = |own: bool| may_add && (own || others_turn.is_none());
+        let turn_for = clock.until(owed.since.after(turn), turn);
+        let members = conversation.members();
+        let is_gone = |device: DeviceId| {
+            let mut here = members.iter().flat_map(|member| &member.devices);
+            here.all(|member| member.device != device)
+        };
+        let is_due = |by: Adder| {
+            let is_for_others = turn_for.is_none() && is_gone(by.device);
+            may_add && (by.own || others_turn.is_none() || is_for_others)
+        };
         let due: Vec<By> = owed
             .added
             .iter()
-            .filter(|(who, own)| is_due(**own) && !is_in(who))
+            .filter(|(who, by)| is_due(**by) && !is_in(who))
             .map(|(who, _)| By::Id(*who))
             .chain(
                 chat.row.begin.to_tell().filter(|who| !owed.removed.contains_key(who)).map(By::Id),
@@ -490,7 +545,7 @@ impl State {
         if owed.added.len() != before {
             chat.save(step);
         }
-        if let Some(at) = others_turn.filter(|_| waits) {
+        for at in [others_turn, turn_for].into_iter().flatten().filter(|_| waits) {
             chat.wake_by(at);
         }
         match chat.session.adds_again.filter(|at| *at > step.moment) {

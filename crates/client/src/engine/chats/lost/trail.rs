@@ -10,7 +10,7 @@ use corncrake_core::{
 };
 
 use super::again::{Done, brought_in};
-use crate::engine::chats::Chat;
+use crate::{engine::chats::Chat, host::Timestamp};
 
 /// How many of the newest epochs are remembered.
 const EPOCHS: usize = 4096;
@@ -59,15 +59,20 @@ impl Chat {
         if !since.is_empty() {
             let back: Vec<_> = since.iter().flat_map(|(_, accounts)| accounts).copied().collect();
             self.are_back(&back);
+            self.are_found_again(&back);
         }
         self.owed_and_there()
     }
 
     /// The same for a commit that was read and has done this.
-    pub(in crate::engine::chats) fn settle_owed_after(&mut self, done: &Done) {
-        if self.row.owed_again.is_nothing() {
-            return;
+    pub(in crate::engine::chats) fn settle_owed_after(&mut self, done: &Done, now: Timestamp) {
+        if !self.row.owed_again.is_nothing() {
+            self.settle_epoch(done);
         }
+        self.are_added_again(done, now);
+    }
+
+    fn settle_epoch(&mut self, done: &Done) {
         let known = self.conversation.as_ref().and_then(|at| self.place_of(&anchor_of(at)));
         match known {
             Some(number) => self.owe_replaced(number),
