@@ -321,8 +321,8 @@ impl AccountStore {
         self.writer
             .run(from, move |connection| {
                 Box::pin(async move {
-                    accounts::restore_record(connection, account, add.record, least).await?;
-                    accounts::raise_vault(connection, account, add.vault, 0).await?;
+                    let pair = (add.record, add.vault);
+                    accounts::restore_record(connection, account, pair, least).await?;
                     let dropped = match add.drop {
                         Some(drop) => {
                             match accounts::drop_device(connection, account, drop).await {

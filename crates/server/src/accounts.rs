@@ -169,18 +169,31 @@ pub(crate) async fn replace_record(
     raise_record(connection, account, record, least).await
 }
 
-/// Replaces the record, if its version is at least this one, by a later version: a backup has lost
-/// those in between. The same record once more changes nothing.
+/// Replaces record and vault, if the record's version is at least this one, by later versions: a
+/// backup has lost those in between. The same once more changes nothing. With a later vault, whose
+/// keys were renewed, comes the record that counts, although another one was signed meanwhile.
 pub(crate) async fn restore_record(
     connection: &mut SqliteConnection,
     account: i64,
-    record: SignedRecord,
+    (record, vault): (SignedRecord, Vault),
     least: u64,
 ) -> Result<(), Error> {
     if self::record(connection, account).await?.version < least {
         return Err(ErrorCode::VersionGap.into());
     }
-    raise_record(connection, account, record, least).await
+    let done = sqlx::query(
+        "UPDATE accounts SET record = ?1, record_version = ?2, vault = ?3, vault_version = ?4 \
+         WHERE num = ?5 AND (vault_version < ?4 OR vault_version = ?4 AND vault = ?3 \
+         AND (record_version < ?2 OR record_version = ?2 AND record = ?1))",
+    )
+    .bind(record.bytes)
+    .bind(signed(record.version)?)
+    .bind(vault.bytes)
+    .bind(signed(vault.version)?)
+    .bind(account)
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
 }
 
 /// Replaces a record of at least the version `least` by a later one.

@@ -171,7 +171,7 @@ impl State {
     pub(super) fn connection(&self) -> Connection {
         match (self.online.account, self.online.open) {
             _ if self.is_name_taken() => Connection::NameTaken,
-            _ if !self.is_signed_in() => Connection::SignedOut,
+            _ if !self.is_signed_in() || self.still_acts().is_err() => Connection::SignedOut,
             (true, true) => Connection::Online,
             (false, false) => Connection::Offline,
             _ => Connection::Connecting,

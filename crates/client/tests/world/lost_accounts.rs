@@ -187,6 +187,43 @@ fn audit_srv_a10_d3_a_device_gives_back_what_another_one_had_signed() {
 }
 
 #[test]
+fn audit_srv_a10_d3_a_removal_outlives_a_log_in_after_the_loss() {
+    for seed in 0..6 {
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
+        world.settle();
+        let gone = world.log_in("ann");
+        world.settle();
+        let old = backup(&world);
+        ann.remove_device(id(&gone)).unwrap();
+        world.settle();
+        gone.lose();
+        // Nobody who knows of the removal is there when somebody logs in.
+        ann.set_cut(true);
+        restore(&world, &old);
+        let new = world.log_in("ann");
+        world.pass(60_000);
+        bob.start_chat(&["ann"]);
+        world.pass(60_000);
+        ann.set_cut(false);
+        world.pass(120_000);
+        let devices = async move |client: Client| client.devices().await.map(|list| list.len());
+        assert_eq!(ann.call("devices", devices).unwrap(), 1, "seed {seed}");
+        // That log-in has to be made again, and the device says so.
+        assert_eq!(connection(&new), Connection::SignedOut, "seed {seed}");
+        let again = world.log_in("ann");
+        world.settle();
+        again.say(chat, "from the new one");
+        bob.say(chat, "to both");
+        world.settle();
+        for device in [&ann, &again, &bob] {
+            let heard = sorted(device, chat);
+            assert_eq!(heard, ["from the new one", "to both"], "seed {seed}, {}", device.label());
+        }
+        assert_eq!(ann.call("devices", devices).unwrap(), 2, "seed {seed}");
+    }
+}
+
+#[test]
 fn audit_srv_a10_d3_a_sign_up_is_kept_for_thirty_days() {
     for (days, expected) in [(29, Connection::Online), (31, Connection::SignedOut)] {
         let world = World::new(1);

@@ -159,17 +159,24 @@ impl VerifiedRecord {
     }
 
     /// Whether this record may take the place of `earlier`: the same account, a higher version, and
-    /// a chain of keys that goes on from the earlier one. Two of one version are there if a server
-    /// lost the first and had another one signed: what it shows last counts, unless it brings back a
-    /// contact key that was replaced.
+    /// a chain of keys that goes on from the earlier one. If a server lost a record and had another
+    /// one signed in its place, the one that renewed the contact key of the other counts, whatever
+    /// the versions; of two with one key and version, what the server shows last.
     #[must_use]
     pub fn may_replace(&self, earlier: &Self) -> bool {
         let is_newer = match self.0.list_version.cmp(&earlier.0.list_version) {
+            _ if self.has_renewed(earlier) => true,
+            _ if earlier.has_renewed(self) => false,
             Ordering::Less => false,
             Ordering::Equal => self.0.contact_key == earlier.0.contact_key,
             Ordering::Greater => true,
         };
         is_newer && self.0.chain.extends(&earlier.0.chain)
+    }
+
+    /// Whether its contact key took the place of the other's.
+    fn has_renewed(&self, other: &Self) -> bool {
+        self.0.earlier_contact_keys.contains(&other.0.contact_key)
     }
 
     /// The record, for its next version.

@@ -275,6 +275,13 @@ fn a_successor_is_newer_and_goes_on_from_the_same_keys() {
     assert!(!verify(AccountRecord { contact_key, ..record(3) }, 2).may_replace(&now));
     assert!(!verify(record(2), 2).may_replace(&now));
     assert!(!verify(AccountRecord { chain: chain(1), ..record(4) }, 1).may_replace(&now));
+    let mut renewed = record(3);
+    renewed.renew_contact_key(contact_key);
+    let renewed = verify(renewed, 2);
+    for version in [3, 4] {
+        assert!(renewed.may_replace(&verify(record(version), 2)), "it knows of a removal");
+        assert!(!verify(record(version), 2).may_replace(&renewed), "the key is an earlier one");
+    }
     let other = AccountRecord { chain: KeyChain::begin(&identity(7)), ..record(4) };
     assert!(!verify(other, 7).may_replace(&now));
 }

@@ -24,10 +24,10 @@ use corncrake_wire::{PackageId, open::Deposit};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountThen, By, ClaimedPackage, Contact, Me, Retry, Stage, log::Carry, own::naming, wire_inbox,
+    AccountThen, ClaimedPackage, Contact, Me, Retry, Stage, log::Carry, own::naming, wire_inbox,
 };
 use crate::{
-    engine::{ClaimThen, Effect, GatherThen, State, Step, Then, tables::Table},
+    engine::{ClaimThen, Effect, State, Step, Then, tables::Table},
     error::Error,
     host::{Clock, Moment, Timestamp},
     transport::TransportError,
@@ -184,10 +184,8 @@ impl State {
     /// Asks whether the server has taken fresh keys of this device's making: the answer may have
     /// been lost with the run that waited for it.
     pub(super) fn mind_staged_keys(&mut self, step: &mut Step<'_>) {
-        let is_staged = self.account.keys.row.staged.is_some() && self.account.flow.is_none();
-        if let (Some(me), true) = (&self.account.me, is_staged) {
-            let by = vec![By::Id(me.account)];
-            self.look_up(by, GatherThen::OwnRecord, step);
+        if self.account.keys.row.staged.is_some() && self.account.flow.is_none() {
+            self.look_at_own_record(step);
         }
     }
 

@@ -4,7 +4,10 @@
 //! its own. So that no server brings that about by showing an old list, or a list to one device
 //! alone, a record counts once the account log names its version.
 
-use corncrake_core::seal::record::{AccountLogRecord, ContactRecord};
+use corncrake_core::{
+    conversation::{CommitReport, Sender},
+    seal::record::{AccountLogRecord, ContactRecord},
+};
 
 use super::{By, Contact, Me};
 use crate::{
@@ -101,6 +104,28 @@ impl State {
             if !is_held && !self.account.log.owes(&record) {
                 self.put_record(record, step);
             }
+        }
+    }
+
+    /// Another device of the account has removed one that the own record names: there is another
+    /// record than this one.
+    pub(crate) fn mind_own_removed(&mut self, report: &CommitReport, step: &mut Step<'_>) {
+        let (Some(me), Some(own)) = (&self.account.me, self.own_record()) else {
+            return;
+        };
+        let is_named =
+            |device: &Sender| device.account == me.account && own.devices.contains(&device.device);
+        let by_own = report.author.account == me.account && report.author.device != me.device;
+        if by_own && report.removed.iter().any(is_named) {
+            self.look_at_own_record(step);
+        }
+    }
+
+    /// Asks what the newest own record is.
+    pub(crate) fn look_at_own_record(&mut self, step: &mut Step<'_>) {
+        if let Some(me) = &self.account.me {
+            let by = vec![By::Id(me.account)];
+            self.look_up(by, GatherThen::OwnRecord, step);
         }
     }
 

@@ -24,6 +24,7 @@ impl Chat {
             && self.flight.is_none()
             && self.session.duties.is_empty()
             && self.session.invitation.is_none()
+            && self.session.search.is_none()
             && !self.session.looks_at_members
             && !self.session.is_awaited;
         match self.row.phase {

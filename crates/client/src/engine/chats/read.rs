@@ -395,6 +395,7 @@ impl State {
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
         self.tell_commit(chat, &report, step);
+        self.mind_own_removed(&report, step);
         let done = chat.done_by(&report);
         chat.settle_owed_after(&done, step.now);
         chat.keep_place(done, step);

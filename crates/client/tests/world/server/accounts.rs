@@ -283,13 +283,12 @@ impl Server {
         let RestoreDevice { account: id, add, least } = request;
         self.check_added(id, &add)?;
         let account = self.account(id)?;
-        if add.record != account.record && add.record.version <= account.record.version {
-            return Err(ErrorCode::VersionConflict);
-        }
         if account.record.version < least {
             return Err(ErrorCode::VersionGap);
         }
-        if add.vault != account.vault && add.vault.version <= account.vault.version {
+        let is_later = add.record == account.record || add.record.version > account.record.version;
+        let is_renewed = add.vault.version > account.vault.version;
+        if !(is_renewed || add.vault == account.vault && is_later) {
             return Err(ErrorCode::VersionConflict);
         }
         account.record = add.record;
