@@ -234,6 +234,15 @@ impl RecordKey {
 }
 
 impl AccountLogRecord {
+    /// What replaced the account record, if it holds that.
+    pub fn replacement(&self) -> Option<&ReplacementRecord> {
+        match self {
+            Self::Replacement(record) => Some(record),
+            Self::DeviceName(named) => named.joined.as_ref(),
+            _ => None,
+        }
+    }
+
     fn encode(&self) -> Encoded {
         fn value<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
             Zeroizing::new(encoding::encode(VERSION, record))

@@ -219,14 +219,13 @@ impl AccountLog {
 
     /// What replaced the account record: what the log holds, and what it will hold.
     pub(super) fn replacements(&self) -> impl Iterator<Item = &ReplacementRecord> {
-        let owed = self.owed.iter().map(|(_, record)| record);
-        self.map.records().chain(owed).filter_map(as_replacement)
+        let owed = self.owed.iter().filter_map(|(_, record)| record.replacement());
+        self.map.replacements().chain(owed)
     }
 
     /// The newest version of the account record that it holds; 0 for none.
     pub(super) fn newest_replacement(&self) -> u64 {
-        let held = self.map.records().filter_map(as_replacement);
-        held.map(|record| record.version).max().unwrap_or(0)
+        self.map.replacements().map(|record| record.version).max().unwrap_or(0)
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -480,14 +479,6 @@ fn says_the_same(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
             ConversationRecord { read, ..one.clone() } == *other
         }
         _ => one == other,
-    }
-}
-
-const fn as_replacement(record: &AccountLogRecord) -> Option<&ReplacementRecord> {
-    match record {
-        AccountLogRecord::Replacement(record) => Some(record),
-        AccountLogRecord::DeviceName(named) => named.joined.as_ref(),
-        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{
     AccountLogRecord, ContactRecord, ConversationRecord, Encoded, KIND_CONTACT, KIND_CONVERSATION,
-    KIND_LOST_REMOVALS, LostRemovalsRecord, VERSION,
+    KIND_DEVICE_NAME, KIND_LOST_REMOVALS, LostRemovalsRecord, ReplacementRecord, VERSION,
 };
 use crate::encoding::{self, EncodingError};
 use crate::error::ensure;
@@ -74,6 +74,13 @@ impl AccountMap {
             Some(AccountLogRecord::LostRemovals(record)) => Some(record),
             _ => None,
         }
+    }
+
+    /// What replaced the account record, in no order.
+    pub fn replacements(&self) -> impl Iterator<Item = &ReplacementRecord> {
+        // Conversations and contacts, which may be many, come before.
+        let others = self.newest.range((KIND_DEVICE_NAME, Vec::new())..);
+        others.filter_map(|(_, record)| record.replacement())
     }
 
     /// The whole map as bytes, for a sealed state or the local store.
