@@ -293,8 +293,7 @@ impl AccountStore {
             .run(from, move |connection| {
                 Box::pin(async move {
                     accounts::replace_record(connection, account, record).await?;
-                    let least = vault.version.saturating_sub(1);
-                    accounts::raise_vault(connection, account, vault, least).await?;
+                    accounts::follow_vault(connection, account, vault).await?;
                     let dropped = match drop {
                         Some(drop) => Some(accounts::drop_device(connection, account, drop).await?),
                         None => None,

@@ -138,22 +138,19 @@ pub(crate) async fn replace_vault(
     if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
 }
 
-/// Replaces a vault of at least the version `least` by a later one. The same vault once more changes
-/// nothing.
-pub(crate) async fn raise_vault(
+/// The same for the vault that comes with a record: the same vault once more changes nothing.
+pub(crate) async fn follow_vault(
     connection: &mut SqliteConnection,
     account: i64,
     vault: Vault,
-    least: u64,
 ) -> Result<(), Error> {
     let done = sqlx::query(
         "UPDATE accounts SET vault = ?1, vault_version = ?2 WHERE num = ?3 \
-         AND (vault_version >= ?4 AND vault_version < ?2 OR vault_version = ?2 AND vault = ?1)",
+         AND (vault_version = ?2 - 1 OR vault_version = ?2 AND vault = ?1)",
     )
     .bind(vault.bytes)
     .bind(signed(vault.version)?)
     .bind(account)
-    .bind(signed(least)?)
     .execute(connection)
     .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
@@ -165,8 +162,16 @@ pub(crate) async fn replace_record(
     account: i64,
     record: SignedRecord,
 ) -> Result<(), Error> {
-    let least = record.version.saturating_sub(1);
-    raise_record(connection, account, record, least).await
+    let done = sqlx::query(
+        "UPDATE accounts SET record = ?1, record_version = ?2 WHERE num = ?3 \
+         AND (record_version = ?2 - 1 OR record_version = ?2 AND record = ?1)",
+    )
+    .bind(record.bytes)
+    .bind(signed(record.version)?)
+    .bind(account)
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
 }
 
 /// Replaces record and vault, if the record's version is at least this one, by later versions: a
@@ -191,26 +196,6 @@ pub(crate) async fn restore_record(
     .bind(vault.bytes)
     .bind(signed(vault.version)?)
     .bind(account)
-    .execute(connection)
-    .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
-}
-
-/// Replaces a record of at least the version `least` by a later one.
-async fn raise_record(
-    connection: &mut SqliteConnection,
-    account: i64,
-    record: SignedRecord,
-    least: u64,
-) -> Result<(), Error> {
-    let done = sqlx::query(
-        "UPDATE accounts SET record = ?1, record_version = ?2 WHERE num = ?3 \
-         AND (record_version >= ?4 AND record_version < ?2 OR record_version = ?2 AND record = ?1)",
-    )
-    .bind(record.bytes)
-    .bind(signed(record.version)?)
-    .bind(account)
-    .bind(signed(least)?)
     .execute(connection)
     .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(ErrorCode::VersionConflict.into()) }
