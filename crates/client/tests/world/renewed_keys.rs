@@ -338,3 +338,44 @@ fn audit_srv_b7_a_restored_server_gets_the_renewed_vault_again() {
         }
     }
 }
+
+#[test]
+fn audit_srv_a10_d3_who_was_offline_at_a_lost_removal_and_who_logs_in_later_come_together() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let [bob, dan] = ["bob", "dan"].map(|name| world.sign_up(name));
+        let anns = [world.sign_up("ann"), world.log_in("ann")];
+        let gone = [world.log_in("ann"), world.log_in("ann")];
+        let before = [anns[0].start_chat(&["bob"]), anns[0].create_group("meadow", &["bob"])];
+        settle(&world);
+        anns[1].crash();
+        let old = backup(&world);
+        anns[0].remove_device(id(&gone[0])).unwrap();
+        world.pass(5000);
+        if seed % 4 < 2 {
+            anns[0].remove_device(id(&gone[1])).unwrap();
+            world.pass(5000);
+        }
+        // The remover is gone for good. Those who were removed give the record back that says so.
+        anns[0].lose();
+        restore(&world, &old);
+        world.pass(6000);
+        anns[1].start();
+        world.pass(6000);
+        let fresh = world.log_in("ann");
+        world.pass(6000);
+        let after = [fresh.start_chat(&["dan"]), anns[1].create_group("field", &["dan"])];
+        world.pass(60_000);
+        let chats = [before[0], before[1]];
+        let all_are_in = |device: &Device| chats.map(|chat| device.info(chat).is_ok());
+        assert_eq!([&anns[1], &fresh].map(all_are_in), [[true; 2]; 2], "seed {seed}");
+        if seed % 4 < 2 {
+            // The peer, who knows of the second removal, waits until the account makes it again.
+            fresh.remove_device(id(&gone[1])).unwrap();
+        }
+        for (peer, chats) in [(&bob, chats), (&dan, after)] {
+            all_hear_each_other(&world, &[&anns[1], &fresh, peer], &chats);
+        }
+        assert_eq!(bob.start_chat(&["ann"]), before[0], "seed {seed}");
+    }
+}

@@ -133,6 +133,7 @@ impl State {
             inbox.is_read = false;
             step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
             self.account.packages.check.hurry();
+            self.account.keys.send_first(step);
             self.watch_inbox(step);
             self.owe_record(step);
             self.account_work(step);

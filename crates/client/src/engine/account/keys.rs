@@ -8,8 +8,9 @@
 //! what it owes, and where its own chats go on, it brings into the new one.
 //!
 //! Each device names itself in the log that it reads. So who has the keys sees who lacks them, and
-//! sends them again: at once whoever removed a device, the others after an hour, then more and
-//! more rarely.
+//! sends them again: at once whoever removed a device, who has just come in by the password, and
+//! everybody once the server has lost what was sent; the others after an hour, then more and more
+//! rarely.
 
 use core::time::Duration;
 
@@ -83,8 +84,8 @@ pub(super) struct KeysRow {
     earlier: Vec<Pair>,
     /// From when on others are sent the keys, and how often they were.
     tells: Option<(Timestamp, u32)>,
-    /// Whether this device made the keys in use.
-    made: bool,
+    /// Whether this device sends the keys without leaving it to others first.
+    sends_first: bool,
 }
 
 /// Keys other than those in use.
@@ -140,10 +141,19 @@ impl Keys {
         self.tell.wake_at().filter(|_| self.is_wanted)
     }
 
-    /// Whether others wait for the keys that this device made.
+    /// Whether others wait for the keys that this device is the first to send.
     pub(super) fn is_owed(&self) -> bool {
         let is_told = self.row.tells.is_some_and(|(_, times)| times > 0);
-        self.is_wanted && self.row.made && !is_told
+        self.is_wanted && self.row.sends_first && !is_told
+    }
+
+    /// Nobody else may be there any more who has sent the keys to those that lack them, or the
+    /// server has lost what was sent.
+    pub(super) fn send_first(&mut self, step: &mut Step<'_>) {
+        self.row.sends_first = true;
+        self.row.tells = None;
+        self.tell = Retry::default();
+        self.save(step);
     }
 
     fn save(&self, step: &mut Step<'_>) {
@@ -281,7 +291,7 @@ impl State {
         kept.earlier.insert(0, Pair { storage, contact });
         kept.earlier.truncate(MOST_EARLIER);
         kept.staged.take_if(|staged| staged.to == keys);
-        kept.made = carry == Carry::Everything;
+        kept.sends_first = carry == Carry::Everything;
         kept.tells = None;
         account.keys.tell = Retry::default();
         account.keys.save(step);
@@ -333,7 +343,7 @@ impl State {
             return;
         }
         if keys.row.tells.is_none() {
-            let wait = if keys.row.made { Duration::ZERO } else { OTHERS_FIRST };
+            let wait = if keys.row.sends_first { Duration::ZERO } else { OTHERS_FIRST };
             keys.row.tells = Some((step.now.after(wait), 0));
             keys.tell = Retry::at(step.moment.after(wait));
             keys.save(step);

@@ -190,6 +190,7 @@ impl State {
                     self.accept_record(&By::Id(me.account), &request.record, step)?;
                 }
                 self.keep_added(request, step);
+                self.account.keys.send_first(step);
                 self.finish_flow(row, session, step);
             }
             Err(error) => self.flow_failed(error, step),
