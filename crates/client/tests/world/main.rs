@@ -34,6 +34,7 @@ mod expired;
 mod flows;
 mod groups;
 mod host;
+mod key_notices;
 mod link;
 mod lost_accounts;
 mod lost_again;

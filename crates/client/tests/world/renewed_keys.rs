@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// Who holds the storage key of an account, whatever became of the device that it was copied from.
-struct Reader<'a> {
-    world: &'a World,
-    key: StorageKey,
+pub(crate) struct Reader<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) key: StorageKey,
 }
 
 impl Reader<'_> {
@@ -71,7 +71,7 @@ impl Reader<'_> {
         (map, newest)
     }
 
-    fn names(&self, chat: ConversationId) -> bool {
+    pub(crate) fn names(&self, chat: ConversationId) -> bool {
         self.read().0.conversation(chat).is_some()
     }
 
@@ -119,18 +119,18 @@ fn is_there(world: &World, keys: &Vault, peer: &str) -> bool {
 }
 
 /// Several devices of one account wait for each other where they meet.
-fn settle(world: &World) {
+pub(crate) fn settle(world: &World) {
     world.network().disturb();
     world.settle();
 }
 
-fn waits_for_keys(device: &Device) -> bool {
+pub(crate) fn waits_for_keys(device: &Device) -> bool {
     let account = device.call("account", async move |client: Client| client.account().await);
     account.unwrap().waits_for_keys
 }
 
 /// Each of the devices is in each of the chats and hears the others there.
-fn all_hear_each_other(world: &World, devices: &[&Device], chats: &[ConversationId]) {
+pub(crate) fn all_hear_each_other(world: &World, devices: &[&Device], chats: &[ConversationId]) {
     settle(world);
     for device in devices {
         assert!(!waits_for_keys(device), "{}", device.label());

@@ -64,6 +64,13 @@ impl Inbox {
         let above = self.notices.range(after + 1..);
         above.map(|(&position, bytes)| Notice { position, bytes: bytes.clone() }).collect()
     }
+
+    /// Puts a notice at the end, whatever it is.
+    pub(crate) fn put(&mut self, notice: Vec<u8>) {
+        self.newest += 1;
+        self.seen.insert(NoticeId::of(&notice), self.newest);
+        self.notices.insert(self.newest, notice);
+    }
 }
 
 impl Server {
@@ -159,9 +166,7 @@ impl Server {
             return Err(Refusal { code: ErrorCode::TooManyNotices, retry_after });
         }
         upload.notices += 1;
-        inbox.newest += 1;
-        inbox.seen.insert(id, inbox.newest);
-        inbox.notices.insert(inbox.newest, deposit.notice);
+        inbox.put(deposit.notice);
         Ok(())
     }
 }

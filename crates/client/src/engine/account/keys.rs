@@ -212,6 +212,7 @@ impl State {
         let (device, since) = (sender.device(), sender.list_version());
         let keys = Pair { storage, contact };
         self.take_offer(Offer { device, since, version, keys }, step);
+        self.own_version_told(version);
         self.mind_own_record(step);
         self.renew_keys(step);
     }

@@ -43,7 +43,7 @@ impl State {
     }
 
     /// The newest version of the own record that the account log names, or holds.
-    fn logged_version(&self) -> u64 {
+    pub(super) fn logged_version(&self) -> u64 {
         let me = self.account.me.as_ref();
         let logged = me.and_then(|me| self.account.log.contact(me.account));
         let held = self.account.log.newest_replacement();
@@ -72,7 +72,16 @@ impl State {
     pub(crate) fn own_version_seen(&mut self, version: u64, step: &mut Step<'_>) {
         if version > self.account.own_version_seen {
             self.account.own_version_seen = version;
+            self.own_version_told(version);
             self.mind_own_record(step);
+        }
+    }
+
+    /// Somebody speaks of this version of the own record: if it is a newer one, it is asked for at
+    /// once, however often one was asked for in vain that somebody else had made up.
+    pub(super) fn own_version_told(&mut self, version: u64) {
+        if self.own_record().is_none_or(|own| own.version() < version) {
+            self.account.own_record = super::Retry::default();
         }
     }
 
@@ -84,23 +93,23 @@ impl State {
 
     /// Fetches the own record if a newer one is known of, and lets the account log name the newest.
     pub(super) fn mind_own_record(&mut self, step: &mut Step<'_>) {
-        let Some(me) = &self.account.me else { return };
-        if !self.account.log.is_read() {
+        let Some(me) = self.account.me.clone().filter(|_| self.account.log.is_read()) else {
             return;
-        }
-        let account = me.account;
+        };
         let known = self.own_record().map_or(0, Contact::version);
-        if self.lacks_own_record() {
-            if self.account.own_record.is_due(step.moment) && self.online.open {
-                self.account.own_record.begin();
-                self.look_up(vec![By::Id(account)], GatherThen::OwnRecord, step);
-            }
-        } else if known > self.logged_version() {
+        let lacks = self.lacks_own_record();
+        if lacks && self.account.own_record.is_due(step.moment) && self.online.open {
+            self.account.own_record.begin();
+            self.look_up(vec![By::Id(me.account)], GatherThen::OwnRecord, step);
+        }
+        // A newer one that the server doesn't have may be made up: this one is named all the same.
+        let is_newest = !lacks || self.account.own_record.tries() > 0;
+        if is_newest && known > self.logged_version() {
             let own = self.own_replacement().filter(|own| own.version == known);
             let mut held = self.account.log.replacements();
             let is_held = own.as_ref().is_some_and(|own| held.any(|held| held == own));
             drop(held);
-            let record = own.map_or_else(|| naming(me, known), AccountLogRecord::Replacement);
+            let record = own.map_or_else(|| naming(&me, known), AccountLogRecord::Replacement);
             if !is_held && !self.account.log.owes(&record) {
                 self.put_record(record, step);
             }

@@ -79,7 +79,12 @@ impl State {
             return;
         }
         self.account.log.is_over = self.waits_for_keys();
-        if self.read_account_log(entries, step) == Reached::Gap {
+        let named = self.logged_version();
+        let reached = self.read_account_log(entries, step);
+        if self.logged_version() > named {
+            self.own_version_told(self.logged_version());
+        }
+        if reached == Reached::Gap {
             return self.watch_account_log(step);
         }
         if self.account.log.newest.position >= head {
