@@ -243,6 +243,7 @@ fn audit_srv_b7_old_keys_that_are_sent_again_bring_nobody_back() {
         }
         anns[2].set_cut(false);
         world.pass(60_000);
+        assert!(!anns.iter().any(waits_for_keys), "seed {seed}");
         for letter in earlier.iter().chain(&later).chain(&earlier) {
             put(&world, letter.inbox, letter.notice.clone());
         }
@@ -298,7 +299,9 @@ fn audit_srv_b7_a_version_that_is_made_up_hides_no_removal() {
         let bob = world.sign_up("bob");
         let anns = [world.sign_up("ann"), world.log_in("ann"), world.log_in("ann")];
         let gone = world.log_in("ann");
-        let chat = anns[0].create_group("meadow", &["bob"]);
+        // Where there is no chat that the removed one is taken out of, the account log alone tells,
+        // or the letters do.
+        let chat = (seed < 2).then(|| anns[0].create_group("meadow", &["bob"]));
         settle(&world);
         let (old, _) = held(&world, &anns[0]);
         let liar = name_device(&world, &anns[0], &mut chance);
@@ -310,13 +313,15 @@ fn audit_srv_b7_a_version_that_is_made_up_hides_no_removal() {
             anns[2].set_cut(true);
         }
         anns[0].remove_device(id(&gone)).unwrap();
-        world.pass(60_000);
+        world.pass(30_000);
         anns[2].set_cut(false);
-        world.pass(60_000);
+        world.pass(30_000);
         assert!(anns.iter().all(|ann| !waits_for_keys(ann)), "seed {seed}");
-        bob.say(chat, "is it gone?");
-        world.pass(60_000);
-        assert!(!texts(&gone, chat).contains(&"is it gone?".to_owned()), "seed {seed}");
+        if let Some(chat) = chat {
+            bob.say(chat, "is it gone?");
+            world.pass(60_000);
+            assert!(!texts(&gone, chat).contains(&"is it gone?".to_owned()), "seed {seed}");
+        }
         gone.lose();
         go_on_with_the_newest(&world, &[&anns[0], &anns[1], &anns[2]], &[&old.storage_key]);
     }

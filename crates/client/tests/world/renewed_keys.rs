@@ -1,6 +1,8 @@
 //! Fresh storage and contact keys at the removal of a device: what was copied from the one that is
 //! gone opens neither the account's next log nor its later chats of two, and the others go on.
 
+use std::{cell::RefCell, rc::Rc};
+
 use corncrake::{Client, ConversationId, Standing};
 use corncrake_core::{
     conversation::Entry,
@@ -12,7 +14,7 @@ use corncrake_core::{
     },
 };
 use corncrake_wire::{
-    AccessToken, EntryKind as WireKind, LogId, OpenReply, OpenRequest,
+    AccessToken, EntryKind as WireKind, ErrorCode, LogId, OpenReply, OpenRequest,
     log::{Append, AppendReply, Beside, NewEntry, Part, Point, Read},
     open::{By, LookUp},
 };
@@ -25,6 +27,7 @@ use crate::{
     devices::id,
     flows::texts,
     lost_entries::{backup, restore},
+    network::Touched,
     world::World,
 };
 
@@ -269,7 +272,7 @@ fn audit_srv_b7_two_removals_in_a_row_reach_who_is_offline() {
 
 #[test]
 fn audit_srv_b7_who_gets_no_keys_says_so_and_gets_them_later() {
-    for seed in 0..2 {
+    for seed in 0..4 {
         let world = World::new(seed);
         let bob = world.sign_up("bob");
         let anns = [world.sign_up("ann"), world.log_in("ann"), world.log_in("ann")];
@@ -277,17 +280,37 @@ fn audit_srv_b7_who_gets_no_keys_says_so_and_gets_them_later() {
         settle(&world);
         let gone = world.log_in("ann");
         settle(&world);
-        // The letters are lost.
-        world.network().set_lie(Some(Box::new(|who, _, request| match request {
-            OpenRequest::Deposit(_) if who.starts_with("ann") => Some(Ok(OpenReply::Deposit(()))),
+        // The letters are lost, of one seed only those to the third device.
+        let third = world.server().borrow().devices[&(*id(&anns[2]).as_bytes()).into()].inbox;
+        world.network().set_lie(Some(Box::new(move |who, _, request| match request {
+            OpenRequest::Deposit(deposit)
+                if who.starts_with("ann") && (seed < 3 || deposit.inbox == third) =>
+            {
+                Some(Ok(OpenReply::Deposit(())))
+            }
             _ => None,
         })));
         anns[0].remove_device(id(&gone)).unwrap();
         gone.lose();
         world.pass(120_000);
-        assert_eq!([&anns[0], &anns[1], &anns[2]].map(waits_for_keys), [false, true, true]);
+        let waits = [&anns[0], &anns[1], &anns[2]].map(waits_for_keys);
+        assert_eq!(waits, [false, seed < 3, true]);
         let after = anns[1].create_group("field", &["bob"]);
-        if seed == 1 {
+        if seed == 2 {
+            // So has who removes a device.
+            anns[1].remove_device(id(&anns[2])).unwrap();
+            anns[2].lose();
+            assert!(!waits_for_keys(&anns[1]));
+            world.network().set_lie(None);
+            world.pass(25 * 3_600_000);
+            all_hear_each_other(&world, &[&anns[0], &anns[1], &bob], &[before, after]);
+        } else if seed == 3 {
+            // The remover is gone, and whom it has told tells the other one.
+            anns[0].lose();
+            world.network().set_lie(None);
+            world.pass(2 * 3_600_000);
+            all_hear_each_other(&world, &[&anns[1], &anns[2], &bob], &[before, after]);
+        } else if seed == 1 {
             // The remover is gone as well; whoever comes in by the password has the keys.
             anns[0].lose();
             world.network().set_lie(None);
@@ -313,6 +336,8 @@ fn audit_srv_b7_a_restored_server_gets_the_renewed_vault_again() {
         let before = anns[0].create_group("meadow", &["bob"]);
         settle(&world);
         let old = backup(&world);
+        let direct = anns[0].start_chat(&["bob"]);
+        settle(&world);
         anns[0].remove_device(id(&gone)).unwrap();
         gone.lose();
         settle(&world);
@@ -331,11 +356,62 @@ fn audit_srv_b7_a_restored_server_gets_the_renewed_vault_again() {
         let next = fresh.create_group("next", &["bob"]);
         world.pass(600_000);
         bob.say(next, "who hears this?");
+        // The chat of two that the backup lacks begins again where the keys before led to.
+        bob.say(direct, "who hears this?");
         world.pass(60_000);
         for device in [&anns[0], &anns[1], &fresh, &bob] {
-            let heard = texts(device, next).contains(&"who hears this?".to_owned());
-            assert!(heard, "seed {seed}: {}", device.label());
+            for chat in [next, direct] {
+                let heard = texts(device, chat).contains(&"who hears this?".to_owned());
+                assert!(heard, "seed {seed}: {}", device.label());
+            }
         }
+    }
+}
+
+/// The last word in the old log is lost, and who hasn't got the keys goes on writing there.
+#[test]
+fn audit_srv_b7_a_chat_that_began_before_the_keys_came_is_in_the_next_log() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let bob = world.sign_up("bob");
+        let anns = [world.sign_up("ann"), world.log_in("ann")];
+        let gone = world.log_in("ann");
+        settle(&world);
+        let old = Given::opened(&world, &anns[0]);
+        let old = Reader { world: &world, key: old.storage_key };
+        let (log, letters) = (old.token().log_id(), Rc::new(RefCell::new(Vec::new())));
+        let held = letters.clone();
+        world.network().set_lie(Some(Box::new(move |who, _, request| match request {
+            OpenRequest::Append(append) if who == "ann.1" && append.token.log_id() == log => {
+                Some(Err(ErrorCode::RateLimited.into()))
+            }
+            OpenRequest::Deposit(deposit) if who == "ann.1" => {
+                held.borrow_mut().push(deposit.clone());
+                Some(Ok(OpenReply::Deposit(())))
+            }
+            _ => None,
+        })));
+        anns[0].remove_device(id(&gone)).unwrap();
+        gone.lose();
+        world.pass(60_000);
+        // Nor does the one that knows of the removal hear of the chat.
+        anns[0].set_cut(true);
+        let chat = anns[1].create_group("between", &["bob"]);
+        world.pass(60_000);
+        world.network().set_lie(None);
+        let new = Reader { world: &world, key: Given::opened(&world, &anns[0]).storage_key };
+        assert!(old.names(chat) && !new.names(chat), "seed {seed}");
+        if seed % 2 == 0 {
+            anns[1].restart();
+        }
+        for letter in letters.take() {
+            world.server().borrow_mut().handle_open(letter.into()).unwrap();
+        }
+        world.network().announce(&world.server(), Touched::Inboxes);
+        world.pass(60_000);
+        assert!(new.names(chat), "seed {seed}");
+        anns[0].set_cut(false);
+        all_hear_each_other(&world, &[&anns[0], &anns[1], &bob], &[chat]);
     }
 }
 

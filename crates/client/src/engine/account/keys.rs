@@ -229,6 +229,12 @@ impl State {
 
     fn take_offer(&mut self, offer: Offer, step: &mut Step<'_>) {
         let offers = &mut self.account.keys.row.offers;
+        // A letter that the server gives once more takes the place of no later one.
+        let is_later =
+            |known: &Offer| known.device == offer.device && known.version > offer.version;
+        if offers.iter().any(is_later) {
+            return;
+        }
         offers.retain(|earlier| earlier.device != offer.device);
         offers.push(offer);
         self.account.keys.save(step);
