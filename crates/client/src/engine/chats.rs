@@ -4,6 +4,7 @@
 //! - [`create`]: new chats; [`direct`]: those of two. [`enter`]: folding into a chat that exists; [`invite`]: being asked to.
 //! - [`read`]: entries come in. [`write`]: the one append under way.
 //! - [`duties`]: what a device does unasked, after a wait.
+//! - [`newcomers`]: whoever was added and has not shown themselves.
 //! - [`lost`]: a server that has lost entries.
 //! - [`closed`]: logs that were handed over, and knocks at them.
 //! - [`damage`]: chats whose rows can't be opened.
@@ -34,6 +35,7 @@ pub(crate) mod enter;
 mod invite;
 pub(crate) mod lost;
 pub(crate) mod memory;
+mod newcomers;
 mod read;
 pub(crate) mod rows;
 mod timeline;
@@ -148,6 +150,8 @@ pub(crate) struct Session {
     pub(crate) locked_out: bool,
     /// How often in a row this device has knocked.
     pub(crate) knocked: u32,
+    /// Newcomers whose newest records have come.
+    pub(crate) looked_up: BTreeSet<AccountId>,
     /// When each duty is due.
     pub(crate) duties: BTreeMap<Duty, Moment>,
     /// When the chat wants to be looked at again.
@@ -164,6 +168,8 @@ pub(crate) struct Session {
     pub(crate) waits_for_add: bool,
     /// When those who were added in a lost part may be looked up anew to be added again.
     pub(crate) adds_again: Option<Moment>,
+    /// How often they were.
+    pub(crate) added_again: u32,
     /// Whether the log is followed from time to time only.
     pub(crate) takes_turns: bool,
     /// Who waits for an intent.

@@ -385,3 +385,57 @@ fn nobody_is_sent_into_a_chat_where_only_a_removed_device_is() {
     world.settle();
     assert_eq!(texts(&bob, other), ["for bob only"]);
 }
+
+/// A device that never came into the chat can't tell the account's other devices of it, be it
+/// removed or only lost.
+#[test]
+fn audit_issue_7_whose_invited_device_never_comes_in_comes_in_with_another() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let [ann, bob, lost] = ["ann", "bob", "dan"].map(|name| world.sign_up(name));
+        world.settle();
+        let lost_id = id(&lost);
+        lost.set_cut(true);
+        let group = ann.create_group("meadow", &["bob"]);
+        ann.add(group, "dan").unwrap();
+        let chat = ann.start_chat(&["dan"]);
+        ann.say(chat, "where are you?");
+        world.pass(1_000);
+        lost.crash();
+        let dan = world.log_in("dan");
+        let is_removed = seed % 2 == 0;
+        if is_removed {
+            dan.remove_device(lost_id).unwrap();
+        }
+        let author_is_away = seed % 4 > 1;
+        if author_is_away {
+            ann.set_cut(true);
+        }
+        world.pass(5 * 60_000);
+        ann.set_cut(false);
+        world.pass(5 * 60_000);
+        for (other, chat) in [(&ann, group), (&bob, group), (&ann, chat)] {
+            let info = dan.info(chat);
+            assert_eq!(info.unwrap().standing, Standing::Member, "seed {seed}");
+            let members = other.info(chat).unwrap().members;
+            let dans = members.iter().find(|member| member.name.as_deref() == Some("dan"));
+            let expected = if is_removed { 1 } else { 2 };
+            assert_eq!(dans.unwrap().devices, expected, "seed {seed}");
+            other.say(chat, &format!("{} to dan", other.label()));
+            dan.say(chat, &format!("dan to {}", other.label()));
+            world.settle();
+            let heard = texts(&dan, chat);
+            assert!(heard.contains(&format!("{} to dan", other.label())), "seed {seed}");
+            let heard = texts(other, chat);
+            assert!(heard.contains(&format!("dan to {}", other.label())), "seed {seed}");
+        }
+        if !is_removed {
+            lost.start();
+            lost.set_cut(false);
+            world.settle();
+            for chat in [group, chat] {
+                world.agree(chat, crate::check::Mood::Honest);
+            }
+        }
+    }
+}

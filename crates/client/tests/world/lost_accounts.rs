@@ -300,3 +300,49 @@ fn audit_issue_7_who_is_added_by_a_package_that_the_server_forgot_hears_of_it() 
         assert_eq!(texts(&bob, chat), ["welcome back"], "{ends}");
     }
 }
+
+/// An add that is made again claims the packages of a device that is removed in the same moment.
+#[test]
+fn audit_issue_7_d3_whose_device_is_removed_while_a_lost_add_is_made_again_comes_in() {
+    for seed in 0..12 {
+        let (world, [ann, bob, cem, old], chat) = meadow(seed, ["ann", "bob", "cem", "dan"]);
+        world.settle();
+        ann.call_in(chat, "make bob an owner", async move |chat: corncrake::Chat| {
+            chat.set_role("bob", corncrake::Role::Owner).await
+        })
+        .unwrap();
+        world.settle();
+        let (inside, old_id) = (backup(&world), id(&old));
+        bob.remove(chat, "dan").unwrap();
+        world.settle();
+        let outside = backup(&world);
+        ann.crash();
+        bob.add(chat, "dan").unwrap();
+        world.pass(1_000 + 200 * seed);
+        restore(&world, &inside);
+        world.pass(if seed % 2 == 0 { 4_000 } else { 10_000 });
+        let dan = world.log_in("dan");
+        if seed % 3 == 0 {
+            world.pass(3_000);
+        }
+        restore(&world, &outside);
+        world.pass(300 * (seed % 5));
+        // Until the server has this device again it refuses.
+        world.until("the device is removed", || dan.remove_device(old_id).is_ok());
+        old.lose();
+        ann.start();
+        world.pass(120_000);
+        world.settle();
+        assert_eq!(dan.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+        for device in [&ann, &bob, &cem, &dan] {
+            let members = device.info(chat).unwrap().members;
+            assert!(members.iter().all(|member| member.devices == 1), "seed {seed}: {members:?}");
+            device.say(chat, device.label());
+        }
+        world.settle();
+        for device in [&ann, &bob, &cem, &dan] {
+            let heard = sorted(device, chat);
+            assert_eq!(heard, ["ann.1", "bob.1", "cem.1", "dan.2"], "seed {seed}");
+        }
+    }
+}

@@ -91,6 +91,17 @@ impl State {
         .map_err(|_| Error::Untrue("the vault does not open"))?;
         let mut new = self.accept_record(&By::Id(me.account), &record, step)?.into_record();
         check_pair(&opened, &new, &me.username)?;
+        if new.devices.iter().all(|entry| entry.device() != me.device) {
+            // What is signed here would name no device that can sign the next one.
+            if new.list_version > me.since {
+                return Err(Refusal::SignedOut.into());
+            }
+            // The server has lost the record with which this device came, and gets it again first.
+            self.owe_record(step);
+            self.flow_failed(TransportError::Unreachable, step);
+            self.account_work(step);
+            return Ok(());
+        }
         let again = self.account.flow.as_ref().is_some_and(|flow| flow.retry.tries() > 0);
         let keys = Pair::of(&opened);
         self.keys_in_vault(keys.clone(), new.list_version, step);

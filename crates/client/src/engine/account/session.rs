@@ -200,6 +200,10 @@ impl State {
     }
 
     fn renewal_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {
+        if !self.account.sessions.renewal.is_busy() {
+            // A log-in or a removal has brought a session meanwhile.
+            return;
+        }
         self.account.sessions.renewal.failed(error, step.moment, step.rng);
         if is_about_device(error) {
             self.unknown_to_server(error, step);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use corncrake_core::{
     content::is_title,
     conversation::{Change, ContextExtension, Conversation, MAX_ADDS, OwnCommit},
-    id::{AccountId, ConversationId, EntryId},
+    id::{AccountId, ConversationId, DeviceId, EntryId},
     seal::envelope::{Seed, entry_id},
 };
 use corncrake_wire::log::LogEntry;
@@ -94,6 +94,8 @@ pub(crate) enum GatherThen {
     },
     /// To add them again, because the server lost that.
     AddAgain(ConversationId),
+    /// To see which of their devices are missing in a group that they were added to.
+    Newcomers(ConversationId),
     /// Only to know their names.
     Names(ConversationId),
     /// To know which devices this account has.
@@ -130,6 +132,8 @@ pub(crate) enum ClaimThen {
         adder: Adder,
     },
     AddAgain(ConversationId),
+    /// For these devices of people who were added.
+    Newcomers(ConversationId, BTreeSet<DeviceId>),
     /// To send the account's fresh keys to its other devices.
     Keys,
     /// For the device to which this letter is owed.
@@ -227,6 +231,7 @@ impl State {
                 _ => step.answer(reply, Err(Refusal::UnknownMember.into())),
             },
             GatherThen::AddAgain(chat) => self.claim(others, ClaimThen::AddAgain(chat), step),
+            GatherThen::Newcomers(chat) => self.newcomers_looked_up(chat, others, step),
             GatherThen::Names(chat) => self.names_came(chat, &accounts, step),
             GatherThen::OwnRecord => {}
         }
@@ -346,7 +351,10 @@ impl State {
             ClaimThen::Group { accounts, .. } | ClaimThen::Add { accounts, .. } => {
                 without(accounts)
             }
-            ClaimThen::AddAgain(_) | ClaimThen::Keys | ClaimThen::Letter(_) => false,
+            ClaimThen::AddAgain(_)
+            | ClaimThen::Newcomers(..)
+            | ClaimThen::Keys
+            | ClaimThen::Letter(_) => false,
         };
         if unclaimed {
             return self.claim_failed(then, Refusal::NoKeyPackage.into(), step);
@@ -376,6 +384,9 @@ impl State {
                 self.wish(chat, wish, Waiter::Added(adder.fate), step);
             }
             ClaimThen::AddAgain(chat) => self.add_claimed_again(chat, packages, step),
+            ClaimThen::Newcomers(chat, devices) => {
+                self.newcomers_claimed((chat, &devices), packages, step);
+            }
             ClaimThen::Keys | ClaimThen::Letter(_) => {}
         }
     }
@@ -398,6 +409,7 @@ impl State {
             ClaimThen::Add { left_out, .. } => left_out.extend(more),
             ClaimThen::Direct(_)
             | ClaimThen::AddAgain(_)
+            | ClaimThen::Newcomers(..)
             | ClaimThen::Keys
             | ClaimThen::Letter(_) => {}
         }
@@ -464,7 +476,10 @@ impl State {
             ClaimThen::Group { starter, .. } => starter.answer(Err(error), step),
             ClaimThen::Add { adder, .. } => step.answer(adder.stored, Err(error)),
             // It is tried again after a while.
-            ClaimThen::AddAgain(_) | ClaimThen::Keys | ClaimThen::Letter(_) => {}
+            ClaimThen::AddAgain(_)
+            | ClaimThen::Newcomers(..)
+            | ClaimThen::Keys
+            | ClaimThen::Letter(_) => {}
         }
     }
 
@@ -589,7 +604,10 @@ impl ClaimThen {
     pub(crate) const fn leaves_out(&self) -> bool {
         matches!(
             self,
-            Self::Group { starter: Starter::Group(..), .. } | Self::Add { .. } | Self::AddAgain(_)
+            Self::Group { starter: Starter::Group(..), .. }
+                | Self::Add { .. }
+                | Self::AddAgain(_)
+                | Self::Newcomers(..)
         )
     }
 
@@ -598,7 +616,11 @@ impl ClaimThen {
         match self {
             Self::Group { until, .. } => *until,
             Self::Add { adder, .. } => Some(adder.until),
-            Self::Direct(_) | Self::AddAgain(_) | Self::Keys | Self::Letter(_) => None,
+            Self::Direct(_)
+            | Self::AddAgain(_)
+            | Self::Newcomers(..)
+            | Self::Keys
+            | Self::Letter(_) => None,
         }
     }
 }
@@ -611,6 +633,7 @@ impl GatherThen {
             Self::Group { starter: Starter::Group(..), .. }
                 | Self::Add { .. }
                 | Self::AddAgain(_)
+                | Self::Newcomers(_)
                 | Self::Names(_)
         )
     }
@@ -634,7 +657,7 @@ impl GatherThen {
                 step.answer(reply, Err(error));
             }
             // It is tried again after a while; who has no name now may have one at the next start.
-            Self::AddAgain(_) | Self::Names(_) | Self::OwnRecord => {}
+            Self::AddAgain(_) | Self::Newcomers(_) | Self::Names(_) | Self::OwnRecord => {}
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::{
 const SILENT: Duration = Duration::from_hours(1);
 /// The last rank whose turn it is to send a notice again: it comes after 85 days, and after
 /// 90 the notice's key package is over.
-const LAST_RANK: usize = 11;
+pub(super) const LAST_RANK: usize = 11;
 
 impl Chat {
     /// The notice of a commit in the current log for one whom it adds.
@@ -72,7 +72,7 @@ impl Chat {
 
 /// How many devices come before `me` among those who read a commit: by leaf order, those whom it
 /// adds behind the others. Nothing if it is our own, or adds nobody.
-fn rank(chat: &Chat, report: &CommitReport, me: DeviceId) -> Option<usize> {
+pub(super) fn rank(chat: &Chat, report: &CommitReport, me: DeviceId) -> Option<usize> {
     if report.own || report.added.is_empty() {
         return None;
     }

@@ -358,6 +358,7 @@ impl State {
     /// let this one in.
     fn heard(&mut self, chat: &mut Chat, actor: Sender, step: &mut Step<'_>) {
         self.forget_letters(chat.row.id, actor.device, step);
+        chat.row.newcomers.remove(&actor.account);
         self.heard_since_begin(chat, (actor, false), step);
         let me = self.account.me().map(|me| me.account);
         let other = |inviter| inviter != actor.account && me != Some(actor.account);
@@ -394,6 +395,7 @@ impl State {
         self.heard_since_begin(chat, (report.author, report.external), step);
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
+        self.mind_newcomers(chat, &report, step);
         self.tell_commit(chat, &report, step);
         self.mind_own_removed(&report, step);
         let done = chat.done_by(&report);
@@ -454,7 +456,9 @@ impl State {
         if flight.state.is_some() || position == 1 {
             chat.row.opening = Opening::True;
         }
-        self.own_begin_landed(chat, (position, entry), step);
+        if flight.letters.is_empty() {
+            self.own_begin_landed(chat, (position, entry), step);
+        }
         if let (true, Some(conversation)) = (flight.state.is_some(), &mut chat.conversation) {
             let state = conversation.state().encode();
             conversation.check_state(position, &state);

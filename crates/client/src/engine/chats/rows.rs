@@ -1,5 +1,7 @@
 //! What a chat keeps in the store.
 
+use std::collections::BTreeMap;
+
 use corncrake_core::{
     conversation::{Conversation, Kind, MemberInfo},
     id::{AccountId, ConversationId, DeviceId, EntryId, InboxId, MessageId},
@@ -9,7 +11,10 @@ use corncrake_wire::log::{LogEntry, RUNNING_START, running};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::lost::{again::OwedAgain, begin::Begin};
+use super::{
+    lost::{again::OwedAgain, begin::Begin},
+    newcomers::Newcomer,
+};
 use crate::{
     event::{ChatKind, Role},
     host::Timestamp,
@@ -82,6 +87,8 @@ pub(crate) struct ChatRow {
     pub(crate) expired_item: Option<u64>,
     /// What is to be done where a log begins again that the server has lost.
     pub(crate) begin: Begin,
+    /// Who was added and has not shown themselves since.
+    pub(crate) newcomers: BTreeMap<AccountId, Newcomer>,
 }
 
 /// What lists show of a chat's group; rewritten when it changes.
@@ -147,6 +154,7 @@ impl ChatRow {
             owed_again: OwedAgain::default(),
             expired_item: None,
             begin: Begin::default(),
+            newcomers: BTreeMap::new(),
         }
     }
 }

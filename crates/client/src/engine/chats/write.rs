@@ -59,8 +59,11 @@ impl State {
                     }
                     self.send_flight(chat, step);
                 }
-            } else if !chat.rests() {
-                chat.wake_by(step.moment);
+            } else {
+                chat.mind_looks(step);
+                if !chat.rests() {
+                    chat.wake_by(step.moment);
+                }
             }
         }
         self.look_into_closed(chat, step);
@@ -91,6 +94,7 @@ impl State {
         }
         self.take_back_adds(chat, step);
         self.add_again(chat, step);
+        self.look_at_newcomers(chat, step);
         if self.remove_again(chat, step) {
             return;
         }

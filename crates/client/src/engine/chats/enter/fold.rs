@@ -543,6 +543,7 @@ impl State {
             state.watch(chat, step);
             if let Some((entry, report)) = enter.read.as_deref() {
                 state.mind_the_new(chat, report, entry, step);
+                state.mind_newcomers(chat, report, step);
             }
             if let Some(closed) = closed {
                 state.closed(chat, None, *closed, step);

@@ -39,8 +39,11 @@ pub(super) const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
 const OTHERS_ADD: Duration = Duration::from_hours(24);
 /// When they do if the adder isn't in the group any more: it may have to come back itself first.
 const OTHERS_ADD_FOR: Duration = Duration::from_mins(1);
-/// A try to add again that came to nothing is made anew after this.
-const ADD_AGAIN: Duration = Duration::from_mins(10);
+/// A try to add again that came to nothing is made anew after this: whoever is added may be about to
+/// bring key packages to a server that has lost them. Each wait is four times the last.
+const ADD_AGAIN: Duration = Duration::from_secs(10);
+/// The longest of these waits.
+const LONGEST_ADD_AGAIN: Duration = Duration::from_mins(10);
 
 /// What a commit did that is owed again if the server loses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +181,7 @@ impl Chat {
         let context = conversation.context();
         // Whoever was asked for after an earlier loss may be asked for at once.
         self.session.adds_again = None;
+        self.session.added_again = 0;
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
         let (mut removed, mut added) = (BTreeSet::new(), BTreeSet::new());
@@ -551,8 +555,10 @@ impl State {
         match chat.session.adds_again.filter(|at| *at > step.moment) {
             Some(at) if !due.is_empty() => chat.wake_by(at),
             None if !due.is_empty() => {
-                let again = chat.row.begin.tell_again().unwrap_or(ADD_AGAIN);
-                let again = step.moment.after(again);
+                let tried = chat.session.added_again;
+                chat.session.added_again = tried.saturating_add(1);
+                let wait = ADD_AGAIN.saturating_mul(1 << (2 * tried).min(8)).min(LONGEST_ADD_AGAIN);
+                let again = step.moment.after(chat.row.begin.tell_again().unwrap_or(wait));
                 chat.session.adds_again = Some(again);
                 chat.wake_by(again);
                 self.look_up(due, GatherThen::AddAgain(chat.row.id), step);
@@ -589,7 +595,10 @@ impl State {
 }
 
 /// The accounts of which all devices came with a commit.
-pub(super) fn brought_in(conversation: &Conversation, report: &CommitReport) -> Vec<AccountId> {
+pub(in crate::engine::chats) fn brought_in(
+    conversation: &Conversation,
+    report: &CommitReport,
+) -> Vec<AccountId> {
     let mut added = accounts(&report.added);
     added.retain(|who| {
         let members = conversation.members();

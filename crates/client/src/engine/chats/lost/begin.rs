@@ -167,6 +167,24 @@ impl Chat {
         self.keys.log != fold.log() && (self.row.begin.is_alone() || is_behind)
     }
 
+    /// Owes an account in the group a notice that points at a commit which this device makes.
+    pub(in crate::engine::chats) fn tell_of_log(&mut self, who: AccountId, step: &mut Step<'_>) {
+        // What was made before that account came in doesn't show that it is there.
+        self.row.begin.at = None;
+        self.row.begin.told = 0;
+        self.tell_where(who, step);
+    }
+
+    fn tell_where(&mut self, who: AccountId, step: &mut Step<'_>) {
+        self.row.begin.to_tell.insert(who);
+        self.row.begin.since = step.now;
+        // Who says it again and again is answered from time to time.
+        let soon = step.moment.after(TELL_AGAIN);
+        self.session.adds_again = self.session.adds_again.map(|at| at.min(soon));
+        self.save(step);
+        self.wake_by(step.moment);
+    }
+
     /// The group goes on elsewhere than where this device began it again: what was said there is
     /// said once more, and what was done that isn't known there is owed.
     pub(in crate::engine::chats) fn give_up_begin(&mut self, step: &mut Step<'_>) {
@@ -324,13 +342,7 @@ impl State {
         let is_in = |conversation: &Conversation| conversation.has_account(who);
         let is_member = chat.is_member() && chat.conversation.as_ref().is_some_and(is_in);
         if is_member && log != chat.keys.log {
-            chat.row.begin.to_tell.insert(who);
-            chat.row.begin.since = step.now;
-            // Who says it again and again is answered from time to time.
-            let soon = step.moment.after(TELL_AGAIN);
-            chat.session.adds_again = chat.session.adds_again.map(|at| at.min(soon));
-            chat.save(step);
-            chat.wake_by(step.moment);
+            chat.tell_where(who, step);
         }
     }
 
