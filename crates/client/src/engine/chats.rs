@@ -150,6 +150,8 @@ pub(crate) struct Session {
     pub(crate) locked_out: bool,
     /// How often in a row this device has knocked.
     pub(crate) knocked: u32,
+    /// Devices of the peer that look strange.
+    pub(crate) unnamed: direct::Unnamed,
     /// Newcomers whose newest records have come.
     pub(crate) looked_up: BTreeSet<AccountId>,
     /// When each duty is due.
@@ -446,6 +448,7 @@ impl State {
                 chat.session.show_by = None;
                 chat.session.search = None;
                 chat.session.end_seen = false;
+                chat.session.unnamed = direct::Unnamed::default();
                 chat.session.takes_turns = false;
                 state.watch(chat, step);
             });

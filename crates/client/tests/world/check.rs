@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake::{
-    AccountId, ChatInfo, ConversationId, Delivery, EventKind, Item, ItemKind, MessageId, Standing,
+    AccountId, ChatInfo, ConversationId, Delivery, EventKind, Item, ItemKind, Member, MessageId,
+    Standing,
 };
 
 use crate::{device::Device, network::PROMPT, world::World};
@@ -104,6 +105,15 @@ impl World {
                 "{} and {} know different groups",
                 device.label(),
                 first.label()
+            );
+        }
+        for (device, info) in &members {
+            let is_strange = |member: &&Member| member.unnamed > 0;
+            let strange = info.members.iter().find(is_strange);
+            assert!(
+                mood == Mood::Attacked || strange.is_none(),
+                "{}: devices of honest people that look like a thief's: {strange:?}",
+                device.label()
             );
         }
         for member in &members[0].1.members {

@@ -6,7 +6,7 @@ use corncrake::{
 };
 use corncrake_wire::{ErrorCode, OpenRequest, limits::PAGE_ENTRIES};
 
-use crate::{device::Device, flows::texts, world::World};
+use crate::{check::Mood, device::Device, flows::texts, world::World};
 
 impl World {
     /// One more device of a person, in the place of another.
@@ -434,8 +434,35 @@ fn audit_issue_7_whose_invited_device_never_comes_in_comes_in_with_another() {
             lost.set_cut(false);
             world.settle();
             for chat in [group, chat] {
-                world.agree(chat, crate::check::Mood::Honest);
+                world.agree(chat, Mood::Honest);
             }
         }
+    }
+}
+
+/// A peer that reads at once that a device came and that the log was closed behind it asks who that
+/// device is.
+#[test]
+fn audit_issue_7_a_device_that_came_before_a_handover_is_named() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let [gone, _online] = ["ann", "bob"].map(|name| world.log_in(name));
+        let chat = ann.start_chat(&["bob"]);
+        world.settle();
+        let gone = id(&gone);
+        bob.set_cut(true);
+        let new = world.log_in("ann");
+        world.pass(10_000);
+        ann.remove_device(gone).unwrap();
+        world.pass(30_000);
+        bob.set_cut(false);
+        world.settle();
+        new.say(chat, "who am I?");
+        world.settle();
+        let members = bob.info(chat).unwrap().members;
+        let anns = members.iter().find(|member| !member.is_me).unwrap();
+        assert_eq!((anns.devices, anns.unnamed), (2, 0), "seed {seed}");
+        world.agree(chat, Mood::Honest);
     }
 }

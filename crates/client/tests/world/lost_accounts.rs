@@ -346,3 +346,43 @@ fn audit_issue_7_d3_whose_device_is_removed_while_a_lost_add_is_made_again_comes
         }
     }
 }
+
+/// A peer folds a chat anew that the server has lost a part of, and meets a device that it hasn't
+/// heard of.
+#[test]
+fn audit_issue_7_d3_a_device_that_is_met_after_a_loss_is_named() {
+    for seed in 0..8 {
+        let (world, [ann, bob], chat) = chat_of_two(seed);
+        world.settle();
+        let old = backup(&world);
+        let first = world.log_in("ann");
+        world.settle();
+        bob.set_cut(true);
+        restore(&world, &old);
+        let second = world.log_in("ann");
+        world.pass(60_000);
+        let has_left = seed % 4 > 1;
+        if has_left {
+            // It comes back when the peer has looked for its record in vain.
+            restore(&world, &old);
+            [&ann, &first, &second].into_iter().for_each(Device::crash);
+        }
+        bob.set_cut(false);
+        world.pass(30_000);
+        if has_left {
+            bob.crash();
+            [&second, &first, &ann].into_iter().for_each(Device::start);
+            world.pass(60_000);
+            bob.start();
+        }
+        world.pass(10 * 60_000);
+        world.settle();
+        for device in [&ann, &first, &second] {
+            assert_eq!(connection(device), Connection::Online, "seed {seed}, {}", device.label());
+        }
+        let members = bob.info(chat).unwrap().members;
+        let anns = members.iter().find(|member| !member.is_me).unwrap();
+        assert_eq!((anns.devices, anns.unnamed), (3, 0), "seed {seed}");
+        world.agree(chat, Mood::Honest);
+    }
+}

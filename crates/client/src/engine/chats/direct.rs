@@ -1,8 +1,11 @@
 //! Chats of two: where they are, and who founds them.
 
+use core::time::Duration;
+use std::collections::BTreeSet;
+
 use corncrake_core::{
     conversation::ContextExtension,
-    id::{AccountId, ConversationId},
+    id::{AccountId, ConversationId, DeviceId},
     identity::contact_agreement,
     seal::envelope::Seed,
 };
@@ -21,7 +24,24 @@ use crate::{
     },
     error::{Error, Refusal},
     event::ChatKind,
+    host::Moment,
 };
+
+/// The first wait until a record is looked at again that didn't name a device; each is four times the
+/// last.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The longest of these waits.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Devices of the peer that the newest record known doesn't name.
+#[derive(Debug, Default)]
+pub(crate) struct Unnamed {
+    devices: BTreeSet<DeviceId>,
+    /// How often the record was looked at for them.
+    looks: u32,
+    /// When it is looked at next.
+    look_at: Moment,
+}
 
 impl State {
     /// Finds the chat with one person, or makes it.
@@ -58,11 +78,29 @@ impl State {
         Some(newest.map_or(only, |chat| chat.row.id))
     }
 
-    /// Fetches the peer's record anew: it doesn't name one of the leaves in a chat of two.
-    pub(super) fn learn_anew(&mut self, chat: &Chat, step: &mut Step<'_>) {
-        if let Some(peer) = chat.row.peer {
-            self.look_up(vec![By::Id(peer)], GatherThen::Names(chat.row.id), step);
+    /// Fetches the peer's record anew while the one that is known doesn't name one of the devices in
+    /// a chat of two: at once, and after waits that grow, as a server may have lost the newest one.
+    pub(super) fn mind_unnamed(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        let Some(peer) = chat.row.peer else { return };
+        let unnamed = self.unnamed(chat, peer);
+        let before = &mut chat.session.unnamed;
+        if unnamed.is_empty() {
+            *before = Unnamed::default();
+            return;
         }
+        if !unnamed.is_subset(&before.devices) {
+            *before = Unnamed::default();
+        }
+        before.devices = unnamed;
+        if before.look_at <= step.moment {
+            let wait = LOOK_AGAIN.saturating_mul(1 << (2 * before.looks).min(16)).min(LONGEST);
+            before.looks = before.looks.saturating_add(1);
+            before.look_at = step.moment.after(wait);
+            if !self.is_learning(&peer) {
+                self.look_up(vec![By::Id(peer)], GatherThen::Names(chat.row.id), step);
+            }
+        }
+        chat.wake_by(chat.session.unnamed.look_at);
     }
 
     /// The first seed of the `n`th possible chat with somebody.

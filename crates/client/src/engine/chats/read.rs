@@ -104,11 +104,7 @@ impl State {
             self.settle_flight(chat, step);
         }
         if chat.row.cursor != before || chat.log() != log {
-            let strange = self.unnamed_of_peer(chat);
             chat.save(step);
-            if self.unnamed_of_peer(chat) > strange {
-                self.learn_anew(chat, step);
-            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the app sees of a chat.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use corncrake_core::id::{AccountId, ConversationId};
+use corncrake_core::id::{AccountId, ConversationId, DeviceId};
 
 use super::{
     Chat,
@@ -85,7 +85,7 @@ impl State {
             name: self.name_of(&account),
             role,
             devices,
-            unnamed: self.unnamed(chat, account),
+            unnamed: self.unnamed(chat, account).len(),
             is_me: Some(account) == me,
         };
         let peer = chat.row.peer.and_then(|peer| self.name_of(&peer));
@@ -111,19 +111,14 @@ impl State {
         }
     }
 
-    /// How many leaves of an account in a chat of two its newest record doesn't name.
-    pub(super) fn unnamed(&self, chat: &Chat, account: AccountId) -> usize {
+    /// The devices of an account in a chat of two that its newest record doesn't name.
+    pub(super) fn unnamed(&self, chat: &Chat, account: AccountId) -> BTreeSet<DeviceId> {
         let Some(contact) = self.account.contact(&account) else {
-            return 0;
+            return BTreeSet::new();
         };
         let devices = chat.group.iter().flat_map(|group| &group.devices);
-        let strange =
-            devices.filter(|(of, device)| *of == account && !contact.devices.contains(device));
-        strange.count()
-    }
-
-    pub(super) fn unnamed_of_peer(&self, chat: &Chat) -> usize {
-        chat.row.peer.map_or(0, |peer| self.unnamed(chat, peer))
+        let devices = devices.filter(|(of, _)| *of == account).map(|(_, device)| *device);
+        devices.filter(|device| !contact.devices.contains(device)).collect()
     }
 
     /// The username that this device saw last of an account.

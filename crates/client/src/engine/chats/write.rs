@@ -49,6 +49,7 @@ impl State {
         }
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             self.look_again(chat, step);
+            self.mind_unnamed(chat, step);
             if chat.is_loaded {
                 if chat.caught_up() {
                     self.say_again(chat, step);
