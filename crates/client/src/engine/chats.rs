@@ -117,6 +117,8 @@ pub(crate) struct Chat {
     pub(crate) is_loaded: bool,
     /// The fold of the current log, with secrets while this device is a member.
     pub(crate) conversation: Option<Conversation>,
+    /// The group that is set aside.
+    pub(crate) aside: Option<Box<Conversation>>,
     /// Hashes of what this device sealed in this epoch, with their rows.
     pub(crate) own: BTreeMap<EntryId, u64>,
     /// The newest entries that were read, by their rows: who seals one again says nothing.
@@ -231,6 +233,7 @@ impl Chat {
             closed: BTreeMap::new(),
             is_loaded: true,
             conversation: None,
+            aside: None,
             own: BTreeMap::new(),
             read: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -290,6 +293,7 @@ impl Chat {
     /// Writes the row, and what changed in the conversation's state.
     pub(crate) fn save(&mut self, step: &mut Step<'_>) {
         let id = *self.row.id.as_bytes();
+        self.needs_no_aside(step);
         if let Some(conversation) = &mut self.conversation {
             let since = self.row.handover_due.unwrap_or(step.now);
             self.row.handover_due = conversation.handover_due().then_some(since);
@@ -305,16 +309,21 @@ impl Chat {
                     self.group = Some(group);
                 }
             }
-            for (part, value) in conversation.take_changes() {
-                match value {
-                    Some(value) => {
-                        step.put_bytes(Table::Parts, &id, part_index(part), value.into())
-                    }
-                    None => step.delete(Table::Parts, &id, part_index(part)),
-                }
+        }
+        self.save_parts(step);
+        step.put(Table::Chats, &id, 0, &self.row);
+    }
+
+    /// Writes what changed in the conversation's state.
+    fn save_parts(&mut self, step: &mut Step<'_>) {
+        let (id, table) = (*self.row.id.as_bytes(), self.row.parts.table());
+        let changes = self.conversation.iter_mut().flat_map(Conversation::take_changes);
+        for (part, value) in changes {
+            match value {
+                Some(value) => step.put_bytes(table, &id, part_index(part), value.into()),
+                None => step.delete(table, &id, part_index(part)),
             }
         }
-        step.put(Table::Chats, &id, 0, &self.row);
     }
 
     /// Forgets the group, here and in the store.
@@ -324,7 +333,7 @@ impl Chat {
             self.row.title = group.title;
         }
         self.unload();
-        for table in [Table::Parts, Table::Own, Table::Groups] {
+        for table in [self.row.parts.table(), Table::Own, Table::Groups] {
             step.delete_all(table, &id);
         }
     }
@@ -341,6 +350,7 @@ impl Chat {
         let id = *self.row.id.as_bytes();
         self.row.phase = phase;
         self.drop_group(step);
+        self.drop_aside(step);
         self.drop_flight(step);
         self.read.clear();
         step.delete_all(Table::Read, &id);

@@ -8,6 +8,7 @@ use corncrake_core::{
     seal::record::ConversationRecord,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 use super::{
     State,
@@ -192,6 +193,15 @@ pub(super) async fn group<S: Store>(
     }
 }
 
+/// A conversation, put together from the rows of its parts.
+fn conversation(rows: Vec<(u64, Zeroizing<Vec<u8>>)>) -> Result<Conversation, StoreError> {
+    let part = |(index, bytes): (u64, Zeroizing<Vec<u8>>)| {
+        part_of(index).map(|part| (part, bytes.to_vec())).ok_or(StoreError::Damaged)
+    };
+    let parts = rows.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    Conversation::load(parts).map_err(|_| StoreError::Damaged)
+}
+
 async fn rows_of_group<S: Store>(
     store: &SealedStore<'_, S>,
     chat: &mut Chat,
@@ -201,13 +211,10 @@ async fn rows_of_group<S: Store>(
         store.range((table.into(), &id), 0..=u64::MAX, Order::Ascending, u32::MAX).await
     };
     if chat.conversation.is_none() && chat.group.is_some() {
-        let mut parts = Vec::new();
-        for (index, bytes) in rows(Table::Parts).await? {
-            let part = part_of(index).ok_or(StoreError::Damaged)?;
-            parts.push((part, bytes.to_vec()));
-        }
-        let conversation = Conversation::load(parts).map_err(|_| StoreError::Damaged)?;
-        chat.conversation = Some(conversation);
+        chat.conversation = Some(conversation(rows(chat.row.parts.table()).await?)?);
+    }
+    if chat.aside.is_none() && chat.row.aside.is_some() {
+        chat.aside = Some(Box::new(conversation(rows(chat.row.parts.other().table()).await?)?));
     }
     for (row, bytes) in rows(Table::Own).await? {
         let hash: EntryId = decode(&bytes)?;

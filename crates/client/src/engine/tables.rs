@@ -58,6 +58,9 @@ pub(crate) enum Table {
     Instance = 20,
     /// By conversation id, indexed by number: to whom own messages were said.
     Audiences = 21,
+    /// By conversation id, indexed by part: as `Parts`. A chat writes its state into one of the two;
+    /// the other one is empty, or holds the group that it has set aside.
+    OtherParts = 22,
 }
 
 impl From<Table> for crate::store::Table {

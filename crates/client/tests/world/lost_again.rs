@@ -225,3 +225,32 @@ fn audit_srv_a10_d3_an_add_that_was_made_again_is_made_again_after_the_same_loss
         world.agree(chat, Mood::Attacked);
     });
 }
+
+/// All have left the group for an older epoch and aren't in again when the server loses that as well:
+/// the group begins again with what it was before the first loss.
+#[test]
+fn audit_srv_a10_d3_a_second_loss_while_everybody_is_out_leaves_the_group() {
+    each_seed(60, |seed| {
+        let (world, devices, chat) = meadow(seed, ["ann", "bob", "cem"]);
+        let [ann, bob, _] = &devices;
+        world.settle();
+        let old = backup(&world);
+        ann.rename(chat, "lawn").unwrap();
+        bob.say(chat, "on the lawn");
+        world.settle();
+        restore(&world, &old);
+        world.pass(20 + 5 * (seed % 40));
+        if seed % 3 == 0 {
+            devices.iter().for_each(Device::restart);
+        }
+        lose_all_logs(&world);
+        world.pass(120_000);
+        for device in &devices {
+            let info = device.info(chat).unwrap();
+            let is = (info.members.len(), info.standing);
+            assert_eq!(is, (3, Standing::Member), "seed {seed}, {}", device.label());
+        }
+        assert_eq!(ann.info(chat).unwrap().title, "lawn", "seed {seed}");
+        world.agree(chat, Mood::Attacked);
+    });
+}

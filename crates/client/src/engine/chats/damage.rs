@@ -24,6 +24,7 @@ impl State {
     fn mend(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         let id = *chat.row.id.as_bytes();
         chat.drop_group(step);
+        chat.drop_aside(step);
         chat.drop_flight(step);
         chat.kept.clear();
         chat.sent.clear();

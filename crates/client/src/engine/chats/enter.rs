@@ -447,8 +447,12 @@ impl State {
             (EnterThen::States, Err(TransportError::Refused(refusal)))
                 if refusal.code == ErrorCode::LogNotFound =>
             {
+                let id = enter.id;
                 self.try_records(number, step);
                 self.enter_pause(number, step);
+                if let Some(id) = id {
+                    self.take_back(id, step);
+                }
             }
             (EnterThen::Welcome, Err(TransportError::Refused(_))) => {
                 self.not_welcome(number, step);

@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub(crate) mod again;
+mod aside;
 pub(crate) mod audience;
 pub(crate) mod begin;
 pub(crate) mod trail;
@@ -597,6 +598,7 @@ impl Chat {
 
     /// Drops the group: it is folded anew.
     fn fold_anew(&mut self, goal: Goal, step: &mut Step<'_>) {
+        self.set_aside(step);
         self.row.phase = Phase::Entering(goal);
         self.row.missed = true;
         self.drop_group(step);

@@ -16,6 +16,7 @@ use super::{
     newcomers::Newcomer,
 };
 use crate::{
+    engine::tables::Table,
     event::{ChatKind, Role},
     host::Timestamp,
 };
@@ -89,6 +90,34 @@ pub(crate) struct ChatRow {
     pub(crate) begin: Begin,
     /// Who was added and has not shown themselves since.
     pub(crate) newcomers: BTreeMap<AccountId, Newcomer>,
+    /// The seed of the log of the group that is set aside.
+    pub(crate) aside: Option<Seed>,
+    /// In which of the two tables the conversation's state is.
+    pub(crate) parts: Parts,
+}
+
+/// One of the two tables that a conversation's state may be in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Parts {
+    #[default]
+    One,
+    Other,
+}
+
+impl Parts {
+    pub(crate) const fn table(self) -> Table {
+        match self {
+            Self::One => Table::Parts,
+            Self::Other => Table::OtherParts,
+        }
+    }
+
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::One => Self::Other,
+            Self::Other => Self::One,
+        }
+    }
 }
 
 /// What lists show of a chat's group; rewritten when it changes.
@@ -155,6 +184,8 @@ impl ChatRow {
             expired_item: None,
             begin: Begin::default(),
             newcomers: BTreeMap::new(),
+            aside: None,
+            parts: Parts::default(),
         }
     }
 }

@@ -32,7 +32,7 @@ const SEARCHED_ENTRIES: usize = 20_000;
 const HURRIED: u32 = 3;
 
 impl Enter {
-    const fn is_invited(&self) -> bool {
+    pub(in crate::engine::chats) const fn is_invited(&self) -> bool {
         matches!(self.goal, Goal::Welcome(_))
     }
 
