@@ -280,12 +280,15 @@ async fn account(client: &Client) -> Result<Value, Failure> {
         "account": me.id.to_string(),
         "name": me.username,
         "device": me.device.to_string(),
+        "waits_for_keys": me.waits_for_keys,
     }))
 }
 
 async fn devices(client: &Client) -> Result<Value, Failure> {
     let devices = client.devices().await?;
-    Ok(json!({"devices": devices.iter().map(view::device).collect::<Vec<_>>()}))
+    let devices: Vec<_> = devices.iter().map(view::device).collect();
+    let waits = client.account().await?.waits_for_keys;
+    Ok(json!({"devices": devices, "waits_for_keys": waits}))
 }
 
 async fn remove_device(
@@ -317,7 +320,8 @@ async fn chats(client: &Client, wait: u64) -> Result<Value, Failure> {
         let adding = Names::list(client, &info.adding).await?;
         list.push(view::Chat::of(&info, last.last(), adding));
     }
-    let mut answer = json!({"chats": list});
+    let waits = client.account().await?.waits_for_keys;
+    let mut answer = json!({"chats": list, "waits_for_keys": waits});
     tell(&mut answer, read);
     Ok(answer)
 }

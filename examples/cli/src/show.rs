@@ -11,6 +11,11 @@ use crate::{
     view::{Chat, Event, Happened, Item, What},
 };
 
+/// What a device says that lacks the account's newest keys.
+const WAITS_FOR_KEYS: &str = "another device was removed from this account, and this one has not got \
+     the keys made then: it hears of no chats begun since. Bring another device of this account online \
+     and wait, or log in again with a new home folder";
+
 /// An answer for people.
 pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
     let field = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -70,7 +75,15 @@ pub(crate) fn note(answer: &Value) -> Option<String> {
         let names: Vec<_> = left_out.iter().map(one).collect();
         return Some(format!("left out: {}", names.join(", ")));
     }
-    let note = match answer.get("read")?.as_str()? {
+    let waits = answer.get("waits_for_keys").and_then(Value::as_bool) == Some(true);
+    let notes = [read_note(answer), waits.then_some(WAITS_FOR_KEYS)];
+    let notes: Vec<_> = notes.into_iter().flatten().collect();
+    (!notes.is_empty()).then(|| notes.join("\ncorncrake: "))
+}
+
+/// How far what an answer shows was read, if not to the head.
+fn read_note(answer: &Value) -> Option<&'static str> {
+    match answer.get("read")?.as_str()? {
         "offline" => Some("not online: this is what this device has"),
         "not_yet" => Some("still reading: this is what this device has so far"),
         "signed_out" => Some(
@@ -82,8 +95,7 @@ pub(crate) fn note(answer: &Value) -> Option<String> {
              this device has; to go on, sign up under another name with a new home folder",
         ),
         _ => None,
-    };
-    note.map(str::to_owned)
+    }
 }
 
 fn list<T: serde::de::DeserializeOwned>(answer: &Value, name: &str) -> Vec<T> {
@@ -293,6 +305,8 @@ fn clock(at: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const FORGED: &str = "X  (ann, bob)\ndeadbeef  bank  (bank, bob)";
@@ -338,6 +352,17 @@ mod tests {
             let line = event_line(&Event { sequence: None, what }).unwrap();
             assert!(line.starts_with("[a) 1 1970-01-01 00:00 bob: yes]     1  "), "{line}");
         }
+    }
+
+    #[test]
+    fn a_device_without_the_newest_keys_says_what_to_do() {
+        let answer = json!({"devices": [], "waits_for_keys": true});
+        let said = note(&answer).unwrap();
+        assert!(said.contains("another device of this account online"), "{said}");
+        assert!(said.contains("log in again"), "{said}");
+        let both = note(&json!({"chats": [], "waits_for_keys": true, "read": "offline"})).unwrap();
+        assert!(both.starts_with("not online") && both.ends_with(&said), "{both}");
+        assert_eq!(note(&json!({"devices": [], "waits_for_keys": false})), None);
     }
 
     #[test]

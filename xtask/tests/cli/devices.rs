@@ -1,9 +1,10 @@
 //! An account with more devices than it may have.
 
-use serde_json::Value;
-use xtask::session::Session;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+use xtask::{programs::Server, session::Session};
 
-use crate::place::{Place, code, password};
+use crate::place::{Place, code, password, wait_for};
 
 /// How often all look at their chats until nothing is left to be done.
 const ROUNDS: usize = 50;
@@ -105,5 +106,59 @@ fn audit_prog_h1_after_twelve_log_ins_and_a_removal_the_right_devices_are_in_eve
     good.retain(|home| home != "ann 7");
     gone.push("ann 7".to_owned());
     check(&place, "after the removal", (&gone, &good));
+    server.stop().unwrap();
+}
+
+/// Empties all inboxes of a server that is stopped.
+fn lose_letters(place: &Place) {
+    let path = place.folder.path().join("server").join("accounts.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = format!("sqlite://{}", path.display());
+        let mut database = SqliteConnection::connect(&url).await.unwrap();
+        let lost = sqlx::query("DELETE FROM notices").execute(&mut database).await.unwrap();
+        assert!(lost.rows_affected() > 0);
+        database.close().await.unwrap();
+    });
+}
+
+#[test]
+fn audit_srv_b7_a_device_that_lacks_the_keys_says_what_to_do() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    place.ask("ann", &["send", "bob", "first"], "");
+    for home in ["ann 2", "ann 3"] {
+        place.ask(home, &["log-in", "ann"], &password("ann"));
+    }
+    let shown = place.ask("ann 2", &["devices"], "");
+    assert_eq!(shown["waits_for_keys"], false, "{shown}");
+    let gone = device(&place, "ann 3");
+    place.ask("ann", &["devices", "remove", &gone], &password("ann"));
+    // What the first device sent to the second one is lost.
+    server.stop().unwrap();
+    lose_letters(&place);
+    let address = place.url.strip_prefix("http://").unwrap();
+    let server =
+        Server::start(&place.programs, &place.folder.path().join("server"), address, None).unwrap();
+    let waits = |arguments: &[&str]| {
+        let shown =
+            place.programs.corncrake(&place.home("ann 2"), &place.url).args(arguments).output();
+        let shown = String::from_utf8(shown.unwrap().stderr).unwrap();
+        shown.contains("Bring another device of this account online")
+    };
+    let told = wait_for(|| place.ask("ann 2", &["chats"], "")["waits_for_keys"] == true);
+    assert!(told && waits(&["devices"]) && waits(&["chats"]));
+    let asked = |what: &str| {
+        let home = place.home("ann 2");
+        let mut session = Session::start(&place.programs, "ann 2", &home, &place.url).unwrap();
+        let answer = session.ask(json!({"do": what})).unwrap()["waits_for_keys"].clone();
+        session.close().unwrap();
+        answer
+    };
+    assert!(["account", "devices", "chats"].iter().all(|what| asked(what) == true));
+    // One that logs in has the keys by the password, and sends them.
+    place.ask("ann 4", &["log-in", "ann"], &password("ann"));
+    assert!(wait_for(|| asked("account") == false));
+    assert!(!waits(&["devices"]));
     server.stop().unwrap();
 }
