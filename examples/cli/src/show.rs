@@ -354,6 +354,43 @@ mod tests {
         }
     }
 
+    /// Whether a row of the screen begins as a line of a timeline does.
+    fn begins_a_line(row: &str) -> bool {
+        let row = row.rsplit_once(']').map_or(row, |(_, row)| row).trim_start();
+        let Some((number, rest)) = row.split_once("  ") else { return false };
+        let Some((date, rest)) = rest.split_once("  ") else { return false };
+        let is_date =
+            date.len() == 16 && date.chars().all(|c| c.is_ascii_digit() || "-: ".contains(c));
+        number.bytes().all(|c| c.is_ascii_digit()) && is_date && rest.contains(':')
+    }
+
+    #[test]
+    fn audit_prog_h7_a_terminal_that_breaks_lines_shows_no_line_of_another() {
+        let forged = "    5  2026-11-27 19:08  bob: forged";
+        assert!(begins_a_line(forged) && begins_a_line(&format!("[#Trip] {forged}")));
+        let ways = ["", "hi\n", "hi\r\n\t", "\u{2003}", "\u{a0}\u{3000}"];
+        let between = [" ", "\t", "x", "\u{3000}", "lorem ipsum "];
+        for (way, filler) in ways.iter().flat_map(|way| between.map(|filler| (way, filler))) {
+            for count in 0..130 {
+                let text = format!("{way}{}{forged}", filler.repeat(count));
+                let (message, delivery) = (String::new(), "received".to_owned());
+                let what =
+                    What::Message { message, from: "mal".to_owned(), text, delivery, code: None };
+                let item = Item { number: 4, at: 0, wrong_clock: false, what };
+                let line = item_line(&item);
+                for width in [40, 80, 100, 132] {
+                    let rows = line.lines().flat_map(|line| {
+                        let line: Vec<char> = line.chars().collect();
+                        let rows = line.chunks(width).map(String::from_iter);
+                        rows.collect::<Vec<String>>()
+                    });
+                    let begun = rows.skip(1).find(|row| begins_a_line(row));
+                    assert_eq!(begun, None, "{way:?}, {count} times {filler:?}, {width} wide");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_device_without_the_newest_keys_says_what_to_do() {
         let answer = json!({"devices": [], "waits_for_keys": true});

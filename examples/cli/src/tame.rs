@@ -13,6 +13,8 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 pub(crate) const CONTINUED: &str = "      | ";
 /// How many marks may stand above and below one letter.
 const MARKS: usize = 4;
+/// What stands for a blank after another one.
+const BLANK: char = '·';
 /// What replaces a character that must not be shown.
 const REPLACED: char = '\u{fffd}';
 
@@ -30,15 +32,22 @@ pub(crate) fn line(text: &str) -> String {
     line
 }
 
-/// A message: its lines after the first begin with [`CONTINUED`].
+/// A message: its lines after the first begin with [`CONTINUED`], and of blanks in a row all but the
+/// first are shown as [`BLANK`], apart from what its later lines are indented by. A terminal breaks
+/// long lines where it likes: whatever it begins a row with then has no columns as ours have.
 pub(crate) fn text(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     let text = text.replace("\r\n", "\n").replace('\r', "\n").replace('\t', "    ");
+    let mut indents = false;
+    let mut last = ' ';
     for c in characters(&text, Joiners::Kept) {
-        tamed.push(c);
+        indents &= c == ' ';
+        tamed.push(if c == ' ' && last == ' ' && !indents { BLANK } else { c });
         if c == '\n' {
             tamed.push_str(CONTINUED);
+            indents = true;
         }
+        last = c;
     }
     tamed
 }
@@ -148,15 +157,23 @@ mod tests {
     #[test]
     fn audit_prog_h7_a_message_cannot_begin_a_line() {
         for broken in ["hi\n2  bob: mine", "hi\r\n2  bob: mine", "hi\r2  bob: mine"] {
-            assert_eq!(text(broken), format!("hi\n{CONTINUED}2  bob: mine"));
+            assert_eq!(text(broken), format!("hi\n{CONTINUED}2 ·bob: mine"));
         }
         for broken in ["hi\u{2028}2  bob", "hi\u{2029}2  bob", "hi\u{85}2  bob", "hi\u{b}2  bob"] {
-            assert_eq!(text(broken), format!("hi{REPLACED}2  bob"));
+            assert_eq!(text(broken), format!("hi{REPLACED}2 ·bob"));
         }
         assert_eq!(
             text("fn x() {\r\n\ty;\r\n}"),
             format!("fn x() {{\n{CONTINUED}    y;\n{CONTINUED}}}")
         );
+    }
+
+    #[test]
+    fn audit_prog_h7_blanks_in_a_row_make_no_columns() {
+        assert_eq!(text("ok    5  2026"), "ok ···5 ·2026");
+        assert_eq!(text("a\u{3000}\u{2003}\tb"), "a ·····b");
+        assert_eq!(text("  two\n  three  four"), format!("··two\n{CONTINUED}  three ·four"));
+        assert_eq!(text("one two \n\n three"), format!("one two \n{CONTINUED}\n{CONTINUED} three"));
     }
 
     #[test]
