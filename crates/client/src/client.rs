@@ -199,8 +199,25 @@ impl Client {
     /// # Errors
     /// `unknown_account`, `chat_with_oneself`, `no_key_package`, `offline`.
     pub async fn start_chat(&self, names: &[&str]) -> Result<Chat, Error> {
+        self.begin_chat(names, None).await
+    }
+
+    /// The same, but nobody is looked for longer than `patience`. The chat is begun in its own time
+    /// once they are known.
+    ///
+    /// # Errors
+    /// As [`Client::start_chat`].
+    pub async fn start_chat_within(
+        &self,
+        names: &[&str],
+        patience: Duration,
+    ) -> Result<Chat, Error> {
+        self.begin_chat(names, Some(patience)).await
+    }
+
+    async fn begin_chat(&self, names: &[&str], patience: Option<Duration>) -> Result<Chat, Error> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        let id = self.ask(|reply| Command::StartChat { names, reply }).await?;
+        let id = self.ask(|reply| Command::StartChat { names, patience, reply }).await?;
         Ok(Chat::new(id, self.clone()))
     }
 

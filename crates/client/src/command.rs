@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// All chats.
     Chats(Reply<Vec<ChatInfo>>),
     /// Starts or finds a chat.
-    StartChat { names: Vec<String>, reply: Reply<ConversationId> },
+    StartChat { names: Vec<String>, patience: Option<Duration>, reply: Reply<ConversationId> },
     /// Founds a group with those who are found in time.
     CreateGroup {
         title: String,

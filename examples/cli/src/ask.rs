@@ -10,6 +10,7 @@ use std::{
 use corncrake::{Adding, Chat, Client, Delivery, Device, Error, LeftOut, NewGroup, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -180,10 +181,11 @@ impl Ask {
 
     /// Asks when its turn has come, and waits for the answer.
     pub(crate) async fn carry_out(self, client: &Client, mut turn: Turn) -> Result<Value, Failure> {
+        let patience = Patience::of(self.wait());
         turn.come().await;
-        let answer = self.begin(client, turn).await;
+        let answer = self.begin(client, turn, patience).await;
         if answer.as_ref().is_err_and(Failure::may_be_signed_out) {
-            reach::connect(client).await?;
+            reach::connect(client, patience.to_look()).await?;
         }
         answer
     }
@@ -204,68 +206,99 @@ impl Ask {
         )
     }
 
-    async fn begin(self, client: &Client, turn: Turn) -> Result<Value, Failure> {
-        let begun = Instant::now();
+    async fn begin(
+        self,
+        client: &Client,
+        turn: Turn,
+        patience: Patience,
+    ) -> Result<Value, Failure> {
         if self.needs_the_account() {
-            reach::connect(client).await?;
+            reach::connect(client, patience.to_look()).await?;
         }
-        let left = |wait| reach::wait_of(wait).saturating_sub(begun.elapsed());
         match self {
             Self::Account {} => account(client).await,
             Self::Devices {} => devices(client).await,
             Self::RemoveDevice { device, password, wait } => {
-                remove_device(client, &device, &password, wait).await
+                remove_device(client, &device, &password, (wait, patience)).await
             }
             Self::Chats { wait } => chats(client, wait).await,
-            Self::Send { chat, text, wait } => send(client, (&chat, &text), wait, turn).await,
+            Self::Send { chat, text, wait } => {
+                send(client, (&chat, &text), (wait, patience), turn).await
+            }
             Self::History { chat, before, limit, wait } => {
                 let read = catch_up(client, wait).await?;
-                history(client, &chat, (before, limit), read).await
+                history(client, &chat, (before, limit), (read, patience)).await
             }
-            Self::CreateGroup { title, names, wait } => {
-                let looking = left(wait).max(reach::LOOKING);
+            Self::CreateGroup { title, names, .. } => {
+                let looking = patience.left().max(reach::LOOKING);
                 let made = client.create_group_within(&title, &strs(&names), looking).await?;
                 let NewGroup { chat, left_out } = made;
-                let answer = change(client, &chat, left(wait), turn, chat.settled()).await;
-                tell_them(client).await?;
+                let answer = change(client, &chat, patience.left(), turn, chat.settled()).await;
+                tell_them(client, patience).await?;
                 Ok(named(answer?, &left_out))
             }
-            Self::Add { chat, names, wait } => {
-                let chat = reach::find(client, &chat).await?;
-                let (names, looking) = (strs(&names), left(wait).max(reach::LOOKING));
+            Self::Add { chat, names, .. } => {
+                let chat = reach::find(client, &chat, patience.to_look()).await?;
+                let (names, looking) = (strs(&names), patience.left().max(reach::LOOKING));
                 let begun = in_turn(turn, chat.begin_add(&names, looking)).await?;
                 let left_out = begun.left_out().to_vec();
-                let answer = follow(client, &chat, left(wait), begun.fate()).await;
-                tell_them(client).await?;
+                let answer = follow(client, &chat, patience.left(), begun.fate()).await;
+                tell_them(client, patience).await?;
                 Ok(named(answer?, &left_out))
             }
-            Self::Remove { chat, names, wait } => {
-                let chat = reach::find(client, &chat).await?;
-                change(client, &chat, left(wait), turn, chat.remove(&strs(&names))).await
+            Self::Remove { chat, names, .. } => {
+                let chat = reach::find(client, &chat, patience.to_look()).await?;
+                change(client, &chat, patience.left(), turn, chat.remove(&strs(&names))).await
             }
-            Self::Leave { chat, wait } => {
-                let chat = reach::find(client, &chat).await?;
-                change(client, &chat, left(wait), turn, chat.leave()).await
+            Self::Leave { chat, .. } => {
+                let chat = reach::find(client, &chat, patience.to_look()).await?;
+                change(client, &chat, patience.left(), turn, chat.leave()).await
             }
-            Self::Rename { chat, title, wait } => {
-                let chat = reach::find(client, &chat).await?;
-                change(client, &chat, left(wait), turn, chat.rename(&title)).await
+            Self::Rename { chat, title, .. } => {
+                let chat = reach::find(client, &chat, patience.to_look()).await?;
+                change(client, &chat, patience.left(), turn, chat.rename(&title)).await
             }
-            Self::Role { chat, name, role, wait } => {
+            Self::Role { chat, name, role, .. } => {
                 let role = match role {
                     RoleName::Owner => Role::Owner,
                     RoleName::Admin => Role::Admin,
                     RoleName::Member => Role::Member,
                 };
-                let chat = reach::find(client, &chat).await?;
-                change(client, &chat, left(wait), turn, chat.set_role(&name, role)).await
+                let chat = reach::find(client, &chat, patience.to_look()).await?;
+                change(client, &chat, patience.left(), turn, chat.set_role(&name, role)).await
             }
             Self::Hide { chat } => {
-                reach::find(client, &chat).await?.hide().await?;
+                reach::find(client, &chat, patience.to_look()).await?.hide().await?;
                 Ok(json!({}))
             }
             Self::Verify { name } => verify(client, &name).await,
             Self::Settle { wait } => settle(client, wait).await,
+        }
+    }
+}
+
+/// Until when a command is to be answered, counted from when it was asked.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    begun: Instant,
+    wait: Duration,
+}
+
+impl Patience {
+    fn of(wait: Option<u64>) -> Self {
+        Self { begun: Instant::now(), wait: reach::wait_of(wait.unwrap_or(0)) }
+    }
+
+    fn left(self) -> Duration {
+        self.wait.saturating_sub(self.begun.elapsed())
+    }
+
+    /// How long something that the command needs first may be looked for: one that doesn't say how
+    /// long it may wait gets as long as a person would wait.
+    fn to_look(self) -> Duration {
+        match self.wait {
+            Duration::ZERO => reach::CATCH_UP,
+            _ => self.left().clamp(reach::MOMENT, reach::CATCH_UP),
         }
     }
 }
@@ -295,13 +328,24 @@ async fn remove_device(
     client: &Client,
     typed: &str,
     password: &Secret,
-    wait: u64,
+    (wait, patience): (u64, Patience),
 ) -> Result<Value, Failure> {
-    let devices = client.devices().await?;
-    let device = Device::find(&devices, typed).map_err(Error::from)?;
-    client.remove_device(device.id, &password.0).await?;
-    let settled = reach::settle(client, reach::wait_of(wait)).await?;
-    Ok(json!({"device": device.id.to_string(), "settled": settled == Reach::Head}))
+    let removal = async {
+        let devices = client.devices().await?;
+        let device = Device::find(&devices, typed)?.id;
+        client.remove_device(device, &password.0).await?;
+        Ok(device)
+    };
+    let removed = match wait {
+        0 => Some(removal.await?),
+        _ => reach::unless_late(patience.left().max(reach::STRETCHING), removal).await?,
+    };
+    let Some(device) = removed else {
+        let message = "the removal may still happen: look at the devices later";
+        return Err(Failure::refused("not_settled", message));
+    };
+    let settled = reach::settle(client, patience.left()).await?;
+    Ok(json!({"device": device.to_string(), "settled": settled == Reach::Head}))
 }
 
 /// Reads what is new if there is time for it.
@@ -337,9 +381,9 @@ async fn history(
     client: &Client,
     chat: &str,
     (before, limit): (Option<u64>, u32),
-    read: Option<Reach>,
+    (read, patience): (Option<Reach>, Patience),
 ) -> Result<Value, Failure> {
-    let chat = reach::find(client, chat).await?;
+    let chat = reach::find(client, chat, patience.to_look()).await?;
     let items = chat.history(before, limit).await?;
     let names = Names::of(client, &items).await?;
     let list: Vec<_> = items.iter().map(|item| view::Item::of(item, &names)).collect();
@@ -351,19 +395,19 @@ async fn history(
 async fn send(
     client: &Client,
     (to, text): (&str, &str),
-    wait: u64,
+    (wait, patience): (u64, Patience),
     turn: Turn,
 ) -> Result<Value, Failure> {
     reach::refuse_if_over(client).await?;
-    let (chat, new) = reach::find_or_start(client, to).await?;
+    let (chat, new) = reach::find_or_start(client, to, patience.to_look()).await?;
     let message = chat.send_text(text).await?;
     drop(turn);
     let (delivery, reach) = match wait {
         0 => (Delivery::Queued, Reach::Head),
-        _ => reach::wait_sent(client, &chat, message, reach::wait_of(wait)).await?,
+        _ => reach::wait_sent(client, &chat, message, patience.left()).await?,
     };
     if new && delivery == Delivery::Sent {
-        tell_them(client).await?;
+        tell_them(client, patience).await?;
     }
     let mut answer = match delivery {
         Delivery::Failed(code) => {
@@ -437,8 +481,10 @@ fn named(mut answer: Value, left_out: &[LeftOut]) -> Value {
 }
 
 /// Waits until those who are new in a chat have been told, as this program may be about to end.
-async fn tell_them(client: &Client) -> Result<(), Failure> {
-    reach::catch_up(client, reach::TELLING).await.map(drop)
+async fn tell_them(client: &Client, patience: Patience) -> Result<(), Failure> {
+    let telling = patience.left().clamp(reach::MOMENT, reach::TELLING);
+    let told = timeout(telling, reach::catch_up(client, telling)).await;
+    told.map_or(Ok(()), |told| told.map(drop))
 }
 
 fn answer_of(chat: &Chat, delivery: Option<&str>) -> Value {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use corncrake::{
     Chat, ChatInfo, ChatKind, Client, Connection, Delivery, Error, ItemKind, MessageId, Standing,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::failure::Failure;
 
@@ -16,6 +16,10 @@ pub(crate) const CATCH_UP: Duration = Duration::from_secs(20);
 pub(crate) const LOOKING: Duration = Duration::from_secs(10);
 /// How long a command waits until those who are new in a chat have been told.
 pub(crate) const TELLING: Duration = Duration::from_secs(3);
+/// How long the removal of a device may take at least: its password is stretched first.
+pub(crate) const STRETCHING: Duration = Duration::from_secs(10);
+/// How long something is waited for by a command whose time is over.
+pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 /// How long a command that reads waits for what is still to be sent.
 const SENDING: Duration = Duration::from_secs(3);
 /// How long no socket may be up before a command goes on without the server.
@@ -53,10 +57,10 @@ impl Reach {
     }
 }
 
-/// Waits until the connection is up, but not long where nothing answers; refuses if the server does
-/// not know this device.
-pub(crate) async fn connect(client: &Client) -> Result<(), Failure> {
-    match watch_connection(client, CATCH_UP, Some(Connection::Online)).await? {
+/// Waits until the connection is up, for `patience` at most and not long where nothing answers;
+/// refuses if the server does not know this device.
+pub(crate) async fn connect(client: &Client, patience: Duration) -> Result<(), Failure> {
+    match watch_connection(client, patience, Some(Connection::Online)).await? {
         Reach::SignedOut => Err(Failure::signed_out()),
         Reach::NameTaken => Err(Failure::name_taken()),
         _ => Ok(()),
@@ -107,6 +111,14 @@ pub(crate) async fn within<T>(
         done = wish => Ok(Ok(done?)),
         reach = watch_connection(client, patience, None) => reach.map(Err),
     }
+}
+
+/// Waits for something, but not longer than `patience`; `None` if it was late.
+pub(crate) async fn unless_late<T>(
+    patience: Duration,
+    wish: impl Future<Output = Result<T, Error>>,
+) -> Result<Option<T>, Failure> {
+    Ok(timeout(patience, wish).await.ok().transpose()?)
 }
 
 /// A wait of so many seconds; whoever wishes for more waits for a year.
@@ -168,10 +180,15 @@ async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> 
 }
 /// The chat that `name` names, and whether it is new: the chat of two with a username is started if
 /// there is none.
-pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, bool), Failure> {
+pub(crate) async fn find_or_start(
+    client: &Client,
+    name: &str,
+    patience: Duration,
+) -> Result<(Chat, bool), Failure> {
     if name.starts_with('#') {
-        return Ok((find(client, name).await?, false));
+        return Ok((find(client, name, patience).await?, false));
     }
+    let end = Instant::now() + patience;
     let chats = client.chats().await?;
     match find_among(&chats, name)? {
         Some(found) => match found.continues_in {
@@ -180,14 +197,23 @@ pub(crate) async fn find_or_start(client: &Client, name: &str) -> Result<(Chat, 
         },
         None => {
             // A device that was removed learns of it here, before it speaks to anybody new.
-            connect(client).await?;
-            Ok((client.start_chat(&[name]).await?, true))
+            connect(client, patience).await?;
+            let left = end.saturating_duration_since(Instant::now());
+            match timeout_at(end, client.start_chat_within(&[name], left)).await {
+                Ok(Err(error)) if error != Error::Offline => Err(error.into()),
+                Ok(Ok(chat)) => Ok((chat, true)),
+                // They may be known and the chat on its way: then what is said there waits for it.
+                _ => match find_among(&client.chats().await?, name)? {
+                    Some(begun) => Ok((client.chat_of(begun), true)),
+                    None => Err(Error::Offline.into()),
+                },
+            }
         }
     }
 }
 
-/// The chat that `name` names.
-pub(crate) async fn find(client: &Client, name: &str) -> Result<Chat, Failure> {
+/// The chat that `name` names; one that is not known is waited for as long as `patience`.
+pub(crate) async fn find(client: &Client, name: &str, patience: Duration) -> Result<Chat, Failure> {
     let known = async || -> Result<_, Failure> {
         let chats = client.chats().await?;
         Ok(find_among(&chats, name)?.map(|found| client.chat_of(found)))
@@ -196,7 +222,7 @@ pub(crate) async fn find(client: &Client, name: &str) -> Result<Chat, Failure> {
         return Ok(found);
     }
     // Somebody may have let this device in since it read last.
-    catch_up(client, CATCH_UP).await?;
+    catch_up(client, patience).await?;
     known().await?.ok_or_else(|| unknown(name))
 }
 

@@ -156,8 +156,8 @@ impl State {
             Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
             Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
-            Command::StartChat { names, reply } => {
-                self.start_chat(names, Starter::Chat(reply), step);
+            Command::StartChat { names, patience, reply } => {
+                self.start_chat((names, patience), Starter::Chat(reply), step);
             }
             Command::CreateGroup { title, names, patience, reply } => {
                 let starter = Starter::Group(reply, Vec::new());

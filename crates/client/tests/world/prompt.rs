@@ -4,9 +4,18 @@
 //! is being read is in that page or not, as the seed has it. Every call and every word is held to
 //! [`PROMPT`](crate::network::PROMPT) by the world's own checks.
 
-use corncrake::{Chat, ConversationId, Delivery, Item, ItemKind, MessageId, Role};
+use std::time::Duration;
 
-use crate::{chance::Chance, check::Mood, device::Device, world::World};
+use corncrake::{Chat, Client, ConversationId, Delivery, Error, Item, ItemKind, MessageId, Role};
+
+use crate::{
+    chance::Chance,
+    check::Mood,
+    device::Device,
+    flows::texts,
+    network::{Faults, PROMPT},
+    world::World,
+};
 
 impl World {
     /// Runs until all of them have seen a message in the log.
@@ -225,3 +234,42 @@ fn audit_issue_7_everybody_hears_soon_after_an_outage() {
         }
     }
 }
+
+/// Requests reach the server, and no answer comes back.
+#[test]
+fn audit_issue_7_nobody_is_looked_for_longer_than_anybody_waits() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        world.settle();
+        world.set_faults(Faults { lose_reply: 1000, ..Faults::NONE });
+        let asked = |seconds: u64, call: Box<dyn Fn(Client) -> Asked>| {
+            let begun = world.executor().now();
+            assert_eq!(ann.call("ask", call), Err(Error::Offline), "seed {seed}");
+            let taken = world.executor().now() - begun;
+            assert!(taken <= seconds * 1000 + PROMPT, "seed {seed}: {taken} ms");
+        };
+        let patience = Duration::from_secs(5);
+        let start = move |client: Client| -> Asked {
+            Box::pin(async move { client.start_chat_within(&["bob"], patience).await.map(drop) })
+        };
+        asked(5, Box::new(start));
+        let verify = |client: Client| -> Asked {
+            Box::pin(async move { client.safety_number("bob").await.map(drop) })
+        };
+        asked(20, Box::new(verify));
+        let devices =
+            |client: Client| -> Asked { Box::pin(async move { client.devices().await.map(drop) }) };
+        asked(20, Box::new(devices));
+        // What comes later than anybody waits for it begins nothing.
+        world.set_faults(Faults::NONE);
+        world.pass(120_000);
+        assert!(ann.chats().is_empty() && bob.chats().is_empty(), "seed {seed}");
+        let chat = ann.start_chat(&["bob"]);
+        ann.say(chat, "at last");
+        world.settle();
+        assert_eq!(texts(&bob, chat), ["at last"], "seed {seed}");
+    }
+}
+
+type Asked = std::pin::Pin<Box<dyn Future<Output = Result<(), Error>>>>;

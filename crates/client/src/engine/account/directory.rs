@@ -1,5 +1,6 @@
 //! The directory: account records by name or id, verified, and never older than seen before.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use corncrake_core::{
@@ -26,6 +27,9 @@ use crate::{
     event::{Device, LeftOut},
     transport::TransportError,
 };
+
+/// How long somebody is looked up whom a person waits to see.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How somebody is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +159,10 @@ impl State {
 
     pub(super) fn begin_look_up(&mut self, wanted: Vec<By>, then: LookUpThen, step: &mut Step<'_>) {
         let until = match &then {
+            LookUpThen::Chats(GatherThen::Direct(_, until)) => *until,
+            LookUpThen::Devices(_) | LookUpThen::SafetyNumber(..) => {
+                Some(step.moment.after(PATIENCE))
+            }
             // The other half of the time is for their key packages and the commit.
             LookUpThen::Chats(then) => then.until().map(|end| {
                 let left = end.since(step.moment);
@@ -285,6 +293,7 @@ impl State {
             }
             LookUpThen::Enter(number, peer) => self.peer_looked_up((number, peer), error, step),
             LookUpThen::Devices(reply) => {
+                let error = error.or_else(|| left_out.into_iter().next().map(|(_, why)| why));
                 let result = error.map_or_else(|| Ok(self.own_devices()), Err);
                 step.answer(reply, result);
             }

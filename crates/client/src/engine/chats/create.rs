@@ -72,7 +72,8 @@ pub(super) struct Founding {
 /// What looked-up people are for.
 #[derive(Debug)]
 pub(crate) enum GatherThen {
-    Direct(Starter),
+    /// Whoever isn't found by then isn't looked for any more.
+    Direct(Starter, Option<Moment>),
     Group {
         title: String,
         starter: Starter,
@@ -141,11 +142,17 @@ pub(crate) enum ClaimThen {
 }
 
 impl State {
-    pub(crate) fn start_chat(&mut self, names: Vec<String>, reply: Starter, step: &mut Step<'_>) {
+    pub(crate) fn start_chat(
+        &mut self,
+        (names, patience): (Vec<String>, Option<Duration>),
+        reply: Starter,
+        step: &mut Step<'_>,
+    ) {
+        let until = patience.map(|patience| step.moment.after(patience));
         if names.len() == 1 {
-            self.gather(names, GatherThen::Direct(reply), step);
+            self.gather(names, GatherThen::Direct(reply, until), step);
         } else {
-            let then = GatherThen::Group { title: String::new(), starter: reply, until: None };
+            let then = GatherThen::Group { title: String::new(), starter: reply, until };
             self.gather(names, then, step);
         }
     }
@@ -204,7 +211,7 @@ impl State {
         accounts.dedup();
         let others: Vec<AccountId> = accounts.iter().copied().filter(|a| *a != me).collect();
         match then {
-            GatherThen::Direct(starter) => match others.first() {
+            GatherThen::Direct(starter, _) => match others.first() {
                 Some(peer) => self.start_direct(*peer, starter, step),
                 None => starter.answer(Err(Refusal::ChatWithOneself.into()), step),
             },
@@ -641,7 +648,7 @@ impl GatherThen {
     /// When whoever waits is to have an answer.
     pub(crate) const fn until(&self) -> Option<Moment> {
         match self {
-            Self::Group { until, .. } => *until,
+            Self::Direct(_, until) | Self::Group { until, .. } => *until,
             Self::Add { adder, .. } => Some(adder.until),
             _ => None,
         }
@@ -649,7 +656,7 @@ impl GatherThen {
 
     pub(super) fn fail(self, error: Error, step: &mut Step<'_>) {
         match self {
-            Self::Direct(starter) | Self::Group { starter, .. } => {
+            Self::Direct(starter, _) | Self::Group { starter, .. } => {
                 starter.answer(Err(error), step);
             }
             Self::Add { adder, .. } => step.answer(adder.stored, Err(error)),
