@@ -317,3 +317,35 @@ fn audit_srv_a10_d3_who_was_added_and_removed_in_the_lost_part_stays_out() {
         assert!(texts(&dan, chat).contains(&"with dan".to_owned()), "seed {seed}");
     }
 }
+
+/// Who had been removed and added again by somebody else is removed by hand, as the first of the two
+/// was made again after a loss: the second one counts no more.
+#[test]
+fn audit_srv_a10_d3_who_is_removed_after_a_loss_is_not_added_again_by_somebody_else() {
+    for seed in 0..12 {
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        world.settle();
+        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
+        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        world.settle();
+        let old = backup(&world);
+        ann.remove(chat, "cem").unwrap();
+        world.settle();
+        bob.add(chat, "cem").unwrap();
+        world.settle();
+        restore(&world, &old);
+        world.pass(500 * seed);
+        ann.remove(chat, "cem").unwrap();
+        for round in 0..3 {
+            ann.say(chat, &format!("secret {round}"));
+            world.pass(10_000);
+        }
+        world.settle();
+        let heard = texts(&cem, chat);
+        assert!(heard.iter().all(|text| !text.starts_with("secret")), "seed {seed}: {heard:?}");
+        for device in [&ann, &bob] {
+            assert_eq!(device.info(chat).unwrap().members.len(), 2, "seed {seed}");
+        }
+        world.agree(chat, Mood::Attacked);
+    }
+}

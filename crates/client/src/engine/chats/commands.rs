@@ -181,10 +181,13 @@ impl State {
             Intent::Change(Wish::Remove(accounts)) => Some((*number, accounts.clone())),
             _ => None,
         });
+        let Some(device) = self.account.me().map(|me| me.device) else {
+            return;
+        };
         for (until, gone) in removes.collect::<Vec<_>>() {
             let mut changes = false;
             for who in &gone {
-                changes |= chat.row.owed_again.adds_no_more(who);
+                changes |= chat.row.owed_again.adds_no_more(who, device);
             }
             if changes {
                 chat.save(step);

@@ -431,7 +431,7 @@ impl State {
         };
         let members = chat.group.iter().flat_map(|group| &group.members);
         let members = members.map(|(account, ..)| *account);
-        let adding = chat.adding().into_iter().chain(chat.row.owed_again.own_adds());
+        let adding = chat.adding().into_iter().chain(chat.row.owed_again.adds());
         let all: Vec<AccountId> = members.chain(adding).collect();
         accounts.iter().all(|account| all.contains(account))
     }

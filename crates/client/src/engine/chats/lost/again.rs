@@ -126,14 +126,21 @@ impl OwedAgain {
         self.told.clone()
     }
 
-    /// Whom this device has added in a lost part, and adds again.
-    pub(crate) fn own_adds(&self) -> impl Iterator<Item = AccountId> {
-        self.added.iter().filter_map(|(who, by)| by.own.then_some(*who))
+    /// Who was added in a lost part, and is to be added again.
+    pub(crate) fn adds(&self) -> impl Iterator<Item = AccountId> {
+        self.added.keys().copied()
     }
 
-    /// Somebody is not to be added again; whether they were.
-    pub(crate) fn adds_no_more(&mut self, who: &AccountId) -> bool {
-        self.added.remove(who).is_some()
+    /// Somebody is not to be added again, says `device`; whether they were. Another one that had
+    /// added them may do it all the same, not knowing of that: then they are to be removed.
+    pub(crate) fn adds_no_more(&mut self, who: &AccountId, device: DeviceId) -> bool {
+        let Some(adder) = self.added.remove(who) else {
+            return false;
+        };
+        if !adder.own {
+            self.gone.insert(*who, Some(device));
+        }
+        true
     }
 
     pub(crate) const fn needs_new_group(&self) -> bool {
