@@ -349,3 +349,42 @@ fn audit_srv_a10_d3_who_is_removed_after_a_loss_is_not_added_again_by_somebody_e
         world.agree(chat, Mood::Attacked);
     }
 }
+
+/// A removal that others had made again is none of the log any more in which its add came after it.
+#[test]
+fn audit_srv_a10_d3_a_removal_that_was_made_again_ends_with_the_log_that_lacked_it() {
+    for seed in 0..24 {
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        world.settle();
+        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
+        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        world.settle();
+        let before = backup(&world);
+        ann.remove(chat, "cem").unwrap();
+        world.pass(5000);
+        ann.add(chat, "cem").unwrap();
+        world.settle();
+        let after = backup(&world);
+        let is_away = seed % 4 < 3;
+        ann.set_cut(is_away);
+        restore(&world, &before);
+        world.pass(10_000);
+        if seed % 4 == 1 {
+            restore(&world, &before);
+            world.pass(5000);
+        }
+        ann.set_cut(false);
+        world.pass(if is_away { 1000 * seed } else { 12_000 });
+        restore(&world, &after);
+        world.pass(60_000);
+        for device in [&ann, &bob, &cem] {
+            let info = device.info(chat).unwrap();
+            let is = (info.members.len(), info.standing);
+            assert_eq!(is, (3, Standing::Member), "seed {seed}, {}", device.label());
+        }
+        cem.say(chat, "still here");
+        world.settle();
+        assert!(texts(&bob, chat).contains(&"still here".to_owned()), "seed {seed}");
+        world.agree(chat, Mood::Attacked);
+    }
+}

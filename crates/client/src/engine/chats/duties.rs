@@ -210,13 +210,31 @@ impl State {
         let here = chat.conversation.as_ref().zip(self.account.me());
         chat.row.is_dropped = here.is_some_and(|(here, me)| here.has_account(me.account));
         chat.forget(Phase::Removed, step);
+        self.look_elsewhere(chat, step);
+        self.enter_again(step);
+    }
+
+    /// Whether the account is in the group where the account's log says that it goes on, although it
+    /// was removed in another log.
+    fn look_elsewhere(&mut self, chat: &Chat, step: &mut Step<'_>) {
         let record = self.account.recorded(chat.row.id);
         if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
             && !chat.row.is_dropped
         {
             self.enter_by_record(record, step);
         }
-        self.enter_again(step);
+    }
+
+    /// The server is another one than before: a chat that this account was removed from may go on in
+    /// a log that was lost and is there again, in which it wasn't.
+    pub(crate) fn look_for_removed_from(&mut self, step: &mut Step<'_>) {
+        for id in self.chat_ids() {
+            self.with_chat(id, step, |state, chat, step| {
+                if chat.row.phase == Phase::Removed {
+                    state.look_elsewhere(chat, step);
+                }
+            });
+        }
     }
 
     /// Sees to it that the log exists and holds a true state for who comes later.

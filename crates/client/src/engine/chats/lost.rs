@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use corncrake_core::{
     content::{Body, Message},
     conversation::{ClosedLog as HandedOver, OPENING},
-    id::{ConversationId, EntryId, LogId as CoreLogId, MessageId},
+    id::{AccountId, ConversationId, EntryId, LogId as CoreLogId, MessageId},
     seal::{envelope::Seed, record::Anchor},
 };
 use corncrake_wire::LogId;
@@ -70,6 +70,8 @@ pub(crate) struct Kept {
     anchor: Anchor,
     /// What the commit there did.
     done: Done,
+    /// Whose removal was owed there since an earlier loss.
+    owes: BTreeSet<AccountId>,
     /// The seed of the log that follows if this epoch is handed over, if it was known.
     next: Option<Seed>,
     /// Whether the server has lost it. Its commit may still be appended again.
@@ -196,6 +198,7 @@ impl State {
             return;
         }
         self.account_entries_were_lost(step);
+        self.look_for_removed_from(step);
         for id in self.chat_ids() {
             self.with_chat(id, step, |state, chat, step| {
                 let follows = chat.row.phase.follows() && chat.is_loaded;
@@ -462,6 +465,7 @@ impl Chat {
             running: self.row.running,
             anchor: anchor_of(conversation),
             done,
+            owes: self.row.owed_again.takes(),
             next: conversation.successor_seed(),
             is_lost: false,
         };

@@ -199,6 +199,7 @@ impl State {
         if self.account.log.is(log) {
             self.account_entries_were_lost(step);
             self.mend_account_log(step);
+            self.look_for_removed_from(step);
         }
     }
 

@@ -50,6 +50,9 @@ const LONGEST_ADD_AGAIN: Duration = Duration::from_mins(10);
 pub(crate) struct Done {
     /// Accounts of which it left nothing in the tree, and the device that removed them.
     removed: BTreeMap<AccountId, Option<DeviceId>>,
+    /// Those of them whose removal was owed since an earlier loss: where it wasn't, it had been made,
+    /// or was out of date.
+    again: BTreeSet<AccountId>,
     /// Device keys that it revoked.
     revoked: Vec<DeviceKey>,
     /// Accounts that it brought in.
@@ -147,6 +150,19 @@ impl OwedAgain {
         self.needs_new_group
     }
 
+    /// Which of these are to be removed.
+    fn removes<'a>(
+        &self,
+        who: impl Iterator<Item = &'a AccountId>,
+    ) -> impl Iterator<Item = AccountId> {
+        who.copied().filter(|who| self.removed.contains_key(who))
+    }
+
+    /// Who is to be removed, or is so where the tree holds what was taken out.
+    pub(super) fn takes(&self) -> BTreeSet<AccountId> {
+        self.removed.keys().chain(&self.replaced).copied().collect()
+    }
+
     fn takes_out(&self) -> bool {
         !self.removed.is_empty() || !self.revoked.is_empty()
     }
@@ -162,6 +178,7 @@ impl Chat {
         let gone = accounts(&report.removed).into_iter();
         let gone = gone.filter(|who| !conversation.has_account(*who));
         done.removed = gone.map(|who| (who, Some(report.author.device))).collect();
+        done.again = self.row.owed_again.removes(done.removed.keys()).collect();
         let added = brought_in(conversation, report).into_iter();
         let by = Adder { device: report.author.device, own: report.own };
         done.added = added.map(|who| (who, by)).collect();
@@ -182,6 +199,7 @@ impl Chat {
     /// Owes again what was done behind a kept place and still held when the loss was noticed, also
     /// where the commit that did it was lost before and the group stayed as it was.
     pub(super) fn owe_again(&mut self, number: u64, step: &Step<'_>) {
+        self.owe_as_at(number);
         let Some(conversation) = &self.conversation else {
             return;
         };
@@ -191,9 +209,12 @@ impl Chat {
         self.session.added_again = 0;
         let owed = &mut self.row.owed_again;
         owed.since = step.now;
+        let there = self.kept.get(&number).map(|kept| &kept.owes);
+        let is_owed_there = |who: &AccountId| there.is_none_or(|owes| owes.contains(who));
         let (mut removed, mut added) = (BTreeSet::new(), BTreeSet::new());
         for kept in self.kept.range(number + 1..).map(|(_, kept)| &kept.done) {
-            for (who, by) in &kept.removed {
+            let still = |who: &AccountId| !kept.again.contains(who) || is_owed_there(who);
+            for (who, by) in kept.removed.iter().filter(|(who, _)| still(who)) {
                 owed.replaced.remove(who);
                 if !conversation.has_account(*who) {
                     owed.removed.insert(*who, *by);
@@ -221,9 +242,27 @@ impl Chat {
         }
     }
 
+    /// The group is where this device knew it as the kept place `number`: what wasn't owed there, and
+    /// was not done behind it, is owed no more. A removal that was made again may have been one of a
+    /// log in which somebody was still to be added again.
+    fn owe_as_at(&mut self, number: u64) {
+        let Some(there) = self.kept.get(&number).map(|kept| &kept.owes) else {
+            return;
+        };
+        let behind = self.kept.range(number + 1..).map(|(_, kept)| &kept.done);
+        let behind = behind.flat_map(|done| done.removed.keys().map(|who| (who, &done.again)));
+        let behind: BTreeSet<&AccountId> =
+            behind.filter(|(who, again)| !again.contains(who)).map(|(who, _)| who).collect();
+        let is_owed = |who: &AccountId| there.contains(who) || behind.contains(who);
+        let owed = &mut self.row.owed_again;
+        owed.removed.retain(|who, _| is_owed(who));
+        owed.replaced.retain(is_owed);
+    }
+
     /// The group is in an epoch that this device knew as the kept place `number`: who was removed
     /// behind it and added again is to be removed again if the tree holds what was taken out.
     pub(super) fn owe_replaced(&mut self, number: u64) {
+        self.owe_as_at(number);
         let Some(conversation) = &self.conversation else {
             return;
         };
@@ -285,8 +324,11 @@ impl Chat {
         let is_back =
             |(who, _): &(&AccountId, &Adder)| is_in(who) && !owed.removed.contains_key(who);
         let is_barred = |key: &&DeviceKey| conversation.device_of_key(key).is_none();
+        let removed = owed.removed.iter().filter(is_out).map(|(who, by)| (*who, *by));
+        let removed: BTreeMap<_, _> = removed.collect();
         Done {
-            removed: owed.removed.iter().filter(is_out).map(|(who, by)| (*who, *by)).collect(),
+            again: removed.keys().copied().collect(),
+            removed,
             added: owed.added.iter().filter(is_back).map(|(who, by)| (*who, *by)).collect(),
             revoked: owed.revoked.iter().filter(is_barred).copied().collect(),
             ..Done::default()
