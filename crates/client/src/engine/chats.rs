@@ -379,6 +379,7 @@ impl Chat {
 
     /// Forgets what was sent in an epoch that is over.
     pub(crate) fn forget_sent(&mut self, step: &mut Step<'_>) {
+        self.row.new_epoch_first = false;
         self.own.clear();
         step.delete_all(Table::Own, self.row.id.as_bytes());
     }

@@ -339,3 +339,35 @@ fn d3_a_chat_that_began_after_the_backup_begins_again() {
         world.agree(direct, Mood::Honest);
     }
 }
+
+/// The server and somebody's store are from the same moment: what they say next is read, although as
+/// much was said after it before.
+#[test]
+fn audit_srv_a10_c9_who_is_as_old_as_the_restored_server_is_read() {
+    for seed in [1, 3, 5, 7] {
+        let (world, [ann, bob], _) = meadow(seed, ["ann", "bob"]);
+        let chats = [ann.start_chat(&["bob"]), ann.create_group("lawn", &["bob"])];
+        world.settle();
+        chats.iter().for_each(|chat| drop(bob.say(*chat, "early")));
+        world.settle();
+        let (old, store) = (backup(&world), bob.backup());
+        for number in 0..5 {
+            chats.iter().for_each(|chat| drop(bob.say(*chat, &format!("lost {number}"))));
+        }
+        world.settle();
+        bob.crash();
+        restore(&world, &old);
+        bob.start_over(store);
+        world.pass(10_000);
+        for chat in chats {
+            for number in 0..7 {
+                bob.say(chat, &format!("new {number}"));
+            }
+            world.settle();
+            let heard = texts(&ann, chat);
+            for number in 0..7 {
+                assert!(heard.contains(&format!("new {number}")), "seed {seed}: {heard:?}");
+            }
+        }
+    }
+}

@@ -201,6 +201,10 @@ impl State {
         self.look_for_removed_from(step);
         for id in self.chat_ids() {
             self.with_chat(id, step, |state, chat, step| {
+                if chat.is_member() {
+                    chat.row.new_epoch_first = true;
+                    chat.save(step);
+                }
                 let follows = chat.row.phase.follows() && chat.is_loaded;
                 if follows && chat.row.running.is_none() {
                     state.search_anew(chat, chat.row.cursor, step);

@@ -90,6 +90,9 @@ pub(crate) struct ChatRow {
     pub(crate) begin: Begin,
     /// Who was added and has not shown themselves since.
     pub(crate) newcomers: BTreeMap<AccountId, Newcomer>,
+    /// Whether an epoch has to end before the next message: this store may be from before the server's
+    /// loss, and what it would say next was said in this epoch already.
+    pub(crate) new_epoch_first: bool,
     /// The seed of the log of the group that is set aside.
     pub(crate) aside: Option<Seed>,
     /// In which of the two tables the conversation's state is.
@@ -184,6 +187,7 @@ impl ChatRow {
             expired_item: None,
             begin: Begin::default(),
             newcomers: BTreeMap::new(),
+            new_epoch_first: false,
             aside: None,
             parts: Parts::default(),
         }

@@ -138,7 +138,7 @@ impl State {
         let (Some(me), Some(conversation)) = (self.account.me(), &mut chat.conversation) else {
             return;
         };
-        if conversation.needs_path() || chat.session.path_first {
+        if conversation.needs_path() || chat.session.path_first || chat.row.new_epoch_first {
             return self.refresh(chat, step);
         }
         let mut entries = Vec::new();
