@@ -76,6 +76,10 @@ pub(crate) struct AccountLog {
     /// The sealed entry of the first one owed, while an append of it is under way or repeated.
     sealed: Option<(u64, NewEntry)>,
     append: Retry,
+    /// Whether the server says that it isn't the one that was read, and that hasn't been mended.
+    differs: bool,
+    /// When it may be read anew for that.
+    mend: Retry,
     /// The way to the newest state, until it has been gone to its end.
     start: Option<Retry>,
     /// Whether it took the place of another log and hasn't been read to its head.
@@ -234,6 +238,7 @@ impl AccountLog {
 
     pub(super) fn hurry(&mut self) {
         self.append.hurry();
+        self.mend.hurry();
         if let Some(start) = &mut self.start {
             start.hurry();
         }
@@ -242,7 +247,8 @@ impl AccountLog {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         let wanted = self.is_at_head && !self.owed.is_empty() && !self.is_closed;
         let append = wanted.then_some(&self.append);
-        let retry = self.start.as_ref().or(append);
+        let mend = self.differs.then_some(&self.mend);
+        let retry = self.start.as_ref().or(mend).or(append);
         retry.and_then(Retry::wake_at)
     }
 

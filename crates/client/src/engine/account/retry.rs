@@ -47,6 +47,11 @@ impl Retry {
         (!self.busy).then_some(self.at)
     }
 
+    /// Whether its last pause was over long ago.
+    pub(crate) fn rested(&self, now: Moment) -> bool {
+        self.at.after(LONGEST_REFUSED) <= now
+    }
+
     /// An effect leaves; its answer will come.
     pub(crate) const fn begin(&mut self) {
         self.busy = true;

@@ -117,6 +117,7 @@ impl State {
     /// Appends what is owed, once all that others wrote is read.
     pub(in crate::engine::account) fn work_account_log(&mut self, step: &mut Step<'_>) {
         self.start_account_log(step);
+        self.mend_differing(step);
         // Who was removed may read what is written under keys that others took the place of.
         self.account.log.is_closed = self.keys_are_old() || self.awaits_logged_record();
         let log = &mut self.account.log;
@@ -153,7 +154,8 @@ impl State {
                 if behind {
                     self.watch_account_log(step);
                 }
-                Ok(behind || self.account.log.sealed.is_none())
+                // A server that never shows it is asked more and more rarely.
+                Ok(self.account.log.sealed.is_none())
             }
             Ok(AppendReply::Conflict { newest_commit, .. })
                 if newest_commit.position < after.position =>
@@ -197,10 +199,27 @@ impl State {
     /// The log isn't the one that was read.
     pub(crate) fn account_log_differs(&mut self, log: corncrake_wire::LogId, step: &mut Step<'_>) {
         if self.account.log.is(log) {
-            self.account_entries_were_lost(step);
-            self.mend_account_log(step);
-            self.look_for_removed_from(step);
+            self.account.log.differs = true;
+            self.account.log.is_at_head = false;
+            self.mend_differing(step);
         }
+    }
+
+    /// Mends a log that isn't the one that was read: at once, and more and more rarely if it is
+    /// said again and again.
+    fn mend_differing(&mut self, step: &mut Step<'_>) {
+        let log = &mut self.account.log;
+        if !log.differs || !log.mend.is_due(step.moment) {
+            return;
+        }
+        log.differs = false;
+        if log.mend.rested(step.moment) {
+            log.mend = Retry::default();
+        }
+        log.mend.failed(&TransportError::Malformed, step.moment, step.rng);
+        self.account_entries_were_lost(step);
+        self.mend_account_log(step);
+        self.look_for_removed_from(step);
     }
 
     /// The server has lost the newest records: the log is read anew, and what it lacks is owed.
@@ -279,7 +298,11 @@ impl State {
             }
             keep
         });
-        log.sealed.take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
+        let landed =
+            log.sealed.take_if(|(sent, _)| log.owed.iter().all(|(number, _)| number != sent));
+        if landed.is_some() && !log.append.is_busy() {
+            log.append = Retry::default();
+        }
         same
     }
 
