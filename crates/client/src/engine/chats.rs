@@ -202,6 +202,8 @@ pub(crate) struct Session {
     pub(crate) end_seen: bool,
     /// Whether a fold that has ended needs what the store has of it.
     pub(crate) is_awaited: bool,
+    /// When to ask whether the log still has this account's leave.
+    pub(crate) leave: super::account::Retry,
     /// When the chat was last needed, counted in inputs.
     pub(crate) used: u64,
 }
@@ -217,6 +219,8 @@ pub(crate) enum ChatThen {
     Welcome(LogId),
     /// A state beside the commit at this position.
     State(LogId, u64),
+    /// The entry with which this account left.
+    Leave(LogId),
     /// An append behind the end of a closed log.
     Answered([u8; 32]),
 }
@@ -348,6 +352,10 @@ impl Chat {
     /// Drops the conversation's state: this device is out.
     pub(crate) fn forget(&mut self, phase: Phase, step: &mut Step<'_>) {
         let id = *self.row.id.as_bytes();
+        self.row.left = None;
+        if phase == Phase::Left {
+            self.note_leave(step);
+        }
         self.row.phase = phase;
         self.drop_group(step);
         self.drop_aside(step);
@@ -462,6 +470,7 @@ impl State {
                 chat.session.unnamed = direct::Unnamed::default();
                 chat.session.takes_turns = false;
                 state.watch(chat, step);
+                state.ask_of_leave_anew(chat, step);
             });
         }
         // Closed logs come after all that people write in.
@@ -512,7 +521,8 @@ impl State {
             }
             // After a loss others may have to add this account again.
             Phase::Entering(_) => !chat.row.recovering,
-            Phase::Waiting | Phase::Removed | Phase::Left => false,
+            Phase::Left => chat.asks_of_leave(),
+            Phase::Waiting | Phase::Removed => false,
         };
         self.chats.all.values().any(owes)
             || self.chats.entering.values().any(|enter| !enter.is_stuck())
@@ -579,6 +589,7 @@ impl State {
                 ChatThen::State(log, position) => {
                     state.laid_state_came(chat, (log, position), result, step);
                 }
+                ChatThen::Leave(log) => state.leave_looked_up(chat, log, result, step),
                 ChatThen::Answered(knock) => state.answered(chat, knock, result, step),
             }
             state.advance(chat, step);

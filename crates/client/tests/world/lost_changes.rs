@@ -388,3 +388,88 @@ fn audit_srv_a10_d3_a_removal_that_was_made_again_ends_with_the_log_that_lacked_
         world.agree(chat, Mood::Attacked);
     }
 }
+/// Who reaches the server first after the restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Leaver,
+    Others,
+    /// The others take the leaver out meanwhile.
+    Remover,
+    /// Another device of the leaver, which has heard of the leave.
+    Second,
+}
+
+#[test]
+fn audit_srv_a10_d3_a_leave_that_nobody_heard_is_made_again() {
+    // Only a server under a new name is asked: every other seed.
+    let ways = [First::Leaver, First::Others, First::Remover, First::Second];
+    for (seed, first) in (0..8).map(|run| 2 * run + 1).zip(ways.into_iter().cycle()) {
+        let (world, [ann, bob, dan], chat) = meadow(seed, ["ann", "bob", "dan"]);
+        world.settle();
+        let second = (first == First::Second).then(|| world.log_in("dan"));
+        world.settle();
+        ann.say(chat, "kept");
+        world.settle();
+        let old = backup(&world);
+        ann.set_cut(true);
+        bob.set_cut(true);
+        dan.leave(chat).unwrap();
+        world.pass(60_000);
+        let own: Vec<&Device> = [&dan].into_iter().chain(&second).collect();
+        let lines = |device: &Device| device.history(chat).len();
+        let before: Vec<usize> = own.iter().map(|device| lines(device)).collect();
+        if seed > 8 {
+            own.iter().for_each(|device| device.restart());
+        }
+        dan.set_cut(first != First::Leaver);
+        restore(&world, &old);
+        world.pass(60_000);
+        ann.set_cut(false);
+        bob.set_cut(false);
+        if first == First::Others {
+            ann.say(chat, "while he is away");
+        }
+        world.pass(60_000);
+        if first == First::Remover {
+            ann.remove(chat, "dan").unwrap();
+        }
+        dan.set_cut(false);
+        world.settle();
+        for device in [&ann, &bob] {
+            let members = device.info(chat).unwrap().members;
+            assert_eq!(members.len(), 2, "{first:?}, {seed}, {}", device.label());
+        }
+        ann.say(chat, "without dan");
+        world.settle();
+        for (device, before) in own.iter().zip(before) {
+            let info = device.info(chat).unwrap();
+            assert_eq!((info.standing, info.members.len()), (Standing::Left, 0), "{first:?}");
+            assert_eq!(lines(device), before, "{first:?}, {seed}: {:?}", device.history(chat));
+        }
+        // He may be asked back.
+        ann.add(chat, "dan").unwrap();
+        bob.say(chat, "with dan");
+        world.settle();
+        assert!(texts(&dan, chat).contains(&"with dan".to_owned()), "{first:?}, {seed}");
+        world.agree(chat, Mood::Attacked);
+    }
+}
+
+#[test]
+fn audit_srv_a10_d3_an_owners_leave_that_nobody_heard_is_made_again() {
+    for seed in [1, 3] {
+        let (world, [ann, bob], chat) = meadow(seed, ["ann", "bob"]);
+        world.settle();
+        let old = backup(&world);
+        bob.set_cut(true);
+        ann.leave(chat).unwrap();
+        world.pass(60_000);
+        restore(&world, &old);
+        world.pass(60_000);
+        bob.set_cut(false);
+        world.settle();
+        let members = bob.info(chat).unwrap().members;
+        assert!(members.iter().all(|member| member.is_me), "{seed}: {members:?}");
+        assert_eq!(ann.info(chat).unwrap().standing, Standing::Left, "{seed}");
+    }
+}

@@ -136,6 +136,7 @@ impl State {
             self.account.keys.send_first(step);
             self.watch_inbox(step);
             self.owe_record(step);
+            self.leaves_may_be_lost(step);
             self.account_work(step);
         }
     }

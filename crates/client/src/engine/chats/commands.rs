@@ -104,7 +104,7 @@ impl State {
         for (id, reply) in core::mem::take(&mut self.chats.settling) {
             match self.chats.all.get(&id) {
                 None => step.answer(reply, Err(Refusal::UnknownChat.into())),
-                Some(chat) if matches!(chat.row.phase, Phase::Removed | Phase::Left) => {
+                Some(chat) if chat.is_out() => {
                     step.answer(reply, Err(Refusal::NotAMember.into()));
                 }
                 Some(chat) if chat.is_settled(step.clock()) => step.answer(reply, Ok(())),
@@ -264,9 +264,16 @@ impl State {
     }
 }
 
+impl Chat {
+    /// Whether this account has left, or was taken out.
+    fn is_out(&self) -> bool {
+        matches!(self.row.phase, Phase::Removed | Phase::Left) || self.leaves_again()
+    }
+}
+
 /// What a chat can't do as it stands.
 fn why_not(chat: &Chat, command: &ChatCommand) -> Option<Refusal> {
-    let out = matches!(chat.row.phase, Phase::Removed | Phase::Left);
+    let out = chat.is_out();
     let direct = chat.row.kind == ChatKind::Direct;
     match command {
         ChatCommand::Info(_)

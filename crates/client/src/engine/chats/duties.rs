@@ -164,7 +164,11 @@ impl State {
         };
         let (is_barred, is_there) =
             (self.account.is_barred(conversation), conversation.has_account(me.account));
-        let waits = chat.row.recovering && !is_barred && !is_there;
+        let has_left = chat.leaves_again();
+        if has_left && conversation.leaving_accounts().any(|who| who == me.account) {
+            return self.taken_out(chat, step);
+        }
+        let waits = chat.row.recovering && !is_barred && !is_there && !has_left;
         if core::mem::replace(&mut chat.session.waits_for_add, waits) != waits {
             step.event(EventKind::ChatChanged(chat.row.id));
         }
@@ -173,6 +177,9 @@ impl State {
         }
         if is_barred || !is_there || self.still_acts().is_err() {
             return self.taken_out(chat, step);
+        }
+        if has_left {
+            chat.owe_leave(step);
         }
         if self.try_invitation(chat, step) {
             return;
@@ -207,6 +214,9 @@ impl State {
     /// already, in another log, and then the account's log says where.
     pub(super) fn taken_out(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         self.all_intents_failed(chat, step);
+        if chat.leaves_again() {
+            return chat.forget(Phase::Left, step);
+        }
         let here = chat.conversation.as_ref().zip(self.account.me());
         chat.row.is_dropped = here.is_some_and(|(here, me)| here.has_account(me.account));
         chat.forget(Phase::Removed, step);

@@ -32,6 +32,7 @@ pub(crate) mod again;
 mod aside;
 pub(crate) mod audience;
 pub(crate) mod begin;
+pub(crate) mod leave;
 pub(crate) mod trail;
 
 use again::Done;
@@ -211,6 +212,7 @@ impl State {
                 }
             });
         }
+        self.leaves_may_be_lost(step);
     }
 
     /// A closed log, whose newest position is `head`, lost what came behind its end, or its end as

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{
-    lost::{again::OwedAgain, begin::Begin},
+    lost::{again::OwedAgain, begin::Begin, leave::Left},
     newcomers::Newcomer,
 };
 use crate::{
@@ -93,6 +93,8 @@ pub(crate) struct ChatRow {
     /// Whether an epoch has to end before the next message: this store may be from before the server's
     /// loss, and what it would say next was said in this epoch already.
     pub(crate) new_epoch_first: bool,
+    /// How this account left, while the server may lose that.
+    pub(crate) left: Option<Left>,
     /// The seed of the log of the group that is set aside.
     pub(crate) aside: Option<Seed>,
     /// In which of the two tables the conversation's state is.
@@ -188,6 +190,7 @@ impl ChatRow {
             begin: Begin::default(),
             newcomers: BTreeMap::new(),
             new_epoch_first: false,
+            left: None,
             aside: None,
             parts: Parts::default(),
         }

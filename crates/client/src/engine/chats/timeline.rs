@@ -51,6 +51,9 @@ fn append_at(
     what: ItemKind,
     step: &mut Step<'_>,
 ) {
+    if chat.leaves_again() {
+        return;
+    }
     let item = Item { number: chat.row.next_item, at, wrong_clock, what };
     chat.row.next_item += 1;
     step.put(Table::Timeline, chat.row.id.as_bytes(), item.number, &item);
@@ -79,7 +82,8 @@ impl State {
     /// What lists show of a chat; `goes_on` is where things are said to its peer.
     fn info_of(&self, chat: &Chat, goes_on: Option<ConversationId>) -> ChatInfo {
         let me = self.account.me().map(|me| me.account);
-        let members = chat.group.iter().flat_map(|group| &group.members);
+        let group = chat.group.iter().filter(|_| !chat.leaves_again());
+        let members = group.flat_map(|group| &group.members);
         let member = |&(account, role, devices): &_| Member {
             account,
             name: self.name_of(&account),
@@ -145,6 +149,7 @@ impl Chat {
     /// How this device stands to the chat.
     pub(crate) fn standing(&self) -> Standing {
         match self.row.phase {
+            _ if self.leaves_again() => Standing::Left,
             Phase::Entering(_) => Standing::Joining,
             Phase::Waiting => Standing::Waiting,
             Phase::Removed => Standing::Removed,

@@ -67,6 +67,7 @@ impl State {
                 }
             }
         }
+        self.ask_of_leave(chat, step);
         self.look_into_closed(chat, step);
         self.answer_knocks(chat, step);
     }

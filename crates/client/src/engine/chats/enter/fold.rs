@@ -527,6 +527,10 @@ impl State {
             if let Goal::Welcome(invitation) = &enter.goal {
                 chat.row.notice = invitation.row;
                 chat.row.brought_in_by = (!enter.vouched).then_some(fold.author().account);
+                if !enter.vouched {
+                    // Somebody has asked this account back.
+                    chat.row.left = None;
+                }
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
