@@ -348,11 +348,15 @@ fn audit_srv_a10_c9_who_is_as_old_as_the_restored_server_is_read() {
         let (world, [ann, bob], _) = meadow(seed, ["ann", "bob"]);
         let chats = [ann.start_chat(&["bob"]), ann.create_group("lawn", &["bob"])];
         world.settle();
-        chats.iter().for_each(|chat| drop(bob.say(*chat, "early")));
+        for chat in &chats {
+            bob.say(*chat, "early");
+        }
         world.settle();
         let (old, store) = (backup(&world), bob.backup());
         for number in 0..5 {
-            chats.iter().for_each(|chat| drop(bob.say(*chat, &format!("lost {number}"))));
+            for chat in &chats {
+                bob.say(*chat, &format!("lost {number}"));
+            }
         }
         world.settle();
         bob.crash();
