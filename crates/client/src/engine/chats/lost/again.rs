@@ -40,8 +40,8 @@ const OTHERS_ADD: Duration = Duration::from_hours(24);
 /// When they do if the adder isn't in the group any more: it may have to come back itself first.
 const OTHERS_ADD_FOR: Duration = Duration::from_mins(1);
 /// A try to add again that came to nothing is made anew after this: whoever is added may be about to
-/// bring key packages to a server that has lost them. Each wait is four times the last.
-const ADD_AGAIN: Duration = Duration::from_secs(10);
+/// bring key packages to a server that has lost them. Each wait is twice the last.
+const ADD_AGAIN: Duration = Duration::from_secs(5);
 /// The longest of these waits.
 const LONGEST_ADD_AGAIN: Duration = Duration::from_mins(10);
 
@@ -606,7 +606,7 @@ impl State {
             None if !due.is_empty() => {
                 let tried = chat.session.added_again;
                 chat.session.added_again = tried.saturating_add(1);
-                let wait = ADD_AGAIN.saturating_mul(1 << (2 * tried).min(8)).min(LONGEST_ADD_AGAIN);
+                let wait = ADD_AGAIN.saturating_mul(1 << tried.min(7)).min(LONGEST_ADD_AGAIN);
                 let again = step.moment.after(chat.row.begin.tell_again().unwrap_or(wait));
                 chat.session.adds_again = Some(again);
                 chat.wake_by(again);
