@@ -7,6 +7,7 @@ use crate::{
     chance::Chance,
     check::Mood,
     device::Device,
+    devices::id,
     flows::texts,
     lost_accounts::connection,
     lost_entries::{backup, meadow, restore},
@@ -252,5 +253,47 @@ fn audit_srv_a10_d3_a_second_loss_while_everybody_is_out_leaves_the_group() {
         }
         assert_eq!(ann.info(chat).unwrap().title, "lawn", "seed {seed}");
         world.agree(chat, Mood::Attacked);
+    });
+}
+
+/// A chat of two that was founded again and again, by a device that has taken another one's place.
+#[test]
+fn audit_srv_a10_d3_a_chat_of_two_is_one_chat_after_losses_in_a_row() {
+    each_seed(30, |seed| {
+        let world = World::new(seed);
+        let mut chance = Chance::new(seed, "losses in a row");
+        let [cem, dan] = ["cem", "dan"].map(|name| world.sign_up(name));
+        world.settle();
+        let early = backup(&world);
+        let chat = cem.start_chat(&["dan"]);
+        cem.say(chat, "first");
+        world.pass(2000);
+        let other = world.log_in("cem");
+        world.pass(3000);
+        other.remove_device(id(&cem)).unwrap();
+        cem.lose();
+        world.pass(3000);
+        restore(&world, &early);
+        world.pass(chance.below(6000));
+        let late = backup(&world);
+        for _ in 0..2 {
+            restore(&world, &early);
+            world.pass(chance.below(8000));
+        }
+        restore(&world, &late);
+        world.pass(120_000);
+        let chats = [&other, &dan].map(|device| {
+            let peer = if device.label() == dan.label() { "cem" } else { "dan" };
+            device.start_chat(&[peer])
+        });
+        assert_eq!(chats[0], chats[1], "seed {seed}");
+        other.say(chats[0], "to dan");
+        dan.say(chats[0], "to cem");
+        world.pass(60_000);
+        for device in [&other, &dan] {
+            let heard = texts(device, chats[0]);
+            let has = |text: &str| heard.contains(&text.to_owned());
+            assert!(has("to dan") && has("to cem"), "seed {seed}, {}: {heard:?}", device.label());
+        }
     });
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     engine::{Effect, State, Step, tables::Table},
-    event::ItemKind,
+    event::{ChatKind, ItemKind},
 };
 
 pub(crate) mod again;
@@ -310,14 +310,17 @@ impl State {
         chat.lose_places_after(0, step);
         self.entries_were_lost(chat, step);
         step.effects.push(Effect::Unwatch(chat.log()));
-        let goal = if chat.row.kind == crate::event::ChatKind::Direct {
-            let n = chat.row.n;
-            let peer = chat.row.peer;
-            let seed = peer.and_then(|peer| self.direct_seed_of(chat.row.id, peer));
-            if let Some(seed) = seed {
-                chat.move_to(&seed);
+        let peer = chat.row.peer.filter(|_| chat.row.kind == ChatKind::Direct);
+        let founded = peer.and_then(|peer| self.direct_seed_of(chat.row.id, peer));
+        let is_founded = |log: LogId| {
+            let founded = founded.as_ref().map(Seed::log_keys);
+            founded.is_none_or(|keys| closed::log_of(&keys) == log)
+        };
+        let goal = if peer.is_some() && left.is_none_or(is_founded) {
+            if let Some(seed) = &founded {
+                chat.move_to(seed);
             }
-            Goal::Direct { n }
+            Goal::Direct { n: chat.row.n }
         } else {
             if let Some(left) = left {
                 chat.go_back_to(left, step);
