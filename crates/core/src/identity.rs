@@ -39,6 +39,8 @@ pub const MAX_DEVICES: usize = 10;
 pub const MAX_RECORD: usize = 64 * 1024;
 
 const SIGNATURE_LENGTH: usize = 64;
+/// The label of the signature over how an account was made.
+pub(crate) const SIGN_UP_LABEL: &str = "corncrake sign-up";
 
 errors! {
     /// Why something about an identity is refused.
@@ -118,6 +120,11 @@ impl IdentityKey {
     /// Signs what a server is told to replace: `SignWithLabel(., "corncrake replacement", content)`.
     pub fn sign_replacement(&self, content: &[u8]) -> Vec<u8> {
         self.sign("corncrake replacement", content)
+    }
+
+    /// Signs how the account was made.
+    pub(crate) fn sign_sign_up(&self, content: &[u8]) -> Vec<u8> {
+        self.sign(SIGN_UP_LABEL, content)
     }
 
     fn sign(&self, label: &str, content: &[u8]) -> Vec<u8> {

@@ -58,6 +58,15 @@ pub(crate) async fn create(
     new: SignUpFinish,
     today: i64,
 ) -> Result<i64, Error> {
+    // A device that brings its account back has to hear that another one was faster, and not that
+    // somebody has its name.
+    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?)")
+        .bind(new.account.0.to_vec())
+        .fetch_one(&mut *connection)
+        .await?;
+    if there {
+        return Err(ErrorCode::IdTaken.into());
+    }
     let num = crate::random_number()?;
     sqlx::query(
         "INSERT INTO accounts (num, name, id, identity_key, opaque, vault_version, vault, \

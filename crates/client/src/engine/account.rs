@@ -145,7 +145,8 @@ pub(crate) enum AccountThen {
     Flow(flow::FlowThen),
     RenewStarted,
     Renewed,
-    SignedUpAgain,
+    SignedUpAgain(corncrake_wire::DeviceId),
+    LoggedOut,
     DeviceRestored(u64),
     PackagesListed,
     PackagesUploaded,
@@ -329,13 +330,14 @@ impl State {
             AccountThen::Flow(then) => self.flow_replied(then, result, step),
             AccountThen::RenewStarted => self.renewal_started(result, step),
             AccountThen::Renewed => self.renewed(result, step),
-            AccountThen::SignedUpAgain => self.signed_up_again(result, step),
+            AccountThen::SignedUpAgain(first) => self.signed_up_again(first, result, step),
             AccountThen::DeviceRestored(version) => self.device_restored(version, result, step),
             AccountThen::PackagesListed => self.packages_listed(result, step),
             AccountThen::PackagesUploaded => self.packages_uploaded(result, step),
             AccountThen::InboxRead => self.inbox_read(result, step),
             AccountThen::NoticesDeleted(up_to) => self.notices_deleted(up_to, result, step),
-            AccountThen::Deposited(_)
+            AccountThen::LoggedOut
+            | AccountThen::Deposited(_)
             | AccountThen::LookedUp(_)
             | AccountThen::Claimed(_)
             | AccountThen::LogAppended(..)
@@ -363,7 +365,8 @@ impl State {
             AccountThen::Flow(_)
             | AccountThen::RenewStarted
             | AccountThen::Renewed
-            | AccountThen::SignedUpAgain
+            | AccountThen::SignedUpAgain(_)
+            | AccountThen::LoggedOut
             | AccountThen::DeviceRestored(_)
             | AccountThen::PackagesListed
             | AccountThen::PackagesUploaded

@@ -194,7 +194,9 @@ fn the_memory_server_signs_up_once_and_lets_in_who_knows_the_password() {
         packages: Vec::new(),
     };
     assert!(ask(&mut server, finish.clone().into()).is_ok());
-    assert_eq!(ask(&mut server, finish.into()).unwrap_err(), ErrorCode::UsernameTaken);
+    let other = SignUpFinish { account: [5; 32].into(), ..finish.clone() };
+    assert_eq!(ask(&mut server, other.into()).unwrap_err(), ErrorCode::UsernameTaken);
+    assert_eq!(ask(&mut server, finish.into()).unwrap_err(), ErrorCode::IdTaken);
     assert_eq!(log_in(&mut server, "ann", b"password"), Ok(()));
     assert_eq!(log_in(&mut server, "ann", b"pa55word"), Err(ErrorCode::LogInFailed));
     assert_eq!(log_in(&mut server, "bob", b"password"), Err(ErrorCode::LogInFailed));

@@ -386,3 +386,136 @@ fn audit_issue_7_d3_a_device_that_is_met_after_a_loss_is_named() {
         world.agree(chat, Mood::Honest);
     }
 }
+
+/// Whoever comes first of an account that is newer than the backup signs it up again.
+#[test]
+fn audit_issue_7_d3_any_device_brings_back_an_account_that_was_lost() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        let cem = world.sign_up("cem");
+        let direct = cem.start_chat(&["ann"]);
+        let group = bob.create_group("meadow", &["ann", "cem"]);
+        world.settle();
+        let second = world.log_in("cem");
+        world.settle();
+        let (mut here, mut comes) = (second, None);
+        match seed % 4 {
+            0 => {
+                here.remove_device(id(&cem)).unwrap();
+                world.pass(10_000);
+                cem.lose();
+            }
+            1 => {
+                cem.crash();
+                comes = Some(cem);
+            }
+            2 => cem.lose(),
+            // Neither the one that signed up nor the one that removed it is there.
+            _ => {
+                let third = world.log_in("cem");
+                world.settle();
+                here.remove_device(id(&cem)).unwrap();
+                world.pass(10_000);
+                cem.lose();
+                here.lose();
+                here = third;
+            }
+        }
+        restore(&world, &old);
+        ann.say(direct, "new");
+        bob.say(group, "new");
+        world.pass(120_000);
+        assert_eq!(connection(&here), Connection::Online, "seed {seed}");
+        let named = async move |client: Client| client.devices().await.map(|list| list.len());
+        let expected = if seed % 4 == 0 { 1 } else { 2 };
+        assert_eq!(here.call("devices", named).unwrap(), expected, "seed {seed}");
+        let last = world.log_in("cem");
+        world.settle();
+        if let Some(cem) = &comes {
+            if !cem.runs() {
+                cem.start();
+            }
+            world.settle();
+        }
+        last.say(direct, "from the last");
+        here.say(group, "from the one that was there");
+        world.settle();
+        for device in [&here, &last].into_iter().chain(&comes) {
+            let label = device.label();
+            assert_eq!(connection(device), Connection::Online, "seed {seed}, {label}");
+            assert_eq!(texts(device, direct), ["new", "from the last"], "seed {seed}, {label}");
+            let heard = sorted(device, group);
+            assert_eq!(heard, ["from the one that was there", "new"], "seed {seed}, {label}");
+        }
+        for chat in [direct, group] {
+            world.agree(chat, Mood::Honest);
+        }
+    }
+}
+
+/// The first device was removed, and comes before those that know of it.
+#[test]
+fn audit_issue_7_d3_a_removed_device_that_signs_its_account_up_again_is_out_all_the_same() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let ann = world.sign_up("ann");
+        world.settle();
+        let old = backup(&world);
+        let cem = world.sign_up("cem");
+        let chat = cem.start_chat(&["ann"]);
+        world.settle();
+        let second = world.log_in("cem");
+        world.settle();
+        cem.set_cut(true);
+        second.remove_device(id(&cem)).unwrap();
+        world.pass(10_000);
+        second.set_cut(true);
+        restore(&world, &old);
+        cem.set_cut(false);
+        world.pass(60_000);
+        second.set_cut(false);
+        world.pass(120_000);
+        // Who is told by nobody hears it from the server.
+        cem.set_cut(true);
+        cem.set_cut(false);
+        world.pass(60_000);
+        assert_eq!(connection(&cem), Connection::SignedOut, "seed {seed}");
+        assert_eq!(connection(&second), Connection::Online, "seed {seed}");
+        let third = world.log_in("cem");
+        world.settle();
+        ann.say(chat, "to both");
+        third.say(chat, "from the third");
+        world.settle();
+        for device in [&ann, &second, &third] {
+            let heard = sorted(device, chat);
+            assert_eq!(heard, ["from the third", "to both"], "seed {seed}, {}", device.label());
+        }
+        assert!(texts(&cem, chat).is_empty(), "seed {seed}");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_issue_7_d3_every_device_of_an_account_whose_name_is_taken_is_told() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        world.sign_up("ann");
+        world.settle();
+        let old = backup(&world);
+        let cem = world.sign_up("cem");
+        world.settle();
+        let second = world.log_in("cem");
+        world.settle();
+        cem.lose();
+        second.crash();
+        restore(&world, &old);
+        let other = world.sign_up("cem");
+        second.start();
+        world.pass(120_000);
+        assert_eq!(connection(&second), Connection::NameTaken, "seed {seed}");
+        assert_eq!(connection(&other), Connection::Online, "seed {seed}");
+    }
+}

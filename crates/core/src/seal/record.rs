@@ -13,10 +13,12 @@ use zeroize::Zeroizing;
 
 use super::envelope::Seed;
 use super::{SealError, open, seal};
+use crate::crypto::signature::SignaturePublicKey;
 use crate::derive::{Key32, Label, derive};
 use crate::encoding::{self, EncodingError};
 use crate::error::ensure;
 use crate::id::{AccountId, ConversationId, DeviceId, LogId};
+use crate::identity::{IdentityKey, SIGN_UP_LABEL};
 
 mod map;
 
@@ -30,6 +32,7 @@ const KIND_CONTACT: u32 = 2;
 const KIND_DEVICE_NAME: u32 = 3;
 const KIND_LOST_REMOVALS: u32 = 4;
 const KIND_REPLACEMENT: u32 = 5;
+const KIND_SIGN_UP: u32 = 6;
 
 /// The longest sealed record, in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -61,6 +64,8 @@ pub enum AccountLogRecord {
     LostRemovals(LostRemovalsRecord),
     /// What replaced the account record, should the server lose it.
     Replacement(ReplacementRecord),
+    /// How the account was made, should the server lose it whole.
+    SignUp(SignUpRecord),
     /// A record of a later version, kept as it is.
     Unknown(UnknownRecord),
 }
@@ -115,6 +120,8 @@ pub struct DeviceNameRecord {
     pub name: String,
     /// What brought it into the account record; nothing for the device that signed up.
     pub joined: Option<ReplacementRecord>,
+    /// How the account was made, from the device that made it.
+    pub signed_up: Option<SignUpRecord>,
 }
 
 /// Who is in a conversation again because the server has lost their removal; nobody, once that is
@@ -137,6 +144,19 @@ pub struct ReplacementRecord {
     pub version: u64,
     /// The request, in the server's encoding.
     pub request: Vec<u8>,
+}
+
+/// How the account was made, as the server was asked it: signed by the identity key, so that every
+/// device can give it to a server that has lost the account, and none can put another password into
+/// it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignUpRecord {
+    /// When it was made, in milliseconds since 1970.
+    pub made: u64,
+    /// The request, in the server's encoding, without key packages.
+    pub request: Vec<u8>,
+    /// `SignWithLabel(identity key, "corncrake sign-up", made || request)`.
+    pub signature: Vec<u8>,
 }
 
 /// A record of a later version.
@@ -233,12 +253,39 @@ impl RecordKey {
     }
 }
 
+impl SignUpRecord {
+    /// Signs a sign-up.
+    pub fn issue(made: u64, request: Vec<u8>, identity: &IdentityKey) -> Self {
+        let signature = identity.sign_sign_up(&signed_sign_up(made, &request));
+        Self { made, request, signature }
+    }
+
+    /// Whether the identity key of the account has signed it.
+    pub fn is_signed_by(&self, identity: &SignaturePublicKey) -> bool {
+        let content = signed_sign_up(self.made, &self.request);
+        identity.verify_with_label(SIGN_UP_LABEL, &content, &self.signature).is_ok()
+    }
+}
+
+fn signed_sign_up(made: u64, request: &[u8]) -> Vec<u8> {
+    [&made.to_be_bytes()[..], request].concat()
+}
+
 impl AccountLogRecord {
     /// What replaced the account record, if it holds that.
     pub fn replacement(&self) -> Option<&ReplacementRecord> {
         match self {
             Self::Replacement(record) => Some(record),
             Self::DeviceName(named) => named.joined.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// How the account was made, if it holds that.
+    pub fn sign_up(&self) -> Option<&SignUpRecord> {
+        match self {
+            Self::SignUp(record) => Some(record),
+            Self::DeviceName(named) => named.signed_up.as_ref(),
             _ => None,
         }
     }
@@ -258,6 +305,7 @@ impl AccountLogRecord {
                 let place = (it.version % REPLACEMENTS).to_be_bytes();
                 (KIND_REPLACEMENT, place.to_vec(), value(it))
             }
+            Self::SignUp(it) => (KIND_SIGN_UP, Vec::new(), value(it)),
             Self::Unknown(it) => (it.kind, it.key.clone(), it.value.clone()),
         };
         Encoded { kind, key, value }
@@ -272,6 +320,7 @@ impl AccountLogRecord {
             KIND_DEVICE_NAME => encoding::decode(VERSION, &value).map(Self::DeviceName),
             KIND_LOST_REMOVALS => encoding::decode(VERSION, &value).map(Self::LostRemovals),
             KIND_REPLACEMENT => encoding::decode(VERSION, &value).map(Self::Replacement),
+            KIND_SIGN_UP => encoding::decode(VERSION, &value).map(Self::SignUp),
             _ => Err(EncodingError::UnsupportedVersion),
         };
         match known {
@@ -293,7 +342,7 @@ impl core::fmt::Debug for ContactRecord {
 
 impl core::fmt::Debug for DeviceNameRecord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self { device, name: _, joined: _ } = self;
+        let Self { device, name: _, joined: _, signed_up: _ } = self;
         f.debug_struct("DeviceNameRecord").field("device", device).finish_non_exhaustive()
     }
 }
@@ -302,6 +351,13 @@ impl core::fmt::Debug for ReplacementRecord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self { version, request: _ } = self;
         f.debug_struct("ReplacementRecord").field("version", version).finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for SignUpRecord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { made, request: _, signature: _ } = self;
+        f.debug_struct("SignUpRecord").field("made", made).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 use corncrake_wire::{
     AccountId, ErrorCode,
-    account::{GetVault, LogInStart, NewPackage, SignUpStart},
+    account::{GetVault, LogInStart, NewPackage, SignUpFinish, SignUpStart},
     limits,
     open::{By, LookUp},
 };
@@ -24,6 +24,9 @@ async fn a_name_an_account_a_device_and_an_inbox_are_taken_once() {
     let rows = api.rows().await;
     let (again, _) = prepare_sign_up(&api, "bob", b"other").await;
     assert_eq!(api.call(&again).await, Err(problem(ErrorCode::UsernameTaken)));
+    // The same account once more is told so, and not that somebody has its name.
+    let same = SignUpFinish { account: bob.account, ..again };
+    assert_eq!(api.call(&same).await, Err(problem(ErrorCode::IdTaken)));
     let (mut eve, _) = prepare_sign_up(&api, "eve", b"other").await;
     let fresh = eve.clone();
     eve.account = bob.account;

@@ -1,14 +1,18 @@
 //! What a server gets again that was restored from a backup: the sign-up of the account, kept for
 //! 30 days, and what replaced its record since, one after the other. The account's log holds the
-//! newest replacements, so that every device can give them, whoever made them.
+//! sign-up and the newest replacements, so that every device can give them, whoever made them.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use corncrake_core::{identity::AccountRecord, seal::record::ReplacementRecord};
+use corncrake_core::{
+    crypto::signature::SignaturePublicKey,
+    identity::{AccountRecord, IdentityKey, account_id},
+    seal::record::{ReplacementRecord, SignUpRecord},
+};
 use corncrake_wire::{
-    AccountReply, ErrorCode,
-    account::{AddDevice, RestoreDevice, SignUpFinish},
+    AccountReply, DeviceId, ErrorCode,
+    account::{AddDevice, LogOut, RestoreDevice, SignUpFinish},
     codec,
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountThen, Retry,
     session::{Over, reply_of},
-    wire_account,
+    wire_account, wire_device,
 };
 use crate::{
     engine::{State, Step, tables::Table},
@@ -40,8 +44,8 @@ const TRIES: u32 = 16;
 /// Requests that the server may have forgotten, as they are stored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct AgainRow {
-    /// The sign-up, without key packages, and when it was made.
-    sign_up: Option<(SignUpFinish, Timestamp)>,
+    /// The sign-up, if this device made it.
+    sign_up: Option<SignUpRecord>,
     /// The newest replacement that this device made.
     add: Option<AddDevice>,
     /// Since when the server is known to have lost entries, until it has the newest replacement.
@@ -78,11 +82,38 @@ impl Again {
 
 impl State {
     /// Keeps the sign-up that leaves now.
-    pub(super) fn keep_sign_up(&mut self, request: &SignUpFinish, step: &mut Step<'_>) {
+    pub(super) fn keep_sign_up(
+        &mut self,
+        request: &SignUpFinish,
+        identity: &IdentityKey,
+        step: &mut Step<'_>,
+    ) {
         // Key packages are made anew: those in the request may have been used.
         let request = SignUpFinish { packages: Vec::new(), ..request.clone() };
-        self.account.again.row.sign_up = Some((request, step.now));
+        let record = SignUpRecord::issue(step.now.0, codec::encode(&request), identity);
+        self.account.again.row.sign_up = Some(record);
         self.store_again(step);
+    }
+
+    /// The sign-up that this device made, if it is still kept.
+    pub(super) fn own_sign_up(&self) -> Option<SignUpRecord> {
+        self.account.again.row.sign_up.clone()
+    }
+
+    /// The sign-up, if it is known and still kept: this device's own, or what the account log holds
+    /// and the identity key has signed.
+    fn kept_sign_up(&self, now: Timestamp) -> Option<SignUpFinish> {
+        let me = self.account.me.as_ref()?;
+        let own = self.account.again.row.sign_up.iter();
+        let mut kept = own.chain(self.account.log.sign_ups()).filter(|kept| !is_old(kept, now));
+        kept.find_map(|kept| {
+            let request: SignUpFinish = codec::decode(&kept.request).ok()?;
+            let identity = SignaturePublicKey::from_bytes(request.identity_key);
+            let is_ours = account_id(&identity) == me.account
+                && request.account == wire_account(me.account)
+                && kept.is_signed_by(&identity);
+            is_ours.then_some(request)
+        })
     }
 
     /// Keeps what the server has taken.
@@ -109,8 +140,8 @@ impl State {
 
     /// Forgets a sign-up that is no longer kept.
     pub(super) fn forget_old_sign_up(&mut self, step: &mut Step<'_>) {
-        let is_old = |kept: &mut (SignUpFinish, Timestamp)| step.now.since(kept.1) >= SIGN_UP_KEPT;
-        if self.account.again.row.sign_up.take_if(is_old).is_some() {
+        let sign_up = &mut self.account.again.row.sign_up;
+        if sign_up.take_if(|kept| is_old(kept, step.now)).is_some() {
             self.store_again(step);
         }
     }
@@ -203,15 +234,15 @@ impl State {
 
     /// The server doesn't know this device: it was removed, or a backup was restored.
     pub(super) fn unknown_to_server(&mut self, error: &TransportError, step: &mut Step<'_>) {
-        let again = &mut self.account.again;
         match code(error) {
             Some(ErrorCode::UnknownAccount) => {
-                let me = self.account.me.as_ref().map(|me| wire_account(me.account));
-                let kept = again.row.sign_up.as_ref().map(|(request, _)| request);
-                if let Some(request) = kept.filter(|kept| Some(kept.account) == me).cloned() {
+                if let Some(request) = self.kept_sign_up(step.now) {
                     self.account.sessions.renewal.begin();
-                    self.ask_account_with(None, AccountThen::SignedUpAgain, request, step);
-                } else if again.row.add.is_none() || self.account.sessions.renewal.tries() > TRIES {
+                    let then = AccountThen::SignedUpAgain(request.device.id);
+                    self.ask_account_with(None, then, request, step);
+                } else if self.account.again.row.add.is_none()
+                    || self.account.sessions.renewal.tries() > TRIES
+                {
                     self.session_is_over(Over::Removed, step);
                 }
             }
@@ -234,12 +265,25 @@ impl State {
 
     pub(super) fn signed_up_again(
         &mut self,
+        first: DeviceId,
         result: Result<AccountReply, TransportError>,
         step: &mut Step<'_>,
     ) {
         match reply_of::<SignUpFinish>(result) {
             Ok(session) => {
-                self.begin_session(session, step);
+                if self.account.me.as_ref().is_some_and(|me| wire_device(me.device) == first) {
+                    self.begin_session(session, step);
+                } else {
+                    // It is the first device's, which renews its own; this one comes in with the
+                    // replacements.
+                    self.ask_account_with(
+                        Some(session.token),
+                        AccountThen::LoggedOut,
+                        LogOut,
+                        step,
+                    );
+                    self.account.sessions.renewal = Retry::default();
+                }
                 self.account_entries_were_lost(step);
                 self.owe_record(step);
             }
@@ -255,6 +299,11 @@ impl State {
         }
         self.account_work(step);
     }
+}
+
+/// Whether a sign-up is no longer kept.
+fn is_old(kept: &SignUpRecord, now: Timestamp) -> bool {
+    now.since(Timestamp(kept.made)) >= SIGN_UP_KEPT
 }
 
 const fn code(error: &TransportError) -> Option<ErrorCode> {

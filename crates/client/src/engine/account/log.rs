@@ -14,7 +14,7 @@ use corncrake_core::{
         envelope::{Beside as BesideOf, EntryKind, LogKeys, entry_id},
         record::{
             AccountLogRecord, AccountMap, ContactRecord, ConversationRecord, LostRemovalsRecord,
-            REPLACEMENTS, RecordKey, ReplacementRecord, StorageKey,
+            REPLACEMENTS, RecordKey, ReplacementRecord, SignUpRecord, StorageKey,
         },
     },
 };
@@ -144,12 +144,14 @@ impl AccountLog {
         let earlier = core::mem::take(self);
         let taken_along = |record: &AccountLogRecord| match record {
             AccountLogRecord::DeviceName(named) if named.device != device => {
-                named.joined.clone().map(AccountLogRecord::Replacement)
+                let joined = named.joined.clone().map(AccountLogRecord::Replacement);
+                let signed_up = named.signed_up.clone().map(AccountLogRecord::SignUp);
+                joined.into_iter().chain(signed_up).collect()
             }
-            other => Some(other.clone()),
+            other => vec![other.clone()],
         };
         let said = earlier.map.records().filter(|_| carry == Carry::Everything);
-        let said = said.filter_map(taken_along);
+        let said = said.flat_map(taken_along);
         let is_owed = |record: &AccountLogRecord| {
             earlier.owed.iter().any(|(_, owed)| same_subject(owed, record))
         };
@@ -225,6 +227,12 @@ impl AccountLog {
     pub(super) fn replacements(&self) -> impl Iterator<Item = &ReplacementRecord> {
         let owed = self.owed.iter().filter_map(|(_, record)| record.replacement());
         self.map.replacements().chain(owed)
+    }
+
+    /// How the account was made: what the log holds, and what it will hold.
+    pub(super) fn sign_ups(&self) -> impl Iterator<Item = &SignUpRecord> {
+        let owed = self.owed.iter().filter_map(|(_, record)| record.sign_up());
+        self.map.sign_ups().chain(owed)
     }
 
     /// The newest version of the account record that it holds; 0 for none.
@@ -505,6 +513,7 @@ fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
         (AccountLogRecord::Replacement(one), AccountLogRecord::Replacement(other)) => {
             one.version % REPLACEMENTS == other.version % REPLACEMENTS
         }
+        (AccountLogRecord::SignUp(_), AccountLogRecord::SignUp(_)) => true,
         _ => false,
     }
 }

@@ -121,13 +121,13 @@ impl State {
         };
         let first = !new.sent;
         let slot = SlotKey::password(export.expose_bytes());
-        let Made { row, identity_key, record, vault } = make_account(&pending, &new, &slot, step)?;
+        let Made { row, identity, record, vault } = make_account(&pending, &new, &slot, step)?;
         let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
         let packages = self.first_packages(&me, step);
         let request = SignUpFinish {
             name: pending.name.clone(),
             account: wire_account(me.account),
-            identity_key,
+            identity_key: *identity.public().as_bytes(),
             opaque: upload,
             vault,
             record: SignedRecord { version: FIRST, bytes: record },
@@ -138,7 +138,7 @@ impl State {
             pending.new_account = Some(NewAccount { sent: true, ..new });
             self.keep_pending(pending, step);
         }
-        self.keep_sign_up(&request, step);
+        self.keep_sign_up(&request, &identity, step);
         let then = FlowThen::SignedUp { row: Box::new(row), first };
         self.ask_account_with(None, AccountThen::Flow(then), request, step);
         Ok(())
@@ -176,7 +176,7 @@ impl State {
 /// A new account: its row, and what the server gets.
 struct Made {
     row: AccountRow,
-    identity_key: [u8; 32],
+    identity: IdentityKey,
     record: Vec<u8>,
     vault: Vec<u8>,
 }
@@ -205,13 +205,17 @@ fn make_account(
     };
     let record = record.issue(&identity).map_err(damaged)?;
     let account = chain.account_id();
-    let identity_key = *identity.public().as_bytes();
-    let vault = Vault { identity, chain, storage_key: new.storage_key.clone(), contact_key };
+    let vault = Vault {
+        identity: identity.clone(),
+        chain,
+        storage_key: new.storage_key.clone(),
+        contact_key,
+    };
     let vault =
         vault.seal(account, FIRST, core::slice::from_ref(slot), step.rng).map_err(damaged)?;
     let keys = (new.storage_key.clone(), new.contact_key.clone());
     let row = pending.account_row(certificate, keys, FIRST);
-    Ok(Made { row, identity_key, record, vault })
+    Ok(Made { row, identity, record, vault })
 }
 
 fn is_taken(error: &TransportError) -> bool {

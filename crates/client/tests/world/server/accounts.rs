@@ -195,13 +195,13 @@ impl Server {
     }
 
     fn sign_up_finish(&mut self, now: u64, request: SignUpFinish) -> Result<Session, ErrorCode> {
+        if self.accounts.contains_key(&request.account) {
+            return Err(ErrorCode::IdTaken);
+        }
         self.check_name(&request.name)?;
         check_record(&request.opaque).map_err(|_| ErrorCode::Malformed)?;
         if request.record.version != 1 {
             return Err(ErrorCode::VersionConflict);
-        }
-        if self.accounts.contains_key(&request.account) {
-            return Err(ErrorCode::IdTaken);
         }
         self.insert_device(request.account, &request.device, request.packages)?;
         self.names.insert(request.name.clone(), request.account);

@@ -4,7 +4,8 @@ use zeroize::Zeroizing;
 
 use super::{
     AccountLogRecord, ContactRecord, ConversationRecord, Encoded, KIND_CONTACT, KIND_CONVERSATION,
-    KIND_DEVICE_NAME, KIND_LOST_REMOVALS, LostRemovalsRecord, ReplacementRecord, VERSION,
+    KIND_DEVICE_NAME, KIND_LOST_REMOVALS, LostRemovalsRecord, ReplacementRecord, SignUpRecord,
+    VERSION,
 };
 use crate::encoding::{self, EncodingError};
 use crate::error::ensure;
@@ -81,6 +82,12 @@ impl AccountMap {
         // Conversations and contacts, which may be many, come before.
         let others = self.newest.range((KIND_DEVICE_NAME, Vec::new())..);
         others.filter_map(|(_, record)| record.replacement())
+    }
+
+    /// How the account was made, each time that a record says so.
+    pub fn sign_ups(&self) -> impl Iterator<Item = &SignUpRecord> {
+        let others = self.newest.range((KIND_DEVICE_NAME, Vec::new())..);
+        others.filter_map(|(_, record)| record.sign_up())
     }
 
     /// The whole map as bytes, for a sealed state or the local store.

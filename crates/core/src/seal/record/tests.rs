@@ -33,7 +33,9 @@ fn contact() -> AccountLogRecord {
 fn device_name() -> AccountLogRecord {
     let device = DeviceId::from_bytes([7; 32]);
     let joined = Some(ReplacementRecord { version: 2, request: vec![7; 3] });
-    AccountLogRecord::DeviceName(DeviceNameRecord { device, name: "laptop".to_owned(), joined })
+    let signed_up = sign_up().sign_up().cloned();
+    let name = "laptop".to_owned();
+    AccountLogRecord::DeviceName(DeviceNameRecord { device, name, joined, signed_up })
 }
 
 fn lost_removals() -> AccountLogRecord {
@@ -49,6 +51,11 @@ fn replacement(version: u64) -> AccountLogRecord {
     AccountLogRecord::Replacement(ReplacementRecord { version, request: vec![9; 5] })
 }
 
+fn sign_up() -> AccountLogRecord {
+    let identity = IdentityKey::try_from_seed(&[4; 32]).unwrap();
+    AccountLogRecord::SignUp(SignUpRecord::issue(300, vec![9; 5], &identity))
+}
+
 fn unknown() -> AccountLogRecord {
     let value = Zeroizing::new(vec![9; 9]);
     AccountLogRecord::Unknown(UnknownRecord { kind: 900, key: vec![8], value })
@@ -57,7 +64,7 @@ fn unknown() -> AccountLogRecord {
 fn map() -> AccountMap {
     let mut map = AccountMap::new();
     let known = [conversation(3), contact(), device_name(), lost_removals(), replacement(11)];
-    for record in known.into_iter().chain([unknown()]) {
+    for record in known.into_iter().chain([sign_up(), unknown()]) {
         map.apply(record);
     }
     map
@@ -72,6 +79,7 @@ fn records_are_golden_and_round_trip() {
         ("record_device_name.hex", device_name()),
         ("record_lost_removals.hex", lost_removals()),
         ("record_replacement.hex", replacement(11)),
+        ("record_sign_up.hex", sign_up()),
         ("record_unknown.hex", unknown()),
     ] {
         let sealed = key.seal_record(log(), &record, &mut rng(1)).unwrap();
@@ -92,9 +100,9 @@ fn the_map_is_golden_and_round_trips() {
 #[test]
 fn the_last_writer_wins() {
     let mut map = map();
-    assert_eq!(map.records().count(), 6);
+    assert_eq!(map.records().count(), 7);
     map.apply(conversation(33));
-    assert_eq!(map.records().count(), 6);
+    assert_eq!(map.records().count(), 7);
     let found = map.conversation(ConversationId::from_bytes([1; 32])).unwrap();
     assert_eq!(found.seed.expose(), &[33; 32]);
     assert_eq!(map.contact(AccountId::from_bytes([5; 32])).unwrap().username, "bob");
@@ -122,6 +130,21 @@ fn the_newest_replacements_are_kept() {
 }
 
 #[test]
+fn a_sign_up_is_the_one_that_the_identity_key_signed() {
+    let AccountLogRecord::SignUp(signed) = sign_up() else { panic!() };
+    let key = IdentityKey::try_from_seed(&[4; 32]).unwrap().public();
+    let other = IdentityKey::try_from_seed(&[5; 32]).unwrap().public();
+    assert!(signed.is_signed_by(&key));
+    assert!(!signed.is_signed_by(&other));
+    assert!(!SignUpRecord { made: 301, ..signed.clone() }.is_signed_by(&key));
+    assert!(!SignUpRecord { request: vec![9; 6], ..signed.clone() }.is_signed_by(&key));
+    assert!(!SignUpRecord { signature: vec![0; 64], ..signed.clone() }.is_signed_by(&key));
+    assert!(!SignUpRecord { signature: Vec::new(), ..signed }.is_signed_by(&key));
+    let kept: Vec<u64> = map().sign_ups().map(|kept| kept.made).collect();
+    assert_eq!(kept, [300, 300], "from the device that made it, and by itself");
+}
+
+#[test]
 fn a_known_kind_in_a_later_version_is_kept() {
     let Encoded { kind, key, mut value } = conversation(3).encode();
     value[0] = 2;
@@ -133,7 +156,7 @@ fn a_known_kind_in_a_later_version_is_kept() {
     assert_eq!(record_key.open_record(log(), &sealed), Ok(later.clone()));
     let mut map = map();
     map.apply(later);
-    assert_eq!(map.records().count(), 6, "it replaces what it is about");
+    assert_eq!(map.records().count(), 7, "it replaces what it is about");
 }
 
 #[test]
@@ -170,7 +193,8 @@ fn what_is_sealed_opens_only_where_it_belongs() {
 fn records_have_a_limit() {
     let device = DeviceId::from_bytes([7; 32]);
     let name = "x".repeat(MAX_RECORD);
-    let record = AccountLogRecord::DeviceName(DeviceNameRecord { device, name, joined: None });
+    let (joined, signed_up) = (None, None);
+    let record = AccountLogRecord::DeviceName(DeviceNameRecord { device, name, joined, signed_up });
     let key = storage().record_key();
     let refused = key.seal_record(log(), &record, &mut rng(1));
     assert_eq!(refused, Err(SealError::TooLarge));
@@ -186,9 +210,9 @@ fn garbage_is_an_error_or_the_same_bytes() {
             assert_eq!(*map.encode(), bytes);
         }
     });
-    for record in [conversation(3), contact(), device_name()] {
+    for record in [conversation(3), contact(), device_name(), sign_up()] {
         let valid = encoding::encode(VERSION, &record.encode());
-        feed_garbage(334_000, &valid, |bytes| {
+        feed_garbage(250_000, &valid, |bytes| {
             let encoded = encoding::decode(VERSION, bytes);
             if let Ok(record) = encoded.and_then(AccountLogRecord::decode) {
                 assert_eq!(encoding::encode(VERSION, &record.encode()), bytes);
@@ -205,5 +229,6 @@ fn secrets_and_names_are_not_printed() {
     assert_eq!(contact, "Contact(ContactRecord { account: AccountId(05050505..), .. })");
     let name = format!("{:?}", device_name());
     assert_eq!(name, "DeviceName(DeviceNameRecord { device: DeviceId(07070707..), .. })");
+    assert_eq!(format!("{:?}", sign_up()), "SignUp(SignUpRecord { made: 300, .. })");
     assert_eq!(format!("{:?}", unknown()), "Unknown(UnknownRecord { kind: 900, .. })");
 }

@@ -316,7 +316,8 @@ impl State {
         if !log.map.records().any(is_mine) && !log.owed.iter().any(|(_, record)| is_mine(record)) {
             let name = std::env::consts::OS.to_owned();
             let joined = self.own_replacement();
-            let record = DeviceNameRecord { device, name, joined };
+            let signed_up = self.own_sign_up();
+            let record = DeviceNameRecord { device, name, joined, signed_up };
             self.put_record(AccountLogRecord::DeviceName(record), step);
         }
     }
