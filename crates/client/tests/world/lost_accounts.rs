@@ -1,6 +1,6 @@
 //! A server that loses the last hour of the account plane (D3): key packages, sign-ups, records.
 
-use corncrake::{Client, Connection, Standing};
+use corncrake::{Client, Connection, ConversationId, Standing};
 
 use crate::{
     check::Mood,
@@ -8,6 +8,7 @@ use crate::{
     devices::id,
     flows::texts,
     lost_entries::{backup, chat_of_two, meadow, restore, sorted},
+    server::Server,
     world::World,
 };
 
@@ -50,19 +51,35 @@ fn audit_srv_a10_d3_newcomers_after_a_loss_are_read_by_who_was_offline() {
     }
 }
 
+/// Cem, who signs up after a backup and logs in at a second device, and whom he talks to.
+struct Newcomer {
+    world: World,
+    old: Server,
+    friends: [Device; 2],
+    devices: [Device; 2],
+    direct: ConversationId,
+    group: ConversationId,
+}
+
+fn newcomer(seed: u64) -> Newcomer {
+    let world = World::new(seed);
+    let friends = ["ann", "bob"].map(|name| world.sign_up(name));
+    world.settle();
+    let old = backup(&world);
+    let cem = world.sign_up("cem");
+    let direct = cem.start_chat(&["ann"]);
+    let group = friends[1].create_group("meadow", &["ann", "cem"]);
+    world.settle();
+    let second = world.log_in("cem");
+    world.settle();
+    Newcomer { world, old, friends, devices: [cem, second], direct, group }
+}
+
 #[test]
 fn audit_srv_a10_d3_who_signed_up_after_the_backup_signs_up_again() {
     for seed in 0..6 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        world.settle();
-        let old = backup(&world);
-        let cem = world.sign_up("cem");
-        let direct = cem.start_chat(&["ann"]);
-        let group = bob.create_group("meadow", &["ann", "cem"]);
-        world.settle();
-        let second = world.log_in("cem");
-        world.settle();
+        let Newcomer { world, old, friends: [ann, bob], devices: [cem, second], direct, group } =
+            newcomer(seed);
         cem.say(direct, "lost");
         cem.say(group, "lost");
         world.settle();
@@ -391,16 +408,8 @@ fn audit_issue_7_d3_a_device_that_is_met_after_a_loss_is_named() {
 #[test]
 fn audit_issue_7_d3_any_device_brings_back_an_account_that_was_lost() {
     for seed in 0..8 {
-        let world = World::new(seed);
-        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
-        world.settle();
-        let old = backup(&world);
-        let cem = world.sign_up("cem");
-        let direct = cem.start_chat(&["ann"]);
-        let group = bob.create_group("meadow", &["ann", "cem"]);
-        world.settle();
-        let second = world.log_in("cem");
-        world.settle();
+        let Newcomer { world, old, friends: [ann, bob], devices: [cem, second], direct, group } =
+            newcomer(seed);
         let (mut here, mut comes) = (second, None);
         match seed % 4 {
             0 => {

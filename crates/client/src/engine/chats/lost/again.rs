@@ -150,14 +150,6 @@ impl OwedAgain {
         self.needs_new_group
     }
 
-    /// Which of these are to be removed.
-    fn removes<'a>(
-        &self,
-        who: impl Iterator<Item = &'a AccountId>,
-    ) -> impl Iterator<Item = AccountId> {
-        who.copied().filter(|who| self.removed.contains_key(who))
-    }
-
     /// Who is to be removed, or is so where the tree holds what was taken out.
     pub(super) fn takes(&self) -> BTreeSet<AccountId> {
         self.removed.keys().chain(&self.replaced).copied().collect()
@@ -178,7 +170,8 @@ impl Chat {
         let gone = accounts(&report.removed).into_iter();
         let gone = gone.filter(|who| !conversation.has_account(*who));
         done.removed = gone.map(|who| (who, Some(report.author.device))).collect();
-        done.again = self.row.owed_again.removes(done.removed.keys()).collect();
+        let was_owed = |who: &&AccountId| self.row.owed_again.removed.contains_key(who);
+        done.again = done.removed.keys().filter(was_owed).copied().collect();
         let added = brought_in(conversation, report).into_iter();
         let by = Adder { device: report.author.device, own: report.own };
         done.added = added.map(|who| (who, by)).collect();

@@ -2,12 +2,13 @@
 //! if the server loses the log as well that the device comes back by, nobody else may be left who
 //! knows any state of the group, and it begins again with this one.
 
+use corncrake_core::{conversation::Conversation, id::ConversationId};
+
 use super::super::{Chat, enter::Enter, rows::Phase};
 use crate::{
     engine::{State, Step},
     event::EventKind,
 };
-use corncrake_core::{conversation::Conversation, id::ConversationId};
 
 impl Chat {
     /// Sets the group aside, unless there is none in which this device is a member.
