@@ -54,7 +54,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, ItemKind},
-    host::{Clock, Moment},
+    host::{Clock, Moment, Timestamp},
     transport::TransportError,
 };
 #[cfg(test)]
@@ -174,6 +174,8 @@ pub(crate) struct Session {
     pub(crate) adds_again: Option<Moment>,
     /// How often they were.
     pub(crate) added_again: u32,
+    /// The loss at which all members were told where the group goes on.
+    pub(crate) told_all: Option<Timestamp>,
     /// Whether the log is followed from time to time only.
     pub(crate) takes_turns: bool,
     /// Who waits for an intent.
@@ -469,6 +471,7 @@ impl State {
                 chat.session.end_seen = false;
                 chat.session.unnamed = direct::Unnamed::default();
                 chat.session.takes_turns = false;
+                chat.look_at_begin_anew();
                 state.watch(chat, step);
                 state.ask_of_leave_anew(chat, step);
             });

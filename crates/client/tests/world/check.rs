@@ -286,7 +286,10 @@ fn check_holes(one: &Timeline, other: &Timeline, is_lossy: bool) {
         if other.items.iter().any(is_withheld) {
             continue;
         }
-        let is_told = is_lossy && other.items.iter().any(|item| is_gap(item) || has_gone(item));
+        let is_loss = |item: &Item| item.what == ItemKind::ServerLostEntries && item.at >= said_at;
+        let went_with_sender = one.items.iter().any(has_gone) && other.items.iter().any(is_loss);
+        let is_told = is_lossy
+            && (went_with_sender || other.items.iter().any(|item| is_gap(item) || has_gone(item)));
         assert!(
             is_told || (from..to).any(|line| other.tells_of_a_hole(line)),
             "{} was shown {:?}, {} was not and does not say so",

@@ -93,6 +93,13 @@ fn audit_srv_a10_d3_a_server_that_loses_everything_again_and_again_leaves_one_gr
     each_seed(80, walk);
 }
 
+/// Walks in which somebody went on alone: in the log behind a lost one, while others were led into
+/// another; and in a log that the server had replaced once more before a word of it was read.
+#[test]
+fn audit_srv_a10_d3_nobody_goes_on_alone_after_losses_in_a_row() {
+    [121, 550, 611].into_iter().for_each(walk);
+}
+
 /// Everything is lost after a removal, again and again; then a backup is restored from before it.
 #[test]
 fn audit_srv_a10_d3_a_removal_that_outlived_a_loss_is_made_again_after_the_next() {

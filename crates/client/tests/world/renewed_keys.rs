@@ -89,6 +89,8 @@ impl Reader<'_> {
             read: (0, [0; 32]),
             hidden: false,
             may_yield: false,
+            losses: 0,
+            begins_with: 0,
         });
         let sealed = records.seal_record(keys.log, &record, chance.rng()).unwrap();
         let inner = Entry::AccountRecord(sealed).encode();

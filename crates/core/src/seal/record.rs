@@ -5,6 +5,7 @@
 //! map stands beside every hundredth record as the log's state. Records that this version doesn't
 //! know are kept as they are.
 
+use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_core::CryptoRng;
@@ -85,6 +86,27 @@ pub struct ConversationRecord {
     pub hidden: bool,
     /// Whether the server had lost entries of it, so that it may turn out to go on in another log.
     pub may_yield: bool,
+    /// How many losses of the server's, one after the other, that log was chosen behind.
+    pub losses: u32,
+    /// The epoch that the log begins with.
+    pub begins_with: u64,
+}
+
+impl ConversationRecord {
+    /// Whether the conversation goes on where this record says and not where `other` does. An epoch that
+    /// the server has lost is not a later one; after the same loss all go to the log that begins later.
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        let yields = self.may_yield || other.may_yield;
+        match self.losses.cmp(&other.losses) {
+            Ordering::Equal if yields && self.seed != other.seed => self.place() > other.place(),
+            Ordering::Equal => self.anchor.epoch > other.anchor.epoch,
+            order => order == Ordering::Greater,
+        }
+    }
+
+    fn place(&self) -> (u64, LogId) {
+        (self.begins_with, self.seed.log_keys().log)
+    }
 }
 
 /// A point of a group's history that a reader trusts: a fold counts only if it passes through it.

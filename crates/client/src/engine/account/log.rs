@@ -375,15 +375,14 @@ impl AccountLog {
         self.keys.as_ref().map(|keys| corncrake_wire::LogId(*keys.log.log.as_bytes()))
     }
 
-    /// What the map says about the same conversation, if that is of a later epoch; whether it is
-    /// hidden is for the newest writer to say.
+    /// What the map says about the same conversation, if that is later; whether it is hidden is for the
+    /// newest writer to say.
     fn later_than(&self, record: &AccountLogRecord) -> Option<AccountLogRecord> {
         let AccountLogRecord::Conversation(written) = record else {
             return None;
         };
         let known = self.map.conversation(written.id)?;
-        let is_later = known.anchor.epoch > written.anchor.epoch;
-        is_later.then(|| {
+        known.is_later_than(written).then(|| {
             let mut later = known.clone();
             later.hidden = written.hidden;
             AccountLogRecord::Conversation(later)
@@ -518,12 +517,12 @@ fn same_subject(one: &AccountLogRecord, other: &AccountLogRecord) -> bool {
     }
 }
 
-/// Whether `record` tells of a later epoch of the conversation, or a later version of the account
+/// Whether `record` tells of a later place of the conversation, or a later version of the account
 /// record, that `owed` is about.
 fn is_newer(record: &AccountLogRecord, owed: &AccountLogRecord) -> bool {
     match (record, owed) {
         (AccountLogRecord::Conversation(record), AccountLogRecord::Conversation(owed)) => {
-            record.id == owed.id && record.anchor.epoch > owed.anchor.epoch
+            record.id == owed.id && record.is_later_than(owed)
         }
         (AccountLogRecord::Contact(record), AccountLogRecord::Contact(owed)) => {
             record.account == owed.account && record.list_version > owed.list_version

@@ -535,6 +535,8 @@ fn conversation(id: u8, epoch: u64) -> AccountLogRecord {
         read: (1, [id; 32]),
         hidden: false,
         may_yield: false,
+        losses: 0,
+        begins_with: 0,
     })
 }
 

@@ -364,6 +364,8 @@ impl State {
             read: (chat.row.cursor, running),
             hidden: chat.row.hidden,
             may_yield: chat.may_yield(step.now),
+            losses: self.losses_of(chat),
+            begins_with: chat.begins_with(conversation),
         };
         self.put_record(AccountLogRecord::Conversation(record), step);
         chat.row.recorded = true;

@@ -10,9 +10,8 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use corncrake_core::{
-    content::{Body, Message},
     conversation::{ClosedLog as HandedOver, OPENING},
-    id::{AccountId, ConversationId, EntryId, LogId as CoreLogId, MessageId},
+    id::{AccountId, ConversationId, EntryId, LogId as CoreLogId},
     seal::{envelope::Seed, record::Anchor},
 };
 use corncrake_wire::LogId;
@@ -21,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Chat, Place, closed,
     enter::Enter,
-    rows::{Goal, Intent, Phase},
+    rows::{Goal, Phase},
 };
 use crate::{
     engine::{Effect, State, Step, tables::Table},
@@ -33,9 +32,11 @@ mod aside;
 pub(crate) mod audience;
 pub(crate) mod begin;
 pub(crate) mod leave;
+mod sent;
 pub(crate) mod trail;
 
 use again::Done;
+pub(crate) use sent::Sent;
 use trail::anchor_of;
 
 /// How long a device that came back waits before it says anything: others that lost the same
@@ -43,10 +44,6 @@ use trail::anchor_of;
 pub(super) const OTHERS_RETURN: Duration = Duration::from_secs(8);
 /// The first wait before a log that was folded anew is folded anew once more; doubled each time.
 const FOLD_AGAIN: Duration = Duration::from_secs(2);
-/// How long a server keeps messages.
-const EXPIRY: Duration = Duration::from_hours(30 * 24);
-/// Above so many own messages to say again a fresh path comes first.
-const PATH_FIRST: usize = 1000;
 /// How many places are kept, and how many own messages, in each chat.
 const KEPT: u64 = 1024;
 
@@ -79,20 +76,6 @@ pub(crate) struct Kept {
     is_lost: bool,
 }
 
-/// An own message that was read back from a log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Sent {
-    log: CoreLogId,
-    /// Where it is; 0 while nobody knows whether the log still has it.
-    position: u64,
-    /// The hash of what lies inside its envelope.
-    inner: EntryId,
-    id: MessageId,
-    content: Vec<u8>,
-    /// To whom it was said.
-    audience: u64,
-}
-
 /// The search for a place that the server still has.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
@@ -104,6 +87,8 @@ pub(crate) struct Search {
     left: Option<LogId>,
     /// The closed log whose end is gone, if places in that one alone are asked about.
     closed: Option<LogId>,
+    /// Whether nobody has written into the current log behind that one.
+    is_unwritten: bool,
 }
 
 impl State {
@@ -176,7 +161,7 @@ impl State {
     }
 
     /// The current log, whose newest position is `head`, isn't the one that was read.
-    fn search_anew(&mut self, chat: &mut Chat, head: u64, step: &mut Step<'_>) {
+    pub(super) fn search_anew(&mut self, chat: &mut Chat, head: u64, step: &mut Step<'_>) {
         chat.drop_flight(step);
         chat.session.head = None;
         if head == 0 && chat.row.seed.conversation_id() == chat.row.id && chat.is_member() {
@@ -235,8 +220,10 @@ impl State {
             self.watch_closed(chat, step);
         } else if chat.row.phase.follows() && head > 0 {
             chat.drop_flight(step);
-            chat.session.head = None;
-            let search = Search { left: Some(log), closed: Some(log), ..Search::default() };
+            let head = chat.session.head.take();
+            let is_unwritten = chat.row.cursor == 0 && head == Some(0);
+            let (left, closed) = (Some(log), Some(log));
+            let search = Search { left, closed, is_unwritten, ..Search::default() };
             chat.session.search = Some(search);
             self.look_for_place(chat, step);
         } else {
@@ -282,7 +269,7 @@ impl State {
         let Some(search) = chat.session.search.take() else {
             return;
         };
-        if search.closed.is_some() {
+        if search.closed.is_some() && !search.is_unwritten {
             // Somebody has begun the closed log again, who has to find the way to the current one.
             chat.see_end(step);
             return self.watch(chat, step);
@@ -439,24 +426,19 @@ impl State {
         }
     }
 
+    /// How many losses, one after the other, this account's devices have come back from in a chat.
+    pub(super) fn losses_of(&self, chat: &Chat) -> u32 {
+        let recorded = self.account.recorded(chat.row.id).map_or(0, |record| record.losses);
+        chat.row.losses.max(recorded)
+    }
+
     pub(super) fn entries_were_lost(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         chat.row.lost_at = Some(step.now);
+        chat.row.losses = self.losses_of(chat).saturating_add(1);
         if !core::mem::replace(&mut chat.row.recovering, true) {
             self.tell_item(chat, ItemKind::ServerLostEntries, step);
             self.account_entries_were_lost(step);
         }
-    }
-
-    /// Once everything has been read again: what the log lacks becomes intents again, before all
-    /// that waits.
-    pub(super) fn say_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let is_ready = chat.is_loaded && chat.is_member() && !chat.row.begin.is_open();
-        if !chat.row.recovering || !is_ready {
-            return;
-        }
-        chat.row.recovering = false;
-        chat.say_again_if(|sent| sent.position == 0, step);
-        chat.save(step);
     }
 }
 
@@ -536,58 +518,6 @@ impl Chat {
         seeds.into_iter().find(|seed| handed_over.fits_next(seed)).cloned()
     }
 
-    /// Remembers an own message that the log shows.
-    pub(super) fn remember_sent(&mut self, inner: EntryId, intent: u64, step: &mut Step<'_>) {
-        let found = self.intents.iter().find(|(number, _)| *number == intent);
-        let Some((_, Intent::Send { id, content, .. })) = found else {
-            return;
-        };
-        let (log, position) = (self.keys.log, self.row.cursor);
-        let (id, content) = (*id, content.clone());
-        let audience = self.audience(step);
-        let sent = Sent { log, position, inner, id, content, audience };
-        let number = self.sent.last_key_value().map_or(1, |(number, _)| number + 1);
-        step.put(Table::Sent, self.row.id.as_bytes(), number, &sent);
-        self.sent.insert(number, sent);
-        if let Some(old) = number.checked_sub(KEPT) {
-            self.sent.remove(&old);
-            step.delete(Table::Sent, self.row.id.as_bytes(), old);
-            self.forget_audiences(step);
-        }
-    }
-
-    /// An own message is still there.
-    pub(super) fn landed_again(
-        &mut self,
-        inner: EntryId,
-        at: (CoreLogId, u64),
-        step: &mut Step<'_>,
-    ) {
-        if !self.row.recovering {
-            return;
-        }
-        let here = |(_, sent): &(&u64, &mut Sent)| sent.inner == inner && sent.position == 0;
-        if let Some((number, sent)) = self.sent.iter_mut().find(here) {
-            (sent.log, sent.position) = at;
-            step.put(Table::Sent, self.row.id.as_bytes(), *number, sent);
-        }
-    }
-
-    /// Nobody knows whether the server still has what was sent behind a place.
-    pub(super) fn lose_sent_after(&mut self, log: &CoreLogId, position: u64, step: &mut Step<'_>) {
-        let earlier: BTreeSet<CoreLogId> = {
-            let logs = self.closed.values().map(|closed| closed.keys().log);
-            logs.take_while(|other| other != log).collect()
-        };
-        let lost = |sent: &Sent| {
-            !earlier.contains(&sent.log) && (sent.log != *log || sent.position > position)
-        };
-        for (number, sent) in self.sent.iter_mut().filter(|(_, sent)| lost(sent)) {
-            sent.position = 0;
-            step.put(Table::Sent, self.row.id.as_bytes(), *number, sent);
-        }
-    }
-
     /// Makes the log of a kept place the current one; what came after it is known ahead.
     fn go_back_to(&mut self, log: LogId, step: &mut Step<'_>) {
         let kept = self.kept.values().find(|kept| kept.is_in(log));
@@ -617,60 +547,6 @@ impl Chat {
         self.drop_group(step);
         self.drop_flight(step);
         self.save(step);
-    }
-
-    /// Makes intents of own messages that were sent, in their order; those that the server would
-    /// have let expire are gone for good.
-    fn say_again_if(&mut self, is_wanted: impl Fn(&Sent) -> bool, step: &mut Step<'_>) {
-        let wanted: Vec<u64> =
-            self.sent.iter().filter(|(_, sent)| is_wanted(sent)).map(|(n, _)| *n).collect();
-        let mut again = Vec::new();
-        for number in wanted {
-            step.delete(Table::Sent, self.row.id.as_bytes(), number);
-            let Some(sent) = self.sent.remove(&number) else { continue };
-            let (time, text) = match Message::decode(&sent.content) {
-                Ok(Message { time, body: Body::Text(text), .. }) => (time, text),
-                Ok(Message { time, body: Body::NotRepeated, .. }) => (time, String::new()),
-                _ => continue,
-            };
-            if step.now.0 / 1000 < time.saturating_add(EXPIRY.as_secs()) {
-                let Sent { id, content, audience, .. } = sent;
-                // What is not repeated is so for everybody.
-                let said_to = (!text.is_empty()).then_some(audience);
-                again.push(Intent::Send { id, time, content, text, said_to });
-            }
-        }
-        self.session.path_first |= again.len() > PATH_FIRST;
-        if !again.is_empty() {
-            self.put_first(again, step);
-        }
-    }
-
-    /// Says again what was said in the current log.
-    pub(super) fn say_all_again(&mut self, step: &mut Step<'_>) {
-        let log = self.keys.log;
-        self.say_again_if(|sent| sent.log == log, step);
-    }
-
-    /// Puts intents before all others.
-    fn put_first(&mut self, first: Vec<Intent>, step: &mut Step<'_>) {
-        let id = self.row.id;
-        let waiting = core::mem::take(&mut self.intents);
-        let mut replies = core::mem::take(&mut self.session.replies);
-        let all = first.into_iter().map(|intent| (None, intent));
-        let all = all.chain(waiting.into_iter().map(|(number, intent)| (Some(number), intent)));
-        for (old, intent) in all {
-            let number = self.row.next_intent;
-            self.row.next_intent += 1;
-            if let Some(old) = old {
-                step.delete(Table::Intents, id.as_bytes(), old);
-                if let Some(reply) = replies.remove(&old) {
-                    self.session.replies.insert(number, reply);
-                }
-            }
-            step.put(Table::Intents, id.as_bytes(), number, &(id, &intent));
-            self.intents.push_back((number, intent));
-        }
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct ChatRow {
     pub(crate) is_dropped: bool,
     /// When the server was last found to have lost entries.
     pub(crate) lost_at: Option<Timestamp>,
+    /// How many losses, one after the other, the current log was chosen behind.
+    pub(crate) losses: u32,
     /// Changes that the server has lost and that are owed again.
     pub(crate) owed_again: OwedAgain,
     /// The newest item that tells of expired messages.
@@ -185,6 +187,7 @@ impl ChatRow {
             brought_in_by: None,
             is_dropped: false,
             lost_at: None,
+            losses: 0,
             owed_again: OwedAgain::default(),
             expired_item: None,
             begin: Begin::default(),

@@ -262,6 +262,12 @@ impl State {
                     self.watch(chat, step);
                 }
             }
+            // The log has another entry where this device has read `after`, or ends before it.
+            Ok(Some(AppendReply::Conflict { newest_commit, head, .. }))
+                if newest_commit != after && newest_commit.position <= after.position =>
+            {
+                self.search_anew(chat, head, step);
+            }
             Ok(Some(AppendReply::Conflict { head, .. })) => {
                 // By commits that have been read since and don't count: it goes out again at once.
                 let newest = chat.conversation.as_ref().map(|c| point(c.newest_commit()));

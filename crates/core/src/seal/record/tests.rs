@@ -17,6 +17,8 @@ fn conversation(seed: u8) -> AccountLogRecord {
         read: (9, [6; 32]),
         hidden: false,
         may_yield: false,
+        losses: 0,
+        begins_with: 0,
     })
 }
 

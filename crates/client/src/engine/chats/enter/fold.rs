@@ -31,7 +31,7 @@ use crate::{
             rows::{ChatRow, Goal, Opening, Phase},
         },
     },
-    event::{ChatKind, EventKind, ItemKind},
+    event::{ChatKind, EventKind},
 };
 
 /// A state that is checked as quickly as it would be handed to another thread, in bytes: that of a
@@ -498,9 +498,11 @@ impl State {
             if begins_with.is_some() {
                 chat.give_up_begin(step);
             }
-            // Of the log that it has known nobody can tell how far that went.
+            // Of the log that it has known nobody can tell how far that went, unless it was in that log
+            // when another one was vouched for.
+            let was_out = matches!(chat.row.phase, Phase::Entering(_));
             let is_elsewhere = chat.row.seed != enter.seed
-                && !enter.vouched
+                && (was_out || !enter.vouched)
                 && matches!(enter.goal, Goal::Welcome(_) | Goal::Recorded(..));
             chat.leave_for_fold((&enter.goal, closed.is_some()), recorded, step);
             chat.move_to(&enter.seed);
@@ -564,34 +566,6 @@ impl State {
         }
         if let Some(rest) = rest.filter(|rest| !rest.entries.is_empty()) {
             self.chat_entries((id, Place::Current), log, rest.entries, rest.head, step);
-        }
-    }
-}
-
-impl State {
-    /// Tells what this device can't read of a chat that it has entered, whether that was `known` here
-    /// before, whether its log `differs` from the one of which it was told, and whether it `misses` what
-    /// was said while the chat came back from a loss.
-    fn tell_entered(
-        &mut self,
-        chat: &mut Chat,
-        (known, differs, misses): (bool, bool, bool),
-        step: &mut Step<'_>,
-    ) {
-        if chat.row.recovering {
-            // What was read before is not missed, although it can't be read again.
-            chat.row.missed = misses;
-            if chat.is_member() && core::mem::take(&mut chat.row.missed) {
-                self.tell_item(chat, ItemKind::Gap, step);
-            }
-            return;
-        }
-        let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
-        self.tell_item(chat, what, step);
-        if differs {
-            // The group may go on in another log than this one.
-            chat.row.lost_at = Some(step.now);
-            self.tell_item(chat, ItemKind::ServerLostEntries, step);
         }
     }
 }

@@ -134,6 +134,11 @@ impl Chat {
         self.row.begin.is_again || is_lossy
     }
 
+    /// The epoch that the current log, in which the group `here` is, begins with as far as is known.
+    pub(in crate::engine::chats) fn begins_with(&self, here: &Conversation) -> u64 {
+        self.row.begin.epoch.unwrap_or_else(|| here.epoch())
+    }
+
     /// Whether this chat goes on in another log, which began again with this epoch, as `voucher` says:
     /// all go to the later one.
     pub(in crate::engine::chats) fn yields_to(
@@ -145,7 +150,7 @@ impl Chat {
         let Some(here) = self.conversation.as_ref().filter(|_| self.may_yield(now)) else {
             return false;
         };
-        let own = self.row.begin.epoch.unwrap_or_else(|| here.epoch());
+        let own = self.begins_with(here);
         let is_known = here.has_account(voucher) || self.row.begin.is_alone();
         is_known && (epoch, log) > (own, self.keys.log)
     }
@@ -194,6 +199,21 @@ impl Chat {
             self.lose_sent_after(&log, 0, step);
             self.row.recovering = true;
             step.effects.push(Effect::Unwatch(self.log()));
+        }
+    }
+}
+
+impl Chat {
+    /// A log that began again, and of which nothing has been read yet: what it begins with has to be
+    /// seen anew on each connection, as every log agrees before its first entry.
+    pub(in crate::engine::chats) fn look_at_begin_anew(&mut self) {
+        let is_known = self.row.begin.is_again && self.row.opening == Opening::True;
+        if let Some(conversation) =
+            self.conversation.as_ref().filter(|_| is_known && self.row.cursor == 0)
+            && conversation.is_member()
+        {
+            self.row.opening = Opening::Expected(entry_id(&conversation.state().encode()));
+            self.row.begin.is_open = true;
         }
     }
 }
@@ -331,18 +351,31 @@ impl State {
         }
     }
 
-    /// A member says that the group goes on in another log, where it doesn't: what it was told
-    /// before has not reached it.
+    /// Somebody says that the group goes on in another log, where it doesn't: a member is told where,
+    /// as what it was told before has not reached it. Whom somebody else leads astray is not known, so
+    /// everybody is told, once for each loss.
     pub(in crate::engine::chats) fn tell_astray(
         &mut self,
         chat: &mut Chat,
         (who, log): (AccountId, LogId),
         step: &mut Step<'_>,
     ) {
-        let is_in = |conversation: &Conversation| conversation.has_account(who);
-        let is_member = chat.is_member() && chat.conversation.as_ref().is_some_and(is_in);
-        if is_member && log != chat.keys.log {
-            chat.tell_where(who, step);
+        let me = self.account.me().map(|me| me.account);
+        let Some(conversation) = chat.conversation.as_ref().filter(|_| chat.is_member()) else {
+            return;
+        };
+        if log == chat.keys.log {
+            return;
+        }
+        if conversation.has_account(who) {
+            return chat.tell_where(who, step);
+        }
+        let lost_at = chat.row.lost_at.filter(|_| chat.may_yield(step.now));
+        if lost_at.is_some() && lost_at != chat.session.told_all {
+            let others = conversation.members().into_iter().map(|member| member.account);
+            let others: Vec<_> = others.filter(|other| Some(*other) != me).collect();
+            chat.session.told_all = lost_at;
+            others.into_iter().for_each(|other| chat.tell_of_log(other, step));
         }
     }
 
