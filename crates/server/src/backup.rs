@@ -10,14 +10,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use corncrake_wire::opaque::ServerSecret;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use crate::{
     Error,
     database::Database,
-    folder::{Folder, SEED, private, replace, sync_folder},
+    folder::{Folder, SEED, private, replace, sync_folder, write_new},
     seed_mark,
 };
+
+/// What follows the name of a file while it isn't whole.
+const PARTIAL: &str = ".partial";
 
 /// Writes a backup of the databases in the folder `data` to `file` and the two files beside it.
 ///
@@ -32,10 +36,10 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
         refuse_existing(&to)?;
     }
     refuse_existing(&files.seed)?;
-    let partials = Partials::of(&files);
+    let partials = Partials::of_backup(&files);
     partials.remove();
     for (from, to) in files.databases(data) {
-        let partial = beside(&to, ".partial");
+        let partial = beside(&to, PARTIAL);
         drop(private(&partial).map_err(|error| error.about(&partial))?);
         let options = Database::plain(&from).read_only(true);
         // Else the copy holds what was in memory where its pages hold nothing.
@@ -49,11 +53,7 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
     }
     let seed = zeroize::Zeroizing::new(std::fs::read(data.join(SEED)).map_err(Error::failed)?);
     replace(&files.seed, &seed)?;
-    // The file that was named comes last: where it is, the others are.
-    for to in [&files.logs, &files.accounts] {
-        move_into_place(&beside(to, ".partial"), to)?;
-    }
-    Ok(())
+    partials.move_into_place()
 }
 
 /// Brings a backup into the folder `data`, which has no databases yet. When the server starts
@@ -70,46 +70,64 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
 
 async fn bring(folder: &Folder, files: &Files) -> Result<(), Error> {
     let is_begun = folder.is_half_restored();
-    for (to, from) in files.databases(folder.path()) {
-        if !is_begun {
+    if !is_begun {
+        for (to, _) in files.databases(folder.path()) {
             refuse_existing(&to)?;
+            // SQLite would take the log that another database has left for that of this one.
+            refuse_existing(&beside(&to, "-wal"))?;
         }
+        // From here on a kill leaves a folder on which no server begins empty by mistake.
+        folder.begin_restoring()?;
+    }
+    let partials = Partials::of_restore(folder.path());
+    partials.remove();
+    if let Err(error) = lay_out(folder.path(), files).await {
+        drop(partials);
+        if !is_begun {
+            // What was wrong first is the news.
+            drop(folder.end_restoring());
+        }
+        return Err(error);
+    }
+    partials.move_into_place()?;
+    folder.end_restoring()
+}
+
+/// Checks a backup and copies it into a folder, under names that a server doesn't read.
+async fn lay_out(data: &Path, files: &Files) -> Result<(), Error> {
+    for (_, from) in files.databases(data) {
         check(&from).await?;
     }
     refuse_swapped(files).await?;
-    for (_, from) in files.databases(folder.path()) {
+    for (_, from) in files.databases(data) {
         check_named(&from).await?;
     }
-    let seed = match files.seed.exists() {
-        true => Some(zeroize::Zeroizing::new(std::fs::read(&files.seed).map_err(Error::failed)?)),
-        false if folder.path().join(SEED).exists() => None,
-        false => {
-            let seed = files.seed.display();
-            return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
-        }
-    };
-    let kept = zeroize::Zeroizing::new(match &seed {
-        Some(seed) => seed.to_vec(),
-        None => std::fs::read(folder.path().join(SEED)).map_err(Error::failed)?,
-    });
-    for (to, from) in files.databases(folder.path()) {
-        seed_mark::check(&Database::at(&from), &Database::at(&to), &kept).await?;
+    let of_folder = data.join(SEED);
+    let seed_file = if files.seed.exists() { &files.seed } else { &of_folder };
+    if !seed_file.exists() {
+        let seed = files.seed.display();
+        return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
     }
-    folder.begin_restoring()?;
-    if let Some(seed) = seed {
-        replace(&folder.path().join(SEED), &seed)?;
+    let seed = zeroize::Zeroizing::new(std::fs::read(seed_file).map_err(Error::failed)?);
+    for (to, from) in files.databases(data) {
+        seed_mark::check(&Database::at(&from), &Database::at(&to), &seed).await?;
     }
-    for (to, from) in files.databases(folder.path()) {
-        // First the counter: whatever happens in between, a start finds it ahead.
-        Database::at(&to).put_counter_ahead(&from).await?;
-        let partial = beside(&to, ".partial");
+    if ServerSecret::from_bytes(&seed).is_err() {
+        return Err(Error::failed(format!("{} is damaged", seed_file.display())));
+    }
+    write_new(&beside(&of_folder, PARTIAL), &seed)?;
+    for (to, from) in files.databases(data) {
+        let database = Database::at(&to);
+        let counter = database.counter_ahead(&from).await?;
+        write_new(&beside(&database.counter_file(), PARTIAL), counter.as_bytes())?;
+        let partial = beside(&to, PARTIAL);
         let mut copy = private(&partial)?;
-        let mut from = File::open(&from).map_err(Error::failed)?;
-        copy.set_len(0).map_err(Error::failed)?;
-        std::io::copy(&mut from, &mut copy).map_err(Error::failed)?;
-        move_into_place(&partial, &to)?;
+        let copied = File::open(&from).and_then(|mut from| std::io::copy(&mut from, &mut copy));
+        // A file system may find only now that there is no space.
+        let copied = copied.and_then(|_| copy.sync_all());
+        copied.map_err(|error| Error::failed(error).about(&partial))?;
     }
-    folder.end_restoring()
+    Ok(())
 }
 
 /// Says that the folder `data` is an old copy: when the server starts there, it gives its databases
@@ -132,26 +150,47 @@ async fn rename(folder: &Folder) -> Result<(), Error> {
         return Err(Error::failed(format!("{path} is missing: is --data the server's folder?")));
     }
     for database in databases {
-        database.put_counter_ahead(database.path()).await?;
+        let counter = database.counter_ahead(database.path()).await?;
+        replace(&database.counter_file(), counter.as_bytes())?;
     }
     Ok(())
 }
 
-/// What a backup is written to before it is whole. However it ends, nothing of that is left: where a
-/// disk is full it would take the space that is missing.
-struct Partials(Vec<PathBuf>);
+/// What files are written to before all of them are whole. However it ends, nothing of that is left:
+/// where a disk is full it would take the space that is missing.
+struct Partials {
+    /// The names that they get, in this order.
+    names: Vec<PathBuf>,
+}
 
 impl Partials {
-    fn of(files: &Files) -> Self {
-        let partials = [&files.accounts, &files.logs].map(|file| beside(file, ".partial"));
-        let journals = partials.each_ref().map(|partial| beside(partial, "-journal"));
-        Self(partials.into_iter().chain(journals).collect())
+    /// Those of a backup. The file that was named comes last: where it is, the others are.
+    fn of_backup(files: &Files) -> Self {
+        Self { names: vec![files.logs.clone(), files.accounts.clone()] }
+    }
+
+    /// Those of a folder that a backup is brought into. The counters come before the databases:
+    /// whatever happens in between, a start finds them ahead.
+    fn of_restore(data: &Path) -> Self {
+        let databases = [Database::accounts(data), Database::logs(data)];
+        let counters = databases.each_ref().map(Database::counter_file);
+        let databases = databases.each_ref().map(|database| database.path().to_owned());
+        Self { names: [data.join(SEED)].into_iter().chain(counters).chain(databases).collect() }
+    }
+
+    fn move_into_place(&self) -> Result<(), Error> {
+        for name in &self.names {
+            move_into_place(&beside(name, PARTIAL), name)?;
+        }
+        Ok(())
     }
 
     fn remove(&self) {
-        for file in &self.0 {
+        for name in &self.names {
+            let partial = beside(name, PARTIAL);
             // Most are not there.
-            drop(std::fs::remove_file(file));
+            drop(std::fs::remove_file(beside(&partial, "-journal")));
+            drop(std::fs::remove_file(partial));
         }
     }
 }

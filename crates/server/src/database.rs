@@ -105,14 +105,13 @@ impl Database {
         }
     }
 
-    /// Puts the counter beside this database ahead of what `file`, a copy of it, says.
-    pub(crate) async fn put_counter_ahead(&self, file: &Path) -> Result<(), Error> {
+    /// What the file beside this database has to say to be ahead of `file`, a copy of it.
+    pub(crate) async fn counter_ahead(&self, file: &Path) -> Result<String, Error> {
         let mut copy = Self::plain(file).read_only(true).connect().await?;
         let counter: i64 =
             sqlx::query_scalar("SELECT counter FROM server").fetch_one(&mut copy).await?;
         sqlx::Connection::close(copy).await?;
-        let counter = counter.max(self.counter_outside()?.unwrap_or(0)) + 1;
-        replace(&self.counter_file(), counter.to_string().as_bytes())
+        Ok((counter.max(self.counter_outside()?.unwrap_or(0)) + 1).to_string())
     }
 
     /// The counter in the file beside the database.
@@ -146,7 +145,8 @@ impl Database {
         laid_out
     }
 
-    fn counter_file(&self) -> PathBuf {
+    /// The file beside the database that says how far it had come.
+    pub(crate) fn counter_file(&self) -> PathBuf {
         self.path.with_extension("counter")
     }
 

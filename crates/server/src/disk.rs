@@ -1,10 +1,24 @@
-//! Space on the disk of the data folder: what is free, and what the data may take.
+//! Space on the disk of the data folder: what is free, what the data may take, and what is kept in
+//! reserve.
+//!
+//! SQLite needs space before it can open a database, even one that is only read. On a disk without
+//! a free byte a server could go on, but not start. So it keeps a file that gives way to its start.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, folder::private, random};
 
 /// Free space below which nothing is written unless the operator says otherwise, if that is less
 /// than a hundredth of the disk.
 const MARK: u64 = 256 * 1024 * 1024;
+
+/// The file that is kept in reserve, and its length. A start takes 32 KiB for each database, as much
+/// again for each 32 MiB in its write-ahead log, and a few pages.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: u64 = 1024 * 1024;
 
 /// The disk of the data folder, and what makes it count as full.
 #[derive(Clone, Debug)]
@@ -27,7 +41,7 @@ impl Disk {
             u64::MAX => u64::MAX,
             most => most.saturating_sub(held(&self.folder)),
         };
-        space(&self.folder).and_then(|space| usize::try_from(space.free.min(left)).ok())
+        self.space().and_then(|space| usize::try_from(space.free.min(left)).ok())
     }
 
     /// Whether less is free than the mark says, or the data has its share. A disk that can't be
@@ -36,9 +50,45 @@ impl Disk {
         if self.most < u64::MAX && held(&self.folder) > self.most {
             return true;
         }
-        space(&self.folder).is_some_and(|Space { free, size }| {
+        self.space().is_some_and(|Space { free, size }| {
             free < self.mark.unwrap_or_else(|| MARK.min(size / 100))
         })
+    }
+
+    /// The disk without what the reserve still lacks.
+    fn space(&self) -> Option<Space> {
+        let reserved = std::fs::metadata(self.folder.join(RESERVE)).map_or(0, |file| file.len());
+        let lacks = RESERVE_BYTES.saturating_sub(reserved);
+        let Space { free, size } = space(&self.folder)?;
+        Some(Space { free: free.saturating_sub(lacks), size })
+    }
+
+    /// Gives the reserve to what is about to start, if that may need it.
+    pub(crate) fn release_reserve(&self) {
+        if space(&self.folder).is_none_or(|space| space.free < RESERVE_BYTES) {
+            // At the first start there is none.
+            drop(std::fs::remove_file(self.folder.join(RESERVE)));
+        }
+    }
+
+    /// Fills the reserve up, as far as there is space.
+    pub(crate) fn fill_reserve(&self) {
+        if let Err(error) = self.lengthen_reserve()
+            && !error.is_full()
+        {
+            tracing::warn!(%error, "no space is kept in reserve");
+        }
+    }
+
+    fn lengthen_reserve(&self) -> Result<(), Error> {
+        let mut file = private(&self.folder.join(RESERVE))?;
+        let mut length = file.seek(SeekFrom::End(0)).map_err(Error::failed)?;
+        while length < RESERVE_BYTES {
+            // A file system that compresses would keep next to nothing for zeros.
+            let bytes: [u8; 4096] = random()?;
+            length += file.write(&bytes).map_err(Error::failed)? as u64;
+        }
+        Ok(())
     }
 }
 

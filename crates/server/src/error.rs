@@ -1,6 +1,9 @@
 //! The one error of all routes: a refusal that the caller can act on, or a failure of ours.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -44,19 +47,24 @@ impl Error {
 
     /// Whether the database failed because the disk is full.
     pub(crate) fn is_full(&self) -> bool {
-        let of_file = match self {
-            Self::Refused(_) => None,
-            Self::Failed(cause) => cause.downcast_ref::<std::io::Error>(),
-        };
-        self.database_code().is_some_and(|code| code & 0xff == FULL)
-            || of_file.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+        let is_full = |code: u32| code & 0xff == FULL || code == SHM_SIZE;
+        self.database_code().is_some_and(is_full)
+            || self
+                .cause::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
     }
 
     fn sqlx(&self) -> Option<&sqlx::Error> {
-        match self {
-            Self::Refused(_) => None,
-            Self::Failed(cause) => cause.downcast_ref(),
-        }
+        self.cause()
+    }
+
+    /// The first cause of a kind.
+    fn cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        let first: &(dyn std::error::Error + 'static) = match self {
+            Self::Refused(_) => return None,
+            Self::Failed(cause) => &**cause,
+        };
+        std::iter::successors(Some(first), |error| error.source()).find_map(|e| e.downcast_ref())
     }
 
     /// SQLite's code.
@@ -66,9 +74,9 @@ impl Error {
 
     /// The same failure, with the file that it is about.
     #[must_use]
-    pub(crate) fn about(self, path: &std::path::Path) -> Self {
+    pub(crate) fn about(self, path: &Path) -> Self {
         match self {
-            Self::Failed(cause) => Self::failed(format!("{}: {cause}", path.display())),
+            Self::Failed(cause) => Self::failed(About { path: path.to_owned(), cause }),
             refused @ Self::Refused(_) => refused,
         }
     }
@@ -77,6 +85,25 @@ impl Error {
     #[must_use]
     pub fn failed(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Failed(cause.into())
+    }
+}
+
+/// A failure, and the file that it is about.
+#[derive(Debug)]
+struct About {
+    path: PathBuf,
+    cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl std::error::Error for About {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.cause)
     }
 }
 
@@ -117,6 +144,8 @@ impl From<OpaqueFailed> for Error {
 
 /// SQLite's codes for what is told apart.
 const FULL: u32 = 13;
+/// `SQLITE_IOERR_SHMSIZE`: there is no space for the memory that connections share.
+const SHM_SIZE: u32 = 10 | 19 << 8;
 const TOO_BIG: u32 = 18;
 const CONSTRAINT: u32 = 19;
 

@@ -31,9 +31,10 @@ pub(crate) struct Folder {
     made: Made,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Made {
-    folder: bool,
+    /// The folder and those above it, the innermost first.
+    folders: Vec<PathBuf>,
     lock: bool,
 }
 
@@ -41,7 +42,9 @@ impl Folder {
     /// Opens the folder, or makes it, and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let lock_path = path.join(LOCK);
-        let made = Made { folder: !path.exists(), lock: !lock_path.exists() };
+        let missing = path.ancestors().take_while(|folder| !is_there(folder));
+        let folders = missing.map(Path::to_owned).collect();
+        let made = Made { folders, lock: !lock_path.exists() };
         std::fs::create_dir_all(path).map_err(Error::failed)?;
         #[cfg(unix)]
         {
@@ -66,9 +69,9 @@ impl Folder {
         if done.is_err() && self.made.lock && !self.is_half_restored() {
             // While it is held: whoever has opened it sees that it is gone once it has the lock.
             drop(std::fs::remove_file(self.path.join(LOCK)));
-            if self.made.folder {
+            for folder in &self.made.folders {
                 // Only an empty one goes.
-                drop(std::fs::remove_dir(&self.path));
+                drop(std::fs::remove_dir(folder));
             }
         }
         done
@@ -137,6 +140,11 @@ pub(crate) fn private(path: &Path) -> Result<File, Error> {
     options.open(path).map_err(Error::failed)
 }
 
+/// Whether there is such a folder; a relative path begins in one that has no name.
+fn is_there(folder: &Path) -> bool {
+    folder.as_os_str().is_empty() || folder.exists()
+}
+
 /// Whether an open file is the one of this name: whoever made it may have removed it meanwhile.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
@@ -157,12 +165,20 @@ const fn is_at(_: &File, _: &Path) -> bool {
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let partial = path.with_extension("new");
     drop(std::fs::remove_file(&partial));
-    let mut file = private(&partial)?;
-    file.write_all(bytes).map_err(Error::failed)?;
-    file.sync_all().map_err(Error::failed)?;
-    std::fs::rename(&partial, path).map_err(Error::failed)?;
+    let replaced = write_new(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, path).map_err(Error::failed));
+    if replaced.is_err() {
+        drop(std::fs::remove_file(&partial));
+        return replaced;
+    }
     // Without this a crash of the machine may undo the rename.
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Puts bytes into a new file that only its owner may read, and makes them durable.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut file = private(path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::failed)
 }
 
 /// Makes durable what was made or renamed in a folder.

@@ -40,6 +40,8 @@ const RECEIVE_BUFFER: u32 = 256 * 1024;
 const HEADER_TIME: Duration = Duration::from_secs(15);
 /// How long what is under way may take when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
+/// The pause before another start where the disk was full.
+const START_AGAIN: Duration = Duration::from_secs(2);
 
 /// A running server.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the databases and starts to listen.
+    /// Opens the databases and starts to listen. While the disk has no space even for that, it waits.
     ///
     /// # Errors
     /// When the data folder or the address can't be used.
@@ -59,7 +61,7 @@ impl Server {
         let socket = bind(config.listen).map_err(Error::failed)?;
         let address = socket.local_addr().map_err(Error::failed)?;
         let origins = origins(&config, address);
-        let (state, writing) = State::open(config, origins, Arc::new(SystemClock)).await?;
+        let (state, writing) = open(&config, &origins).await?;
         // Nobody connects to a server that can't serve.
         let listener = socket.listen(BACKLOG).map_err(Error::failed)?;
         let listening = tokio::spawn(listen(listener, Arc::clone(&state)));
@@ -93,6 +95,23 @@ impl Server {
             if timeout(STOP_TIME, writing).await.is_err() {
                 tracing::warn!("a writer was cut off");
             }
+        }
+    }
+}
+
+/// Opens the databases once there is space: a supervisor would give up a process that ends again and
+/// again.
+async fn open(
+    config: &Config,
+    origins: &[String],
+) -> Result<(Arc<State>, [JoinHandle<()>; 2]), Error> {
+    loop {
+        match State::open(config.clone(), origins.to_vec(), Arc::new(SystemClock)).await {
+            Err(error) if error.is_full() => {
+                tracing::error!(%error, "the disk is full: the server starts once there is space");
+                sleep(START_AGAIN).await;
+            }
+            opened => return opened,
         }
     }
 }

@@ -94,6 +94,7 @@ impl State {
         let folder = Folder::open(&config.data)?;
         folder.refuse_half_restored()?;
         let disk = Disk::new(folder.path(), config.min_free, config.limits.stored_bytes());
+        disk.release_reserve();
         let databases = [Database::accounts(folder.path()), Database::logs(folder.path())];
         let [of_accounts, of_logs] = databases.clone();
         let [accounts_path, logs_path] = databases.each_ref().map(Database::path);
@@ -112,9 +113,11 @@ impl State {
                 .await
                 .map_err(|error| error.about(accounts_path))?;
         let log_bytes = config.limits.log_bytes();
-        let (logs, writes_logs) = LogStore::open(of_logs, disk, Arc::clone(&clock), log_bytes)
-            .await
-            .map_err(|error| error.about(logs_path))?;
+        let (logs, writes_logs) =
+            LogStore::open(of_logs, disk.clone(), Arc::clone(&clock), log_bytes)
+                .await
+                .map_err(|error| error.about(logs_path))?;
+        disk.fill_reserve();
         let believed = Believed::open(folder.path());
         let state = Self {
             rates: Rates::new(&config.limits),

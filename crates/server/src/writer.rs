@@ -128,6 +128,8 @@ impl Writer {
             wal_since: None,
             shuffled: Some(Instant::now()).filter(|_| is_accounts),
         };
+        // Whoever asks before anything was written hears the truth.
+        task.look_at_disk();
         let (died, closed) = (health.clone(), Arc::clone(&queue));
         let watched = tokio::spawn(async move {
             // A panic ends the task too, and must not leave a server that looks alive.
@@ -310,6 +312,11 @@ impl Task {
         if self.health.now() != condition {
             tracing::warn!(condition = condition.name(), "the disk changed");
             self.health.set(condition);
+            // One of the two writers does it.
+            if condition == Condition::Ready && self.appender.is_some() {
+                let disk = self.disk.clone();
+                drop(spawn_blocking(move || disk.fill_reserve()));
+            }
         }
         if condition == Condition::Full {
             self.refuse_all(condition);

@@ -1,14 +1,23 @@
 //! Backups of a running server, and what starts on them.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use corncrake_server::{Config, Server};
 use corncrake_wire::{account::UploadPackages, log::Point};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use crate::support::{
-    ACCOUNTS, Api, LOGS, claim, commit, database, log_in, messages, one_time, sign_up, token,
+use crate::{
+    disk::Disk,
+    support::{
+        ACCOUNTS, Api, LOGS, claim, commit, database, log_in, messages, one_time, sign_up, token,
+    },
 };
 
 fn run(data: &Path, arguments: &[&str]) -> bool {
@@ -293,6 +302,114 @@ async fn a_restore_that_fails_leaves_a_folder_as_it_was() {
     start_and_stop(&data).await;
     assert!(!run(&data, &["restore", nothing.to_str().unwrap()]));
     assert!(left().contains(&"lock".into()));
+}
+
+/// The files of a folder.
+fn files(folder: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+/// A backup of a server with bob, and with so many logs of 60 KB each.
+async fn backup_with_logs(folder: &Path, logs: u8) -> String {
+    let data = folder.join("data");
+    let (server, api) = start(&data).await;
+    sign_up(&api, "bob", b"correct horse").await;
+    for log in 0..logs {
+        api.append(&messages(&token(log), Point::START, &[&[log; 60_000]])).await.unwrap();
+    }
+    let file = folder.join("backup");
+    let name = file.to_str().unwrap().to_owned();
+    assert!(run(&data, &["backup", &name]));
+    server.stop().await;
+    name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_f7_a_restore_that_finds_no_space_leaves_the_folder_as_it_was() {
+    let Some(disk) = Disk::mount(4) else { return };
+    let folder = TempDir::new().unwrap();
+    let name = backup_with_logs(folder.path(), 30).await;
+    let brought = disk.path().join("brought");
+    // With what a restore replaces: another server's seed, and how far lost databases had come.
+    std::fs::create_dir(&brought).unwrap();
+    std::fs::write(brought.join("opaque-seed"), b"of another server").unwrap();
+    std::fs::write(brought.join("accounts.counter"), b"70").unwrap();
+    let before = files(&brought);
+    for space in [0, 1, 3] {
+        let ballast = disk.fill();
+        let length = std::fs::metadata(&ballast).unwrap().len() - space * 512 * 1024;
+        std::fs::File::options().write(true).open(&ballast).unwrap().set_len(length).unwrap();
+        assert!(!run(&brought, &["restore", &name]), "{space} halves of a MiB");
+        assert!(files(&brought) == before, "{:?}", files(&brought).keys());
+        let new = disk.path().join("above/new");
+        assert!(!run(&new, &["restore", &name]), "{space} halves of a MiB");
+        assert!(!disk.path().join("above").exists());
+        std::fs::remove_file(&ballast).unwrap();
+    }
+    assert!(run(&brought, &["restore", &name]));
+    assert_eq!(std::fs::read(brought.join("accounts.counter")).unwrap(), b"71");
+    let_bob_in(&brought).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_f7_a_restore_takes_no_log_or_seed_that_does_not_fit() {
+    let folder = TempDir::new().unwrap();
+    let name = backup_with_logs(folder.path(), 1).await;
+    let brought = folder.path().join("brought");
+    std::fs::create_dir(&brought).unwrap();
+    let log = brought.join("accounts.db-wal");
+    std::fs::write(&log, b"what a killed server left").unwrap();
+    let before = files(&brought);
+    assert!(!run(&brought, &["restore", &name]));
+    assert!(files(&brought) == before);
+    std::fs::remove_file(log).unwrap();
+    let seed = format!("{name}.opaque-seed");
+    let kept = std::fs::read(&seed).unwrap();
+    std::fs::write(&seed, &kept[1..]).unwrap();
+    assert!(!run(&brought, &["restore", &name]));
+    assert!(files(&brought).is_empty());
+    std::fs::write(&seed, kept).unwrap();
+    assert!(run(&brought, &["restore", &name]));
+    let_bob_in(&brought).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_f7_what_a_killed_restore_left_is_never_taken_for_data() {
+    let folder = TempDir::new().unwrap();
+    let name = backup_with_logs(folder.path(), 100).await;
+    let mut cut_short = 0;
+    for round in 0..20 {
+        let brought = folder.path().join(format!("brought {round}"));
+        let restore = Command::new(env!("CARGO_BIN_EXE_corncrake-server"))
+            .args(["restore", &name, "--data"])
+            .arg(&brought)
+            .stderr(Stdio::null())
+            .spawn();
+        let mut restore = restore.unwrap();
+        tokio::time::sleep(Duration::from_millis(3 * round)).await;
+        restore.kill().unwrap();
+        let ended = restore.wait().unwrap().success();
+        let is_there = |name: &str| brought.join(name).exists();
+        if is_there("restoring") {
+            cut_short += 1;
+            assert!(Server::start(Config::for_tests(brought.clone())).await.is_err());
+            assert!(!run(&brought, &["restored"]));
+        } else {
+            let is_whole = is_there(ACCOUNTS);
+            assert_eq!(is_there(LOGS), is_whole, "round {round}");
+            assert!(is_whole || !ended);
+            if is_whole {
+                let_bob_in(&brought).await;
+                continue;
+            }
+        }
+        assert!(run(&brought, &["restore", &name]), "round {round}");
+        let left = files(&brought);
+        assert!(left.keys().all(|name| !name.to_str().unwrap().contains("partial")));
+        let_bob_in(&brought).await;
+    }
+    assert!(cut_short > 0, "some are killed in between");
 }
 
 #[tokio::test(flavor = "multi_thread")]
