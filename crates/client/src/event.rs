@@ -192,6 +192,8 @@ pub struct ChatInfo {
     pub needs_new_group: bool,
     /// Number of the newest item of the timeline.
     pub last_item: Option<u64>,
+    /// Time of the item at the end of the history, which may be a message on its way.
+    pub last_at: Option<Timestamp>,
 }
 
 /// One line of a chat's timeline.

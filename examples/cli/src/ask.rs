@@ -360,9 +360,8 @@ async fn chats(client: &Client, wait: u64) -> Result<Value, Failure> {
     let read = catch_up(client, wait).await?;
     let mut list = Vec::new();
     for info in client.chats().await? {
-        let last = client.chat(info.id).await?.history(None, 1).await?;
         let adding = Names::list(client, &info.adding).await?;
-        list.push(view::Chat::of(&info, last.last(), adding));
+        list.push(view::Chat::of(&info, adding));
     }
     let waits = client.account().await?.waits_for_keys;
     let mut answer = json!({"chats": list, "waits_for_keys": waits});

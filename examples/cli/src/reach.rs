@@ -299,6 +299,7 @@ mod tests {
             lost_removals: Vec::new(),
             needs_new_group: false,
             last_item: None,
+            last_at: None,
         }
     }
 

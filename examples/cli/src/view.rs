@@ -265,8 +265,8 @@ const fn role(role: Role) -> &'static str {
 }
 
 impl Chat {
-    /// A chat whose newest item is `last`, with the names of those who are being added.
-    pub(crate) fn of(chat: &ChatInfo, last: Option<&corncrake::Item>, adding: Vec<String>) -> Self {
+    /// A chat, with the names of those who are being added.
+    pub(crate) fn of(chat: &ChatInfo, adding: Vec<String>) -> Self {
         let member = |member: &corncrake::Member| Member {
             account: member.account.to_string(),
             name: member.name.clone(),
@@ -292,7 +292,7 @@ impl Chat {
             lost_removals: chat.lost_removals.iter().map(ToString::to_string).collect(),
             needs_new_group: chat.needs_new_group,
             last_item: chat.last_item,
-            last_at: last.map(|item| item.at.0),
+            last_at: chat.last_at.map(|at| at.0),
         }
     }
 }

@@ -171,6 +171,8 @@ async fn lost_row<S: Store>(
     let last = store.range_each(timeline, all(), Order::Descending, 1).await?;
     row.first_item = first.first().map_or(0, |(number, _)| *number);
     row.next_item = last.first().map_or(0, |(number, _)| number.saturating_add(1));
+    let newest = last.first().and_then(|(_, bytes)| decode::<Item>(bytes.as_ref()?).ok());
+    row.last_at = newest.map(|item| item.at);
     Ok(row)
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct ChatRow {
     /// The number of the first item that was not erased.
     pub(crate) first_item: u64,
     pub(crate) next_item: u64,
+    /// The time of the item before that one.
+    pub(crate) last_at: Option<Timestamp>,
     pub(crate) next_intent: u64,
     pub(crate) next_own: u64,
     pub(crate) next_closed: u64,
@@ -171,6 +173,7 @@ impl ChatRow {
             handover_due: None,
             first_item: 0,
             next_item: 0,
+            last_at: None,
             next_intent: 0,
             next_own: 0,
             next_closed: 0,

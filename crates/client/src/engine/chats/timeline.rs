@@ -56,6 +56,7 @@ fn append_at(
     }
     let item = Item { number: chat.row.next_item, at, wrong_clock, what };
     chat.row.next_item += 1;
+    chat.row.last_at = Some(at);
     step.put(Table::Timeline, chat.row.id.as_bytes(), item.number, &item);
     step.event(EventKind::Item { chat: chat.row.id, item });
 }
@@ -99,6 +100,8 @@ impl State {
                 chat.group.as_ref().map_or(&chat.row.title, |group| &group.title).clone()
             }
         };
+        let on_its_way = me.and_then(|me| chat.queued_items(me).pop());
+        let there = chat.row.last_at.filter(|_| chat.row.first_item < chat.row.next_item);
         ChatInfo {
             id: chat.row.id,
             kind: chat.row.kind,
@@ -112,6 +115,7 @@ impl State {
             lost_removals: chat.row.owed_again.shown(),
             needs_new_group: chat.row.owed_again.needs_new_group(),
             last_item: chat.row.next_item.checked_sub(1),
+            last_at: on_its_way.map(|item| item.at).or(there),
         }
     }
 
@@ -190,14 +194,35 @@ impl Chat {
 mod tests {
     use corncrake_core::{derive::Key32, seal::envelope::Seed};
 
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
     use super::*;
     use crate::{
         engine::{
             account::AccountState,
             chats::{Chats, all::looks, rows::ChatRow},
         },
-        host::Settings,
+        host::{Clock, Moment, Settings},
     };
+
+    #[test]
+    fn audit_issue_7_a_list_says_when_something_came_last_without_a_look_into_the_store() {
+        let seed = Seed::from_key(Key32::from_bytes([1; 32]));
+        let id = ConversationId::from_bytes([1; 32]);
+        let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
+        let (mut rng, account) = (ChaCha20Rng::from_seed([0; 32]), AccountState::default());
+        let state = State::new(Settings::default(), String::new(), account, Chats::default());
+        assert_eq!(state.chat_info(&chat).last_at, None);
+        for now in [7, 9] {
+            let clock = Clock { now: Timestamp(now), moment: Moment(now) };
+            append(&mut chat, ItemKind::Expired, &mut Step::new(clock, &mut rng));
+            assert_eq!(state.chat_info(&chat).last_at, Some(Timestamp(now)));
+        }
+        // As after the history was erased.
+        chat.row.first_item = chat.row.next_item;
+        assert_eq!(state.chat_info(&chat).last_at, None);
+    }
 
     #[test]
     fn audit_srv_b8_a_list_looks_at_each_chat_a_few_times_however_many_there_are() {
