@@ -69,10 +69,12 @@ const REMEMBERED_MESSAGES: usize = 1024;
 /// All chats of the account on this device.
 #[derive(Debug, Default)]
 pub(crate) struct Chats {
-    /// Changed by [`Chats::take`] and [`Chats::put`] where a chat may wake.
+    /// Changed by [`Chats::take`] and [`Chats::put`] where a chat may wake or be loaded.
     pub(crate) all: All,
     /// When chats wake, soonest first.
     wakes: BTreeSet<(Moment, ConversationId)>,
+    /// The chats whose groups are in memory.
+    loaded: BTreeSet<ConversationId>,
     /// Which chat a watched log belongs to, and which of its logs it is.
     pub(crate) logs: BTreeMap<LogId, (ConversationId, Place)>,
     /// Folds under way.
@@ -409,11 +411,13 @@ impl Chats {
         if let Some(at) = chat.session.wake {
             self.wakes.remove(&(at, id));
         }
+        self.loaded.remove(&id);
         Some(chat)
     }
 
     pub(crate) fn put(&mut self, chat: Chat) {
         self.wakes.extend(chat.session.wake.map(|at| (at, chat.row.id)));
+        self.loaded.extend(chat.is_loaded.then_some(chat.row.id));
         self.all.insert(chat.row.id, chat);
     }
 
@@ -494,7 +498,7 @@ impl State {
     }
 
     pub(crate) fn chats_tick(&mut self, step: &mut Step<'_>) {
-        let due: Vec<ConversationId> = self.chats.due(step.moment).collect();
+        let due: Vec<ConversationId> = self.chats.due(step.moment).take(memory::AT_ONCE).collect();
         for id in due {
             self.with_chat(id, step, |state, chat, step| state.advance(chat, step));
         }

@@ -183,10 +183,12 @@ pub(super) async fn group<S: Store>(
     chats: &mut Chats,
     id: ConversationId,
 ) -> Result<(), StoreError> {
-    let Some(chat) = chats.all.get_mut(&id) else {
+    let Some(mut chat) = chats.take(id) else {
         return Ok(());
     };
-    match rows_of_group(store, chat).await {
+    let loaded = rows_of_group(store, &mut chat).await;
+    chats.put(chat);
+    match loaded {
         Err(StoreError::Damaged) => {
             chats.found_damaged(id);
             Ok(())

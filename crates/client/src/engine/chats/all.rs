@@ -17,6 +17,11 @@ impl All {
         self.0.values().inspect(|_| looks::note())
     }
 
+    /// Looks at one chat after the other, to change them.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Chat> {
+        self.0.values_mut().inspect(|_| looks::note())
+    }
+
     /// Looks at one chat.
     pub(crate) fn get(&self, id: &ConversationId) -> Option<&Chat> {
         self.0.get(id).inspect(|_| looks::note())

@@ -17,6 +17,10 @@ use crate::{
     transport::Push,
 };
 
+/// How many chats one tick takes up: people's calls come between two ticks, however many chats have
+/// something to do at once.
+pub(super) const AT_ONCE: usize = 16;
+
 impl Chat {
     /// Whether nothing is to be done here before somebody says something.
     pub(crate) fn rests(&self) -> bool {
@@ -63,7 +67,8 @@ impl State {
                 _ => None,
             },
             Input::Tick => {
-                let due = self.chats.due(now).filter_map(|id| self.chats.all.get(&id));
+                let due = self.chats.due(now).take(AT_ONCE);
+                let due = due.filter_map(|id| self.chats.all.get(&id));
                 let due = due.filter(|chat| !chat.is_loaded && !chat.rests());
                 return due.map(|chat| chat.row.id).collect();
             }
@@ -82,14 +87,15 @@ impl State {
 impl Chats {
     /// Leaves to the store what is beyond `most` chats and rests, longest unused first.
     pub(crate) fn let_rest(&mut self, most: usize) {
-        let mut loaded: Vec<&mut Chat> =
-            self.all.values_mut().filter(|chat| chat.is_loaded).collect();
-        let surplus = loaded.len().saturating_sub(most);
+        let surplus = self.loaded.len().saturating_sub(most);
         if surplus == 0 {
             return;
         }
-        loaded.sort_by_key(|chat| chat.session.used);
-        for chat in loaded.into_iter().filter(|chat| chat.rests()).take(surplus) {
+        let resting = self.loaded.iter().filter_map(|id| self.all.get(id)).filter(|c| c.rests());
+        let mut resting: Vec<_> = resting.map(|chat| (chat.session.used, chat.row.id)).collect();
+        resting.sort_unstable();
+        for (_, id) in resting.into_iter().take(surplus) {
+            let Some(mut chat) = self.take(id) else { continue };
             chat.unload();
             chat.recent.clear();
             chat.read.clear();
@@ -97,6 +103,7 @@ impl Chats {
             chat.sent.clear();
             chat.audiences.clear();
             chat.is_loaded = false;
+            self.put(chat);
         }
     }
 }
@@ -106,15 +113,54 @@ mod tests {
     use corncrake_core::{derive::Key32, seal::envelope::Seed};
 
     use super::*;
-    use crate::{engine::chats::rows::ChatRow, event::ChatKind};
+    use crate::{
+        engine::{
+            account::AccountState,
+            chats::{all::looks, rows::ChatRow},
+        },
+        event::ChatKind,
+        host::Settings,
+    };
+
+    fn chat(number: u8, phase: Phase) -> Chat {
+        let id = ConversationId::from_bytes([number; 32]);
+        let seed = Seed::from_key(Key32::from_bytes([number; 32]));
+        Chat::new(ChatRow { phase, ..ChatRow::new(id, ChatKind::Group, seed) })
+    }
+
+    #[test]
+    fn audit_issue_7_a_turn_looks_only_at_chats_whose_groups_are_in_memory() {
+        let mut chats = Chats::default();
+        for number in 0..100 {
+            chats.put(Chat { is_loaded: number < 5, ..chat(number, Phase::Removed) });
+        }
+        looks::take();
+        chats.let_rest(5);
+        assert_eq!(looks::take(), 0);
+        chats.let_rest(2);
+        let looked = looks::take();
+        assert!((3..=10).contains(&looked), "looked {looked} times");
+        assert_eq!(chats.all.values().filter(|chat| chat.is_loaded).count(), 2);
+    }
+
+    #[test]
+    fn audit_issue_7_a_tick_takes_up_no_more_chats_than_people_can_wait_for() {
+        let mut chats = Chats::default();
+        for number in 0..100 {
+            let mut chat = Chat { is_loaded: false, ..chat(number, Phase::Waiting) };
+            chat.session.wake = Some(Moment(1));
+            chats.put(chat);
+        }
+        let mut state =
+            State::new(Settings::default(), String::new(), AccountState::default(), chats);
+        assert_eq!(state.chats_to_load(&Input::Tick, Moment(2)).len(), AT_ONCE);
+    }
 
     #[test]
     fn audit_srv_b8_chats_that_wake_are_found_without_a_look_at_the_others() {
         let mut chats = Chats::default();
         for number in 0..100_u8 {
-            let id = ConversationId::from_bytes([number; 32]);
-            let seed = Seed::from_key(Key32::from_bytes([number; 32]));
-            let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
+            let mut chat = chat(number, Phase::Inside);
             chat.session.wake = (number % 10 == 0).then_some(Moment(200 - u64::from(number)));
             chats.put(chat);
         }
