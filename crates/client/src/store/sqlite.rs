@@ -251,14 +251,16 @@ impl Store for SqliteStore {
         order: Order,
         limit: u32,
     ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        // SQLite looks at the value of a bare parameter to plan for it, and so compiles the statement
+        // anew each time that another one is bound.
         let query = match order {
             Order::Ascending => {
                 "SELECT idx, value FROM rows WHERE tbl = ? AND name = ? AND idx BETWEEN ? AND ? \
-                 ORDER BY idx LIMIT ?"
+                 ORDER BY idx LIMIT ? + 0"
             }
             Order::Descending => {
                 "SELECT idx, value FROM rows WHERE tbl = ? AND name = ? AND idx BETWEEN ? AND ? \
-                 ORDER BY idx DESC LIMIT ?"
+                 ORDER BY idx DESC LIMIT ? + 0"
             }
         };
         let mut open = self.opened().await?;
