@@ -97,7 +97,10 @@ impl State {
             }
         }
         if chat.log() == log {
-            chat.session.head = Some(head.max(chat.row.cursor));
+            // The answer to an append may have told of a newer head than entries that came before it
+            // and are read after it: to go back to theirs would send again what is in the log.
+            let head = Some(head.max(chat.row.cursor));
+            chat.session.head = chat.session.head.max(head);
             if chat.caught_up() {
                 chat.session.show_by = None;
             }
@@ -632,4 +635,40 @@ fn newly_leaving(report: &CommitReport) -> Vec<AccountId> {
         return Vec::new();
     };
     change.1.leaving.difference(&change.0.leaving).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use corncrake_core::derive::Key32;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::{
+        engine::{
+            account::AccountState,
+            chats::{Chats, rows::ChatRow},
+        },
+        host::{Clock, Moment, Settings, Timestamp},
+    };
+
+    /// The server answers a subscription before an append that came before it, and the engine takes
+    /// the answer to the append first.
+    #[test]
+    fn audit_issue_7_a_head_that_is_read_late_has_nothing_sent_twice() {
+        let id = ConversationId::from_bytes([1; 32]);
+        let seed = Seed::from_key(Key32::from_bytes([1; 32]));
+        let mut chat = Chat::new(ChatRow::new(id, ChatKind::Group, seed));
+        chat.session.head = Some(1);
+        let log = chat.log();
+        let mut chats = Chats::default();
+        chats.put(chat);
+        let account = AccountState::default();
+        let mut state = State::new(Settings::default(), String::new(), account, chats);
+        let mut rng = ChaCha20Rng::from_seed([0; 32]);
+        let clock = Clock { now: Timestamp(0), moment: Moment(0) };
+        let mut step = Step::new(clock, &mut rng);
+        state.chat_entries((id, Place::Current), log, Vec::new(), 0, &mut step);
+        assert!(state.chats.all.values().all(|chat| !chat.caught_up()), "its entry is to come");
+    }
 }

@@ -79,6 +79,7 @@ impl State {
             Some(_) => {
                 chat.session.show_by = None;
                 chat.session.watched = false;
+                chat.session.head = None;
             }
             None => {}
         }
