@@ -129,8 +129,8 @@ impl Chat {
     /// their account, written out.
     ///
     /// # Errors
-    /// `unknown_account` or `no_key_package` if nobody can be added, `already_so`, `not_allowed`,
-    /// `not_in_direct_chat`, `taken_back` if [`Chat::remove`] came first.
+    /// `unknown_account`, `name_changed_hands` or `no_key_package` if nobody can be added,
+    /// `already_so`, `not_allowed`, `not_in_direct_chat`, `taken_back` if [`Chat::remove`] came first.
     pub async fn add(&self, names: &[&str]) -> Result<Added, Error> {
         let begun = self.begin_add(names, A_MINUTE).await?;
         let left_out = begun.left_out().to_vec();

@@ -145,16 +145,20 @@ impl Client {
         self.ask(Command::Devices).await
     }
 
-    /// The number that both sides see if nobody stands between them.
+    /// The number that both sides see if nobody stands between them. People are named as in
+    /// [`Client::create_group`].
     ///
     /// # Errors
-    /// `unknown_account`, `offline`.
+    /// `unknown_account`, `name_changed_hands`, `chat_with_oneself`, `offline`.
     pub async fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {
         let name = name.to_owned();
         self.ask(|reply| Command::SafetyNumber { name, reply }).await
     }
 
-    /// The username that this device saw last of an account; of people who left a chat too.
+    /// The name by which an account is shown, if the directory told it; of people who left a chat
+    /// too. It is the username, unless this device has known another account by that: then the
+    /// beginning of the account's id follows after a `~`, which no username has. Calls that name
+    /// people take such a name as well.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -194,10 +198,12 @@ impl Client {
     }
 
     /// The chat with one person, the same one for ever, whoever starts it; with several people, a
-    /// new group without a title, in which all of them are. Messages may be queued at once.
+    /// new group without a title, in which all of them are. Messages may be queued at once. People
+    /// are named as in [`Client::create_group`].
     ///
     /// # Errors
-    /// `unknown_account`, `chat_with_oneself`, `no_key_package`, `offline`.
+    /// `unknown_account`, `chat_with_oneself`, `no_key_package`, `offline`; `name_changed_hands` if a
+    /// name belongs to another account than the one that this device has known by it.
     pub async fn start_chat(&self, names: &[&str]) -> Result<Chat, Error> {
         self.begin_chat(names, None).await
     }
@@ -225,8 +231,8 @@ impl Client {
     /// out. People are named by username, or by the id of their account, written out.
     ///
     /// # Errors
-    /// `unknown_account` or `no_key_package` if nobody can be added, `offline`, `title_too_long`,
-    /// `bad_title`, `too_many_members`.
+    /// `unknown_account`, `name_changed_hands` or `no_key_package` if nobody can be added, `offline`,
+    /// `title_too_long`, `bad_title`, `too_many_members`.
     pub async fn create_group(&self, title: &str, names: &[&str]) -> Result<NewGroup, Error> {
         self.create_group_within(title, names, A_MINUTE).await
     }

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     RemoveDevice { device: DeviceId, password: Zeroizing<String>, reply: Reply<()> },
     /// The number to compare with somebody.
     SafetyNumber { name: String, reply: Reply<SafetyNumber> },
-    /// The username that was seen last of an account.
+    /// The name by which an account is shown.
     NameOf { account: AccountId, reply: Reply<Option<String>> },
     /// All chats.
     Chats(Reply<Vec<ChatInfo>>),

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use corncrake_core::id::AccountId;
 use corncrake_wire::ErrorCode;
 
 use crate::{event::Device, store::StoreError, transport::TransportError};
@@ -24,6 +25,14 @@ pub enum Error {
     Closed,
     /// The account has as many devices as it may have, these: name one that gives way.
     TooManyDevices(Vec<Device>),
+    /// The username means one account on this device, and the server answers with another one: name
+    /// the one that is meant by its id.
+    NameChangedHands {
+        /// The account that was known by the name first.
+        before: AccountId,
+        /// The one that the server says it belongs to.
+        now: AccountId,
+    },
 }
 
 /// What a caller can mend.
@@ -176,6 +185,7 @@ impl Error {
             Self::Store(error) => error.code(),
             Self::Closed => "closed",
             Self::TooManyDevices(_) => ErrorCode::TooManyDevices.as_str(),
+            Self::NameChangedHands { .. } => "name_changed_hands",
         }
     }
 }
@@ -199,6 +209,12 @@ impl fmt::Display for Error {
             Self::TooManyDevices(devices) => {
                 write!(f, "the account has {} devices: name one that gives way", devices.len())
             }
+            Self::NameChangedHands { before, now } => write!(
+                f,
+                "this name belongs to another account than before: if you mean the new one, which \
+                 may be somebody else, write its id {now} instead of the name; the one you knew is \
+                 {before}"
+            ),
         }
     }
 }

@@ -150,7 +150,7 @@ pub struct LeftOut {
 pub struct Member {
     /// The account.
     pub account: AccountId,
-    /// Its username, if the directory told it.
+    /// Its name as [`Client::name_of`](crate::Client::name_of) gives it, if the directory told it.
     pub name: Option<String>,
     /// What it may do.
     pub role: Role,
@@ -170,6 +170,8 @@ pub struct ChatInfo {
     pub id: ConversationId,
     /// Direct or group.
     pub kind: ChatKind,
+    /// The other account in a chat of two.
+    pub peer: Option<AccountId>,
     /// The group's title, or the other person's name.
     pub title: String,
     /// Who is in it.
@@ -334,6 +336,14 @@ pub enum ItemKind {
     ViewDiffers {
         /// The sender.
         sender: AccountId,
+    },
+    /// The other one in this chat of two is not the account that this device has known by the same
+    /// name before. It is told once.
+    NameChangedHands {
+        /// The account that the name means here.
+        before: AccountId,
+        /// The one in this chat, to which it belongs as the server says.
+        now: AccountId,
     },
 }
 

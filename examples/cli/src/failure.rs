@@ -20,6 +20,9 @@ pub(crate) struct Failure {
     /// The devices of an account that has as many as it may have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) devices: Vec<Value>,
+    /// The accounts of a name that has changed hands: the one that it means here, and the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accounts: Option<Box<(String, String)>>,
 }
 
 /// How the program ends; see `--help`.
@@ -53,6 +56,7 @@ impl Failure {
             message: message.into(),
             exit: Exit::Refused,
             devices: Vec::new(),
+            accounts: None,
         }
     }
 
@@ -63,6 +67,7 @@ impl Failure {
             message: message.into(),
             exit: Exit::Files,
             devices: Vec::new(),
+            accounts: None,
         }
     }
 
@@ -73,6 +78,7 @@ impl Failure {
             message: format!("it is done, but the answer can't be written: {error}"),
             exit: Exit::Files,
             devices: Vec::new(),
+            accounts: None,
         }
     }
 
@@ -114,6 +120,11 @@ impl Failure {
         if let (false, Some(json)) = (self.devices.is_empty(), json.as_object_mut()) {
             json.insert("devices".to_owned(), json!(self.devices));
         }
+        if let (Some(accounts), Some(json)) = (&self.accounts, json.as_object_mut()) {
+            let (before, now) = &**accounts;
+            json.insert("before".to_owned(), json!(before));
+            json.insert("now".to_owned(), json!(now));
+        }
         json
     }
 }
@@ -132,6 +143,7 @@ impl From<Error> for Failure {
             message.push_str(", with --drop and its id or the first digits of it; these are they, the oldest first");
             devices = list.iter().map(view::device).collect();
         }
-        Self { code: error.code().to_owned(), message, exit, devices }
+        let accounts = view::accounts(&error).map(Box::new);
+        Self { code: error.code().to_owned(), message, exit, devices, accounts }
     }
 }

@@ -245,5 +245,5 @@ async fn greet(stream: Box<dyn Stream>) -> Option<(Ends, String)> {
 
 fn other_server(server: &str) -> Failure {
     let message = format!("another program uses this account on {server}: end it first");
-    Failure { code: "store_in_use".to_owned(), message, exit: Exit::Files, devices: Vec::new() }
+    Failure { exit: Exit::Files, ..Failure::refused("store_in_use", message) }
 }

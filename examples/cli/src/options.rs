@@ -13,7 +13,9 @@ Exit codes:
   4  the files in the home folder cannot be used
   5  the server refused or answered something that does not hold
 
-CHAT is a username (the chat of two), #title of a group, or a chat's id or its first digits.
+CHAT is a username or an account's id (the chat of two), #title of a group, or a chat's id or its
+first digits. An account whose username meant another one before is shown, and named, as the username,
+'~' and the beginning of its id.
 Passwords are asked for at the terminal, or read as the first line of standard input.";
 
 const SESSION: &str = "\
@@ -69,7 +71,7 @@ pub(crate) enum Command {
     Chats,
     /// Sends a message and waits until it is in the chat's log.
     Send {
-        /// Username, #title or id.
+        /// Username or account id, #title, or the id of a chat.
         chat: String,
         /// What to say; '-' reads it from standard input.
         text: String,
@@ -81,7 +83,7 @@ pub(crate) enum Command {
     Listen,
     /// Shows the newest part of a chat.
     History {
-        /// Username, #title or id.
+        /// Username or account id, #title, or the id of a chat.
         chat: String,
         /// How many lines.
         #[arg(long, default_value_t = 50)]
@@ -94,7 +96,7 @@ pub(crate) enum Command {
     Group(GroupOptions),
     /// Hides a chat and erases its history on this device.
     Hide {
-        /// Username, #title or id.
+        /// Username or account id, #title, or the id of a chat.
         chat: String,
     },
     /// Lists the devices of the account, or removes one.
@@ -104,7 +106,7 @@ pub(crate) enum Command {
     },
     /// Shows the safety number of you and somebody: equal on both sides if nobody stands between.
     Verify {
-        /// Whom you compare with.
+        /// Whom you compare with: a username or account id.
         name: String,
     },
     /// Takes commands from standard input, one JSON object a line, and writes answers and events.
@@ -136,14 +138,14 @@ pub(crate) enum Group {
     Create {
         /// At most 128 bytes.
         title: String,
-        /// Usernames.
+        /// Usernames or account ids.
         names: Vec<String>,
     },
     /// Adds people.
     Add {
         /// #title or id.
         chat: String,
-        /// Usernames.
+        /// Usernames or account ids.
         #[arg(required = true)]
         names: Vec<String>,
     },
@@ -151,7 +153,7 @@ pub(crate) enum Group {
     Remove {
         /// #title or id.
         chat: String,
-        /// Usernames.
+        /// Usernames or account ids.
         #[arg(required = true)]
         names: Vec<String>,
     },
@@ -171,7 +173,7 @@ pub(crate) enum Group {
     Role {
         /// #title or id.
         chat: String,
-        /// A username.
+        /// A username or account id.
         name: String,
         /// What the member may do from now on.
         role: RoleName,

@@ -178,7 +178,7 @@ async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> 
     });
     Ok(found.unwrap_or(Delivery::Queued))
 }
-/// The chat that `name` names, and whether it is new: the chat of two with a username is started if
+/// The chat that `name` names, and whether it is new: the chat of two with somebody is started if
 /// there is none.
 pub(crate) async fn find_or_start(
     client: &Client,
@@ -235,9 +235,13 @@ fn find_among<'a>(chats: &'a [ChatInfo], name: &str) -> Result<Option<&'a ChatIn
         return only(groups, name);
     }
     let lower = name.to_ascii_lowercase();
+    let is_with = |chat: &&ChatInfo| {
+        chat.title == lower || chat.peer.is_some_and(|peer| peer.to_string() == lower)
+    };
     let direct = chats
         .iter()
-        .filter(|chat| chat.kind == ChatKind::Direct && !chat.hidden && chat.title == lower)
+        .filter(|chat| chat.kind == ChatKind::Direct && !chat.hidden)
+        .filter(is_with)
         .min_by_key(|chat| chat.id);
     // A stranger may have taken the digits of a chat as a name.
     let may_be_id = name.len() >= 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -281,7 +285,7 @@ fn unknown(name: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use corncrake::ConversationId;
+    use corncrake::{AccountId, ConversationId};
 
     use super::*;
 
@@ -289,6 +293,7 @@ mod tests {
         ChatInfo {
             id: ConversationId::from_bytes([first; 32]),
             kind,
+            peer: (kind == ChatKind::Direct).then(|| AccountId::from_bytes([first + 100; 32])),
             title: title.to_owned(),
             members: Vec::new(),
             adding: Vec::new(),
@@ -324,6 +329,9 @@ mod tests {
         assert_eq!(found("06060606"), Err("ambiguous_chat".to_owned()));
         assert_eq!(found("0606060606"), Ok(Some(chats[1].id)));
         assert_eq!(found(&"06".repeat(32)), Ok(Some(chats[1].id)));
+        let bob = chats[2].peer.unwrap().to_string();
+        assert_eq!(found(&bob), Ok(Some(chats[2].id)));
+        assert_eq!(found(&bob[..63]), Ok(None));
         assert_eq!(found("0202020"), Ok(None));
         assert_eq!(found("carol"), Ok(None));
         assert_eq!(found("#carol"), Ok(None));

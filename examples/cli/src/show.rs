@@ -70,7 +70,11 @@ pub(crate) fn note(answer: &Value) -> Option<String> {
     if let Some(left_out) = left_out {
         let one = |one: &Value| {
             let field = |name| one.get(name).and_then(Value::as_str).unwrap_or_default();
-            format!("{} [{}]", tame::line(field("name")), tame::line(field("code")))
+            let [name, code, now] = ["name", "code", "now"].map(|name| tame::line(field(name)));
+            match now.as_str() {
+                "" => format!("{name} [{code}]"),
+                now => format!("{name} [{code}: it belongs to {now} now]"),
+            }
         };
         let names: Vec<_> = left_out.iter().map(one).collect();
         return Some(format!("left out: {}", names.join(", ")));
@@ -255,6 +259,12 @@ fn item_line(item: &Item) -> String {
             "* {} saw another history than you: the server may be lying to one of you",
             line(from)
         ),
+        What::NameChangedHands { before, now } => {
+            let (before, now) = (line(before), line(now));
+            format!(
+                "* {now} is not the {before} that you know: the name belongs to another account now"
+            )
+        }
         What::Other => "* something that needs a newer version".to_owned(),
     };
     let mark = if item.wrong_clock { " (read; the sender's clock is wrong)" } else { "" };

@@ -46,8 +46,25 @@ pub(crate) fn device(device: &corncrake::Device) -> Value {
 
 /// People who could not be added, and why.
 pub(crate) fn left_out(left_out: &[LeftOut]) -> Value {
-    let one = |one: &LeftOut| json!({"name": one.who, "code": one.why.code()});
+    let one = |one: &LeftOut| {
+        let mut json = json!({"name": one.who, "code": one.why.code()});
+        if let (Some((before, now)), Some(json)) = (accounts(&one.why), json.as_object_mut()) {
+            json.insert("before".to_owned(), json!(before));
+            json.insert("now".to_owned(), json!(now));
+        }
+        json
+    };
     left_out.iter().map(one).collect()
+}
+
+/// The accounts of a name that has changed hands: the one that it means here, and the new one.
+pub(crate) fn accounts(error: &corncrake::Error) -> Option<(String, String)> {
+    match error {
+        corncrake::Error::NameChangedHands { before, now } => {
+            Some((before.to_string(), now.to_string()))
+        }
+        _ => None,
+    }
 }
 
 /// Somebody in a chat.
@@ -75,7 +92,7 @@ pub(crate) struct Item {
     pub(crate) what: What,
 }
 
-/// What a line of a timeline tells; people are usernames.
+/// What a line of a timeline tells; people are the names that are shown of them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum What {
@@ -138,6 +155,10 @@ pub(crate) enum What {
     ViewDiffers {
         from: String,
     },
+    NameChangedHands {
+        before: String,
+        now: String,
+    },
     #[serde(other)]
     Other,
 }
@@ -177,7 +198,7 @@ pub(crate) enum Happened {
     Other,
 }
 
-/// The usernames of those who appear in items.
+/// The names of those who appear in items.
 #[derive(Debug, Default)]
 pub(crate) struct Names(BTreeMap<AccountId, String>);
 
@@ -235,6 +256,7 @@ fn people(item: &corncrake::Item) -> Vec<AccountId> {
         }
         ItemKind::RemovalLost { who } | ItemKind::NewGroupNeeded { without: who } => who.clone(),
         ItemKind::Rejoined { who } | ItemKind::Left { who } => vec![*who],
+        ItemKind::NameChangedHands { before, now } => vec![*before, *now],
         ItemKind::Renamed { by, .. }
         | ItemKind::RolesChanged { by }
         | ItemKind::LockedOut { by } => vec![*by],
@@ -347,6 +369,9 @@ impl Item {
             ItemKind::LockedOut { by } => What::LockedOut { by: names.get(by) },
             ItemKind::Copied { until } => What::Copied { until: until.0 },
             ItemKind::ViewDiffers { sender } => What::ViewDiffers { from: names.get(sender) },
+            ItemKind::NameChangedHands { before, now } => {
+                What::NameChangedHands { before: names.get(before), now: names.get(now) }
+            }
             _ => What::Other,
         };
         Self { number: item.number, at: item.at.0, wrong_clock: item.wrong_clock, what }

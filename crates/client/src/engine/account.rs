@@ -39,6 +39,7 @@ mod letters;
 mod load;
 mod log;
 mod log_in;
+mod names;
 mod own;
 mod packages;
 mod removal;
@@ -310,8 +311,9 @@ impl State {
             },
             Command::SafetyNumber { name, reply } => match &self.account.me {
                 Some(_) => {
-                    let then = directory::LookUpThen::SafetyNumber(name.clone(), reply);
-                    self.begin_look_up(vec![By::Name(name)], then, step);
+                    let by = self.by_text(name);
+                    let then = directory::LookUpThen::SafetyNumber(by.clone(), reply);
+                    self.begin_look_up(vec![by], then, step);
                 }
                 None => step.answer(reply, Err(NO_ACCOUNT)),
             },

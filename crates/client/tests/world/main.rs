@@ -43,6 +43,7 @@ mod lost_chats;
 mod lost_entries;
 mod lost_logs;
 mod mal;
+mod names;
 mod network;
 mod planted;
 mod prompt;

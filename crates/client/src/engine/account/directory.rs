@@ -14,6 +14,7 @@ use corncrake_wire::{
     OpenReply,
     open::{By as WireBy, LookUp, SignedRecord},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     AccountThen,
@@ -40,7 +41,7 @@ pub(crate) enum By {
 
 impl By {
     /// A username, or an account's id written out: no username is as long.
-    pub(crate) fn text(text: String) -> Self {
+    pub(super) fn text(text: String) -> Self {
         text.parse().map_or(Self::Name(text), Self::Id)
     }
 
@@ -56,8 +57,11 @@ impl By {
 #[derive(Clone, Debug)]
 pub(crate) struct Contact {
     pub(crate) account: AccountId,
-    /// The name under which it is found.
+    /// The name by which it was known first. Accounts keep their names, so a record that has another
+    /// one, which its owner may sign, takes nobody's.
     pub(crate) username: String,
+    /// How many accounts this device had known before.
+    number: u64,
     /// With which it agrees on the seeds of 1:1 chats.
     pub(crate) contact_key: ContactPublicKey,
     /// Its newest identity key.
@@ -67,6 +71,14 @@ pub(crate) struct Contact {
     record: VerifiedRecord,
 }
 
+/// A contact as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ContactRow {
+    username: String,
+    number: u64,
+    record: Vec<u8>,
+}
+
 /// Who gets what was looked up.
 #[derive(Debug)]
 pub(super) enum LookUpThen {
@@ -74,13 +86,15 @@ pub(super) enum LookUpThen {
     /// A fold that waits for somebody's newest record.
     Enter(u64, AccountId),
     Devices(Reply<Vec<Device>>),
-    SafetyNumber(String, Reply<SafetyNumber>),
+    SafetyNumber(By, Reply<SafetyNumber>),
 }
 
 /// Records seen, and look-ups under way.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     contacts: BTreeMap<AccountId, Contact>,
+    /// The accounts of each name, in the order in which they became known.
+    names: BTreeMap<String, Vec<AccountId>>,
     pub(super) jobs: Jobs<By, AccountId, LookUpThen>,
 }
 
@@ -103,12 +117,14 @@ impl Contact {
         *since < self.version() && !self.devices.contains(device)
     }
 
+    /// A contact with its first name and number, which are the record's and 0 until it is known.
     fn verify(bytes: Vec<u8>) -> Option<Self> {
         let verified = AccountRecord::verify(&bytes).ok()?;
         let record = verified.record();
         Some(Self {
             account: verified.account(),
             username: record.username.as_str().to_owned(),
+            number: 0,
             contact_key: record.contact_key,
             identity_key: record.chain.current_key(),
             devices: record.devices.iter().map(DeviceEntry::device).collect(),
@@ -119,22 +135,40 @@ impl Contact {
 }
 
 impl Directory {
-    /// Takes a stored record; whether it is one.
-    pub(super) fn load(&mut self, bytes: &[u8]) -> bool {
-        let Some(contact) = Contact::verify(bytes.to_vec()) else {
+    /// Takes a stored contact; whether it is one.
+    pub(super) fn load(&mut self, row: ContactRow) -> bool {
+        let Some(contact) = Contact::verify(row.record) else {
             return false;
         };
-        self.contacts.insert(contact.account, contact);
+        self.insert(Contact { username: row.username, number: row.number, ..contact });
         true
+    }
+
+    fn insert(&mut self, contact: Contact) {
+        let (account, number) = (contact.account, contact.number);
+        let contacts = &self.contacts;
+        let named = self.names.entry(contact.username.clone()).or_default();
+        if !named.contains(&account) {
+            let is_before =
+                |other: &AccountId| contacts.get(other).is_some_and(|other| other.number < number);
+            named.insert(named.partition_point(is_before), account);
+        }
+        self.contacts.insert(account, contact);
+    }
+
+    /// The number of the next account that becomes known.
+    fn next_number(&self) -> u64 {
+        let numbers = self.contacts.values().map(|contact| contact.number);
+        numbers.max().map_or(1, |newest| newest.saturating_add(1))
     }
 
     pub(super) fn contact(&self, account: &AccountId) -> Option<&Contact> {
         self.contacts.get(account)
     }
 
-    /// The account that had this name when it was seen last.
-    pub(super) fn named(&self, name: &str) -> Option<&Contact> {
-        self.contacts.values().find(|contact| contact.username == name)
+    /// The accounts of a name, in the order in which they became known.
+    pub(super) fn namesakes(&self, name: &str) -> &[AccountId] {
+        self.names.get(name).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -221,10 +255,29 @@ impl State {
             },
             Err(error) => self.account.directory.jobs.failed(ask, (error, self.online.open), step),
         };
-        if let Some(error) = error {
-            self.look_up_failed(ask, error, step);
+        match (by, error) {
+            (By::Id(account), Some(Error::Refused(Refusal::UnknownAccount)))
+                if self.is_reached_without(ask, account) =>
+            {
+                self.account.directory.jobs.answered(ask, [account]);
+                return self.look_up_goes_on(ask.job, step);
+            }
+            (_, Some(error)) => self.look_up_failed(ask, error, step),
+            (_, None) => {}
         }
         self.work_look_ups(step);
+    }
+
+    /// Whether what somebody is looked up for is possible although the server doesn't know them any
+    /// more: their chat goes on in its log.
+    fn is_reached_without(&self, ask: Ask, account: AccountId) -> bool {
+        match self.account.directory.jobs.purpose(ask.job) {
+            Some(LookUpThen::Chats(GatherThen::Direct(..))) => {
+                self.direct_chat(Some(account)).is_some()
+            }
+            Some(LookUpThen::SafetyNumber(..)) => self.account.contact(&account).is_some(),
+            _ => false,
+        }
     }
 
     /// Somebody can't be looked up: that ends the job, or the others go on. Names that are only to
@@ -245,6 +298,9 @@ impl State {
 
     /// Checks a record from the server: signatures, that it is the one asked for, and that it is
     /// no older than one seen before. The newest stays.
+    ///
+    /// A name that means another account than the record's is refused: whoever gave it may mean
+    /// either. What is told of it is kept all the same.
     pub(super) fn accept_record(
         &mut self,
         by: &By,
@@ -253,30 +309,42 @@ impl State {
     ) -> Result<VerifiedRecord, Error> {
         let contact = Contact::verify(signed.bytes.clone())
             .ok_or(Error::Untrue("the account record does not verify"))?;
-        let account = contact.account;
-        let asked = match by {
-            By::Name(name) => contact.username == name.to_ascii_lowercase(),
-            By::Id(id) => account == *id,
+        let (account, record) = (contact.account, contact.record.clone());
+        let meant = match by {
+            By::Name(name) if contact.username != name.to_ascii_lowercase() => None,
+            By::Name(_) => Some(self.named(&contact.username).unwrap_or(account)),
+            By::Id(id) => Some(*id).filter(|id| *id == account),
         };
-        if !asked || contact.record.record().list_version != signed.version {
-            return Err(Error::Untrue("the account record is not the one asked for"));
+        let meant = meant.filter(|_| record.record().list_version == signed.version);
+        let meant = meant.ok_or(Error::Untrue("the account record is not the one asked for"))?;
+        self.keep_record(contact, step)?;
+        if meant != account {
+            return Err(Error::NameChangedHands { before: meant, now: account });
         }
-        let contacts = &mut self.account.directory.contacts;
-        let record = contact.record.clone();
-        match contacts.get(&account) {
-            Some(seen) if seen.bytes == contact.bytes => return Ok(record),
-            Some(seen) if !record.may_replace(&seen.record) => {
+        Ok(record)
+    }
+
+    /// Keeps a record unless it is older than one seen before.
+    fn keep_record(&mut self, contact: Contact, step: &mut Step<'_>) -> Result<(), Error> {
+        let directory = &mut self.account.directory;
+        let contact = match directory.contact(&contact.account) {
+            Some(seen) if seen.bytes == contact.bytes => return Ok(()),
+            Some(seen) if !contact.record.may_replace(&seen.record) => {
                 return Err(Error::Untrue("the account record is older than one seen before"));
             }
-            _ => {}
-        }
-        let renamed = |seen: &&Contact| seen.account != account;
-        if self.account.directory.named(&contact.username).filter(renamed).is_some() {
-            return Err(Error::Untrue("the username belongs to another account than before"));
-        }
-        step.put(Table::Contacts, account.as_bytes(), 0, &contact.bytes);
-        self.account.directory.contacts.insert(account, contact);
-        Ok(record)
+            Some(seen) => {
+                Contact { username: seen.username.clone(), number: seen.number, ..contact }
+            }
+            None => Contact { number: directory.next_number(), ..contact },
+        };
+        let row = ContactRow {
+            username: contact.username.clone(),
+            number: contact.number,
+            record: contact.bytes.clone(),
+        };
+        step.put(Table::Contacts, contact.account.as_bytes(), 0, &row);
+        directory.insert(contact);
+        Ok(())
     }
 
     fn end_look_up(&mut self, number: u64, error: Option<Error>, step: &mut Step<'_>) {
@@ -297,10 +365,10 @@ impl State {
                 let result = error.map_or_else(|| Ok(self.own_devices()), Err);
                 step.answer(reply, result);
             }
-            LookUpThen::SafetyNumber(name, reply) => {
+            LookUpThen::SafetyNumber(by, reply) => {
                 // Keys that were seen before still tell who is at the other end.
                 let error = error.filter(|error| *error != Error::Offline);
-                let result = error.map_or_else(|| self.safety_number(&name), Err);
+                let result = error.map_or_else(|| self.safety_number(&by), Err);
                 step.answer(reply, result);
             }
         }
@@ -321,10 +389,17 @@ impl State {
         devices.map(device).collect()
     }
 
-    fn safety_number(&self, name: &str) -> Result<SafetyNumber, Error> {
+    fn safety_number(&self, by: &By) -> Result<SafetyNumber, Error> {
         let me = self.account.me.as_ref().ok_or(Refusal::NoAccount)?;
-        let contact =
-            self.account.directory.named(&name.to_ascii_lowercase()).ok_or(Error::Offline)?;
+        let account = match by {
+            By::Name(name) => self.named(&name.to_ascii_lowercase()),
+            By::Id(account) => Some(*account),
+        };
+        if account == Some(me.account) {
+            return Err(Refusal::ChatWithOneself.into());
+        }
+        let contact = account.and_then(|account| self.account.contact(&account));
+        let contact = contact.ok_or(Error::Offline)?;
         let theirs = (contact.account, &contact.identity_key);
         Ok(SafetyNumber::new((me.account, &me.identity_key), theirs))
     }

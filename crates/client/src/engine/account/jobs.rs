@@ -73,7 +73,9 @@ pub(super) struct Ended<Q, F, T> {
 pub(super) const fn is_about_one(error: &Error) -> bool {
     matches!(
         error,
-        Error::Refused(Refusal::UnknownAccount | Refusal::NoKeyPackage) | Error::Untrue(_)
+        Error::Refused(Refusal::UnknownAccount | Refusal::NoKeyPackage)
+            | Error::Untrue(_)
+            | Error::NameChangedHands { .. }
     )
 }
 

@@ -3,6 +3,7 @@
 use super::{
     AccountState, Me, ORIGIN_ROW, Stage,
     again::AGAIN_ROW,
+    directory::ContactRow,
     inbox::{INBOX_ROW, Notice},
     keys::KEYS_ROW,
     letters::LetterRow,
@@ -65,8 +66,8 @@ pub(crate) async fn load<S: Store>(
         account.letters.insert(row, clock);
     }
     for (_, bytes) in store.scan(Table::Contacts.into()).await? {
-        let record: Vec<u8> = decode(&bytes)?;
-        whole(account.directory.load(&record))?;
+        let row: ContactRow = decode(&bytes)?;
+        whole(account.directory.load(row))?;
     }
     if let Some(bytes) = store.get(Table::AccountLog.into(), &[], 0).await? {
         let row: LogRow = decode(&bytes)?;

@@ -184,7 +184,7 @@ impl State {
         }
         let mut named = BTreeSet::new();
         names.retain(|name| named.insert(name.to_lowercase()));
-        self.look_up(names.into_iter().map(By::text).collect(), then, step);
+        self.look_up(names.into_iter().map(|name| self.by_text(name)).collect(), then, step);
     }
 
     /// The people who were looked up.
@@ -245,13 +245,15 @@ impl State {
     }
 
     /// Somebody's record came, for one chat or for all that show the name.
-    fn names_came(&self, asker: ConversationId, accounts: &[AccountId], step: &mut Step<'_>) {
-        for chat in self.chats.all.values() {
+    fn names_came(&mut self, asker: ConversationId, accounts: &[AccountId], step: &mut Step<'_>) {
+        let shows = |chat: &&Chat| {
             let members = chat.group.iter().flat_map(|group| &group.members);
-            let shows = || members.map(|(account, ..)| account).any(|it| accounts.contains(it));
-            if chat.row.id == asker || shows() {
-                step.event(EventKind::ChatChanged(chat.row.id));
-            }
+            chat.row.id == asker || members.into_iter().any(|(it, ..)| accounts.contains(it))
+        };
+        let shown: Vec<_> = self.chats.all.values().filter(shows).map(|chat| chat.row.id).collect();
+        for id in shown {
+            step.event(EventKind::ChatChanged(id));
+            self.with_chat(id, step, |state, chat, step| state.tell_namesake(chat, step));
         }
     }
 
@@ -407,7 +409,7 @@ impl State {
         let nobody = accounts.is_empty();
         let why = more.first().map(|(_, why)| why.clone()).filter(|_| nobody);
         let more = more.into_iter().map(|(account, why)| {
-            let known = self.account.contact(&account).map(|contact| contact.username.clone());
+            let known = self.name_of(&account);
             LeftOut { who: known.unwrap_or_else(|| account.to_string()), why }
         });
         let more = more.collect();
@@ -533,8 +535,9 @@ impl State {
         self.advance(chat, step);
     }
 
-    /// Tells who waits in `start_chat` that the chat is there.
+    /// Tells who waits in `start_chat` that the chat is there, and first of all who it is with.
     pub(super) fn started(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        self.tell_namesake(chat, step);
         if let Some(starter) = chat.session.starter.take() {
             starter.answer(Ok(chat.row.id), step);
         }

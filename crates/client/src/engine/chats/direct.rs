@@ -63,7 +63,7 @@ impl State {
     /// The chat in which things are said to somebody. Where there are two, it is the one that the
     /// contact keys of both newest records lead to, else the one with the lower id: who has an old
     /// contact key can found a chat too.
-    pub(super) fn direct_chat(&self, peer: Option<AccountId>) -> Option<ConversationId> {
+    pub(crate) fn direct_chat(&self, peer: Option<AccountId>) -> Option<ConversationId> {
         let peer = peer?;
         let with_peer =
             |chat: &&Chat| chat.row.peer == Some(peer) && chat.row.phase != Phase::Removed;

@@ -103,6 +103,8 @@ pub(crate) struct ChatRow {
     pub(crate) aside: Option<Seed>,
     /// In which of the two tables the conversation's state is.
     pub(crate) parts: Parts,
+    /// Whether the timeline tells that somebody else was known by the peer's name before.
+    pub(crate) namesake_told: bool,
 }
 
 /// One of the two tables that a conversation's state may be in.
@@ -199,6 +201,7 @@ impl ChatRow {
             left: None,
             aside: None,
             parts: Parts::default(),
+            namesake_told: false,
         }
     }
 }

@@ -62,6 +62,17 @@ fn append_at(
 }
 
 impl State {
+    /// Tells once that the other one in a chat of two is not who was known by the same name before.
+    pub(super) fn tell_namesake(&self, chat: &mut Chat, step: &mut Step<'_>) {
+        if let (false, Some(now)) = (chat.row.namesake_told, chat.row.peer)
+            && let Some(before) = self.namesake(&now)
+        {
+            chat.row.namesake_told = true;
+            append(chat, ItemKind::NameChangedHands { before, now }, step);
+            chat.save(step);
+        }
+    }
+
     /// What lists show of all chats.
     pub(crate) fn chat_infos(&self) -> Vec<ChatInfo> {
         let mut with_peer = BTreeMap::<AccountId, usize>::new();
@@ -105,6 +116,7 @@ impl State {
         ChatInfo {
             id: chat.row.id,
             kind: chat.row.kind,
+            peer: chat.row.peer,
             title,
             members: members.map(member).collect(),
             adding: chat.adding(),
@@ -127,13 +139,6 @@ impl State {
         let devices = chat.group.iter().flat_map(|group| &group.devices);
         let devices = devices.filter(|(of, _)| *of == account).map(|(_, device)| *device);
         devices.filter(|device| !contact.devices.contains(device)).collect()
-    }
-
-    /// The username that this device saw last of an account.
-    pub(crate) fn name_of(&self, account: &AccountId) -> Option<String> {
-        let own = self.account.me().filter(|me| me.account == *account);
-        own.map(|me| me.username.clone())
-            .or_else(|| self.account.contact(account).map(|contact| contact.username.clone()))
     }
 }
 

@@ -47,6 +47,7 @@ impl State {
         if !self.online.open || self.account.me().is_none() {
             return;
         }
+        self.tell_namesake(chat, step);
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             self.look_again(chat, step);
             self.mind_unnamed(chat, step);

@@ -368,6 +368,18 @@ impl Server {
         Ok(())
     }
 
+    /// Loses all that it knows of an account, and nothing else.
+    pub(crate) fn forget_account(&mut self, account: AccountId) {
+        self.accounts.remove(&account).unwrap();
+        self.names.retain(|_, of| *of != account);
+        self.sessions.retain(|_, row| row.account != account);
+        let (gone, left) = std::mem::take(&mut self.devices)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, device)| device.account == account);
+        self.devices = left;
+        self.inboxes.retain(|inbox, _| gone.values().all(|device| device.inbox != *inbox));
+    }
+
     /// Else it gives out the tokens and nonces again that it gave out before.
     pub(crate) fn draw_anew(&mut self, seed: u64) {
         self.chance = Chance::new(seed, "after a restore");
