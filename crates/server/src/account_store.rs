@@ -10,7 +10,7 @@ use corncrake_wire::{
         AddDevice, DeleteNotices, DeviceHoldings, Holdings, Notice, PackageList, Session,
         SignUpFinish, UploadPackages, Vault,
     },
-    open::{By, ClaimedPackage, Deposit, SignedRecord},
+    open::{By, ClaimedPackage, Deposit, Found, SignedRecord},
 };
 use sqlx::{FromRow, SqlitePool};
 use tokio::{task::JoinHandle, time::sleep};
@@ -74,8 +74,8 @@ impl AccountStore {
         accounts::by_name(&self.readers, name).await
     }
 
-    /// The account record of a name or an id.
-    pub(crate) async fn look_up(&self, by: By) -> Result<SignedRecord, Error> {
+    /// The name and the account record of a name or an id.
+    pub(crate) async fn look_up(&self, by: By) -> Result<Found, Error> {
         accounts::look_up(&self.readers, by).await
     }
 

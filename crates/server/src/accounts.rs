@@ -4,7 +4,7 @@ use corncrake_wire::{
     AccountId, DeviceId, ErrorCode,
     account::{NewDevice, SignUpFinish, Vault},
     limits,
-    open::{By, SignedRecord},
+    open::{By, Found, SignedRecord},
 };
 use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
@@ -39,17 +39,20 @@ pub(crate) async fn by_name(readers: &SqlitePool, name: &str) -> Result<Option<A
     Ok(Some(Account { num: row.try_get("num")?, id, opaque: row.try_get("opaque")? }))
 }
 
-/// The account record of a name or an id.
-pub(crate) async fn look_up(readers: &SqlitePool, by: By) -> Result<SignedRecord, Error> {
+/// The name and the account record of a name or an id.
+pub(crate) async fn look_up(readers: &SqlitePool, by: By) -> Result<Found, Error> {
     let query = match by {
         By::Name(name) => {
-            sqlx::query("SELECT record_version, record FROM accounts WHERE name = ?").bind(name)
+            sqlx::query("SELECT name, record_version, record FROM accounts WHERE name = ?")
+                .bind(name)
         }
-        By::Id(id) => sqlx::query("SELECT record_version, record FROM accounts WHERE id = ?")
+        By::Id(id) => sqlx::query("SELECT name, record_version, record FROM accounts WHERE id = ?")
             .bind(id.0.to_vec()),
     };
     let row = query.fetch_optional(readers).await?.ok_or(ErrorCode::UnknownAccount)?;
-    Ok(SignedRecord { version: version(&row, "record_version")?, bytes: row.try_get("record")? })
+    let record =
+        SignedRecord { version: version(&row, "record_version")?, bytes: row.try_get("record")? };
+    Ok(Found { name: row.try_get("name")?, record })
 }
 
 /// Makes an account and gives its number.

@@ -23,7 +23,7 @@ calls! {
     /// Lists where states lie.
     States "/v1/open/states" -> StatesReply,
     /// Looks an account up in the directory.
-    LookUp "/v1/open/look-up" -> SignedRecord,
+    LookUp "/v1/open/look-up" -> Found,
     /// Takes one key package of each device of an account.
     Claim "/v1/open/claim" -> Claimed,
     /// Puts a notice into an inbox.
@@ -38,6 +38,16 @@ pub struct SignedRecord {
     /// The signed bytes.
     #[serde(with = "codec::bytes")]
     pub bytes: Vec<u8>,
+}
+
+/// What the directory has of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The name with which the account signed up. Its record names it too, but there an account may
+    /// sign any name.
+    pub name: String,
+    /// The account record.
+    pub record: SignedRecord,
 }
 
 /// How an account is looked up.

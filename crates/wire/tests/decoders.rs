@@ -91,7 +91,7 @@ fn open_replies() -> Vec<OpenReply> {
                 welcome: Some(vec![5; 3]),
             }),
         }),
-        LookUp::wrap(record),
+        LookUp::wrap(Found { name: "bob".to_owned(), record }),
         Claim::wrap(Claimed { now: 5, packages: vec![package] }),
         Deposit::wrap(()),
     ]

@@ -290,7 +290,7 @@ fn d4_hands_out_an_old_record_and_another_persons() {
     assert_eq!(ann.chats().len(), 1);
 }
 
-fn record_of(world: &World, name: &str) -> corncrake_wire::open::SignedRecord {
+fn record_of(world: &World, name: &str) -> corncrake_wire::open::Found {
     let look_up =
         corncrake_wire::open::LookUp { by: By::Name(name.to_owned()), admission: Vec::new() };
     let server = world.server();

@@ -12,7 +12,7 @@ use corncrake_wire::{
     account::{LogInFinish, LogInStart, NewDevice, SignUpFinish, SignUpStart},
     log::{Append, AppendReply, EntryKind, LogEntry, NewEntry, Point},
     opaque::{self, Stretch},
-    open::{By, LookUp, SignedRecord},
+    open::{By, Found, LookUp, SignedRecord},
 };
 
 use crate::{
@@ -202,7 +202,8 @@ fn the_memory_server_signs_up_once_and_lets_in_who_knows_the_password() {
     assert_eq!(log_in(&mut server, "bob", b"password"), Err(ErrorCode::LogInFailed));
     let look_up = LookUp { by: By::Name("ann".to_owned()), admission: Vec::new() };
     let found = server.handle_open(look_up.into());
-    assert_eq!(found, Ok(OpenReply::LookUp(SignedRecord { version: 1, bytes: vec![2] })));
+    let record = SignedRecord { version: 1, bytes: vec![2] };
+    assert_eq!(found, Ok(OpenReply::LookUp(Found { name: "ann".to_owned(), record })));
 }
 
 /// Three members without engines in one group.

@@ -207,8 +207,8 @@ impl Mal {
 
     pub(crate) fn look_up(&self, name: &str) -> SignedRecord {
         let look_up = LookUp { by: By::Name(name.to_owned()), admission: Vec::new() };
-        let OpenReply::LookUp(record) = self.open(look_up) else { panic!() };
-        record
+        let OpenReply::LookUp(found) = self.open(look_up) else { panic!() };
+        found.record
     }
 
     /// The id of somebody's account.

@@ -254,3 +254,26 @@ fn audit_issue_7_f6_a_server_that_finds_somebody_else_by_a_name_is_noticed() {
         assert_eq!(ann.try_start_chat(&["bob"]).unwrap(), old, "seed {seed}");
     }
 }
+
+/// Somebody signs a name into a record that is not the one of the account.
+#[test]
+fn audit_issue_7_f6_a_name_that_an_account_did_not_sign_up_with_is_not_believed() {
+    for seed in 0..4 {
+        let (world, [ann, bob, mal]) = two_bobs(seed);
+        let [first, second] = [&bob, &mal].map(account);
+        let id = corncrake_wire::AccountId(*second.as_bytes());
+        world.server().borrow_mut().accounts.get_mut(&id).unwrap().name = "mal".to_owned();
+        let new = mal.start_chat(&["ann"]);
+        mal.say(new, "from mal");
+        world.pass(60_000);
+        assert_eq!(texts(&ann, new), Vec::<String>::new(), "seed {seed}");
+        let error = ann.try_start_chat(&[&second.to_string()]).unwrap_err();
+        assert_eq!(error.code(), "untrue_answer", "seed {seed}");
+        let chat = ann.start_chat(&["bob"]);
+        world.settle();
+        bob.say(chat, "from bob");
+        world.settle();
+        assert_eq!(ann.info(chat).unwrap().peer, Some(first), "seed {seed}");
+        assert_eq!(texts(&ann, chat), ["from bob"], "seed {seed}");
+    }
+}

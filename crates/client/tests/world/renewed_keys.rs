@@ -114,8 +114,8 @@ fn is_there(world: &World, keys: &Vault, peer: &str) -> bool {
     let look_up = LookUp { by: By::Name(peer.to_owned()), admission: Vec::new() };
     let server = world.server();
     let found = server.borrow_mut().handle_open(look_up.into());
-    let Ok(OpenReply::LookUp(record)) = found else { panic!() };
-    let record = AccountRecord::verify(&record.bytes).unwrap();
+    let Ok(OpenReply::LookUp(found)) = found else { panic!() };
+    let record = AccountRecord::verify(&found.record.bytes).unwrap();
     let (own, theirs) = (keys.chain.account_id(), &record.record().contact_key);
     (0..8).any(|n| {
         let seed = contact_agreement(&keys.contact_key, theirs, own, record.account(), n).unwrap();

@@ -13,7 +13,7 @@ use corncrake_wire::{
     account::Notice,
     limits,
     opaque::{LogInState, ServerSecret},
-    open::{By, Claim, Claimed, ClaimedPackage, Deposit, LookUp, SignedRecord},
+    open::{By, Claim, Claimed, ClaimedPackage, Deposit, Found, LookUp},
 };
 
 use crate::chance::Chance;
@@ -109,13 +109,14 @@ impl Server {
         Ok(reply)
     }
 
-    fn look_up(&self, look_up: &LookUp) -> Result<SignedRecord, ErrorCode> {
+    fn look_up(&self, look_up: &LookUp) -> Result<Found, ErrorCode> {
         let account = match &look_up.by {
             By::Name(name) => self.names.get(name).copied(),
             By::Id(id) => Some(*id),
         };
         let account = account.and_then(|id| self.accounts.get(&id));
-        Ok(account.ok_or(ErrorCode::UnknownAccount)?.record.clone())
+        let account = account.ok_or(ErrorCode::UnknownAccount)?;
+        Ok(Found { name: account.name.clone(), record: account.record.clone() })
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<Claimed, ErrorCode> {

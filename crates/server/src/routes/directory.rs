@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract, routing::post};
 use corncrake_wire::{
     Call, ErrorCode, limits,
-    open::{By, Claim, Claimed, LookUp, SignedRecord},
+    open::{By, Claim, Claimed, Found, LookUp},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ pub(super) fn router() -> Router<Arc<State>> {
 async fn look_up(
     extract::State(state): extract::State<Arc<State>>,
     Posted(request): Posted<LookUp>,
-) -> Result<Answer<SignedRecord>, Error> {
+) -> Result<Answer<Found>, Error> {
     if request.admission.len() > limits::ADMISSION {
         return Err(ErrorCode::TooLarge.into());
     }

@@ -11,7 +11,7 @@ use corncrake_wire::{
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::support::{
-    Api, Problem, SUITE, add_device, log_in, look_up, new_device, one_time, problem, random,
+    Api, Problem, SUITE, add_device, found, log_in, look_up, new_device, one_time, problem, random,
     record, sign, sign_up, signed,
 };
 
@@ -45,7 +45,7 @@ async fn a_second_device_joins_and_may_say_so_twice() {
     assert_ne!(tokens[0], tokens[1]);
     let held = api.call_as(Some(&bob.session.token), &WhatYouHold).await.unwrap();
     assert_eq!(held.devices.len(), 2);
-    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(2)));
+    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(found("bob", 2)));
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_record_is_replaced_by_its_next_version_only() {
     assert_eq!(api.call_as(token, &replace(2, b"else")).await, conflict);
     let huge = replace(3, &vec![0; limits::RECORD + 1]);
     assert_eq!(api.call_as(token, &huge).await, Err(problem(ErrorCode::TooLarge)));
-    assert_eq!(api.call(&look_up(By::Name("bob".to_owned()))).await.unwrap().bytes, b"two");
+    assert_eq!(api.call(&look_up(By::Name("bob".to_owned()))).await.unwrap().record.bytes, b"two");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_refused_device_leaves_nothing_behind() {
         let add = signed(&bob.account, add);
         assert_eq!(api.call_as(token, &add).await, Err(problem(code)));
         assert_eq!(api.rows().await, rows);
-        assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(1)));
+        assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(found("bob", 1)));
     }
     // The same id with another key is another device.
     let (mut impostor, _) = new_device();
@@ -192,11 +192,11 @@ async fn audit_srv_a10_a_restored_server_takes_the_newest_record_and_its_device_
     assert_eq!(api.call(&unknown).await, Err(problem(ErrorCode::UnknownAccount)));
     let early = RestoreDevice { least: 3, ..restore(&newest) };
     assert_eq!(api.call(&early).await, Err(problem(ErrorCode::VersionGap)));
-    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(1)));
+    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(found("bob", 1)));
     for _ in 0..2 {
         assert_eq!(api.call(&restore(&newest)).await, Ok(()), "a repeat changes nothing");
     }
-    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(4)));
+    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(found("bob", 4)));
     assert!(renew(&api, bob.account, &second, &key).await.is_ok());
     // A device that a newer record has dropped does not come back by an older one.
     let (third, third_key) = new_device();

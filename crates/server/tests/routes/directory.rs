@@ -3,16 +3,17 @@ use corncrake_wire::{
     open::{By, Claim, LookUp},
 };
 
-use crate::support::{Api, claim, look_up, problem, random, record, sign_up};
+use crate::support::{Api, claim, found, look_up, problem, random, sign_up};
 
 #[tokio::test]
 async fn an_account_is_found_by_name_and_by_id() {
     let api = Api::start().await;
     let bob = sign_up(&api, "bob", b"correct horse").await;
-    assert_eq!(api.call(&look_up(By::Name("bob".to_owned()))).await, Ok(record(1)));
-    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(record(1)));
+    sign_up(&api, "eve", b"correct horse").await;
+    assert_eq!(api.call(&look_up(By::Name("bob".to_owned()))).await, Ok(found("bob", 1)));
+    assert_eq!(api.call(&look_up(By::Id(bob.account))).await, Ok(found("bob", 1)));
     let unknown = Err(problem(ErrorCode::UnknownAccount));
-    assert_eq!(api.call(&look_up(By::Name("eve".to_owned()))).await, unknown);
+    assert_eq!(api.call(&look_up(By::Name("eva".to_owned()))).await, unknown);
     assert_eq!(api.call(&look_up(By::Id(AccountId(random())))).await, unknown);
     let nobody = api.call(&claim(AccountId(random()))).await;
     assert_eq!(nobody, Err(problem(ErrorCode::UnknownAccount)));

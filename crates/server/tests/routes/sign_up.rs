@@ -5,7 +5,7 @@ use corncrake_wire::{
     open::{By, LookUp},
 };
 
-use crate::support::{Api, one_time, prepare_sign_up, problem, random, record, sign_up};
+use crate::support::{Api, found, one_time, prepare_sign_up, problem, random, sign_up};
 
 #[tokio::test]
 async fn one_transaction_makes_account_device_packages_and_session() {
@@ -14,7 +14,7 @@ async fn one_transaction_makes_account_device_packages_and_session() {
     let vault = api.call_as(Some(&bob.session.token), &GetVault).await.unwrap();
     assert_eq!((vault.version, vault.bytes), (1, b"vault 1".to_vec()));
     let by_name = LookUp { by: By::Name("bob".to_owned()), admission: Vec::new() };
-    assert_eq!(api.call(&by_name).await.unwrap(), record(1));
+    assert_eq!(api.call(&by_name).await.unwrap(), found("bob", 1));
 }
 
 #[tokio::test]

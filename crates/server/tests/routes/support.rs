@@ -14,7 +14,7 @@ use corncrake_wire::{
     frames::Subscription,
     log::{Append, AppendReply, NewEntry, Point, Read, ReadReply},
     opaque::{self, Stretch},
-    open::{By, Claim, Deposit, LookUp, SignedRecord},
+    open::{By, Claim, Deposit, Found, LookUp, SignedRecord},
     session::Replacement,
 };
 use ed25519_dalek::{Signer, SigningKey};
@@ -384,6 +384,11 @@ pub(crate) fn deposit(inbox: InboxId, notice: &[u8]) -> Deposit {
 
 pub(crate) fn deposit_for(package: PackageId, inbox: InboxId, notice: &[u8]) -> Deposit {
     Deposit { inbox, package, notice: notice.to_vec(), admission: Vec::new() }
+}
+
+/// What the directory says of an account in this version.
+pub(crate) fn found(name: &str, version: u64) -> Found {
+    Found { name: name.to_owned(), record: record(version) }
 }
 
 pub(crate) fn look_up(by: By) -> LookUp {

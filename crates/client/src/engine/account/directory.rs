@@ -246,7 +246,7 @@ impl State {
             return;
         };
         let error = match reply_of::<LookUp>(result) {
-            Ok(record) => match self.accept_record(&by, &record, step) {
+            Ok(found) => match self.accept_record(&by, (Some(&found.name), &found.record), step) {
                 Ok(record) => {
                     self.account.directory.jobs.answered(ask, [record.account()]);
                     return self.look_up_goes_on(ask.job, step);
@@ -299,12 +299,14 @@ impl State {
     /// Checks a record from the server: signatures, that it is the one asked for, and that it is
     /// no older than one seen before. The newest stays.
     ///
+    /// `name` is what the server says that the account signed up as, where it says so.
+    ///
     /// A name that means another account than the record's is refused: whoever gave it may mean
     /// either. What is told of it is kept all the same.
     pub(super) fn accept_record(
         &mut self,
         by: &By,
-        signed: &SignedRecord,
+        (name, signed): (Option<&str>, &SignedRecord),
         step: &mut Step<'_>,
     ) -> Result<VerifiedRecord, Error> {
         let contact = Contact::verify(signed.bytes.clone())
@@ -316,6 +318,8 @@ impl State {
             By::Id(id) => Some(*id).filter(|id| *id == account),
         };
         let meant = meant.filter(|_| record.record().list_version == signed.version);
+        // An account may sign a name into its record that is somebody else's.
+        let meant = meant.filter(|_| name.is_none_or(|name| name == contact.username));
         let meant = meant.ok_or(Error::Untrue("the account record is not the one asked for"))?;
         self.keep_record(contact, step)?;
         if meant != account {

@@ -130,7 +130,7 @@ impl State {
                 .map_err(|_| Error::Untrue("the vault does not open"))?;
         pending.vault_version = vault.version;
         self.keep_pending(pending.clone(), step);
-        let verified = self.accept_record(&By::Id(account), &record, step)?;
+        let verified = self.accept_record(&By::Id(account), (None, &record), step)?;
         if self.is_resumed_by_another(&opened) {
             self.drop_pending(step);
             return Err(Refusal::UsernameTaken.into());
@@ -187,7 +187,7 @@ impl State {
             Ok(session) => {
                 if request.drop.is_some() {
                     let me = Me::from_row(row.clone()).ok_or(()).map_err(damaged)?;
-                    self.accept_record(&By::Id(me.account), &request.record, step)?;
+                    self.accept_record(&By::Id(me.account), (None, &request.record), step)?;
                 }
                 self.keep_added(request, step);
                 self.account.keys.send_first(step);

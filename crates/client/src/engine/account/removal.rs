@@ -89,7 +89,7 @@ impl State {
             export.expose_bytes(),
         )
         .map_err(|_| Error::Untrue("the vault does not open"))?;
-        let mut new = self.accept_record(&By::Id(me.account), &record, step)?.into_record();
+        let mut new = self.accept_record(&By::Id(me.account), (None, &record), step)?.into_record();
         check_pair(&opened, &new, &me.username)?;
         if new.devices.iter().all(|entry| entry.device() != me.device) {
             // What is signed here would name no device that can sign the next one.
@@ -163,7 +163,7 @@ impl State {
         };
         self.begin_session(session, step);
         if let Some(me) = self.account.me.as_ref().map(|me| me.account) {
-            self.accept_record(&By::Id(me), &request.record, step)?;
+            self.accept_record(&By::Id(me), (None, &request.record), step)?;
         }
         self.keep_added(request, step);
         self.end_flow(Ok(()), step);

@@ -13,7 +13,7 @@ use corncrake_wire::{
     decide,
     log::{AppendReply, LogEntry, Point, ReadReply, Sealed, StatesReply},
     opaque::{LogInState, ServerSecret, check_log_in},
-    open::{By, Claimed, ClaimedPackage, SignedRecord},
+    open::{By, Claimed, ClaimedPackage, Found, SignedRecord},
     session::{RENEWAL_LABEL, renewal_content},
 };
 use rand_chacha::ChaCha20Rng;
@@ -212,10 +212,11 @@ impl Server {
             }
             OpenRequest::LookUp(it) => {
                 let account = match it.by {
-                    By::Name(name) => self.accounts.get(&name),
-                    By::Id(id) => self.accounts.values().find(|account| account.id == id),
+                    By::Name(name) => self.accounts.get_key_value(&name),
+                    By::Id(id) => self.accounts.iter().find(|(_, account)| account.id == id),
                 };
-                OpenReply::LookUp(account.ok_or(ErrorCode::UnknownAccount)?.record.clone())
+                let (name, account) = account.ok_or(ErrorCode::UnknownAccount)?;
+                OpenReply::LookUp(Found { name: name.clone(), record: account.record.clone() })
             }
             OpenRequest::Claim(it) => {
                 let theirs = self.devices.iter_mut().filter(|(_, d)| d.account == it.account);
