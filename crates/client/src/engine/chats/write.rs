@@ -268,6 +268,7 @@ impl State {
             Ok(Some(AppendReply::Conflict { newest_commit, head, .. }))
                 if newest_commit != after && newest_commit.position <= after.position =>
             {
+                chat.put_off(step);
                 self.search_anew(chat, head, step);
             }
             Ok(Some(AppendReply::Conflict { head, .. })) => {
