@@ -283,8 +283,5 @@ async fn refuse_swapped(files: &Files) -> Result<(), Error> {
 fn move_into_place(partial: &Path, to: &Path) -> Result<(), Error> {
     File::open(partial).and_then(|file| file.sync_all()).map_err(Error::failed)?;
     std::fs::rename(partial, to).map_err(Error::failed)?;
-    match to.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
-        _ => sync_folder(Path::new(".")),
-    }
+    to.parent().map_or(Ok(()), sync_folder)
 }

@@ -183,6 +183,8 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Makes durable what was made or renamed in a folder.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
+    // The folder of a plain file name.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     if cfg!(unix) {
         File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::failed)?;
     }
@@ -192,6 +194,11 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn audit_issue_7_a_plain_file_name_is_in_this_folder() {
+        sync_folder(Path::new("backup").parent().unwrap()).unwrap();
+    }
 
     #[test]
     fn a_lock_whose_name_is_gone_or_anothers_locks_nothing() {
