@@ -10,7 +10,7 @@ use std::{
 
 use corncrake::{
     Chat, ChatInfo, Client, Connection, ConversationId, Delivery, Error, Event, EventKind, Item,
-    ItemKind, MessageId, store::MemoryStore,
+    ItemKind, MessageId, Role, store::MemoryStore,
 };
 use corncrake_core::{derive::Key32, seal::local::StoreKey};
 
@@ -500,6 +500,16 @@ impl Device {
         let names = name.to_owned();
         let what = format!("remove {name}");
         self.begin_in(chat, what, async move |chat: Chat| chat.remove(&[&names]).await)
+    }
+
+    pub(crate) fn set_role(
+        &self,
+        chat: ConversationId,
+        name: &'static str,
+        role: Role,
+    ) -> Result<(), Error> {
+        let what = format!("make {name} {role:?}");
+        self.call_in(chat, what, async move |chat: Chat| chat.set_role(name, role).await)
     }
 
     pub(crate) fn rename(&self, chat: ConversationId, title: &str) -> Result<(), Error> {

@@ -425,10 +425,13 @@ impl State {
         let enter = self.chats.entering.get(&number);
         let known = enter.and_then(|enter| {
             let id = enter.fold.as_ref()?.id();
-            Some((id, self.chats.all.get(&id)?, enter.vouched.then_some(enter.keys.log)))
+            let is_invited = matches!(enter.goal, Goal::Welcome(_));
+            Some((id, self.chats.all.get(&id)?, is_invited.then_some(enter.keys.log)))
         });
-        if let Some((id, chat, vouched)) = known {
-            if vouched.is_some_and(|log| chat.may_be_lost(log)) {
+        if let Some((id, chat, invited)) = known {
+            // Whether this device is in the group still turns out before it has no use of an invitation.
+            let is_open = |log| chat.may_be_lost(log) || chat.is_asking_of_leave();
+            if !chat.is_founding() && invited.is_some_and(is_open) {
                 return self.enter_rest(number, ASK_AGAIN, step);
             }
             if !chat.is_loaded {
@@ -529,13 +532,18 @@ impl State {
             if let Goal::Welcome(invitation) = &enter.goal {
                 chat.row.notice = invitation.row;
                 chat.row.brought_in_by = (!enter.vouched).then_some(fold.author().account);
-                if !enter.vouched {
-                    // Somebody has asked this account back.
+                if !enter.vouched && !chat.leaves_again() {
+                    // Somebody has asked this account back, and doesn't make an add again that the
+                    // server has lost together with the leave.
                     chat.row.left = None;
                 }
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
+            if chat.is_member() && chat.leaves_again() {
+                chat.row.recovering = false;
+                chat.owe_leave(step);
+            }
             let done = chat.settle_owed(&enter.trail);
             chat.keep_place(done, step);
             for inner in enter.seen {

@@ -63,6 +63,17 @@ pub(crate) struct Done {
     roles: Vec<(AccountId, Role)>,
 }
 
+/// What others have decided since a loss.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// Accounts that they brought in, and removed after that.
+    pub(super) removed: BTreeSet<AccountId>,
+    /// Accounts to which they gave a role.
+    pub(super) roles: BTreeSet<AccountId>,
+    /// Whether they gave a title.
+    pub(super) title: bool,
+}
+
 /// What is owed again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OwedAgain {
@@ -223,7 +234,9 @@ impl Chat {
             owed.replaced.extend(back.filter(|who| conversation.has_account(**who)));
             let barred = kept.revoked.iter();
             owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
-            for (who, by) in kept.added.iter().filter(|(who, _)| conversation.has_account(**who)) {
+            let leaving: Vec<_> = conversation.leaving_accounts().collect();
+            let stays = |who: &AccountId| conversation.has_account(*who) && !leaving.contains(who);
+            for (who, by) in kept.added.iter().filter(|(who, _)| stays(who)) {
                 let was_own = owed.added.get(who).is_some_and(|before| before.own);
                 owed.added.insert(*who, Adder { own: by.own || was_own, ..*by });
             }
@@ -281,6 +294,14 @@ impl Chat {
         let owed = &mut self.row.owed_again;
         owed.replaced.clear();
         owed.removed.retain(|who, _| !added.contains(who));
+    }
+
+    /// Others have done something else since the loss: that is the newer word.
+    pub(super) fn others_decided(&mut self, decided: &Decided) {
+        let owed = &mut self.row.owed_again;
+        owed.added.retain(|who, _| !decided.removed.contains(who));
+        owed.roles.retain(|who, _| !decided.roles.contains(who));
+        owed.title.take_if(|_| decided.title);
     }
 
     /// A fold tells that somebody came in who was added and removed in the lost part: nobody knows

@@ -61,6 +61,12 @@ impl Chat {
         self.row.phase == Phase::Left && self.row.left.as_ref().is_some_and(is_open)
     }
 
+    /// Whether the answer is to come.
+    pub(in crate::engine::chats) fn is_asking_of_leave(&self) -> bool {
+        self.row.phase == Phase::Left
+            && self.row.left.as_ref().is_some_and(|left| left.stage == Stage::Asked)
+    }
+
     /// Leaves again as soon as this device is in the group again.
     pub(in crate::engine::chats) fn owe_leave(&mut self, step: &mut Step<'_>) {
         let leaves = |(_, intent): &(u64, Intent)| *intent == Intent::Change(Wish::Leave);

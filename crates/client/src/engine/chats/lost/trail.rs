@@ -1,7 +1,7 @@
 //! The epochs that a fold went through: what it has in common with what this device knew, and what
 //! of the lost changes it holds after all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use corncrake_core::{
     conversation::{CommitReport, Conversation},
@@ -9,25 +9,63 @@ use corncrake_core::{
     seal::record::Anchor,
 };
 
-use super::again::{Done, brought_in};
-use crate::{engine::chats::Chat, host::Timestamp};
+use super::again::{Decided, Done, brought_in};
+use crate::{
+    engine::chats::{Chat, read::accounts},
+    host::Timestamp,
+};
 
 /// How many of the newest epochs are remembered.
 const EPOCHS: usize = 4096;
 
-/// The epochs of a fold, oldest first, each with the accounts that its commit brought in.
+/// The epochs of a fold, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Trail(VecDeque<(Anchor, Vec<AccountId>)>);
+pub(crate) struct Trail(VecDeque<Epoch>);
+
+/// An epoch, and what the commit with which it began has done.
+#[derive(Debug)]
+struct Epoch {
+    anchor: Anchor,
+    /// Accounts that it brought in.
+    added: Vec<AccountId>,
+    /// Accounts of which it left nothing.
+    removed: Vec<AccountId>,
+    /// Accounts to which it gave a role.
+    roles: Vec<AccountId>,
+    /// Whether it gave a title.
+    title: bool,
+}
+
+impl Epoch {
+    fn new(fold: &Conversation) -> Self {
+        let (added, removed, roles) = (Vec::new(), Vec::new(), Vec::new());
+        Self { anchor: anchor_of(fold), added, removed, roles, title: false }
+    }
+
+    fn of_commit(fold: &Conversation, report: &CommitReport) -> Self {
+        let mut epoch = Self::new(fold);
+        epoch.added = brought_in(fold, report);
+        epoch.removed = accounts(&report.removed);
+        epoch.removed.retain(|who| !fold.has_account(*who));
+        if let Some((old, new)) = report.context_change.as_deref() {
+            let named: BTreeSet<_> = old.roles.keys().chain(new.roles.keys()).collect();
+            let changed = named.into_iter().filter(|who| old.roles.get(who) != new.roles.get(who));
+            epoch.roles = changed.copied().collect();
+            epoch.title = old.title != new.title;
+        }
+        epoch
+    }
+}
 
 impl Trail {
     /// The epoch with which a fold begins.
     pub(in crate::engine::chats) fn begin(fold: &Conversation) -> Self {
-        Self([(anchor_of(fold), Vec::new())].into())
+        Self([Epoch::new(fold)].into())
     }
 
     /// The epoch with which the fold began.
     pub(in crate::engine::chats) fn first(&self) -> u64 {
-        self.0.front().map_or(0, |(epoch, _)| epoch.epoch)
+        self.0.front().map_or(0, |epoch| epoch.anchor.epoch)
     }
 
     /// The fold has read a commit that counts.
@@ -35,7 +73,7 @@ impl Trail {
         if self.0.len() == EPOCHS {
             self.0.pop_front();
         }
-        self.0.push_back((anchor_of(fold), brought_in(fold, report)));
+        self.0.push_back(Epoch::of_commit(fold, report));
     }
 }
 
@@ -44,7 +82,8 @@ impl Chat {
     /// that both know, or since by others, is owed no more. Gives what of it the fold holds.
     pub(in crate::engine::chats) fn settle_owed(&mut self, trail: &Trail) -> Done {
         let epochs = trail.0.iter().enumerate().rev();
-        let newest_known = epochs.filter_map(|(at, (epoch, _))| Some((at, self.place_of(epoch)?)));
+        let newest_known =
+            epochs.filter_map(|(at, epoch)| Some((at, self.place_of(&epoch.anchor)?)));
         let since = match newest_known.into_iter().next() {
             Some((at, number)) => {
                 self.owe_replaced(number);
@@ -57,9 +96,10 @@ impl Chat {
         };
         let since: Vec<_> = trail.0.iter().skip(since).collect();
         if !since.is_empty() {
-            let back: Vec<_> = since.iter().flat_map(|(_, accounts)| accounts).copied().collect();
+            let back: Vec<_> = since.iter().flat_map(|epoch| &epoch.added).copied().collect();
             self.are_back(&back);
             self.are_found_again(&back);
+            self.others_decided(&decided(&since));
         }
         self.owed_and_there()
     }
@@ -85,6 +125,19 @@ impl Chat {
         let mut kept = self.kept.iter().rev();
         Some(*kept.find(|(_, kept)| kept.anchor == *epoch)?.0)
     }
+}
+
+fn decided(epochs: &[&Epoch]) -> Decided {
+    let mut decided = Decided::default();
+    let mut added = BTreeSet::new();
+    for epoch in epochs {
+        // Who was in before may have been removed again because the server had lost that.
+        decided.removed.extend(epoch.removed.iter().filter(|who| added.contains(*who)));
+        added.extend(epoch.added.iter().copied());
+        decided.roles.extend(&epoch.roles);
+        decided.title |= epoch.title;
+    }
+    decided
 }
 
 /// The epoch that a conversation is in.
