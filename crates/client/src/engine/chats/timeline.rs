@@ -195,6 +195,34 @@ impl Chat {
     }
 }
 
+impl State {
+    /// Tells what this device can't read of a chat that it has entered, whether that was `known` here
+    /// before, whether its log `differs` from the one of which it was told, and whether it `misses` what
+    /// was said while the chat came back from a loss.
+    pub(super) fn tell_entered(
+        &mut self,
+        chat: &mut Chat,
+        (known, differs, misses): (bool, bool, bool),
+        step: &mut Step<'_>,
+    ) {
+        if chat.row.recovering {
+            // What was read before is not missed, although it can't be read again.
+            chat.row.missed = misses;
+            if chat.is_member() && core::mem::take(&mut chat.row.missed) {
+                self.tell_item(chat, ItemKind::Gap, step);
+            }
+            return;
+        }
+        let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
+        self.tell_item(chat, what, step);
+        if differs {
+            // The group may go on in another log than this one.
+            chat.row.lost_at = Some(step.now);
+            self.tell_item(chat, ItemKind::ServerLostEntries, step);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use corncrake_core::{derive::Key32, seal::envelope::Seed};
@@ -250,33 +278,5 @@ mod tests {
         let goes_on = infos.iter().filter(|info| info.continues_in.is_some()).count();
         assert_eq!((infos.len(), goes_on), (CHATS, 1));
         assert!((CHATS..=5 * CHATS).contains(&looked), "looked {looked} times at {CHATS} chats");
-    }
-}
-
-impl State {
-    /// Tells what this device can't read of a chat that it has entered, whether that was `known` here
-    /// before, whether its log `differs` from the one of which it was told, and whether it `misses` what
-    /// was said while the chat came back from a loss.
-    pub(super) fn tell_entered(
-        &mut self,
-        chat: &mut Chat,
-        (known, differs, misses): (bool, bool, bool),
-        step: &mut Step<'_>,
-    ) {
-        if chat.row.recovering {
-            // What was read before is not missed, although it can't be read again.
-            chat.row.missed = misses;
-            if chat.is_member() && core::mem::take(&mut chat.row.missed) {
-                self.tell_item(chat, ItemKind::Gap, step);
-            }
-            return;
-        }
-        let what = if known { ItemKind::Gap } else { ItemKind::JoinedHere };
-        self.tell_item(chat, what, step);
-        if differs {
-            // The group may go on in another log than this one.
-            chat.row.lost_at = Some(step.now);
-            self.tell_item(chat, ItemKind::ServerLostEntries, step);
-        }
     }
 }

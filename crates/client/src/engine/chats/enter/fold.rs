@@ -530,20 +530,12 @@ impl State {
                 step.events.extend(other.map(EventKind::ChatChanged));
             }
             if let Goal::Welcome(invitation) = &enter.goal {
-                chat.row.notice = invitation.row;
-                chat.row.brought_in_by = (!enter.vouched).then_some(fold.author().account);
-                if !enter.vouched && !chat.leaves_again() {
-                    // Somebody has asked this account back, and doesn't make an add again that the
-                    // server has lost together with the leave.
-                    chat.row.left = None;
-                }
+                let by = (!enter.vouched).then_some(fold.author().account);
+                chat.note_invitation(invitation.row, by);
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
-            if chat.is_member() && chat.leaves_again() {
-                chat.row.recovering = false;
-                chat.owe_leave(step);
-            }
+            chat.leave_if_brought_back(step);
             let done = chat.settle_owed(&enter.trail);
             chat.keep_place(done, step);
             for inner in enter.seen {
@@ -579,6 +571,17 @@ impl State {
 }
 
 impl Chat {
+    /// A notice has led into the group, to which `by` has added this account.
+    fn note_invitation(&mut self, notice: u64, by: Option<AccountId>) {
+        self.row.notice = notice;
+        self.row.brought_in_by = by;
+        if by.is_some() && !self.leaves_again() {
+            // Somebody has asked this account back, and doesn't make an add again that the server has
+            // lost together with the leave.
+            self.row.left = None;
+        }
+    }
+
     /// Gives up what it knew of the group for a fold; `recorded` is the log that the account's newest
     /// record names, if that is another one.
     fn leave_for_fold(

@@ -67,6 +67,14 @@ impl Chat {
             && self.row.left.as_ref().is_some_and(|left| left.stage == Stage::Asked)
     }
 
+    /// Whom a lost add has brought back says nothing again, and leaves.
+    pub(in crate::engine::chats) fn leave_if_brought_back(&mut self, step: &mut Step<'_>) {
+        if self.is_member() && self.leaves_again() {
+            self.row.recovering = false;
+            self.owe_leave(step);
+        }
+    }
+
     /// Leaves again as soon as this device is in the group again.
     pub(in crate::engine::chats) fn owe_leave(&mut self, step: &mut Step<'_>) {
         let leaves = |(_, intent): &(u64, Intent)| *intent == Intent::Change(Wish::Leave);
