@@ -475,6 +475,21 @@ fn audit_srv_a10_d3_an_owners_leave_that_nobody_heard_is_made_again() {
     }
 }
 
+/// These people and nobody else are in the group, and the last one hears the first.
+fn all_are_in(world: &World, chat: ConversationId, devices: &[&Device]) {
+    for device in devices {
+        let info = device.info(chat).unwrap();
+        let is = (info.members.len(), info.standing);
+        let seed = world.seed();
+        assert_eq!(is, (devices.len(), Standing::Member), "seed {seed}, {}", device.label());
+    }
+    devices[0].say(chat, "and now");
+    world.settle();
+    let heard = texts(devices[devices.len() - 1], chat);
+    assert!(heard.contains(&"and now".to_owned()), "seed {}", world.seed());
+    world.agree(chat, Mood::Attacked);
+}
+
 /// Somebody who was added and is off while the add is made again, with a key package that their
 /// device has used, comes in all the same.
 #[test]
@@ -495,15 +510,7 @@ fn audit_srv_a10_d3_who_is_off_while_they_are_added_again_comes_in() {
         world.pass(15_000 + 5_000 * (seed % 8));
         cem.start();
         world.pass(60_000);
-        for device in [&ann, &bob, &cem] {
-            let info = device.info(chat).unwrap();
-            let is = (info.members.len(), info.standing);
-            assert_eq!(is, (3, Standing::Member), "seed {seed}, {}", device.label());
-        }
-        ann.say(chat, "and now");
-        world.settle();
-        assert!(texts(&cem, chat).contains(&"and now".to_owned()), "seed {seed}");
-        world.agree(chat, Mood::Attacked);
+        all_are_in(&world, chat, &[&ann, &bob, &cem]);
     }
 }
 
@@ -528,15 +535,7 @@ fn audit_srv_a10_d3_who_was_in_the_group_of_an_older_backup_comes_into_that_of_t
         world.settle();
         restore(&world, &new);
         world.pass(120_000);
-        for device in [&ann, &cem] {
-            let info = device.info(chat).unwrap();
-            let is = (info.members.len(), info.standing);
-            assert_eq!(is, (2, Standing::Member), "seed {seed}, {}", device.label());
-        }
-        ann.say(chat, "and now");
-        world.settle();
-        assert!(texts(&cem, chat).contains(&"and now".to_owned()), "seed {seed}");
-        world.agree(chat, Mood::Attacked);
+        all_are_in(&world, chat, &[&ann, &cem]);
     }
 }
 

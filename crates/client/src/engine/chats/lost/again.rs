@@ -9,7 +9,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
-    conversation::{Change, CommitReport, Conversation, DeviceKey, Duty as Turn, Role},
+    conversation::{
+        Change, CommitReport, ContextExtension, Conversation, DeviceKey, Duty as Turn, Role,
+    },
     id::{AccountId, ConversationId, DeviceId},
     seal::record::{AccountLogRecord, LostRemovalsRecord},
 };
@@ -178,8 +180,7 @@ impl Chat {
         let Some(conversation) = &self.conversation else {
             return done;
         };
-        let gone = accounts(&report.removed).into_iter();
-        let gone = gone.filter(|who| !conversation.has_account(*who));
+        let gone = taken_out(conversation, report).into_iter();
         done.removed = gone.map(|who| (who, Some(report.author.device))).collect();
         let was_owed = |who: &&AccountId| self.row.owed_again.removed.contains_key(who);
         done.again = done.removed.keys().filter(was_owed).copied().collect();
@@ -192,8 +193,7 @@ impl Chat {
         done.revoked = new.revoked.difference(&old.revoked).copied().collect();
         if report.own {
             done.title = (old.title != new.title).then(|| new.title.clone());
-            let named: BTreeSet<_> = old.roles.keys().chain(new.roles.keys()).copied().collect();
-            let changed = named.into_iter().filter(|who| old.roles.get(who) != new.roles.get(who));
+            let changed = changed_roles(old, new).into_iter();
             let changed = changed.map(|who| (who, given(&new.roles, who)));
             done.roles = changed.filter(|(who, _)| conversation.has_account(*who)).collect();
         }
@@ -669,6 +669,19 @@ pub(in crate::engine::chats) fn brought_in(
         member.is_some_and(|member| member.devices.iter().all(|d| report.added.contains(d)))
     });
     added
+}
+
+/// The accounts of which a commit has left nothing.
+pub(super) fn taken_out(conversation: &Conversation, report: &CommitReport) -> Vec<AccountId> {
+    let mut removed = accounts(&report.removed);
+    removed.retain(|who| !conversation.has_account(*who));
+    removed
+}
+
+/// The accounts to which two contexts give different roles.
+pub(super) fn changed_roles(old: &ContextExtension, new: &ContextExtension) -> BTreeSet<AccountId> {
+    let named = old.roles.keys().chain(new.roles.keys());
+    named.filter(|who| old.roles.get(who) != new.roles.get(who)).copied().collect()
 }
 
 /// The role that the context gives somebody.

@@ -9,11 +9,8 @@ use corncrake_core::{
     seal::record::Anchor,
 };
 
-use super::again::{Decided, Done, brought_in};
-use crate::{
-    engine::chats::{Chat, read::accounts},
-    host::Timestamp,
-};
+use super::again::{Decided, Done, brought_in, changed_roles, taken_out};
+use crate::{engine::chats::Chat, host::Timestamp};
 
 /// How many of the newest epochs are remembered.
 const EPOCHS: usize = 4096;
@@ -31,26 +28,23 @@ struct Epoch {
     /// Accounts of which it left nothing.
     removed: Vec<AccountId>,
     /// Accounts to which it gave a role.
-    roles: Vec<AccountId>,
+    roles: BTreeSet<AccountId>,
     /// Whether it gave a title.
     title: bool,
 }
 
 impl Epoch {
     fn new(fold: &Conversation) -> Self {
-        let (added, removed, roles) = (Vec::new(), Vec::new(), Vec::new());
+        let (added, removed, roles) = (Vec::new(), Vec::new(), BTreeSet::new());
         Self { anchor: anchor_of(fold), added, removed, roles, title: false }
     }
 
     fn of_commit(fold: &Conversation, report: &CommitReport) -> Self {
         let mut epoch = Self::new(fold);
         epoch.added = brought_in(fold, report);
-        epoch.removed = accounts(&report.removed);
-        epoch.removed.retain(|who| !fold.has_account(*who));
+        epoch.removed = taken_out(fold, report);
         if let Some((old, new)) = report.context_change.as_deref() {
-            let named: BTreeSet<_> = old.roles.keys().chain(new.roles.keys()).collect();
-            let changed = named.into_iter().filter(|who| old.roles.get(who) != new.roles.get(who));
-            epoch.roles = changed.copied().collect();
+            epoch.roles = changed_roles(old, new);
             epoch.title = old.title != new.title;
         }
         epoch
