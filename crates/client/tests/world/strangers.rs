@@ -95,6 +95,31 @@ fn audit_prog_m6_an_inbox_that_a_stranger_crowds_has_room_for_a_friend() {
 }
 
 #[test]
+fn audit_issue_7_bf1_behind_many_invitations_somebody_new_is_heard_when_one_comes_online() {
+    let world = World::new(16);
+    let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+    let mut mal = Mal::sign_up(&world, "mal");
+    world.settle();
+    ann.crash();
+    assert_eq!(mal.invite_to_nothing("ann"), 116);
+    // Bob stays; Cem's program ends at once, and comes again for a moment later.
+    let from_bob = bob.start_chat(&["ann"]);
+    bob.say(from_bob, "hello");
+    let from_cem = cem.start_chat(&["ann"]);
+    cem.say(from_cem, "hello");
+    world.pass(5_000);
+    cem.crash();
+    world.pass(HOUR / 3);
+    ann.start();
+    world.pass(3_000);
+    cem.start();
+    world.pass(5_000);
+    assert!(texts(&ann, from_cem).iter().any(|text| text == "hello"));
+    world.pass(10 * 60_000);
+    assert!(texts(&ann, from_bob).iter().any(|text| text == "hello"));
+}
+
+#[test]
 fn audit_srv_a8_an_invitation_is_given_up_after_a_week_whatever_restarts() {
     let world = World::new(12);
     let ann = world.sign_up("ann");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use core::time::Duration;
 
 use corncrake_core::id::{AccountId, ConversationId, DeviceId};
-use corncrake_wire::{ErrorCode, OpenReply, PackageId, open::Deposit};
+use corncrake_wire::{ErrorCode, OpenReply, PackageId, Refusal, open::Deposit};
 use serde::{Deserialize, Serialize};
 
 use super::{AccountThen, Retry, claims::ClaimedPackage, session};
@@ -29,7 +29,7 @@ const AT_ONCE: usize = 8;
 /// How often a letter's package may be unknown until another is claimed: its device comes online and
 /// tells a restored server of it.
 const UNKNOWN: u32 = 2;
-/// How many packages are claimed for a letter at most.
+/// How many packages are claimed at most for a letter whose package is unknown or used up.
 const MOST_CLAIMED: u8 = 3;
 
 /// The device that a letter is for.
@@ -60,6 +60,8 @@ pub(crate) struct Letter {
     /// The server takes it later: when the inbox's owner has made room, or the package is known or
     /// has room again.
     refused: bool,
+    /// Whether another package is being claimed for it.
+    claims: bool,
 }
 
 /// The letters that are owed, by number.
@@ -69,7 +71,7 @@ pub(crate) struct Letters(BTreeMap<u64, Letter>);
 impl Letters {
     pub(super) fn insert(&mut self, row: LetterRow, clock: Clock) {
         let due = clock.until(row.since, LONGEST_WAIT).unwrap_or_default();
-        let letter = Letter { row, retry: Retry::default(), due, refused: false };
+        let letter = Letter { row, retry: Retry::default(), due, refused: false, claims: false };
         self.0.insert(letter.row.number, letter);
     }
 
@@ -174,40 +176,60 @@ impl State {
         match session::reply_of::<Deposit>(result) {
             Ok(()) => letters.remove(number, step),
             Err(error) => {
-                let refusal = match &error {
-                    TransportError::Refused(refusal) => Some((refusal.code, refusal.retry_after)),
+                let code = match &error {
+                    TransportError::Refused(refusal) => Some(refusal.code),
                     _ => None,
                 };
+                // The day's notices for a package of last resort are used up. When there may be more
+                // of them doesn't matter: its device may make others as soon as it comes online.
+                let is_crowded = matches!(
+                    &error,
+                    TransportError::Refused(Refusal {
+                        code: ErrorCode::TooManyNotices,
+                        retry_after: Some(_),
+                    })
+                );
                 letter.refused = matches!(
-                    refusal,
-                    Some((
+                    code,
+                    Some(
                         ErrorCode::InboxFull
                             | ErrorCode::UnknownInbox
                             | ErrorCode::UnknownPackage
-                            | ErrorCode::TooManyNotices,
-                        _
-                    ))
+                            | ErrorCode::TooManyNotices
+                    )
                 );
-                let old = step.now.since(letter.row.since);
-                let hopeless = match refusal {
-                    Some((ErrorCode::Malformed | ErrorCode::TooLarge, _))
-                    | Some((ErrorCode::TooManyNotices, None)) => true,
-                    // The inbox went with its device, or the server lost the account.
-                    Some((ErrorCode::UnknownInbox, _)) => old > INBOX_LOST,
-                    _ => old > GIVEN_UP_AFTER,
+                let error = if is_crowded {
+                    TransportError::Refused(ErrorCode::TooManyNotices.into())
+                } else {
+                    error
                 };
                 letter.retry.failed(&error, step.moment, step.rng);
+                let old = step.now.since(letter.row.since);
                 let row = &mut letter.row;
-                let is_unknown = matches!(refusal, Some((ErrorCode::UnknownPackage, _)));
+                let needs_other = match code {
+                    Some(ErrorCode::TooManyNotices) => true,
+                    Some(ErrorCode::UnknownPackage) => letter.retry.tries() >= UNKNOWN,
+                    _ => false,
+                };
+                let may_claim = row.to.is_some() && (is_crowded || row.claimed < MOST_CLAIMED);
+                let hopeless = match code {
+                    Some(ErrorCode::Malformed | ErrorCode::TooLarge) => true,
+                    Some(ErrorCode::TooManyNotices) if !may_claim => true,
+                    // The inbox went with its device, or the server lost the account.
+                    Some(ErrorCode::UnknownInbox) => old > INBOX_LOST,
+                    _ => old > GIVEN_UP_AFTER,
+                };
                 if hopeless {
                     letters.remove(number, step);
                 } else if let Some((account, _)) = row.to
-                    && is_unknown
-                    && letter.retry.tries() >= UNKNOWN
-                    && row.claimed < MOST_CLAIMED
+                    && needs_other
+                    && may_claim
+                    && !core::mem::replace(&mut letter.claims, true)
                 {
-                    row.claimed += 1;
-                    step.put(Table::Letters, &[], number, row);
+                    if !is_crowded {
+                        row.claimed += 1;
+                        step.put(Table::Letters, &[], number, row);
+                    }
                     self.claim(vec![account], ClaimThen::Letter(number), step);
                 }
             }
@@ -216,7 +238,7 @@ impl State {
     }
 
     /// A restored server forgets the packages that were handed out since the backup, and takes no
-    /// letter for one. The letter goes there under another package of its device, which still has
+    /// letter for one; of others it has taken as many as it does. The letter goes there under another package of its device, which still has
     /// the key that opens it.
     pub(crate) fn letter_claimed(
         &mut self,
@@ -224,15 +246,21 @@ impl State {
         claimed: Result<Vec<ClaimedPackage>, Error>,
         step: &mut Step<'_>,
     ) {
-        let letter = self.account.letters.0.get_mut(&number);
-        let (Ok(packages), Some(letter)) = (claimed, letter) else {
+        let Some(letter) = self.account.letters.0.get_mut(&number) else {
+            return;
+        };
+        letter.claims = false;
+        let Ok(packages) = claimed else {
             return;
         };
         let is_its = |package: &&ClaimedPackage| {
             letter.row.to.is_some_and(|(_, device)| package.device == device)
         };
-        if let Some(package) = packages.iter().find(is_its) {
-            letter.row.letter.package = PackageId::of(&package.bytes);
+        let found = packages.iter().find(is_its).map(|package| PackageId::of(&package.bytes));
+        if let Some(package) = found
+            && package != letter.row.letter.package
+        {
+            letter.row.letter.package = package;
             step.put(Table::Letters, &[], number, &letter.row);
             letter.retry.hurry();
             self.deposit_letters(step);
