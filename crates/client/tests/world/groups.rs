@@ -205,6 +205,30 @@ fn audit_issue_7_a_remove_ends_the_add_that_has_not_begun_and_follows_one_that_h
 }
 
 #[test]
+fn audit_issue_7_bf6_who_goes_while_they_add_somebody_is_told_at_once() {
+    for leaves in [false, true] {
+        let world = World::new(17);
+        let [ann, bob, _dee] = ["ann", "bob", "dee"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        ann.set_role(chat, "bob", Role::Admin).unwrap();
+        world.settle();
+        world.network().set_lie(Some(Box::new(|_, _, request| {
+            let busy = Refusal { code: ErrorCode::RateLimited, retry_after: Some(2) };
+            matches!(request, OpenRequest::Claim(_)).then_some(Err(busy))
+        })));
+        let added = bob.begin_add(chat, "dee");
+        world.pass(1_000);
+        world.network().set_lie(None);
+        if leaves { bob.leave(chat) } else { ann.remove(chat, "bob") }.unwrap();
+        assert!(!added.is_done(), "the claim is still under way");
+        world.pass(4_000);
+        assert_eq!(added.take().expect("an answer").unwrap_err().code(), "not_a_member");
+        world.settle();
+        assert!(bob.info(chat).unwrap().adding.is_empty());
+    }
+}
+
+#[test]
 fn audit_prog_h1_a_wish_that_comes_to_nothing_leaves_no_log_unbegun() {
     let world = World::new(7);
     let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));

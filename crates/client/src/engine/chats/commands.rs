@@ -266,7 +266,7 @@ impl State {
 
 impl Chat {
     /// Whether this account has left, or was taken out.
-    fn is_out(&self) -> bool {
+    pub(super) fn is_out(&self) -> bool {
         matches!(self.row.phase, Phase::Removed | Phase::Left) || self.leaves_again()
     }
 }

@@ -387,9 +387,8 @@ impl State {
             }
             ClaimThen::Add { chat, adder, left_out, .. } => {
                 let wish = Wish::Add(packages.into_iter().map(|p| (p.account, p.bytes)).collect());
-                let known = self.chats.all.contains_key(&chat);
-                let stored = known.then_some(left_out).ok_or_else(|| Refusal::UnknownChat.into());
-                step.answer(adder.stored, stored);
+                let refusal = self.may_wish(chat).map_err(Error::from);
+                step.answer(adder.stored, refusal.map(|()| left_out));
                 self.wish(chat, wish, Waiter::Added(adder.fate), step);
             }
             ClaimThen::AddAgain(chat) => self.add_claimed_again(chat, packages, step),
@@ -543,6 +542,16 @@ impl State {
         }
     }
 
+    /// Whether this account is still in a chat: it may have left, or been removed, while somebody was
+    /// looked up for a change of it.
+    fn may_wish(&self, id: ConversationId) -> Result<(), Refusal> {
+        match self.chats.all.get(&id) {
+            None => Err(Refusal::UnknownChat),
+            Some(chat) if chat.is_out() => Err(Refusal::NotAMember),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Queues a change that the app wished for.
     pub(super) fn wish(
         &mut self,
@@ -552,8 +561,8 @@ impl State {
         step: &mut Step<'_>,
     ) {
         let reply = reply.into();
-        if !self.chats.all.contains_key(&id) {
-            return reply.answer(Err(Refusal::UnknownChat.into()), step);
+        if let Err(refusal) = self.may_wish(id) {
+            return reply.answer(Err(refusal.into()), step);
         }
         self.with_chat(id, step, |state, chat, step| {
             let number = chat.queue(Intent::Change(wish), step);

@@ -178,6 +178,9 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.with_chat(id, step, |state, chat, step| {
+            if chat.is_out() {
+                return;
+            }
             let mut wanted = BTreeMap::<AccountId, Vec<_>>::new();
             let known = (&chat.row.newcomers, chat.adding());
             for ClaimedPackage { account, device, bytes, .. } in packages {

@@ -648,7 +648,7 @@ impl State {
             for (account, _) in &packages {
                 added.remove(account);
             }
-            if !packages.is_empty() {
+            if !packages.is_empty() && !chat.is_out() {
                 chat.queue(Intent::Change(Wish::Add(packages)), step);
             }
             chat.save(step);
