@@ -208,6 +208,8 @@ pub(crate) struct Session {
     pub(crate) is_awaited: bool,
     /// When to ask whether the log still has this account's leave.
     pub(crate) leave: super::account::Retry,
+    /// When to ask which own messages the server still has.
+    pub(crate) sent: super::account::Retry,
     /// When the chat was last needed, counted in inputs.
     pub(crate) used: u64,
 }
@@ -225,6 +227,8 @@ pub(crate) enum ChatThen {
     State(LogId, u64),
     /// The entry with which this account left.
     Leave(LogId),
+    /// The entry of this own message.
+    Sent(u64),
     /// An append behind the end of a closed log.
     Answered([u8; 32]),
 }
@@ -478,6 +482,7 @@ impl State {
                 chat.look_at_begin_anew();
                 state.watch(chat, step);
                 state.ask_of_leave_anew(chat, step);
+                chat.session.sent = super::account::Retry::default();
             });
         }
         // Closed logs come after all that people write in.
@@ -597,6 +602,7 @@ impl State {
                     state.laid_state_came(chat, (log, position), result, step);
                 }
                 ChatThen::Leave(log) => state.leave_looked_up(chat, log, result, step),
+                ChatThen::Sent(number) => state.sent_looked_up(chat, number, result, step),
                 ChatThen::Answered(knock) => state.answered(chat, knock, result, step),
             }
             state.advance(chat, step);

@@ -375,3 +375,41 @@ fn audit_srv_a10_c9_who_is_as_old_as_the_restored_server_is_read() {
         }
     }
 }
+
+#[test]
+fn audit_issue_7_am1_who_was_out_at_a_loss_says_again_what_it_took() {
+    // Whether it was said after the backup, and whether its author is off until they are in again.
+    for (run, (is_lost, is_off)) in
+        [(true, false), (true, true), (false, false)].into_iter().enumerate()
+    {
+        // Only a server under a new name is asked: every other seed.
+        let seed = 2 * run as u64 + 1;
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        world.settle();
+        cem.say(chat, "kept");
+        world.settle();
+        let before = backup(&world);
+        bob.set_cut(is_lost);
+        cem.say(chat, "said before he was removed");
+        world.pass(5_000);
+        let old = if is_lost { before } else { backup(&world) };
+        ann.remove(chat, "cem").unwrap();
+        world.pass(60_000);
+        assert_eq!(cem.info(chat).unwrap().standing, Standing::Removed);
+        cem.set_cut(is_off);
+        restore(&world, &old);
+        world.pass(60_000);
+        ann.add(chat, "cem").unwrap();
+        bob.set_cut(false);
+        world.pass(60_000);
+        cem.set_cut(false);
+        world.settle();
+        for device in [&ann, &bob] {
+            let heard = texts(device, chat);
+            let times = heard.iter().filter(|text| *text == "said before he was removed").count();
+            assert_eq!(times, 1, "{is_lost}, {is_off}, {}: {heard:?}", device.label());
+        }
+        assert_eq!(tells_of_the_loss(&cem, chat), is_lost, "{is_off}");
+        world.agree(chat, Mood::Attacked);
+    }
+}

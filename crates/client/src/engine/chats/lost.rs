@@ -31,6 +31,7 @@ pub(crate) mod again;
 mod aside;
 pub(crate) mod audience;
 pub(crate) mod begin;
+mod doubt;
 pub(crate) mod leave;
 mod sent;
 pub(crate) mod trail;
@@ -191,6 +192,7 @@ impl State {
                     chat.row.new_epoch_first = true;
                     chat.save(step);
                 }
+                chat.doubt_sent(step);
                 let follows = chat.row.phase.follows() && chat.is_loaded;
                 if follows && chat.row.running.is_none() {
                     state.search_anew(chat, chat.row.cursor, step);

@@ -38,6 +38,7 @@ impl Chat {
                     && self.row.is_calm
                     && self.row.opening == Opening::True
                     && self.row.recorded
+                    && !self.row.sent_in_doubt
                     && self.row.running.is_some()
                     && self.row.owed_again.is_nothing()
                     && self.row.begin.is_nothing()

@@ -99,6 +99,8 @@ pub(crate) struct ChatRow {
     pub(crate) new_epoch_first: bool,
     /// How this account left, while the server may lose that.
     pub(crate) left: Option<Left>,
+    /// Whether the server may have lost own messages while this account was not in the group.
+    pub(crate) sent_in_doubt: bool,
     /// The seed of the log of the group that is set aside.
     pub(crate) aside: Option<Seed>,
     /// In which of the two tables the conversation's state is.
@@ -199,6 +201,7 @@ impl ChatRow {
             newcomers: BTreeMap::new(),
             new_epoch_first: false,
             left: None,
+            sent_in_doubt: false,
             aside: None,
             parts: Parts::default(),
             namesake_told: false,

@@ -53,6 +53,7 @@ impl State {
             self.mind_unnamed(chat, step);
             if chat.is_loaded {
                 if chat.caught_up() {
+                    self.ask_of_sent(chat, step);
                     self.say_again(chat, step);
                 }
                 if !chat.waits_for_end(step.now) {

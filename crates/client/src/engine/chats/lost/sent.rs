@@ -20,11 +20,11 @@ const PATH_FIRST: usize = 1000;
 /// An own message that was read back from a log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sent {
-    log: CoreLogId,
+    pub(super) log: CoreLogId,
     /// Where it is; 0 while nobody knows whether the log still has it.
-    position: u64,
+    pub(super) position: u64,
     /// The hash of what lies inside its envelope.
-    inner: EntryId,
+    pub(super) inner: EntryId,
     id: MessageId,
     content: Vec<u8>,
     /// To whom it was said.
