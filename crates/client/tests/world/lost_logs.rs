@@ -43,6 +43,39 @@ fn audit_srv_a10_d3_a_group_all_of_whose_logs_are_gone_begins_again() {
 }
 
 #[test]
+fn audit_srv_a10_d3_a_log_that_nobody_wrote_into_is_lost_with_the_one_before() {
+    for seed in 0..6 {
+        let (world, [ann, bob, cem, dan], chat) = meadow(seed, ["ann", "bob", "cem", "dan"]);
+        let second = world.log_in("ann");
+        world.settle();
+        bob.crash();
+        ann.rename(chat, "heath").unwrap();
+        ann.say(chat, "lost");
+        world.pass(1_000);
+        ann.crash();
+        second.remove(chat, "cem").unwrap();
+        // The handover is made, and nobody says anything behind it.
+        world.pass(10_000);
+        let mut left = backup(&world);
+        left.logs.clear();
+        restore(&world, &left);
+        world.pass(10_000);
+        ann.start();
+        bob.start();
+        world.settle();
+        bob.say(chat, "new");
+        world.settle();
+        for device in [&ann, &second, &bob, &dan] {
+            let label = device.label();
+            assert_eq!(sorted(device, chat), ["lost", "new"], "seed {seed}, {label}");
+            assert!(tells_of_the_loss(device, chat), "seed {seed}, {label}");
+        }
+        assert_eq!(texts(&cem, chat), ["lost"]);
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
 fn audit_srv_a10_d3_who_was_added_in_the_lost_part_is_not_stuck() {
     for seed in 0..6 {
         let world = World::new(seed);

@@ -230,6 +230,13 @@ impl State {
             self.look_for_place(chat, step);
         } else {
             chat.see_end(step);
+            let is_newest = chat.closed.last_key_value().is_some_and(|(last, _)| *last == number);
+            let is_unwritten = chat.row.cursor == 0 && chat.session.head.unwrap_or(0) == 0;
+            if chat.row.phase.follows() && is_newest && is_unwritten {
+                // Nobody has written into the current log, so that nothing tells whether it is lost
+                // as well: what was said in the closed one is, and nobody may know this one.
+                self.search_anew(chat, 0, step);
+            }
         }
     }
 

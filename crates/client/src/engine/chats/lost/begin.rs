@@ -231,6 +231,7 @@ impl State {
         chat.move_to(&chat.row.seed.clone());
         let epoch = chat.conversation.as_ref().map_or(0, Conversation::epoch);
         chat.row.begin = Begin { is_open: true, ..Begin::with(epoch, step.now) };
+        chat.remember_gone(step);
         chat.lose_sent_after(&first, 0, step);
         self.entries_were_lost(chat, step);
         self.watch(chat, step);
