@@ -20,6 +20,7 @@ mod options;
 mod password;
 mod protocol;
 mod qr;
+mod queue;
 mod reach;
 mod service;
 mod session;

@@ -20,6 +20,7 @@ use crate::{
     failure::Failure,
     hub::Hub,
     protocol::{self, Request},
+    queue::{Waiting, queue},
     socket::{self, Stream},
     turns::Turns,
     view::{Event, Known},
@@ -29,8 +30,6 @@ use crate::{
 const ENDING: Duration = Duration::from_secs(5);
 /// How long a program may take to read its last lines.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How many lines may wait for a program to read them.
-const LINES: usize = 256;
 
 /// An account that is open here, and whoever uses it.
 #[derive(Debug)]
@@ -130,15 +129,15 @@ type Begun = (Value, bool);
 async fn serve(shared: &Arc<Shared>, stream: impl Stream) {
     let (read, write) = split(stream);
     let mut lines = BufReader::new(read).lines();
-    let (out, outgoing) = mpsc::channel(LINES);
-    let writer = tokio::spawn(write_lines(outgoing, write));
+    let (out, outgoing) = queue();
+    let writer = tokio::spawn(write_lines(Arc::clone(shared), outgoing, write));
     let mut stop = shared.stop.subscribe();
     let mut turns = Turns::default();
     let mut answers = JoinSet::new();
     let mut begun: BTreeMap<u64, Begun> = BTreeMap::new();
     let mut number = 0;
     let mut listener = None;
-    let _ = out.send(protocol::hello(&shared.server)).await;
+    out.put(protocol::hello(&shared.server)).await;
     let stopped = loop {
         let line = tokio::select! {
             biased;
@@ -152,12 +151,10 @@ async fn serve(shared: &Arc<Shared>, stream: impl Stream) {
         let Ok(Some(line)) = line else { break false };
         match protocol::request(&line) {
             Request::Listen(after) if listener.is_none() => {
+                let seen = shared.hub.connections();
                 let connection = shared.client.connection().await;
                 let connection = connection.map_or("offline", corncrake::Connection::as_str);
-                let what = crate::view::Happened::Connection { connection: connection.to_owned() };
-                let event = Event { sequence: None, what };
-                let _ = out.send(protocol::event(&event)).await;
-                listener = Some(shared.hub.add(out.clone(), connection, after));
+                listener = Some(shared.hub.add(out.clone(), (connection, seen), after));
             }
             Request::Listen(_) => {}
             Request::Shown(sequence) => {
@@ -166,7 +163,7 @@ async fn serve(shared: &Arc<Shared>, stream: impl Stream) {
                 }
             }
             Request::Ask(id, Err(failure)) => {
-                let _ = out.send(protocol::answer(&id, &Err(failure))).await;
+                out.put(protocol::answer(&id, &Err(failure))).await;
             }
             Request::Ask(id, Ok(ask)) => {
                 number += 1;
@@ -175,7 +172,7 @@ async fn serve(shared: &Arc<Shared>, stream: impl Stream) {
                 let number = number;
                 answers.spawn(async move {
                     let answer = ask.carry_out(&client, turn).await;
-                    let _ = out.send(protocol::answer(&id, &answer)).await;
+                    out.put(protocol::answer(&id, &answer)).await;
                     number
                 });
             }
@@ -187,10 +184,10 @@ async fn serve(shared: &Arc<Shared>, stream: impl Stream) {
     if stopped {
         finish(&mut answers, &mut begun).await;
         for (id, _) in begun.values().filter(|(_, repeatable)| !repeatable) {
-            let _ = out.send(protocol::answer(id, &Err(Failure::interrupted()))).await;
+            out.put(protocol::answer(id, &Err(Failure::interrupted()))).await;
         }
         let last = shared.end.get().map_or_else(protocol::bye, protocol::end);
-        let _ = timeout(FAREWELL, out.send(last)).await;
+        let _ = timeout(FAREWELL, out.put(last)).await;
     }
     answers.shutdown().await;
     drop(out);
@@ -208,11 +205,14 @@ async fn finish(answers: &mut JoinSet<u64>, begun: &mut BTreeMap<u64, Begun>) {
     }
 }
 
-async fn write_lines<S: Stream>(mut lines: mpsc::Receiver<String>, mut write: WriteHalf<S>) {
-    while let Some(mut line) = lines.recv().await {
+async fn write_lines<S: Stream>(shared: Arc<Shared>, mut lines: Waiting, mut write: WriteHalf<S>) {
+    while let Some(mut line) = lines.take().await {
         line.push('\n');
         if write.write_all(line.as_bytes()).await.is_err() || write.flush().await.is_err() {
             return;
+        }
+        if lines.is_empty() {
+            shared.hub.read();
         }
     }
     let _ = write.shutdown().await;

@@ -192,7 +192,7 @@ pub(crate) enum Happened {
         name: String,
         item: Item,
     },
-    /// Events were left out, as this reader did not keep up.
+    /// Events were left out, as this reader did not keep up, or nobody for very long.
     Lagged,
     #[serde(other)]
     Other,
@@ -411,6 +411,7 @@ impl Event {
     pub(crate) async fn of(client: &Client, known: &mut Known, event: &corncrake::Event) -> Self {
         let what = match &event.what {
             EventKind::Ready => Happened::Ready,
+            EventKind::Lagged => Happened::Lagged,
             EventKind::Connection(state) => {
                 Happened::Connection { connection: state.as_str().to_owned() }
             }
