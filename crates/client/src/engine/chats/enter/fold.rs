@@ -498,8 +498,8 @@ impl State {
         self.with_chat(id, step, |state, chat, step| {
             let known = chat.row.next_item > 0;
             let fresh = chat.row.cursor == 0 && !known;
-            if begins_with.is_some() {
-                chat.give_up_begin(step);
+            if let Some(epoch) = begins_with {
+                chat.give_up_begin(epoch, step);
             }
             // Of the log that it has known nobody can tell how far that went, unless it was in that log
             // when another one was vouched for.

@@ -236,21 +236,6 @@ impl Chat {
         }
     }
 
-    /// The server has lost all logs, and the group stays: nothing is owed, but whoever had added
-    /// somebody who was removed since may not know of the removal.
-    pub(super) fn remember_gone(&mut self, step: &Step<'_>) {
-        let Some(conversation) = &self.conversation else {
-            return;
-        };
-        let owed = &mut self.row.owed_again;
-        owed.since = step.now;
-        for done in self.kept.values().map(|kept| &kept.done) {
-            let gone = done.removed.iter().map(|(who, by)| (*who, *by));
-            owed.gone.extend(gone.filter(|(who, _)| !conversation.has_account(*who)));
-            owed.gone.retain(|who, _| !done.added.contains_key(who));
-        }
-    }
-
     /// The group is where this device knew it as the kept place `number`: what wasn't owed there, and
     /// was not done behind it, is owed no more. A removal that was made again may have been one of a
     /// log in which somebody was still to be added again.
@@ -305,6 +290,15 @@ impl Chat {
         owed.added.retain(|who, _| !decided.removed.contains(who));
         owed.roles.retain(|who, _| !decided.roles.contains(who));
         owed.title.take_if(|_| decided.title);
+    }
+
+    /// The group has gone on from where this device knew it: what was done here and doesn't hold any
+    /// more was undone since.
+    pub(super) fn others_went_on(&mut self) {
+        let owed = &mut self.row.owed_again;
+        owed.added.clear();
+        owed.roles.clear();
+        owed.title = None;
     }
 
     /// A fold tells that somebody came in who was added and removed in the lost part: nobody knows

@@ -190,12 +190,18 @@ impl Chat {
         self.wake_by(step.moment);
     }
 
-    /// The group goes on elsewhere than where this device began it again: what was said there is
-    /// said once more, and what was done that isn't known there is owed.
-    pub(in crate::engine::chats) fn give_up_begin(&mut self, step: &mut Step<'_>) {
-        if self.row.phase == Phase::Inside && self.conversation.is_some() {
+    /// The group goes on elsewhere than where this device began it again, in a log that begins with
+    /// this epoch: what was said there is said once more, and what was done that isn't known there is
+    /// owed.
+    pub(in crate::engine::chats) fn give_up_begin(&mut self, epoch: u64, step: &mut Step<'_>) {
+        if let Some(here) = self.conversation.as_ref().filter(|_| self.row.phase == Phase::Inside) {
             let log = self.keys.log;
+            // All logs were lost, and none is ahead of another but by what was known before.
+            let is_ahead = self.row.begin.is_again && epoch > self.begins_with(here);
             self.owe_again(0, step);
+            if is_ahead {
+                self.others_went_on();
+            }
             self.lose_sent_after(&log, 0, step);
             self.row.recovering = true;
             step.effects.push(Effect::Unwatch(self.log()));
@@ -231,7 +237,6 @@ impl State {
         chat.move_to(&chat.row.seed.clone());
         let epoch = chat.conversation.as_ref().map_or(0, Conversation::epoch);
         chat.row.begin = Begin { is_open: true, ..Begin::with(epoch, step.now) };
-        chat.remember_gone(step);
         chat.lose_sent_after(&first, 0, step);
         self.entries_were_lost(chat, step);
         self.watch(chat, step);
