@@ -16,9 +16,15 @@ impl Chat {
         self.save_parts(step);
         let is_inside = self.row.phase == Phase::Inside;
         let group = self.conversation.take_if(|group| is_inside && group.is_member());
-        if let Some(group) = group {
+        let Some(group) = group else {
+            return;
+        };
+        // The chat may have gone back to an earlier log already.
+        let kept = self.kept.values().rev().find(|kept| kept.log == group.log());
+        let here = (self.keys.log == group.log()).then_some(&self.row.seed);
+        if let Some(seed) = here.or_else(|| kept.map(|kept| &kept.seed)) {
+            self.row.aside = Some(seed.clone());
             self.aside = Some(Box::new(group));
-            self.row.aside = Some(self.row.seed.clone());
             self.row.parts = self.row.parts.other();
         }
     }
