@@ -277,6 +277,16 @@ impl Client {
         self.ask(|reply| Command::ConnectionAfter(known, reply)).await
     }
 
+    /// Waits until the server is known not to be reachable: no socket is up, and an attempt has failed
+    /// since the last one was. While the first attempt is under way, however slow the network is, this
+    /// waits.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn unreachable(&self) -> Result<(), Error> {
+        self.ask(Command::Unreachable).await
+    }
+
     /// Waits until every log has been read to its head and nothing that was asked for is still owed.
     ///
     /// # Errors

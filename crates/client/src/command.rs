@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Connection(Reply<Connection>),
     /// How it is once it is another than this.
     ConnectionAfter(Connection, Reply<Connection>),
+    /// Answers once no socket is up and an attempt has failed since the last one was.
+    Unreachable(Reply<()>),
     /// Answers when nothing is owed any more.
     Settle(Reply<()>),
     /// Answers when everything is read.

@@ -44,6 +44,9 @@ pub enum Push {
     },
     /// A plane's socket went down; the transport tries again by itself.
     Disconnected(Plane),
+    /// An attempt to bring a plane's socket up has failed: the server refused it or was not found.
+    /// The transport tries again by itself; of an attempt that is still under way nothing is said.
+    Unreachable(Plane),
     /// Entries of a watched log, in order, and the position of its newest entry.
     Entries {
         /// The log they stand in.

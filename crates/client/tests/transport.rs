@@ -117,7 +117,16 @@ async fn append_message(transport: &HttpTransport, number: u64) {
 }
 
 async fn next(transport: &HttpTransport) -> Push {
-    timeout(Duration::from_secs(30), transport.next()).await.unwrap()
+    let next = async {
+        loop {
+            // Attempts that failed while the server was away.
+            match transport.next().await {
+                Push::Unreachable(_) => {}
+                push => break push,
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), next).await.unwrap()
 }
 
 /// Reads a log as an engine does: from where it stands, again after each new connection.

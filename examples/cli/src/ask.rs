@@ -1,21 +1,17 @@
 //! What can be asked of an account, on the command line and in a session alike.
 
-use std::{
-    fmt,
-    future::ready,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{fmt, future::ready, pin::pin};
 
 use corncrake::{Adding, Chat, Client, Delivery, Device, Error, LeftOut, NewGroup, Refusal, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use zeroize::Zeroizing;
 
 use crate::{
     failure::Failure,
     options::RoleName,
+    patience::{Patience, Wait},
     reach::{self, Reach},
     turns::Turn,
     view::{self, Names},
@@ -50,19 +46,19 @@ pub(crate) enum Ask {
         password: Secret,
         /// Seconds to wait until it is out of the chats.
         #[serde(default)]
-        wait: u64,
+        wait: Wait,
     },
     Chats {
         /// Seconds to wait until everything new is read.
         #[serde(default)]
-        wait: u64,
+        wait: Wait,
     },
     Send {
         chat: String,
         text: String,
         /// Seconds to wait until the message is in the log.
         #[serde(default)]
-        wait: u64,
+        wait: Wait,
     },
     History {
         chat: String,
@@ -71,43 +67,43 @@ pub(crate) enum Ask {
         #[serde(default = "page")]
         limit: u32,
         #[serde(default)]
-        wait: u64,
+        wait: Wait,
     },
     CreateGroup {
         title: String,
         names: Vec<String>,
         #[serde(default = "a_minute")]
-        wait: u64,
+        wait: Wait,
     },
     Add {
         chat: String,
         names: Vec<String>,
         #[serde(default = "a_minute")]
-        wait: u64,
+        wait: Wait,
     },
     Remove {
         chat: String,
         names: Vec<String>,
         #[serde(default = "a_minute")]
-        wait: u64,
+        wait: Wait,
     },
     Leave {
         chat: String,
         #[serde(default = "a_minute")]
-        wait: u64,
+        wait: Wait,
     },
     Rename {
         chat: String,
         title: String,
         #[serde(default = "a_minute")]
-        wait: u64,
+        wait: Wait,
     },
     Role {
         chat: String,
         name: String,
         role: RoleName,
         #[serde(default = "a_minute")]
-        wait: u64,
+        wait: Wait,
     },
     Hide {
         chat: String,
@@ -118,7 +114,7 @@ pub(crate) enum Ask {
     /// Waits until everything is read and sent.
     Settle {
         /// Seconds to wait at most.
-        wait: u64,
+        wait: Wait,
     },
 }
 
@@ -126,13 +122,13 @@ const fn page() -> u32 {
     50
 }
 
-const fn a_minute() -> u64 {
-    60
+const fn a_minute() -> Wait {
+    Wait::Usual { usual: 60 }
 }
 
 impl Ask {
-    /// How long the answer may wait for the network, in seconds.
-    pub(crate) const fn wait(&self) -> Option<u64> {
+    /// How long the answer may wait for the network.
+    pub(crate) const fn wait(&self) -> Option<Wait> {
         match self {
             Self::Chats { wait }
             | Self::Send { wait, .. }
@@ -182,10 +178,13 @@ impl Ask {
     /// Asks when its turn has come, and waits for the answer.
     pub(crate) async fn carry_out(self, client: &Client, mut turn: Turn) -> Result<Value, Failure> {
         let patience = Patience::of(self.wait());
-        turn.come().await;
+        // What `settle` waits for the others is a part of its time.
+        if !matches!(self, Self::Settle { .. }) {
+            turn.come().await;
+        }
         let answer = self.begin(client, turn, patience).await;
         if answer.as_ref().is_err_and(Failure::may_be_signed_out) {
-            reach::connect(client, patience.to_look()).await?;
+            reach::connect(client, patience.to_look().hasty()).await?;
         }
         answer
     }
@@ -213,50 +212,52 @@ impl Ask {
         patience: Patience,
     ) -> Result<Value, Failure> {
         if self.needs_the_account() {
-            reach::connect(client, patience.to_look()).await?;
+            reach::connect(client, patience.to_look().hasty()).await?;
         }
         match self {
             Self::Account {} => account(client).await,
-            Self::Devices {} => devices(client).await,
+            Self::Devices {} => devices(client, patience).await,
             Self::RemoveDevice { device, password, wait } => {
                 remove_device(client, &device, &password, (wait, patience)).await
             }
-            Self::Chats { wait } => chats(client, wait).await,
+            Self::Chats { wait } => chats(client, (wait, patience)).await,
             Self::Send { chat, text, wait } => {
                 send(client, (&chat, &text), (wait, patience), turn).await
             }
             Self::History { chat, before, limit, wait } => {
-                let read = catch_up(client, wait).await?;
+                let read = catch_up(client, (wait, patience)).await?;
                 history(client, &chat, (before, limit), (read, patience)).await
             }
             Self::CreateGroup { title, names, .. } => {
-                let looking = patience.left().max(reach::LOOKING);
-                let made = client.create_group_within(&title, &strs(&names), looking).await?;
+                let (title, names) = (title.as_str(), &*strs(&names));
+                let make = || client.create_group_within(title, names, patience.for_people());
+                let made = reach::patiently(client, patience, make).await??;
                 let NewGroup { chat, left_out } = made;
-                let answer = change(client, &chat, patience.left(), turn, chat.settled()).await;
+                let answer = change(client, &chat, patience, turn, chat.settled()).await;
                 tell_them(client, patience).await?;
                 Ok(named(answer?, &left_out))
             }
             Self::Add { chat, names, .. } => {
                 let chat = reach::find(client, &chat, patience.to_look()).await?;
-                let (names, looking) = (strs(&names), patience.left().max(reach::LOOKING));
-                let begun = in_turn(turn, chat.begin_add(&names, looking)).await?;
+                let (chat, names) = (&chat, &*strs(&names));
+                let add = || chat.begin_add(names, patience.for_people());
+                let begun = in_turn(turn, reach::patiently(client, patience, add)).await??;
                 let left_out = begun.left_out().to_vec();
-                let answer = follow(client, &chat, patience.left(), begun.fate()).await;
+                let answer = follow(client, chat, patience, begun.fate()).await;
                 tell_them(client, patience).await?;
                 Ok(named(answer?, &left_out))
             }
             Self::Remove { chat, names, .. } => {
                 let chat = reach::find(client, &chat, patience.to_look()).await?;
-                change(client, &chat, patience.left(), turn, chat.remove(&strs(&names))).await
+                change(client, &chat, patience, turn, chat.remove(&strs(&names))).await
             }
             Self::Leave { chat, .. } => {
                 let chat = reach::find(client, &chat, patience.to_look()).await?;
-                change(client, &chat, patience.left(), turn, chat.leave()).await
+                change(client, &chat, patience, turn, chat.leave()).await
             }
             Self::Rename { chat, title, .. } => {
                 let chat = reach::find(client, &chat, patience.to_look()).await?;
-                change(client, &chat, patience.left(), turn, chat.rename(&title)).await
+                change(client, &chat, patience, turn, chat.rename(&title)).await
             }
             Self::Role { chat, name, role, .. } => {
                 let role = match role {
@@ -265,40 +266,14 @@ impl Ask {
                     RoleName::Member => Role::Member,
                 };
                 let chat = reach::find(client, &chat, patience.to_look()).await?;
-                change(client, &chat, patience.left(), turn, chat.set_role(&name, role)).await
+                change(client, &chat, patience, turn, chat.set_role(&name, role)).await
             }
             Self::Hide { chat } => {
                 reach::find(client, &chat, patience.to_look()).await?.hide().await?;
                 Ok(json!({}))
             }
-            Self::Verify { name } => verify(client, &name).await,
-            Self::Settle { wait } => settle(client, wait).await,
-        }
-    }
-}
-
-/// Until when a command is to be answered, counted from when it was asked.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    begun: Instant,
-    wait: Duration,
-}
-
-impl Patience {
-    fn of(wait: Option<u64>) -> Self {
-        Self { begun: Instant::now(), wait: reach::wait_of(wait.unwrap_or(0)) }
-    }
-
-    fn left(self) -> Duration {
-        self.wait.saturating_sub(self.begun.elapsed())
-    }
-
-    /// How long something that the command needs first may be looked for: one that doesn't say how
-    /// long it may wait gets as long as a person would wait.
-    fn to_look(self) -> Duration {
-        match self.wait {
-            Duration::ZERO => reach::CATCH_UP,
-            _ => self.left().clamp(reach::MOMENT, reach::CATCH_UP),
+            Self::Verify { name } => verify(client, &name, patience).await,
+            Self::Settle { .. } => settle(client, turn, patience).await,
         }
     }
 }
@@ -317,8 +292,8 @@ async fn account(client: &Client) -> Result<Value, Failure> {
     }))
 }
 
-async fn devices(client: &Client) -> Result<Value, Failure> {
-    let devices = client.devices().await?;
+async fn devices(client: &Client, patience: Patience) -> Result<Value, Failure> {
+    let devices = reach::ask_until(patience.end(), client.devices()).await?;
     let devices: Vec<_> = devices.iter().map(view::device).collect();
     let waits = client.account().await?.waits_for_keys;
     Ok(json!({"devices": devices, "waits_for_keys": waits}))
@@ -328,36 +303,40 @@ async fn remove_device(
     client: &Client,
     typed: &str,
     password: &Secret,
-    (wait, patience): (u64, Patience),
+    (wait, patience): (Wait, Patience),
 ) -> Result<Value, Failure> {
-    let removal = async {
-        let devices = client.devices().await?;
-        let device = Device::find(&devices, typed)?.id;
-        client.remove_device(device, &password.0).await?;
-        Ok(device)
-    };
-    let removed = match wait {
-        0 => Some(removal.await?),
-        _ => reach::unless_late(patience.left().max(reach::STRETCHING), removal).await?,
-    };
-    let Some(device) = removed else {
-        let message = "the removal may still happen: look at the devices later";
-        return Err(Failure::refused("not_settled", message));
-    };
-    let settled = reach::settle(client, patience.left()).await?;
+    let removing = if wait.is_none() { patience.to_look() } else { patience.for_removal() };
+    let look = reach::patiently(client, removing, || client.devices());
+    let devices = timeout_at(removing.end(), look).await.unwrap_or(Ok(Err(Error::Offline)))??;
+    let device = Device::find(&devices, typed).map_err(Error::from)?.id;
+    let remove = || client.remove_device(device, &password.0);
+    let removal = reach::patiently(client, removing, remove);
+    if wait.is_none() {
+        removal.await??;
+    } else {
+        let late = timeout_at(removing.end(), removal).await.map_err(|_| {
+            let message = "the removal may still happen: look at the devices later";
+            Failure::refused("not_settled", message)
+        });
+        late???;
+    }
+    let settled = reach::settle(client, patience).await?;
     Ok(json!({"device": device.to_string(), "settled": settled == Reach::Head}))
 }
 
 /// Reads what is new if there is time for it.
-async fn catch_up(client: &Client, wait: u64) -> Result<Option<Reach>, Failure> {
-    match wait {
-        0 => Ok(None),
-        _ => reach::catch_up(client, reach::wait_of(wait)).await.map(Some),
+async fn catch_up(
+    client: &Client,
+    (wait, patience): (Wait, Patience),
+) -> Result<Option<Reach>, Failure> {
+    match wait.is_none() {
+        true => Ok(None),
+        false => reach::catch_up(client, patience).await.map(Some),
     }
 }
 
-async fn chats(client: &Client, wait: u64) -> Result<Value, Failure> {
-    let read = catch_up(client, wait).await?;
+async fn chats(client: &Client, asked: (Wait, Patience)) -> Result<Value, Failure> {
+    let read = catch_up(client, asked).await?;
     let mut list = Vec::new();
     for info in client.chats().await? {
         let adding = Names::list(client, &info.adding).await?;
@@ -394,16 +373,17 @@ async fn history(
 async fn send(
     client: &Client,
     (to, text): (&str, &str),
-    (wait, patience): (u64, Patience),
+    (wait, patience): (Wait, Patience),
     turn: Turn,
 ) -> Result<Value, Failure> {
     reach::refuse_if_over(client).await?;
     let (chat, new) = reach::find_or_start(client, to, patience.to_look()).await?;
     let message = chat.send_text(text).await?;
     drop(turn);
-    let (delivery, reach) = match wait {
-        0 => (Delivery::Queued, Reach::Head),
-        _ => reach::wait_sent(client, &chat, message, patience.left()).await?,
+    let (delivery, reach) = if wait.is_none() {
+        (Delivery::Queued, Reach::Head)
+    } else {
+        reach::wait_sent(client, &chat, message, patience).await?
     };
     if new && delivery == Delivery::Sent {
         tell_them(client, patience).await?;
@@ -413,7 +393,7 @@ async fn send(
             let message = "the message is in the history and will not be sent";
             return Err(Failure::refused(&code, message));
         }
-        Delivery::Queued if wait == 0 => answer_of(&chat, None),
+        Delivery::Queued if wait.is_none() => answer_of(&chat, None),
         Delivery::Queued => queued(&chat, reach),
         Delivery::Sent | Delivery::Received => answer_of(&chat, Some("sent")),
     };
@@ -439,11 +419,11 @@ async fn in_turn<T>(turn: Turn, asked: impl Future<Output = T>) -> T {
     }
 }
 
-/// Asks for a change and waits until it is in the log, for `patience` at most.
+/// Asks for a change and waits until it is in the log.
 async fn change(
     client: &Client,
     chat: &Chat,
-    patience: Duration,
+    patience: Patience,
     turn: Turn,
     change: impl Future<Output = Result<(), Error>>,
 ) -> Result<Value, Failure> {
@@ -451,11 +431,11 @@ async fn change(
     in_turn(turn, follow(client, chat, patience, change)).await
 }
 
-/// Waits until a change is in the log, for `patience` at most.
+/// Waits until a change is in the log.
 async fn follow(
     client: &Client,
     chat: &Chat,
-    patience: Duration,
+    patience: Patience,
     fate: impl Future<Output = Result<Adding, Error>>,
 ) -> Result<Value, Failure> {
     match reach::within(client, patience, fate).await? {
@@ -481,8 +461,8 @@ fn named(mut answer: Value, left_out: &[LeftOut]) -> Value {
 
 /// Waits until those who are new in a chat have been told, as this program may be about to end.
 async fn tell_them(client: &Client, patience: Patience) -> Result<(), Failure> {
-    let telling = patience.left().clamp(reach::MOMENT, reach::TELLING);
-    let told = timeout(telling, reach::catch_up(client, telling)).await;
+    let telling = patience.for_telling();
+    let told = timeout_at(telling.end(), reach::catch_up(client, telling)).await;
     told.map_or(Ok(()), |told| told.map(drop))
 }
 
@@ -503,16 +483,16 @@ fn queued(chat: &Chat, reach: Reach) -> Value {
     answer
 }
 
-async fn verify(client: &Client, name: &str) -> Result<Value, Failure> {
+async fn verify(client: &Client, name: &str, patience: Patience) -> Result<Value, Failure> {
     if client.account().await?.username == name.to_ascii_lowercase() {
         return Err(Error::from(Refusal::ChatWithOneself).into());
     }
-    let number = client.safety_number(name).await?;
+    let number = reach::ask_until(patience.end(), client.safety_number(name)).await?;
     Ok(json!({"name": name, "digits": number.digits(), "qr": hex::encode(number.qr_bytes())}))
 }
 
-async fn settle(client: &Client, wait: u64) -> Result<Value, Failure> {
-    match reach::settle(client, reach::wait_of(wait)).await? {
+async fn settle(client: &Client, mut turn: Turn, patience: Patience) -> Result<Value, Failure> {
+    match reach::settle_after(client, patience, turn.come()).await? {
         Reach::Head => Ok(json!({})),
         Reach::NotYet => {
             Err(Failure::refused("not_settled", "something is still on its way: wait longer"))
@@ -522,3 +502,6 @@ async fn settle(client: &Client, wait: u64) -> Result<Value, Failure> {
         Reach::NameTaken => Err(Failure::name_taken()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod link;
 mod listen;
 mod options;
 mod password;
+mod patience;
 mod protocol;
 mod qr;
 mod queue;
@@ -36,6 +37,7 @@ use failure::{Exit, Failure};
 use home::Home;
 use link::Link;
 use options::{Command, Devices, Group, Options};
+use patience::{Patience, Wait};
 use reach::Reach;
 
 fn main() -> ExitCode {
@@ -118,13 +120,15 @@ fn say(text: &str) -> Result<(), Failure> {
 
 /// What a command asks of an account that is open.
 fn ask_of(command: Command) -> Result<Ask, Failure> {
-    let read = reach::CATCH_UP.as_secs();
+    let usual = Wait::Usual { usual: patience::USUAL.as_secs() };
     Ok(match command {
-        Command::Send { chat, text, wait } => Ask::Send { chat, text: text_of(text)?, wait },
-        Command::History { chat, limit, before } => {
-            Ask::History { chat, before, limit, wait: read }
+        Command::Send { chat, text, wait } => {
+            Ask::Send { chat, text: text_of(text)?, wait: Wait::or_usual(wait, 15) }
         }
-        Command::Group(group) => match (group.what, group.wait) {
+        Command::History { chat, limit, before } => {
+            Ask::History { chat, before, limit, wait: usual }
+        }
+        Command::Group(group) => match (group.what, Wait::or_usual(group.wait, 15)) {
             (Group::Create { title, names }, wait) => Ask::CreateGroup { title, names, wait },
             (Group::Add { chat, names }, wait) => Ask::Add { chat, names, wait },
             (Group::Remove { chat, names }, wait) => Ask::Remove { chat, names, wait },
@@ -136,10 +140,10 @@ fn ask_of(command: Command) -> Result<Ask, Failure> {
         Command::Devices { what: None } => Ask::Devices {},
         Command::Devices { what: Some(Devices::Remove { device }) } => {
             let password = password::ask(password::Kind::Known)?.into();
-            Ask::RemoveDevice { device, password, wait: read }
+            Ask::RemoveDevice { device, password, wait: usual }
         }
         Command::Verify { name } => Ask::Verify { name },
-        _ => Ask::Chats { wait: read },
+        _ => Ask::Chats { wait: usual },
     })
 }
 
@@ -191,10 +195,10 @@ async fn enter(
         }
     };
     // A server that takes the connection and says nothing would be waited for a long time.
-    let client = timeout(reach::wait_of(wait), come_in).await;
+    let client = timeout(patience::within_a_year(wait), come_in).await;
     let client = client.unwrap_or(Err(corncrake::Error::Offline))?;
     home.remember_server(&server)?;
-    let reach = reach::settle(&client, reach::CATCH_UP).await?;
+    let reach = reach::settle(&client, Patience::of(None)).await?;
     let me = client.account().await?;
     client.close().await?;
     let key = home.key_path().display().to_string();

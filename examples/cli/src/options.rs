@@ -75,9 +75,10 @@ pub(crate) enum Command {
         chat: String,
         /// What to say; '-' reads it from standard input.
         text: String,
-        /// Seconds to wait before leaving the message queued.
-        #[arg(long, default_value_t = 15)]
-        wait: u64,
+        /// Seconds to wait before leaving the message queued [default: 15, or fewer while the server
+        /// can't be reached].
+        #[arg(long)]
+        wait: Option<u64>,
     },
     /// Shows what happens, as it happens, until interrupted.
     Listen,
@@ -127,9 +128,10 @@ pub(crate) enum Devices {
 pub(crate) struct GroupOptions {
     #[command(subcommand)]
     pub(crate) what: Group,
-    /// Seconds to wait until the change is in the group's log, before leaving it queued.
-    #[arg(long, global = true, default_value_t = 15)]
-    pub(crate) wait: u64,
+    /// Seconds to wait until the change is in the group's log, before leaving it queued [default: 15,
+    /// or fewer while the server can't be reached].
+    #[arg(long, global = true)]
+    pub(crate) wait: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{ask::Ask, failure::Failure, view::Event};
 
 /// Grows when programs of different versions no longer understand each other.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What is asked of the program that has the store.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ pub(crate) fn answer(id: &Value, answer: &Result<Value, Failure>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Exit;
+    use crate::{failure::Exit, patience::Wait};
 
     #[test]
     fn every_command_on_the_page_of_sessions_is_understood_and_passed_on() {
@@ -166,7 +166,7 @@ mod tests {
     fn lines_are_understood_or_refused_with_their_id() {
         let (id, ask) = parse(br#"{"id": 7, "do": "send", "chat": "bob", "text": "hi"}"#);
         assert_eq!(id, json!(7));
-        assert!(matches!(ask, Ok(Ask::Send { wait: 0, .. })));
+        assert!(matches!(ask, Ok(Ask::Send { wait: Wait::NONE, .. })));
         for line in [
             r#"{"id": 7, "do": "fly"}"#,
             r#"{"id": 7}"#,
@@ -196,6 +196,6 @@ mod tests {
         assert!(matches!(failed, Some(Line::Answer(7, Err(it))) if it.code == "home_unusable"));
         let done = line(&answer(&json!(7), &Ok(json!({}))));
         assert!(matches!(done, Some(Line::Answer(7, Ok(_)))));
-        assert!(line(r#"{"hello": 2, "server": "x"}"#).is_none());
+        assert!(line(r#"{"hello": 1, "server": "x"}"#).is_none());
     }
 }

@@ -1,31 +1,23 @@
 //! Finding chats by what a person types, and waiting for the network as long as a person would.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use corncrake::{
     Chat, ChatInfo, ChatKind, Client, Connection, Delivery, Error, ItemKind, MessageId, Standing,
 };
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    patience::{MOMENT, Patience},
+};
 
-/// How long a command waits to have read everything before it goes on.
-pub(crate) const CATCH_UP: Duration = Duration::from_secs(20);
-/// How long people are looked for who are to be added, however little a command may wait: who is not
-/// known by then is left out.
-pub(crate) const LOOKING: Duration = Duration::from_secs(10);
-/// How long a command waits until those who are new in a chat have been told.
-pub(crate) const TELLING: Duration = Duration::from_secs(3);
-/// How long the removal of a device may take at least: its password is stretched first.
-pub(crate) const STRETCHING: Duration = Duration::from_secs(10);
-/// How long something is waited for by a command whose time is over.
-pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 /// How long a command that reads waits for what is still to be sent.
 const SENDING: Duration = Duration::from_secs(3);
-/// How long no socket may be up before a command goes on without the server.
+/// How long no socket may be up before a command goes on without the server, unless somebody asked
+/// it to wait: where attempts fail, and where the first one is still under way, as on a slow path.
 const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
-/// The longest wait that anybody may ask for.
-const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
+const PATIENCE_SLOW: Duration = Duration::from_secs(10);
 /// How many items from the end an own message is looked for.
 const RECENT: u32 = 100;
 
@@ -57,9 +49,8 @@ impl Reach {
     }
 }
 
-/// Waits until the connection is up, for `patience` at most and not long where nothing answers;
-/// refuses if the server does not know this device.
-pub(crate) async fn connect(client: &Client, patience: Duration) -> Result<(), Failure> {
+/// Waits until the connection is up; refuses if the server does not know this device.
+pub(crate) async fn connect(client: &Client, patience: Patience) -> Result<(), Failure> {
     match watch_connection(client, patience, Some(Connection::Online)).await? {
         Reach::SignedOut => Err(Failure::signed_out()),
         Reach::NameTaken => Err(Failure::name_taken()),
@@ -76,19 +67,32 @@ pub(crate) async fn refuse_if_over(client: &Client) -> Result<(), Failure> {
     }
 }
 
-/// Waits until everything is read, for `patience` at most, and a moment for what is still to be
-/// sent: the next program may be long in coming.
-pub(crate) async fn catch_up(client: &Client, patience: Duration) -> Result<Reach, Failure> {
+/// Waits until everything is read, and a moment for what is still to be sent: the next program may
+/// be long in coming.
+pub(crate) async fn catch_up(client: &Client, patience: Patience) -> Result<Reach, Failure> {
     let reach = reached(client, within(client, patience, client.caught_up()).await?).await?;
     if reach == Reach::Head {
-        settle(client, patience.min(SENDING)).await?;
+        settle(client, patience.at_most(SENDING)).await?;
     }
     Ok(reach)
 }
 
-/// Waits until everything is read and sent, for `patience` at most.
-pub(crate) async fn settle(client: &Client, patience: Duration) -> Result<Reach, Failure> {
-    reached(client, within(client, patience, client.settle()).await?).await
+/// Waits until everything is read and sent.
+pub(crate) async fn settle(client: &Client, patience: Patience) -> Result<Reach, Failure> {
+    settle_after(client, patience, ready(())).await
+}
+
+/// Waits until something has happened, and then until everything is read and sent.
+pub(crate) async fn settle_after(
+    client: &Client,
+    patience: Patience,
+    before: impl Future<Output = ()>,
+) -> Result<Reach, Failure> {
+    let settled = async {
+        before.await;
+        client.settle().await
+    };
+    reached(client, within(client, patience, settled).await?).await
 }
 
 /// A device that was removed has nothing to read or to send any more, and is not at the head.
@@ -100,10 +104,10 @@ async fn reached(client: &Client, reach: Result<(), Reach>) -> Result<Reach, Fai
     }
 }
 
-/// Waits for something, but not longer than `patience`, nor while the server is away.
+/// Waits for something, but not longer than there is patience.
 pub(crate) async fn within<T>(
     client: &Client,
-    patience: Duration,
+    patience: Patience,
     wish: impl Future<Output = Result<T, Error>>,
 ) -> Result<Result<T, Reach>, Failure> {
     tokio::select! {
@@ -113,39 +117,62 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Waits for something, but not longer than `patience`; `None` if it was late.
-pub(crate) async fn unless_late<T>(
-    patience: Duration,
-    wish: impl Future<Output = Result<T, Error>>,
-) -> Result<Option<T>, Failure> {
-    Ok(timeout(patience, wish).await.ok().transpose()?)
+/// Asks the server for something, and where somebody asked to wait, again whenever the server is
+/// reached after it was not.
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    client: &Client,
+    patience: Patience,
+    ask: impl Fn() -> F,
+) -> Result<Result<T, Error>, Failure> {
+    loop {
+        let answer = ask().await;
+        let waits = patience.is_given() && patience.left() > MOMENT;
+        if !waits || !matches!(answer, Err(Error::Offline)) {
+            return Ok(answer);
+        }
+        sleep(MOMENT).await;
+        connect(client, patience).await?;
+    }
 }
 
-/// A wait of so many seconds; whoever wishes for more waits for a year.
-pub(crate) fn wait_of(seconds: u64) -> Duration {
-    Duration::from_secs(seconds).min(LONGEST_WAIT)
+/// Asks the server for something that can be asked again: who has no answer in time is offline.
+pub(crate) async fn ask_until<T>(
+    end: Instant,
+    ask: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout_at(end, ask).await.unwrap_or(Err(Error::Offline))
 }
 
-/// Waits until the connection is as it should be, no socket has been up for a while, or `patience`
-/// is over.
+/// Waits until the connection is as it should be, or there is no more patience: which ends early
+/// where no socket is up and nobody asked to wait.
 async fn watch_connection(
     client: &Client,
-    patience: Duration,
+    patience: Patience,
     wanted: Option<Connection>,
 ) -> Result<Reach, Failure> {
-    let end = Instant::now() + patience;
+    let end = patience.end();
     let mut connection = client.connection().await?;
+    let (mut since, mut has_failed) = (Instant::now(), false);
     loop {
         let until = match connection {
             Connection::SignedOut => return Ok(Reach::SignedOut),
             Connection::NameTaken => return Ok(Reach::NameTaken),
             other if Some(other) == wanted => return Ok(Reach::Head),
+            Connection::Offline if patience.is_given() => end,
+            Connection::Offline if has_failed => end.min(since + PATIENCE_OFFLINE),
+            Connection::Offline => end.min(since + PATIENCE_SLOW),
             // With one socket up there is a server, however slow it is.
-            Connection::Online | Connection::Connecting => end,
-            _ => end.min(Instant::now() + PATIENCE_OFFLINE),
+            _ => end,
         };
         tokio::select! {
-            changed = client.connection_after(connection) => connection = changed?,
+            changed = client.connection_after(connection) => {
+                connection = changed?;
+                (since, has_failed) = (Instant::now(), false);
+            }
+            failed = client.unreachable(), if !has_failed && until < end => {
+                failed?;
+                has_failed = true;
+            }
             () = sleep_until(until), if until < end => return Ok(Reach::Offline),
             () = sleep_until(end) => return Ok(match connection {
                 Connection::Offline => Reach::Offline,
@@ -155,12 +182,12 @@ async fn watch_connection(
     }
 }
 
-/// Waits until an own message is in the log, for `patience` at most.
+/// Waits until an own message is in the log.
 pub(crate) async fn wait_sent(
     client: &Client,
     chat: &Chat,
     message: MessageId,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<(Delivery, Reach), Failure> {
     tokio::select! {
         biased;
@@ -183,12 +210,11 @@ async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> 
 pub(crate) async fn find_or_start(
     client: &Client,
     name: &str,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<(Chat, bool), Failure> {
     if name.starts_with('#') {
         return Ok((find(client, name, patience).await?, false));
     }
-    let end = Instant::now() + patience;
     let chats = client.chats().await?;
     match find_among(&chats, name)? {
         Some(found) => match found.continues_in {
@@ -197,23 +223,27 @@ pub(crate) async fn find_or_start(
         },
         None => {
             // A device that was removed learns of it here, before it speaks to anybody new.
-            connect(client, patience).await?;
-            let left = end.saturating_duration_since(Instant::now());
-            match timeout_at(end, client.start_chat_within(&[name], left)).await {
-                Ok(Err(error)) if error != Error::Offline => Err(error.into()),
-                Ok(Ok(chat)) => Ok((chat, true)),
+            connect(client, patience.hasty()).await?;
+            let names = &[name];
+            let start = || {
+                let started = client.start_chat_within(names, patience.left());
+                ask_until(patience.end(), started)
+            };
+            match patiently(client, patience, start).await? {
+                Ok(chat) => Ok((chat, true)),
                 // They may be known and the chat on its way: then what is said there waits for it.
-                _ => match find_among(&client.chats().await?, name)? {
+                Err(Error::Offline) => match find_among(&client.chats().await?, name)? {
                     Some(begun) => Ok((client.chat_of(begun), true)),
                     None => Err(Error::Offline.into()),
                 },
+                Err(error) => Err(error.into()),
             }
         }
     }
 }
 
-/// The chat that `name` names; one that is not known is waited for as long as `patience`.
-pub(crate) async fn find(client: &Client, name: &str, patience: Duration) -> Result<Chat, Failure> {
+/// The chat that `name` names; one that is not known is waited for.
+pub(crate) async fn find(client: &Client, name: &str, patience: Patience) -> Result<Chat, Failure> {
     let known = async || -> Result<_, Failure> {
         let chats = client.chats().await?;
         Ok(find_among(&chats, name)?.map(|found| client.chat_of(found)))
@@ -356,11 +386,5 @@ mod tests {
         let again = group(3, Standing::Left, false);
         assert_eq!(found(&[left.clone(), again]), Err("ambiguous_chat".to_owned()));
         assert_eq!(found(&[hidden, left, group(4, Standing::Removed, false)]), Ok(Some(4)));
-    }
-
-    #[test]
-    fn audit_issue_7_a_wait_of_any_length_has_an_end() {
-        assert_eq!(wait_of(20), Duration::from_secs(20));
-        assert!(Instant::now().checked_add(wait_of(u64::MAX)).is_some());
     }
 }

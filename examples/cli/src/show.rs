@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     ask::Ask,
     failure::{Exit, Failure},
+    patience::Wait,
     qr, tame,
     view::{Chat, Event, Happened, Item, What},
 };
@@ -40,7 +41,9 @@ pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
             "queued: it has to wait for something else, and leaves by itself (`chats` may say why)"
                 .to_owned()
         }
-        _ if field("delivery") == "queued" && ask.wait() == Some(0) => "queued".to_owned(),
+        _ if field("delivery") == "queued" && ask.wait().is_some_and(Wait::is_none) => {
+            "queued".to_owned()
+        }
         _ if matches!(field("connection"), "signed_out" | "name_taken") => {
             "queued: it may not leave any more, as the server no longer knows this device"
                 .to_owned()
@@ -61,7 +64,7 @@ pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
 /// How the program ends after an answer.
 pub(crate) fn exit(ask: &Ask, answer: &Value) -> Exit {
     let queued = answer.get("delivery").is_some_and(|state| state == "queued");
-    if queued && ask.wait() != Some(0) { Exit::Offline } else { Exit::Done }
+    if queued && !ask.wait().is_some_and(Wait::is_none) { Exit::Offline } else { Exit::Done }
 }
 
 /// What has to be said beside an answer that may not be all there is.

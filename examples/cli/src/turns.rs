@@ -48,9 +48,10 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patience::Wait;
 
     fn send(chat: &str) -> Ask {
-        Ask::Send { chat: chat.to_owned(), text: String::new(), wait: 0 }
+        Ask::Send { chat: chat.to_owned(), text: String::new(), wait: Wait::NONE }
     }
 
     async fn has_come(turn: &mut Turn) -> bool {
@@ -67,7 +68,7 @@ mod tests {
         let first = turns.next(&send("bob"));
         let mut second = turns.next(&send("bob"));
         let mut other = turns.next(&send("cem"));
-        let mut settle = turns.next(&Ask::Settle { wait: 1 });
+        let mut settle = turns.next(&Ask::Settle { wait: Wait::Given(1) });
         assert!(!has_come(&mut second).await);
         assert!(has_come(&mut other).await);
         drop(first);

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) settling: Vec<Reply<()>>,
     /// Who waits until the connection is another.
     pub(crate) watching: Vec<(Connection, Reply<Connection>)>,
+    /// Who waits until an attempt to connect has failed.
+    pub(crate) failing: Vec<Reply<()>>,
     /// Who waits until everything is read.
     pub(crate) reading: Vec<Reply<()>>,
 }
@@ -40,6 +42,8 @@ pub(crate) struct State {
 pub(crate) struct Online {
     pub(crate) account: bool,
     pub(crate) open: bool,
+    /// Whether an attempt has failed since a socket was up.
+    pub(crate) failed: bool,
     /// The instance of the server's logs that was seen last.
     pub(crate) instance: Option<[u8; 16]>,
 }
@@ -62,6 +66,7 @@ impl State {
             online: Online::default(),
             settling: Vec::new(),
             watching: Vec::new(),
+            failing: Vec::new(),
             reading: Vec::new(),
         }
     }
@@ -105,6 +110,8 @@ impl State {
         self.events.go_on_from(&mut earlier.events);
         self.settling.append(&mut earlier.settling);
         self.watching.append(&mut earlier.watching);
+        self.failing.append(&mut earlier.failing);
+        self.online.failed = earlier.online.failed;
         self.reading.append(&mut earlier.reading);
         self.chats.settling.append(&mut earlier.chats.settling);
         for (id, chat) in &mut *self.chats.all {
@@ -151,6 +158,7 @@ impl State {
             }
             Command::Connection(reply) => step.answer(reply, Ok(self.connection())),
             Command::ConnectionAfter(known, reply) => self.watching.push((known, reply)),
+            Command::Unreachable(reply) => self.failing.push(reply),
             Command::Settle(reply) => self.settling.push(reply),
             Command::CaughtUp(reply) => self.reading.push(reply),
             Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
@@ -181,14 +189,14 @@ impl State {
     fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
         match push {
             Push::Connected { plane: Plane::Open, instance } => {
-                self.online.open = true;
+                (self.online.open, self.online.failed) = (true, false);
                 // The account log first: it says where the chats go on.
                 self.account_log_connected(step);
                 self.chats_connected(step);
                 self.instance_seen(instance, step);
             }
             Push::Connected { plane: Plane::Account, instance } => {
-                self.online.account = true;
+                (self.online.account, self.online.failed) = (true, false);
                 self.account_connected(instance, step);
             }
             Push::Disconnected(Plane::Open) => {
@@ -196,6 +204,9 @@ impl State {
                 self.chats_disconnected();
             }
             Push::Disconnected(Plane::Account) => self.online.account = false,
+            Push::Unreachable(_) => {
+                self.online.failed = !self.online.open && !self.online.account;
+            }
             Push::Entries { log, entries, head } => {
                 if let Some(place) = self.chats.of_log(&log) {
                     self.chat_entries(place, log, entries, head, step);
@@ -225,11 +236,18 @@ impl State {
 
     fn answer_settled(&mut self, step: &mut Step<'_>) {
         let connection = self.connection();
+        self.watching.retain(|(_, reply)| !reply.is_closed());
+        self.failing.retain(|reply| !reply.is_closed());
         for (known, reply) in core::mem::take(&mut self.watching) {
             if known == connection {
                 self.watching.push((known, reply));
             } else {
                 step.answer(reply, Ok(connection));
+            }
+        }
+        if self.online.failed && connection == Connection::Offline {
+            for reply in core::mem::take(&mut self.failing) {
+                step.answer(reply, Ok(()));
             }
         }
         if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe(step.clock()) {

@@ -51,7 +51,12 @@ pub(super) async fn keep_up(
                 }
                 end
             }
-            Err(lost) => End::Lost(lost),
+            Err(lost) => {
+                if pushes.send(Push::Unreachable(Plane::Account)).await.is_err() {
+                    return;
+                }
+                End::Lost(lost)
+            }
         };
         match end {
             End::Lost(lost) => tokio::select! {

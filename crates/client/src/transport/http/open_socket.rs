@@ -61,7 +61,12 @@ pub(super) async fn keep_up(
                 }
                 lost
             }
-            Err(lost) => lost,
+            Err(lost) => {
+                if pushes.send(Push::Unreachable(Plane::Open)).await.is_err() {
+                    return;
+                }
+                lost
+            }
         };
         backoff.wait(&server, lost).await;
     }

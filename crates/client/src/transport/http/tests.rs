@@ -6,10 +6,12 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
+use crate::transport::Plane;
 
 const INSTANCE: [u8; 16] = [7; 16];
 
@@ -188,9 +190,15 @@ fn notices(positions: core::ops::RangeInclusive<u64>) -> ServerFrame {
     ServerFrame::Notices { notices: positions.map(notice).collect() }
 }
 
-/// A push in one line.
+/// A push in one line; attempts that failed are passed over.
 async fn pushed(transport: &HttpTransport) -> String {
-    match transport.next().await {
+    let push = loop {
+        match transport.next().await {
+            Push::Unreachable(_) => {}
+            push => break push,
+        }
+    };
+    match push {
         Push::Connected { plane, instance } => {
             assert_eq!(instance, INSTANCE);
             format!("{plane:?} up")
@@ -208,6 +216,7 @@ async fn pushed(transport: &HttpTransport) -> String {
         Push::Differs { head, .. } => format!("another log, up to {head}"),
         Push::TakesTurns(_) => "takes turns".to_owned(),
         Push::SessionRefused => "session refused".to_owned(),
+        Push::Unreachable(plane) => format!("{plane:?} unreachable"),
     }
 }
 
@@ -351,6 +360,24 @@ async fn a_server_that_is_not_there_is_unreachable() {
     assert_eq!(transport.open(read()).await, Err(TransportError::Unreachable));
     let request = AccountRequest::from(LogOut {});
     assert_eq!(transport.account(None, request).await, Err(TransportError::Unreachable));
+}
+
+#[tokio::test]
+async fn audit_issue_7_bf3_an_attempt_that_failed_is_told_and_one_under_way_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let transport = HttpTransport::new(&url).unwrap();
+    // It takes the connection and says nothing.
+    let (stream, _) = listener.accept().await.unwrap();
+    let told = timeout(Duration::from_millis(500), transport.next()).await;
+    assert!(told.is_err(), "{told:?}");
+    drop((stream, listener));
+    let told = timeout(Duration::from_secs(5), transport.next()).await;
+    assert!(matches!(told, Ok(Push::Unreachable(Plane::Open))), "{told:?}");
+    transport.watch_inbox(session(1), 0);
+    let of_account =
+        async { while !matches!(transport.next().await, Push::Unreachable(Plane::Account)) {} };
+    timeout(Duration::from_secs(5), of_account).await.unwrap();
 }
 
 #[tokio::test]
