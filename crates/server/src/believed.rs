@@ -47,9 +47,9 @@ impl Believed {
         Self { file, believed, doubted }
     }
 
-    /// Whether any time was ever believed.
-    pub(crate) const fn is_known(&self) -> bool {
-        self.believed.is_some()
+    /// The newest time that was ever believed.
+    pub(crate) const fn newest(&self) -> Option<u64> {
+        self.believed
     }
 
     /// Judges a time and notes it.

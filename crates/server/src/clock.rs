@@ -10,6 +10,17 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Seconds since 1970.
     fn now(&self) -> u64;
 
+    /// What the machine's clock shows: another time than [`Clock::now`] gives while that follows no
+    /// step of it.
+    fn shown(&self) -> u64 {
+        self.now()
+    }
+
+    /// Learns a time that is believed: it is never earlier again.
+    fn believe(&self, time: u64) {
+        _ = time;
+    }
+
     /// Days since 1970: all that most rows keep of a time.
     fn today(&self) -> i64 {
         i64::try_from(self.now() / 86_400).unwrap_or(i64::MAX)

@@ -50,6 +50,7 @@ mod sessions;
 mod sockets;
 mod sql;
 mod state;
+mod steady;
 mod writer;
 
 pub use backup::{backup, restore, restored};

@@ -38,10 +38,9 @@ pub(crate) async fn run(state: Weak<State>, mut believed: Believed) {
 }
 
 async fn round(state: &State, believed: &mut Believed) -> Result<(), Error> {
-    let (now, today) = (state.clock.now(), state.clock.today());
-    let noted = state.accounts.note_alive(now).await;
-    if believed.judge(now)? == Verdict::Doubted {
-        if believed.is_known() {
+    let noted = state.accounts.note_alive(state.clock.now()).await;
+    if believed.judge(state.clock.shown())? == Verdict::Doubted {
+        if believed.newest().is_some() {
             tracing::warn!(
                 "the clock is days away from the time in the file believed-time: nothing expires \
                  until it has gone on for a day, or the file is deleted if it is ahead"
@@ -49,6 +48,10 @@ async fn round(state: &State, believed: &mut Believed) -> Result<(), Error> {
         }
         return noted;
     }
+    if let Some(time) = believed.newest() {
+        state.clock.believe(time);
+    }
+    let (now, today) = (state.clock.now(), state.clock.today());
     // What was written while the clock was ahead is from today at the latest.
     state.accounts.take_back_days(now).await?;
     state.logs.take_back_days(today).await?;

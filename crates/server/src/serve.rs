@@ -24,6 +24,7 @@ use crate::{
     budget::Share,
     extract::{Held, Peer},
     paced::Paced,
+    steady::Steady,
 };
 
 /// Connections that wait to be accepted at most, as in a storm of reconnects; the kernel may allow
@@ -106,7 +107,9 @@ async fn open(
     origins: &[String],
 ) -> Result<(Arc<State>, [JoinHandle<()>; 2]), Error> {
     loop {
-        match State::open(config.clone(), origins.to_vec(), Arc::new(SystemClock)).await {
+        match State::open(config.clone(), origins.to_vec(), Arc::new(Steady::new(SystemClock)))
+            .await
+        {
             Err(error) if error.is_full() => {
                 tracing::error!(%error, "the disk is full: the server starts once there is space");
                 sleep(START_AGAIN).await;

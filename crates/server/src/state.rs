@@ -102,6 +102,10 @@ impl State {
         for database in &databases {
             database.prepare().await.map_err(|error| error.about(database.path()))?;
         }
+        let believed = Believed::open(folder.path());
+        if let Some(time) = believed.newest() {
+            clock.believe(time);
+        }
         let count = seed_mark::accounts(&databases[0]).await?;
         let secret = folder.secret(count)?;
         for database in &databases {
@@ -118,7 +122,6 @@ impl State {
                 .await
                 .map_err(|error| error.about(logs_path))?;
         disk.fill_reserve();
-        let believed = Believed::open(folder.path());
         let state = Self {
             rates: Rates::new(&config.limits),
             budget: config.limits.memory(),

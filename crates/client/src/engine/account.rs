@@ -44,6 +44,7 @@ mod own;
 mod packages;
 mod removal;
 mod retry;
+mod server_time;
 mod session;
 mod sign_up;
 mod slow;
@@ -79,28 +80,12 @@ pub(crate) struct AccountState {
     letters: letters::Letters,
     directory: directory::Directory,
     claims: claims::Claims,
-    server_time: ServerTime,
+    server_time: server_time::ServerTime,
     log: log::AccountLog,
     /// When to look up this account's own record.
     own_record: Retry,
     /// The newest version of it that a certificate in a chat speaks of.
     own_version_seen: u64,
-}
-
-/// The server's clock, as far as this run has heard of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct ServerTime(Option<(Timestamp, Moment)>);
-
-impl ServerTime {
-    /// The server said this just now.
-    const fn learn(&mut self, told: Timestamp, moment: Moment) {
-        self.0 = Some((told, moment));
-    }
-
-    /// What its clock shows.
-    fn at(self, moment: Moment) -> Option<Timestamp> {
-        self.0.map(|(told, at)| told.after(moment.since(at)))
-    }
 }
 
 /// This account and this device.

@@ -200,3 +200,23 @@ fn packages_made_by_a_wrong_clock_of_the_server_are_replaced_although_it_is_set_
     let chat = bob.start_chat(&["ann"]);
     says(&world, &bob, &ann, chat, "hello");
 }
+
+#[test]
+fn audit_issue_7_bf5_a_minute_after_the_servers_clock_is_right_again_everybody_can_be_added() {
+    for days in [400, 3000] {
+        let world = World::new(7);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        world.server().borrow_mut().ahead = days * 24 * 3600;
+        // A first message makes ann, who is online, look at what the server holds.
+        let chat = bob.start_chat(&["ann"]);
+        bob.say(chat, "hello");
+        world.pass(15_000);
+        world.server().borrow_mut().ahead = 0;
+        world.pass(45_000);
+        assert_eq!(texts(&ann, chat), ["hello"], "{days}");
+        let chat = cem.start_chat(&["ann"]);
+        says(&world, &cem, &ann, chat, "and to you");
+        world.settle();
+    }
+}

@@ -105,7 +105,7 @@ impl State {
                 return self.work_claims(step);
             }
         };
-        self.account.server_time.learn(Timestamp(now.saturating_mul(1000)), step.moment);
+        self.account.server_time.learn(Timestamp(now.saturating_mul(1000)), step.clock());
         let times = self.account.times(step.clock());
         let Some(me) = &self.account.me else { return };
         let is_mine = account == me.account;

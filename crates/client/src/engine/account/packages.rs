@@ -31,13 +31,17 @@ use crate::{
 pub(super) const SUITE: Suite = Suite::X25519ChaCha20Poly1305Sha256Ed25519;
 /// Between two checks; and as clocks differ, a package is good from a day before it was made.
 const DAY: Duration = Duration::from_hours(24);
-/// Between two checks while this device's clock and the server's differ by more than a day.
+/// Between two checks while this device's clock and the server's differ by more than a day: in the
+/// first hour, in which a clock that is wrong by mistake is set right, and after it.
+const DOUBTED: [Duration; 2] = [Duration::from_secs(30), Duration::from_mins(5)];
 const HOUR: Duration = Duration::from_hours(1);
 /// How long others may use a package.
 const LIFETIME: Duration = Duration::from_hours(90 * 24);
 /// How long its private keys outlive a package that the server has no more: its Welcome may be on
 /// the way.
 const KEPT_AFTER: Duration = Duration::from_hours(7 * 24);
+/// How long the time has to be over by a clock of the server that is doubted.
+const PROOF: Duration = DAY;
 /// Packages that are gone whose keys are kept: anybody can claim, again and again.
 const MOST_GONE: usize = 1_000;
 /// How old the package of last resort gets.
@@ -59,6 +63,8 @@ pub(crate) struct OwnPackage {
     made: Timestamp,
     /// Since when it is known that the server has it no more.
     gone: Option<Timestamp>,
+    /// Since when its keys' time is over, by a clock that is doubted.
+    over: Option<Timestamp>,
 }
 
 /// A key package as it is stored.
@@ -72,12 +78,13 @@ pub(super) struct PackageRow {
     last_resort: bool,
     made: Timestamp,
     gone: Option<Timestamp>,
+    over: Option<Timestamp>,
 }
 
 impl PackageRow {
     /// The row; nothing if the suite had keys of another length.
     fn new(number: u64, package: &OwnPackage) -> Option<Self> {
-        let OwnPackage { reference, id: _, bytes, keys, last_resort, made, gone } = package;
+        let OwnPackage { reference, id: _, bytes, keys, last_resort, made, gone, over } = package;
         let key =
             |key: &HpkePrivateKey| key.expose().expose_array().copied().map(Key32::from_bytes);
         Some(Self {
@@ -89,18 +96,19 @@ impl PackageRow {
             last_resort: *last_resort,
             made: *made,
             gone: *gone,
+            over: *over,
         })
     }
 
     /// The package; nothing if its keys are none.
     pub(super) fn into_package(self) -> Option<OwnPackage> {
-        let Self { number: _, reference, bytes, init, leaf, last_resort, made, gone } = self;
+        let Self { number: _, reference, bytes, init, leaf, last_resort, made, gone, over } = self;
         let keys = KeyPackageKeys {
             init: HpkePrivateKey::try_from_bytes(init.expose()).ok()?,
             leaf: HpkePrivateKey::try_from_bytes(leaf.expose()).ok()?,
         };
         let id = PackageId::of(&bytes);
-        Some(OwnPackage { reference, id, bytes, keys, last_resort, made, gone })
+        Some(OwnPackage { reference, id, bytes, keys, last_resort, made, gone, over })
     }
 }
 
@@ -113,6 +121,13 @@ impl OwnPackage {
     fn to_upload(&self) -> NewPackage {
         NewPackage { suite: SUITE.id(), last_resort: self.last_resort, bytes: self.bytes.clone() }
     }
+}
+
+/// What the server's clock is worth.
+#[derive(Clone, Copy, Debug)]
+enum Trust {
+    Full,
+    Doubted,
 }
 
 /// The key packages of this device, by the number of their row.
@@ -158,7 +173,8 @@ impl Packages {
             };
             let reference = package.reference().0;
             let id = PackageId::of(&bytes);
-            let package = OwnPackage { reference, id, bytes, keys, last_resort, made, gone: None };
+            let (gone, over) = (None, None);
+            let package = OwnPackage { reference, id, bytes, keys, last_resort, made, gone, over };
             let number = self.rows.last_key_value().map_or(0, |(last, _)| last + 1);
             let Some(row) = PackageRow::new(number, &package) else {
                 continue;
@@ -200,21 +216,33 @@ impl Packages {
     }
 
     /// Learns what the server holds at this time of its clock: keys go a week after their package.
-    fn learn_held(&mut self, held: &BTreeSet<PackageId>, now: Timestamp, step: &mut Step<'_>) {
+    /// Where that clock is doubted, the week must have been over for a day: a Welcome that is on the
+    /// way must not find its keys gone because a clock was wrong for a moment.
+    fn learn_held(
+        &mut self,
+        held: &BTreeSet<PackageId>,
+        (now, trust): (Timestamp, Trust),
+        step: &mut Step<'_>,
+    ) {
         let is_gone = |package: &OwnPackage| !held.contains(&package.id);
         let gone = self.rows.values().filter(|package| is_gone(package)).count();
         let mut too_many = gone.saturating_sub(MOST_GONE);
         self.rows.retain(|&number, package| {
             let gone = is_gone(package).then(|| package.gone.unwrap_or(now).min(now));
-            let over = gone.is_some_and(|since| now.since(since) >= KEPT_AFTER);
+            let is_over = gone.is_some_and(|since| now.since(since) >= KEPT_AFTER);
+            let over = is_over.then(|| package.over.unwrap_or(now).min(now));
+            let done = over.is_some_and(|since| match trust {
+                Trust::Full => true,
+                Trust::Doubted => now.since(since) >= PROOF,
+            });
             let crowded = gone.is_some() && too_many > 0;
-            if over || crowded {
+            if done || crowded {
                 too_many -= usize::from(crowded);
                 step.delete(Table::Packages, &[], number);
                 return false;
             }
-            if package.gone != gone {
-                package.gone = gone;
+            if (package.gone, package.over) != (gone, over) {
+                (package.gone, package.over) = (gone, over);
                 if let Some(row) = PackageRow::new(number, package) {
                     step.put(Table::Packages, &[], number, &row);
                 }
@@ -270,13 +298,17 @@ impl State {
             };
         // By the server's clock, which hands packages out: this device's may be wrong.
         let now = Timestamp(now.saturating_mul(1000));
-        self.account.server_time.learn(now, step.moment);
+        self.account.server_time.learn(now, step.clock());
         let next = self.next_check(step);
+        let trust = match self.account.server_time.doubted_for(step.moment) {
+            Some(_) => Trust::Doubted,
+            None => Trust::Full,
+        };
         let held: BTreeSet<_> = one_time.iter().copied().chain(last_resort).collect();
         let wanted = self.packages_wanted();
         let Some(me) = &self.account.me else { return };
         let packages = &mut self.account.packages;
-        packages.learn_held(&held, now, step);
+        packages.learn_held(&held, (now, trust), step);
         let replace = self.account.inbox.row.replaces_packages || packages.are_bad(&held, now);
         let missing = wanted.saturating_sub(if replace { 0 } else { one_time.len() });
         let age = packages.newest_last_resort().map(|made| now.since(made));
@@ -313,9 +345,12 @@ impl State {
     /// When to look again. If the server's clock is the one that is wrong, it may be set right while
     /// the socket stays up, and then what was made by it is no good to anybody.
     fn next_check(&self, step: &Step<'_>) -> Moment {
-        let [here, there] = self.account.times(step.clock());
-        let is_doubtful = here.since(there).max(there.since(here)) > DAY;
-        step.moment.after(if is_doubtful { HOUR } else { DAY })
+        let [soon, later] = DOUBTED;
+        step.moment.after(match self.account.server_time.doubted_for(step.moment) {
+            None => DAY,
+            Some(long) if long >= HOUR => later,
+            Some(_) => soon,
+        })
     }
 
     fn packages_failed(&mut self, error: &TransportError, step: &mut Step<'_>) {

@@ -28,6 +28,7 @@ use crate::{
     transport::{Plane, Push},
 };
 
+mod clocks;
 mod lying;
 mod rig;
 mod server;

@@ -34,6 +34,8 @@ pub(super) struct Server {
     pub(super) session_life: u64,
     /// Appends are answered as if they had been carried out.
     pub(super) forgets: bool,
+    /// How many seconds its clock is ahead where it tells the time.
+    pub(super) ahead: u64,
     /// Seconds after which somebody may be looked up again.
     pub(super) busy_for: Option<u32>,
     /// The byte that is changed in what a log-in's first call is answered with.
@@ -71,6 +73,7 @@ impl Server {
             states: BTreeMap::new(),
             session_life: 30 * 24 * 3600,
             forgets: false,
+            ahead: 0,
             busy_for: None,
             spoils: None,
         }
@@ -171,7 +174,7 @@ impl Server {
                     those.map(|package| PackageId::of(&package.bytes))
                 };
                 AccountReply::ListPackages(PackageList {
-                    now,
+                    now: now + self.ahead,
                     one_time: of(false).collect(),
                     last_resort: of(true).next(),
                 })
