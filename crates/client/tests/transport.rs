@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corncrake::transport::http::HttpTransport;
 use corncrake::transport::{Plane, Push, Transport, TransportError};
@@ -23,7 +23,7 @@ use rand_core::SeedableRng as _;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -46,6 +46,7 @@ struct Cable {
     /// How many connections there have been.
     connections: Arc<AtomicUsize>,
     cut: broadcast::Sender<()>,
+    forgotten: watch::Sender<u32>,
     _forwarding: JoinSet<()>,
 }
 
@@ -55,6 +56,8 @@ impl Cable {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (cut, _) = broadcast::channel(1);
+        let forgotten = watch::Sender::new(0);
+        let forgets = forgotten.clone();
         let mut forwarding = JoinSet::new();
         let cuts = cut.clone();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -64,6 +67,7 @@ impl Cable {
             while let Ok((mut near, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
                 let mut cut = cuts.subscribe();
+                let mut forgotten = forgets.subscribe();
                 connections.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(target).await else {
                         return;
@@ -71,16 +75,24 @@ impl Cable {
                     tokio::select! {
                         _ = copy_bidirectional(&mut near, &mut far) => {}
                         _ = cut.recv() => {}
+                        // Both ends stay open, and nothing passes.
+                        _ = forgotten.changed() => core::future::pending().await,
                     }
                 });
             }
         });
-        Self { url, connections, cut, _forwarding: forwarding }
+        Self { url, connections, cut, forgotten, _forwarding: forwarding }
     }
 
     /// Ends all connections that there are; new ones are forwarded.
     fn cut(&self) {
         let _ = self.cut.send(());
+    }
+
+    /// Lets all connections that there are die without a word, as a router does that forgets them;
+    /// new ones are forwarded.
+    fn forget(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
     }
 }
 
@@ -209,6 +221,34 @@ async fn appends_travel_over_the_socket_that_follows_logs() {
     );
     assert_eq!(refused.await, Err(TransportError::Refused(ErrorCode::BadBatch.into())));
     assert_eq!(cable.connections.load(Ordering::Relaxed), connections);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn audit_issue_7_bf4_a_path_that_dies_without_a_word_costs_a_few_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_server(&folder, None).await;
+    let cable = Cable::to(&server).await;
+    let transport = HttpTransport::new(&cable.url).unwrap();
+    let Push::Connected { plane: Plane::Open, .. } = next(&transport).await else { panic!() };
+    append_message(&transport, 1).await;
+    cable.forget();
+    let begun = Instant::now();
+    let append = entry(EntryKind::Message, Point::START, 2_u64.to_be_bytes().to_vec());
+    assert_eq!(open(&transport, append).await, Err(TransportError::Unreachable));
+    append_message(&transport, 2).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    // Somebody who only reads.
+    let reading = HttpTransport::new(&cable.url).unwrap();
+    let mut reader = Reader { position: 0, connections: 0 };
+    reader.read_to(&reading, 2).await;
+    cable.forget();
+    let other = HttpTransport::new(&format!("http://{}", server.address())).unwrap();
+    append_message(&other, 3).await;
+    let begun = Instant::now();
+    reader.read_to(&reading, 3).await;
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     server.stop().await;
 }
 

@@ -8,10 +8,14 @@
 //! its own TLS sessions and its own socket. Sockets that break, or fall silent, are opened again
 //! after a random wait that doubles at each try, until a connection has held for a minute; a
 //! request that succeeds ends the wait.
+//!
+//! A path that has died without a word is noticed by its silence: after 15 s, or as soon as an answer
+//! is late, the server is asked for a sign of life, and given some seconds for it: more on a path that
+//! needed more, or while something large is under way.
 
 use core::time::Duration;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use corncrake_wire::frames::Versions;
 use corncrake_wire::limits::{APPEND_BODY, PAGE_BYTES};
@@ -32,8 +36,12 @@ use super::{Push, Transport, TransportError};
 
 mod account_socket;
 mod follows;
+mod heard;
 mod line;
 mod open_socket;
+mod reach;
+
+use reach::{LARGE, Load, Reach};
 
 /// The longest reply: what lies beside an entry, or a page.
 const MAX_REPLY: usize = APPEND_BODY + PAGE_BYTES;
@@ -48,6 +56,11 @@ const PUSHES: usize = 64;
 struct Pace {
     connect: Duration,
     silence_before_ping: Duration,
+    /// How long an answer may take before the server is asked for a sign of life.
+    late: Duration,
+    /// How long a sign of life may take on a path that isn't known to be slower.
+    patience: Duration,
+    /// And on any path.
     silence_before_end: Duration,
     first_retry: Duration,
     /// The longest pause between tries while an outage is short, and how long that is: people
@@ -64,7 +77,9 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(20),
-            silence_before_ping: Duration::from_secs(corncrake_wire::limits::PING_AFTER),
+            silence_before_ping: Duration::from_secs(15),
+            late: Duration::from_secs(2),
+            patience: Duration::from_secs(5),
             silence_before_end: Duration::from_secs(corncrake_wire::limits::CLOSE_AFTER),
             first_retry: Duration::from_secs(1),
             soon_retry: Duration::from_secs(5),
@@ -92,12 +107,14 @@ pub struct HttpTransport {
 /// Where the two planes are, and how to reach them.
 #[derive(Debug)]
 struct Server {
-    account: Client,
-    open: Client,
+    account: Reach,
+    open: Reach,
     base: Url,
     open_base: OnceCell<Url>,
     /// Whether the open plane's socket takes appends.
     open_is_up: AtomicBool,
+    /// Requests under way that are large, or whose answer is being received.
+    loads: AtomicUsize,
     /// Told when the server has answered: whoever waits to reconnect tries at once.
     reached: Notify,
     pace: Pace,
@@ -132,11 +149,12 @@ impl HttpTransport {
     fn with_pace(server: &str, pace: Pace) -> Result<Self, TransportError> {
         let base = base_url(server)?;
         let server = Arc::new(Server {
-            account: client(&base, pace)?,
-            open: client(&base, pace)?,
+            account: Reach::new(&base, pace)?,
+            open: Reach::new(&base, pace)?,
             base,
             open_base: OnceCell::new(),
             open_is_up: AtomicBool::new(false),
+            loads: AtomicUsize::new(0),
             reached: Notify::new(),
             pace,
         });
@@ -172,14 +190,16 @@ impl Transport for HttpTransport {
         // Whether the server speaks a version of ours is asked once.
         self.server.open_base().await?;
         let url = join(&self.server.base, request.path());
-        let mut post = self.server.account.post(url).body(request.encode());
+        let body = request.encode();
+        let length = body.len();
+        let mut post = self.server.account.client().post(url).body(body);
         if let Some(session) = session {
             let mut value = HeaderValue::from_str(&session.to_header())
                 .map_err(|_| TransportError::Malformed)?;
             value.set_sensitive(true);
             post = post.header(SESSION_HEADER, value);
         }
-        let body = self.server.post(post).await?;
+        let body = self.server.post(&self.server.account, post, length).await?;
         request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
 
@@ -195,8 +215,9 @@ impl Transport for HttpTransport {
             request => request,
         };
         let url = join(self.server.open_base().await?, request.path());
-        let post = self.server.open.post(url).body(body);
-        let body = self.server.post(post).await?;
+        let length = body.len();
+        let post = self.server.open.client().post(url).body(body);
+        let body = self.server.post(&self.server.open, post, length).await?;
         request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
 
@@ -223,18 +244,26 @@ impl Transport for HttpTransport {
 }
 
 impl Server {
-    async fn post(&self, request: RequestBuilder) -> Result<Vec<u8>, TransportError> {
+    async fn post(
+        &self,
+        reach: &Reach,
+        request: RequestBuilder,
+        length: usize,
+    ) -> Result<Vec<u8>, TransportError> {
         let request = request.header(CONTENT_TYPE_HEADER, CONTENT_TYPE);
-        let response = request.send().await.map_err(|_| TransportError::Unreachable)?;
+        let large = (length >= LARGE).then(|| Load::new(&self.loads));
+        let response = reach.send(request).await?;
         self.reached.notify_waiters();
+        drop(large);
+        let _receiving = Load::new(&self.loads);
         answer(response).await
     }
 
     /// The base URL of the open plane, which the server names when first asked.
     async fn open_base(&self) -> Result<&Url, TransportError> {
         let ask = async || {
-            let request = self.account.get(join(&self.base, INFO_PATH));
-            let response = request.send().await.map_err(|_| TransportError::Unreachable)?;
+            let request = self.account.client().get(join(&self.base, INFO_PATH));
+            let response = self.account.send(request).await?;
             let info: Info = serde_json::from_slice(&answer(response).await?)
                 .map_err(|_| TransportError::Malformed)?;
             if info.versions.is_some_and(|theirs| theirs.common(Versions::OURS).is_none()) {
@@ -246,11 +275,11 @@ impl Server {
     }
 
     fn account_socket(&self) -> RequestBuilder {
-        self.account.get(join(&self.base, ACCOUNT_SOCKET))
+        self.account.client().get(join(&self.base, ACCOUNT_SOCKET))
     }
 
     async fn open_socket(&self) -> Result<RequestBuilder, TransportError> {
-        Ok(self.open.get(join(self.open_base().await?, OPEN_SOCKET)))
+        Ok(self.open.client().get(join(self.open_base().await?, OPEN_SOCKET)))
     }
 }
 

@@ -38,13 +38,22 @@ pub(super) async fn keep_up(
         return;
     };
     loop {
-        let end = match Line::open(server.account_socket(), server.pace).await {
+        let at = (&*server, &server.account);
+        let end = match Line::open(server.account_socket(), at, backoff.pace()).await {
             Ok((line, hello)) => {
                 let mut inbox = Inbox { line, pushes: &pushes, instance: Some(hello.instance) };
                 let since = Instant::now();
                 let end = inbox.follow(&mut watch, &mut watches).await;
-                if inbox.instance.is_none() {
-                    backoff.went_well_since(since);
+                let is_up = inbox.instance.is_none();
+                let lost = match end {
+                    End::Lost(lost) => lost,
+                    _ => Lost::default(),
+                };
+                if lost.is_silent {
+                    server.account.renew(&server.base);
+                }
+                if is_up {
+                    backoff.ended(since, lost, &server);
                     if pushes.send(Push::Disconnected(Plane::Account)).await.is_err() {
                         return;
                     }
@@ -83,7 +92,7 @@ pub(super) async fn keep_up(
 
 /// One connection.
 struct Inbox<'a> {
-    line: Line,
+    line: Line<'a>,
     pushes: &'a mpsc::Sender<Push>,
     /// The server's database, until the session has been accepted and the engine told.
     instance: Option<[u8; 16]>,
@@ -110,7 +119,7 @@ impl Inbox<'_> {
                     Some(newer) => Some(End::Renewed(newer)),
                     None => Some(End::Dropped),
                 },
-                frame = self.line.next(|| ClientFrame::Ping(0)) => match frame {
+                frame = self.line.next(|| ClientFrame::Ping(0), None) => match frame {
                     Ok(frame) => self.take_in(frame, watch).await,
                     Err(lost) => Some(End::Lost(lost)),
                 },

@@ -1,17 +1,23 @@
 //! One socket to the server: frames, heartbeat, and the wait before the next try.
 
 use core::time::Duration;
+use std::sync::atomic::Ordering;
 
 use corncrake_wire::frames::{Hello, Versions};
 use corncrake_wire::limits::{COMMIT, PAGE_BYTES};
 use corncrake_wire::{ClientFrame, Refusal, ServerFrame};
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::RequestBuilder;
-use reqwest::header::RETRY_AFTER;
-use reqwest_websocket::{Bytes, Message, Upgrade as _, WebSocket};
+use reqwest::header::{self, HeaderMap, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode, Upgraded};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::heard::Heard;
+use super::reach::Reach;
 use super::{Pace, Server};
 
 /// The longest frame from the server: a page, or one entry of the largest size.
@@ -21,50 +27,83 @@ const MAX_FRAME: usize = COMMIT + PAGE_BYTES;
 /// messages take.
 const READ_BUFFER: usize = 32 * 1024;
 
+/// How many round trips a sign of life may take.
+const ROUND_TRIPS: u32 = 4;
+
+/// The slowest line, in bytes a millisecond: what has been sent over it may still be on the way.
+const SLOWEST: u64 = 4;
+
 /// A socket is no more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lost {
     /// The server asked not to come back before.
     pub(super) retry_after: Option<u32>,
+    /// No sign of life came.
+    pub(super) is_silent: bool,
+    /// Nothing came but a greeting: the server may be too slow for the time that it was given.
+    pub(super) is_unheard: bool,
 }
 
 impl From<Refusal> for Lost {
     fn from(refusal: Refusal) -> Self {
-        Self { retry_after: refusal.retry_after }
+        Self { retry_after: refusal.retry_after, ..Self::default() }
     }
 }
 
 /// An open socket that has said hello.
-pub(super) struct Line {
-    socket: WebSocket,
+pub(super) struct Line<'a> {
+    socket: WebSocketStream<Heard<Upgraded>>,
+    server: &'a Server,
+    reach: &'a Reach,
     pace: Pace,
-    /// When anything came last.
-    heard: Instant,
     /// When something came last that is no heartbeat.
     told: Instant,
-    pinged: bool,
+    /// Since when a sign of life is asked for.
+    pinged: Option<Instant>,
+    /// The longest round trip of late.
+    longest: Duration,
+    /// Bytes sent since the server last answered all of them.
+    on_the_way: u64,
+    /// Whether anything came after the greeting.
+    is_heard: bool,
 }
 
-impl Line {
-    pub(super) async fn open(request: RequestBuilder, pace: Pace) -> Result<(Self, Hello), Lost> {
-        let attempt = timeout(pace.connect, Self::connect(request, pace));
+impl<'a> Line<'a> {
+    /// Opens a socket of the plane that is reached so.
+    pub(super) async fn open(
+        request: RequestBuilder,
+        (server, reach): (&'a Server, &'a Reach),
+        pace: Pace,
+    ) -> Result<(Self, Hello), Lost> {
+        let attempt = timeout(pace.connect, Self::connect(request, (server, reach), pace));
         attempt.await.unwrap_or(Err(Lost::default()))
     }
 
-    async fn connect(request: RequestBuilder, pace: Pace) -> Result<(Self, Hello), Lost> {
+    async fn connect(
+        request: RequestBuilder,
+        (server, reach): (&'a Server, &'a Reach),
+        pace: Pace,
+    ) -> Result<(Self, Hello), Lost> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
-        let upgrade = request.upgrade().web_socket_config(config);
-        let response = upgrade.send().await.map_err(|_| Lost::default())?;
-        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = seconds.and_then(|seconds| seconds.parse().ok());
-        let socket = response.into_websocket().await.map_err(|_| Lost { retry_after })?;
-        let now = Instant::now();
-        let mut line = Self { socket, pace, heard: now, told: now, pinged: false };
-        match line.next(|| ClientFrame::Ping(0)).await? {
+        let stream = Heard::new(upgrade(request).await?);
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+        let mut line = Self {
+            socket,
+            server,
+            reach,
+            pace,
+            told: Instant::now(),
+            pinged: None,
+            longest: Duration::ZERO,
+            on_the_way: 0,
+            is_heard: false,
+        };
+        match line.next(|| ClientFrame::Ping(0), None).await? {
             ServerFrame::Hello(hello) if hello.versions.common(Versions::OURS).is_some() => {
+                line.is_heard = false;
                 Ok((line, hello))
             }
             ServerFrame::Refused { refusal, about: _ } => Err(refusal.into()),
@@ -73,45 +112,56 @@ impl Line {
     }
 
     pub(super) async fn send(&mut self, frame: &ClientFrame) -> Result<(), Lost> {
-        let message = Message::Binary(Bytes::from(corncrake_wire::encode(frame)));
-        let sent = timeout(self.pace.silence_before_end, self.socket.send(message)).await;
-        match sent {
+        let bytes = corncrake_wire::encode(frame);
+        self.on_the_way += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let sending = self.socket.send(Message::Binary(bytes.into()));
+        match timeout(self.pace.silence_before_end, sending).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Lost::default()),
         }
     }
 
-    /// The next frame that isn't heartbeat; a silent server is asked with `ping`. Cancel-safe.
+    /// The next frame that isn't heartbeat. The server is asked for a sign of life with `ping` when it
+    /// is silent, and when the answer to something that was sent at `waiting` is late. Cancel-safe.
     pub(super) async fn next(
         &mut self,
         ping: impl Fn() -> ClientFrame,
+        waiting: Option<Instant>,
     ) -> Result<ServerFrame, Lost> {
+        if waiting.is_none() && self.pinged.is_none() {
+            self.on_the_way = 0;
+        }
         loop {
-            let until = if self.pinged {
-                self.heard + self.pace.silence_before_end
-            } else {
-                self.told + self.pace.silence_before_ping
+            let silent = self.told + self.pace.silence_before_ping;
+            let until = match (self.pinged, waiting) {
+                (Some(pinged), _) => pinged.max(self.socket.get_ref().at()) + self.patience(),
+                (None, Some(since)) => silent.min(since.max(self.told) + self.pace.late),
+                (None, None) => silent,
             };
             let message = tokio::select! {
+                // What has come is looked at before it is missed.
+                biased;
                 message = self.socket.next() => message,
+                () = self.reach.is_doubted(), if self.pinged.is_none() => {
+                    self.ask(&ClientFrame::Ping(0)).await?;
+                    continue;
+                }
                 () = sleep_until(until) => {
-                    if self.pinged {
-                        return Err(Lost::default());
+                    match self.pinged {
+                        // Bytes came meanwhile, if not yet a frame.
+                        Some(_) if self.socket.get_ref().at() + self.patience() > until => {}
+                        Some(_) => return Err(self.silence()),
+                        None if until < silent => self.ask(&ClientFrame::Ping(0)).await?,
+                        None => self.ask(&ping()).await?,
                     }
-                    self.send(&ping()).await?;
-                    self.pinged = true;
                     continue;
                 }
             };
             let bytes = match message {
                 Some(Ok(Message::Binary(bytes))) => bytes,
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
-                    self.heard = Instant::now();
-                    continue;
-                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 _ => return Err(Lost::default()),
             };
-            self.heard = Instant::now();
             match corncrake_wire::decode(&bytes).map_err(|_| Lost::default())? {
                 ServerFrame::Ping(number) => self.send(&ClientFrame::Pong(number)).await?,
                 ServerFrame::Pong(_) => self.hear(),
@@ -123,11 +173,68 @@ impl Line {
         }
     }
 
+    /// Asks for a sign of life.
+    async fn ask(&mut self, ping: &ClientFrame) -> Result<(), Lost> {
+        self.send(ping).await?;
+        self.pinged = Some(Instant::now());
+        Ok(())
+    }
+
     /// The server has said more than that it is there.
     fn hear(&mut self) {
-        self.told = self.heard;
-        self.pinged = false;
+        self.told = Instant::now();
+        self.is_heard = true;
+        if let Some(pinged) = self.pinged.take() {
+            self.took(self.told.duration_since(pinged));
+        }
     }
+
+    const fn silence(&self) -> Lost {
+        Lost { retry_after: None, is_silent: true, is_unheard: !self.is_heard }
+    }
+
+    /// An answer took so long.
+    pub(super) fn took(&mut self, long: Duration) {
+        self.longest = (self.longest - self.longest / 8).max(long);
+    }
+
+    /// How long a sign of life may take: nothing is cut off that is only slow.
+    fn patience(&self) -> Duration {
+        if self.server.loads.load(Ordering::Relaxed) > 0 {
+            return self.pace.silence_before_end;
+        }
+        let path = self.pace.patience.max(self.longest * ROUND_TRIPS);
+        let patience = path + Duration::from_millis(self.on_the_way / SLOWEST);
+        patience.min(self.pace.silence_before_end)
+    }
+}
+
+/// The client's half of the handshake (RFC 6455, section 4.1).
+async fn upgrade(request: RequestBuilder) -> Result<Upgraded, Lost> {
+    let key = generate_key();
+    let request = request
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, &key);
+    let response: Response = request.send().await.map_err(|_| Lost::default())?;
+    let headers = response.headers();
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = seconds.and_then(|seconds| seconds.parse().ok());
+    let accepted = derive_accept_key(key.as_bytes());
+    let fits = response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && says(headers, &header::CONNECTION, "upgrade")
+        && says(headers, &header::UPGRADE, "websocket")
+        && headers.get(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|given| *given == accepted);
+    if !fits {
+        return Err(Lost { retry_after, ..Lost::default() });
+    }
+    response.upgrade().await.map_err(|_| Lost::default())
+}
+
+fn says(headers: &HeaderMap, name: &header::HeaderName, value: &str) -> bool {
+    let given = headers.get(name).and_then(|given| given.to_str().ok());
+    given.is_some_and(|given| given.eq_ignore_ascii_case(value))
 }
 
 /// The wait before a socket is opened again: random, doubled at each try up to a few seconds, and
@@ -145,11 +252,19 @@ impl Backoff {
     }
 
     /// A connection held since then, and has ended now. One that ends at once shows that the
-    /// server can't carry it: the next is not made sooner for it.
-    pub(super) fn went_well_since(&mut self, since: Instant) {
+    /// server can't carry it: the next is not made sooner for it, and where nothing was heard of the
+    /// server at all, it is given more time.
+    pub(super) fn ended(&mut self, since: Instant, lost: Lost, server: &Server) {
         if since.elapsed() >= self.pace.silence_before_end {
-            *self = Self::new(self.pace);
+            *self = Self::new(server.pace);
+        } else if lost.is_unheard {
+            self.pace.patience = (self.pace.patience * 2).min(self.pace.silence_before_end);
         }
+    }
+
+    /// The pace of the next connection.
+    pub(super) const fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// Waits at least as long as the server asked, else until `server` is known to be reachable

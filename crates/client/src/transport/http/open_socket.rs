@@ -1,6 +1,6 @@
 //! The open plane's socket: follows logs, and appends to them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,7 +35,7 @@ pub(super) async fn keep_up(
     let mut backoff = Backoff::new(server.pace);
     loop {
         let opened = match server.open_socket().await {
-            Ok(request) => Line::open(request, server.pace).await,
+            Ok(request) => Line::open(request, (&*server, &server.open), backoff.pace()).await,
             Err(_) => Err(Lost::default()),
         };
         let lost = match opened {
@@ -51,7 +51,10 @@ pub(super) async fn keep_up(
                 let since = Instant::now();
                 let mut logs = Logs::new(line, &pushes, hello.limits.subscriptions);
                 let lost = logs.follow(&mut orders, &server).await;
-                backoff.went_well_since(since);
+                backoff.ended(since, lost, &server);
+                if lost.is_silent {
+                    server.open.renew(&server.base);
+                }
                 server.open_is_up.store(false, Ordering::Relaxed);
                 // Whoever waits for an append hears now that its outcome is unknown.
                 drop(logs);
@@ -78,26 +81,26 @@ async fn hand_over(pushes: &mpsc::Sender<Push>, push: Push) -> Result<(), Lost> 
 
 /// One connection and the logs that it follows.
 struct Logs<'a> {
-    line: Line,
+    line: Line<'a>,
     pushes: &'a mpsc::Sender<Push>,
     follows: Follows,
     /// When logs change places that take turns.
     turn_at: Option<Instant>,
-    /// Appends without an answer.
-    appends: HashMap<u32, Answer>,
+    /// Appends without an answer, and when they were sent.
+    appends: BTreeMap<u32, (Answer, Instant)>,
     next_append: u32,
     /// Appends that have not been sent yet.
     to_send: Vec<ClientFrame>,
 }
 
 impl<'a> Logs<'a> {
-    fn new(line: Line, pushes: &'a mpsc::Sender<Push>, subscriptions: u32) -> Self {
+    fn new(line: Line<'a>, pushes: &'a mpsc::Sender<Push>, subscriptions: u32) -> Self {
         Self {
             line,
             pushes,
             follows: Follows::new(subscriptions),
             turn_at: None,
-            appends: HashMap::new(),
+            appends: BTreeMap::new(),
             next_append: 0,
             to_send: Vec::new(),
         }
@@ -112,6 +115,7 @@ impl<'a> Logs<'a> {
         loop {
             let alarm = [self.follows.due_at(), self.turn_at].into_iter().flatten().min();
             let follows = &self.follows;
+            let waiting = self.appends.first_key_value().map(|(_, (_, sent))| *sent);
             let done = tokio::select! {
                 order = orders.recv() => match order {
                     Some(order) => {
@@ -124,7 +128,7 @@ impl<'a> Logs<'a> {
                     }
                     None => Err(Lost::default()),
                 },
-                frame = self.line.next(|| follows.check()) => match frame {
+                frame = self.line.next(|| follows.check(), waiting) => match frame {
                     Ok(frame) => self.take_in(frame).await,
                     Err(lost) => Err(lost),
                 },
@@ -154,7 +158,7 @@ impl<'a> Logs<'a> {
             Order::Append { append, answer } => {
                 let request = self.next_append;
                 self.next_append = self.next_append.wrapping_add(1);
-                self.appends.insert(request, answer);
+                self.appends.insert(request, (answer, Instant::now()));
                 self.to_send.push(ClientFrame::Append { request, append });
             }
             Order::Watch { token, after, running } => self.follows.watch(token, after, running),
@@ -190,7 +194,8 @@ impl<'a> Logs<'a> {
                 }
             }
             ServerFrame::AppendReply { request, result } => {
-                if let Some(answer) = self.appends.remove(&request) {
+                if let Some((answer, sent)) = self.appends.remove(&request) {
+                    self.line.took(sent.elapsed());
                     // Whoever asked may have given up.
                     let _ = answer.send(result);
                 }

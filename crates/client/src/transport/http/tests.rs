@@ -13,6 +13,8 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::transport::Plane;
 
+mod silence;
+
 const INSTANCE: [u8; 16] = [7; 16];
 
 /// A server of which the test plays every part but the directions to the open plane.
@@ -59,9 +61,15 @@ impl Script {
 
     /// A transport that loses patience and hope quickly.
     fn transport(&self) -> HttpTransport {
-        let pace = Pace {
+        self.transport_with(|_| ())
+    }
+
+    fn transport_with(&self, change: impl FnOnce(&mut Pace)) -> HttpTransport {
+        let mut pace = Pace {
             connect: Duration::from_secs(5),
             silence_before_ping: Duration::from_millis(300),
+            late: Duration::from_millis(100),
+            patience: Duration::from_millis(300),
             silence_before_end: Duration::from_millis(600),
             first_retry: Duration::from_millis(10),
             soon_retry: Duration::from_millis(40),
@@ -69,6 +77,7 @@ impl Script {
             last_retry: Duration::from_millis(40),
             turn: Duration::from_millis(20),
         };
+        change(&mut pace);
         HttpTransport::with_pace(&self.url, pace).unwrap()
     }
 

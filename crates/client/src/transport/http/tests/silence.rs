@@ -1,0 +1,124 @@
+//! Paths that die without a word, and others that are only slow.
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(2);
+
+/// A transport that would notice nothing for a long time if nobody waited.
+fn transport(script: &Script) -> HttpTransport {
+    script.transport_with(|pace| {
+        pace.silence_before_ping = Duration::from_secs(20);
+        pace.silence_before_end = Duration::from_secs(20);
+    })
+}
+
+fn stored() -> AppendReply {
+    AppendReply::Stored { positions: vec![1], head: 1 }
+}
+
+#[tokio::test]
+async fn audit_issue_7_bf4_where_an_answer_is_late_a_dead_path_is_noticed() {
+    let mut script = Script::start().await;
+    let transport = transport(&script);
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    let serve = async {
+        assert!(matches!(socket.next().await, Some(ClientFrame::Append { .. })));
+        assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)), "is anybody there?");
+    };
+    let (answer, ()) = timeout(SOON, async { tokio::join!(transport.open(append(100)), serve) })
+        .await
+        .expect("it is noticed soon");
+    assert_eq!(answer, Err(TransportError::Unreachable));
+    assert_eq!(pushed(&transport).await, "Open down");
+
+    // A request has connections of its own, and all of them are given up with the socket.
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    let answer = timeout(SOON, transport.open(read())).await.expect("it is noticed soon");
+    assert_eq!(answer, Err(TransportError::Unreachable));
+    assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
+    assert_eq!(pushed(&transport).await, "Open down");
+}
+
+#[tokio::test]
+async fn audit_issue_7_bf4_a_server_that_is_slow_but_there_is_waited_for() {
+    let mut script = Script::start().await;
+    let transport = transport(&script);
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    let serve = async {
+        let Some(ClientFrame::Append { request, .. }) = socket.next().await else { panic!() };
+        for _ in 0..4 {
+            assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
+            sleep(Duration::from_millis(200)).await;
+            socket.send(ServerFrame::Pong(0)).await;
+        }
+        socket.send(ServerFrame::AppendReply { request, result: Ok(stored()) }).await;
+    };
+    let (answer, ()) = tokio::join!(transport.open(append(100)), serve);
+    assert_eq!(answer, Ok(OpenReply::Append(stored())));
+
+    // The same for a request.
+    let reply = ReadReply { entries: Vec::new(), head: 5 };
+    let serve = async {
+        let request = script.requests.recv().await.unwrap();
+        for _ in 0..4 {
+            assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
+            socket.send(ServerFrame::Pong(0)).await;
+        }
+        request.answer.send(("200 OK", OpenReply::Read(reply.clone()).encode())).unwrap();
+    };
+    let (answer, ()) = tokio::join!(transport.open(read()), serve);
+    assert_eq!(answer, Ok(OpenReply::Read(reply.clone())));
+}
+
+#[tokio::test]
+async fn audit_issue_7_bf4_a_long_frame_on_a_slow_line_is_a_sign_of_life() {
+    let mut script = Script::start().await;
+    let transport = script.transport();
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    transport.watch(token(1), 0, None);
+    assert_eq!(socket.next().await, Some(subscribe(0, 1, 0)));
+    let bytes = corncrake_wire::encode(&entries(0, 1..=8));
+    let length = u8::try_from(bytes.len()).unwrap();
+    assert!(length < 126);
+    // A binary message (RFC 6455, section 5.2), a few bytes at a time: far longer than patience.
+    let frame = [&[0x82, length][..], &bytes].concat();
+    for part in frame.chunks(frame.len().div_ceil(12)) {
+        socket.stream.get_mut().write_all(part).await.unwrap();
+        sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(pushed(&transport).await, "log 1: [1, 2, 3, 4, 5, 6, 7, 8] of 8");
+}
+
+#[tokio::test]
+async fn audit_issue_7_bf4_what_is_large_gives_signs_of_life_time() {
+    let mut script = Script::start().await;
+    let transport = transport(&script);
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    let begun = Instant::now();
+    let serve = async {
+        let request = script.requests.recv().await.unwrap();
+        assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
+        sleep(Duration::from_millis(1500)).await;
+        socket.send(ServerFrame::Pong(0)).await;
+        request.answer.send(("200 OK", OpenReply::Append(stored()).encode())).unwrap();
+    };
+    let (answer, ()) = tokio::join!(transport.open(append(SOCKET_APPEND)), serve);
+    assert_eq!(answer, Ok(OpenReply::Append(stored())));
+    assert!(begun.elapsed() > Duration::from_millis(1500));
+
+    // And over the socket: what was sent may still be on the way.
+    let serve = async {
+        let Some(ClientFrame::Append { request, .. }) = socket.next().await else { panic!() };
+        sleep(Duration::from_millis(1500)).await;
+        socket.send(ServerFrame::AppendReply { request, result: Ok(stored()) }).await;
+    };
+    let (answer, ()) = tokio::join!(transport.open(append(SOCKET_APPEND / 4)), serve);
+    assert_eq!(answer, Ok(OpenReply::Append(stored())));
+}
