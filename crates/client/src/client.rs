@@ -297,7 +297,7 @@ impl Client {
 
     /// Waits until every log and the inbox have been read to their heads, and whoever was invited has
     /// been told. Unlike [`Client::settle`] it doesn't wait for what may take long, such as a change
-    /// that has to be confirmed by others first.
+    /// that has to be confirmed by others first, nor for what a server whose disk is full doesn't store.
     ///
     /// # Errors
     /// [`Error::Closed`].

@@ -3,12 +3,13 @@
 use std::{
     io::{ErrorKind, Read, Write, stderr, stdin, stdout},
     process::ExitCode,
+    time::Instant,
 };
 
 use clap::Parser;
 use corncrake::Client;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 mod ask;
 mod failure;
@@ -194,11 +195,12 @@ async fn enter(
             }
         }
     };
+    let patience = Patience::of(Some(Wait::Usual { usual: wait }));
     // A server that takes the connection and says nothing would be waited for a long time.
-    let client = timeout(patience::within_a_year(wait), come_in).await;
+    let client = timeout_at(patience.end(), come_in).await;
     let client = client.unwrap_or(Err(corncrake::Error::Offline))?;
     home.remember_server(&server)?;
-    let reach = reach::settle(&client, Patience::of(None)).await?;
+    let reach = reach::settle(&client, patience.to_look()).await?;
     let me = client.account().await?;
     client.close().await?;
     let key = home.key_path().display().to_string();

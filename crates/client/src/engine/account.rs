@@ -408,6 +408,17 @@ impl State {
                     || account.log.is_owed() && !self.waits_for_keys())
     }
 
+    /// Whether something is still to be read or heard of, whatever there is to be stored.
+    pub(crate) fn account_is_unread(&self) -> bool {
+        let account = &self.account;
+        account.flow.is_some()
+            || account.me.is_some()
+                && (self.is_signed_in() && !account.inbox.is_read
+                    || account.directory.jobs.is_busy()
+                    || account.claims.is_busy()
+                    || !account.log.is_read() && !self.waits_for_keys())
+    }
+
     /// Whether the server lost the account, and somebody else has its name.
     pub(crate) fn is_name_taken(&self) -> bool {
         self.account.sessions.over == Some(session::Over::NameTaken)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corncrake_wire::OpenRequest;
+use corncrake_wire::{AccountReply, ErrorCode, OpenReply, OpenRequest};
 
 use super::{
     Done, Effect, Input, Reply, Starter, Step, Then, account::AccountState, chats::Chats,
@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     event::Connection,
     host::{Moment, Settings},
-    transport::{Plane, Push},
+    transport::{Plane, Push, TransportError},
 };
 
 /// All state of an engine. Whatever has to outlive it is written by the step that changes it.
@@ -46,6 +46,28 @@ pub(crate) struct Online {
     pub(crate) failed: bool,
     /// The instance of the server's logs that was seen last.
     pub(crate) instance: Option<[u8; 16]>,
+    /// Whether the server said last that its disk is full, when something was to be stored.
+    is_full: bool,
+}
+
+impl Online {
+    /// Learns from an answer whether the server has space.
+    fn learn(&mut self, input: &Input) {
+        let refusal = match input {
+            Input::Open(_, Err(TransportError::Refused(refusal)))
+            | Input::Account(_, Err(TransportError::Refused(refusal))) => refusal,
+            Input::Open(
+                _,
+                Ok(OpenReply::Append(_) | OpenReply::Deposit(_) | OpenReply::Claim(_)),
+            )
+            | Input::Account(_, Ok(AccountReply::UploadPackages(_))) => {
+                self.is_full = false;
+                return;
+            }
+            _ => return,
+        };
+        self.is_full |= refusal.code == ErrorCode::StorageFull;
+    }
 }
 
 impl State {
@@ -74,6 +96,7 @@ impl State {
     /// Takes one input; everything that follows from it stands in `step`.
     pub(crate) fn step(&mut self, input: Input, step: &mut Step<'_>) {
         self.mend_damaged(step);
+        self.online.learn(&input);
         match input {
             Input::Start => {
                 self.chats_start(step);
@@ -255,7 +278,12 @@ impl State {
                 step.answer(reply, Ok(()));
             }
         }
-        if !self.reading.is_empty() && !self.account_owes() && self.chats_are_read() {
+        // What a full disk keeps from being stored keeps nobody from reading.
+        let is_behind = match self.online.is_full {
+            true => self.account_is_unread(),
+            false => self.account_owes(),
+        };
+        if !self.reading.is_empty() && !is_behind && self.chats_are_read() {
             for reply in core::mem::take(&mut self.reading) {
                 step.answer(reply, Ok(()));
             }

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod clocks;
+mod full;
 mod lying;
 mod rig;
 mod server;

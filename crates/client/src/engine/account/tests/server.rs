@@ -34,6 +34,8 @@ pub(super) struct Server {
     pub(super) session_life: u64,
     /// Appends are answered as if they had been carried out.
     pub(super) forgets: bool,
+    /// Whether it stores no key packages.
+    pub(super) is_full: bool,
     /// How many seconds its clock is ahead where it tells the time.
     pub(super) ahead: u64,
     /// Seconds after which somebody may be looked up again.
@@ -73,6 +75,7 @@ impl Server {
             states: BTreeMap::new(),
             session_life: 30 * 24 * 3600,
             forgets: false,
+            is_full: false,
             ahead: 0,
             busy_for: None,
             spoils: None,
@@ -178,6 +181,9 @@ impl Server {
                     one_time: of(false).collect(),
                     last_resort: of(true).next(),
                 })
+            }
+            AccountRequest::UploadPackages(_) if self.is_full => {
+                return Err(Refusal { code: ErrorCode::StorageFull, retry_after: Some(5) });
             }
             AccountRequest::UploadPackages(it) => {
                 let own = own.ok_or(ErrorCode::SessionRequired)?;
