@@ -1,7 +1,7 @@
 //! The data folder: a lock, the password protocol's seed, and files that only their owner reads.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
@@ -146,19 +146,31 @@ fn is_there(folder: &Path) -> bool {
 }
 
 /// Whether an open file is the one of this name: whoever made it may have removed it meanwhile.
-#[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
+    file.metadata().and_then(|file| Ok(Identity::of(&file) == Identity::at(path)?)).unwrap_or(false)
 }
 
-/// An open file keeps its name here.
-#[cfg(not(unix))]
-const fn is_at(_: &File, _: &Path) -> bool {
-    true
+/// What tells one file from another that has its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity(#[cfg(unix)] (u64, u64));
+
+impl Identity {
+    #[cfg(unix)]
+    fn of(file: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self((file.dev(), file.ino()))
+    }
+
+    /// An open file keeps its name here.
+    #[cfg(not(unix))]
+    const fn of(_: &Metadata) -> Self {
+        Self()
+    }
+
+    /// That of the file of this name.
+    pub(crate) fn at(path: &Path) -> std::io::Result<Self> {
+        std::fs::metadata(path).map(|file| Self::of(&file))
+    }
 }
 
 /// Puts bytes into a file that only its owner may read: all of them or, after a crash, none.

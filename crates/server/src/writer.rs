@@ -4,14 +4,15 @@
 //! A commit that fails costs its connection: SQLite may have rolled back by itself, which nothing
 //! above it sees. Another one is opened, what memory says is learned anew, and callers are told to
 //! come back. When the disk is full, writes are refused until there is space again. A writer that
-//! can't go on ends, and the process with it.
+//! can't go on ends, and the process with it: also where its file has lost its name, since what is
+//! written to it then is gone with the process.
 
 mod queue;
 
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
@@ -25,6 +26,7 @@ use crate::{
     Error, Origin,
     database::Database,
     disk::Disk,
+    folder::Identity,
     health::{Condition, Health},
     logs::{Appender, NewAppend, Outcome, Plan},
 };
@@ -116,9 +118,11 @@ impl Writer {
         disk: Disk,
     ) -> (Self, JoinHandle<()>) {
         let (queue, health) = (Arc::new(Queue::new()), Health::new());
+        let file = Identity::at(database.path()).ok();
         let is_accounts = appender.is_none();
         let task = Task {
             database,
+            file,
             connection: Some(connection),
             appender,
             disk,
@@ -266,6 +270,8 @@ impl Writer {
 /// The task behind a [`Writer`].
 struct Task {
     database: Database,
+    /// Which file that is.
+    file: Option<Identity>,
     connection: Option<SqliteConnection>,
     appender: Option<Appender>,
     disk: Disk,
@@ -289,6 +295,7 @@ impl Task {
                 Ok(None) => break,
                 Err(_) => Vec::new(),
             };
+            self.look_at_file()?;
             self.look_at_disk();
             if !jobs.is_empty()
                 && let Err(error) = self.commit(jobs).await
@@ -304,6 +311,21 @@ impl Task {
             connection.close().await?;
         }
         Ok(())
+    }
+
+    /// Gives up if the database's name is gone or another file's: SQLite goes on writing to a file
+    /// that nobody will find.
+    fn look_at_file(&self) -> Result<(), Error> {
+        let path = self.database.path();
+        let is_there = match Identity::at(path) {
+            Ok(now) => self.file.is_none_or(|file| file == now),
+            // A file system that doesn't answer may do so again.
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        };
+        match is_there {
+            true => Ok(()),
+            false => Err(Error::failed("the file was removed or replaced").about(path)),
+        }
     }
 
     /// Refuses writes while the disk is full, and takes them again when it isn't.

@@ -182,3 +182,25 @@ async fn the_servers_log_names_nobody_and_nothing() {
     let debug = format!("{:?}", &bob.account.0[..8]);
     assert!(!told.contains(debug.trim_matches(['[', ']'])));
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_bf10_a_server_whose_files_are_gone_or_others_stores_nothing_and_ends() {
+    for is_replaced in [false, true] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        let mut process = Process::start(&data, UNLIMITED);
+        let api = Api::at(process.address, tempfile::TempDir::new().unwrap());
+        api.append(&commit(&token(1), Point::START, b"founding")).await.unwrap();
+        std::fs::rename(&data, folder.path().join("elsewhere")).unwrap();
+        if is_replaced {
+            std::fs::create_dir(&data).unwrap();
+            for name in ["accounts.db", "logs.db"] {
+                std::fs::write(data.join(name), b"").unwrap();
+            }
+        }
+        let later = messages(&token(1), at(1, b"founding"), &[b"to be lost"]);
+        assert!(api.append(&later).await.is_err(), "nobody would find it");
+        assert!(!process.wait().success());
+    }
+}
