@@ -11,7 +11,7 @@ use std::{
 };
 
 use corncrake_wire::opaque::ServerSecret;
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::{
     Error,
@@ -22,6 +22,8 @@ use crate::{
 
 /// What follows the name of a file while it isn't whole.
 const PARTIAL: &str = ".partial";
+/// What SQLite keeps beside a database.
+const WRITE_AHEAD: [&str; 2] = ["-wal", "-shm"];
 
 /// Writes a backup of the databases in the folder `data` to `file` and the two files beside it.
 ///
@@ -56,12 +58,13 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
     partials.move_into_place()
 }
 
-/// Brings a backup into the folder `data`, which has no databases yet. When the server starts
-/// there, it gives its databases new names, by which clients notice that entries may be missing. A
-/// folder whose restore was cut short takes nothing but another one.
+/// Brings a backup into the folder `data`, which has no databases yet, or those of a server to which
+/// nothing ever came: it may have been started where a restore was cut short too early to say so.
+/// When the server starts there, it gives its databases new names, by which clients notice that
+/// entries may be missing. A folder whose restore was cut short takes nothing but another one.
 ///
 /// # Errors
-/// When the folder is in use or has databases, or the backup is damaged.
+/// When the folder is in use, has databases or another seed, or the backup is damaged.
 pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
     let folder = Folder::open(data)?;
     let done = bring(&folder, &Files::of(file)).await;
@@ -70,18 +73,15 @@ pub async fn restore(data: &Path, file: &Path) -> Result<(), Error> {
 
 async fn bring(folder: &Folder, files: &Files) -> Result<(), Error> {
     let is_begun = folder.is_half_restored();
+    let replaced =
+        if is_begun { Replaced::Anything } else { what_is_replaced(folder, files).await? };
     if !is_begun {
-        for (to, _) in files.databases(folder.path()) {
-            refuse_existing(&to)?;
-            // SQLite would take the log that another database has left for that of this one.
-            refuse_existing(&beside(&to, "-wal"))?;
-        }
         // From here on a kill leaves a folder on which no server begins empty by mistake.
         folder.begin_restoring()?;
     }
     let partials = Partials::of_restore(folder.path());
     partials.remove();
-    if let Err(error) = lay_out(folder.path(), files).await {
+    if let Err(error) = lay_out(folder, files, replaced).await {
         drop(partials);
         if !is_begun {
             // What was wrong first is the news.
@@ -89,12 +89,58 @@ async fn bring(folder: &Folder, files: &Files) -> Result<(), Error> {
         }
         return Err(error);
     }
+    for (to, _) in files.databases(folder.path()) {
+        // SQLite would take the log that another database has left for that of this one.
+        for ending in WRITE_AHEAD {
+            drop(std::fs::remove_file(beside(&to, ending)));
+        }
+    }
     partials.move_into_place()?;
     folder.end_restoring()
 }
 
+/// What may give way to a backup.
+#[derive(Clone, Copy)]
+enum Replaced {
+    Nothing,
+    /// Databases in which nothing is, and the seed that was made for them; or what an earlier
+    /// restore has brought.
+    Anything,
+}
+
+/// Looks at what lies in a folder. What anything came to stays.
+async fn what_is_replaced(folder: &Folder, files: &Files) -> Result<Replaced, Error> {
+    let databases = files.databases(folder.path());
+    if !databases.iter().all(|(to, _)| to.exists()) {
+        for (to, _) in databases {
+            refuse_existing(&to)?;
+            // SQLite would take the log that another database has left for that of this one.
+            refuse_existing(&beside(&to, "-wal"))?;
+        }
+        return Ok(Replaced::Nothing);
+    }
+    for ((to, _), table) in databases.iter().zip(["accounts", "logs"]) {
+        let counted = count(to, table).await;
+        // Tables may be missing where a first start was cut short, but so they are from anything else.
+        if counted.ok() != Some(0) {
+            refuse_existing(to)?;
+        }
+    }
+    Ok(Replaced::Anything)
+}
+
+/// How many rows a table has.
+async fn count(path: &Path, table: &str) -> Result<i64, Error> {
+    let mut database = Database::plain(path).connect().await?;
+    let text = format!("SELECT count(*) FROM {table}");
+    let count = sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(&mut database).await?;
+    Connection::close(database).await?;
+    Ok(count)
+}
+
 /// Checks a backup and copies it into a folder, under names that a server doesn't read.
-async fn lay_out(data: &Path, files: &Files) -> Result<(), Error> {
+async fn lay_out(folder: &Folder, files: &Files, replaced: Replaced) -> Result<(), Error> {
+    let data = folder.path();
     for (_, from) in files.databases(data) {
         check(&from).await?;
     }
@@ -114,6 +160,9 @@ async fn lay_out(data: &Path, files: &Files) -> Result<(), Error> {
     }
     if ServerSecret::from_bytes(&seed).is_err() {
         return Err(Error::failed(format!("{} is damaged", seed_file.display())));
+    }
+    if matches!(replaced, Replaced::Nothing) {
+        folder.refuse_other_seed(&seed)?;
     }
     write_new(&beside(&of_folder, PARTIAL), &seed)?;
     for (to, from) in files.databases(data) {

@@ -100,6 +100,24 @@ impl Folder {
         replace(&self.path.join(RESTORING), b"")
     }
 
+    /// Refuses to put a seed in the place of another one, with which another server's accounts may
+    /// have been made: it can't be made again.
+    pub(crate) fn refuse_other_seed(&self, seed: &[u8]) -> Result<(), Error> {
+        let path = self.path.join(SEED);
+        let held = match std::fs::read(&path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::failed(error).about(&path)),
+        };
+        if *held == seed {
+            return Ok(());
+        }
+        let path = path.display();
+        Err(Error::failed(format!(
+            "{path} is not the backup's: move it away if it is another server's"
+        )))
+    }
+
     /// Notes that all of it is there.
     pub(crate) fn end_restoring(&self) -> Result<(), Error> {
         std::fs::remove_file(self.path.join(RESTORING)).map_err(Error::failed)?;

@@ -331,9 +331,9 @@ async fn audit_issue_7_f7_a_restore_that_finds_no_space_leaves_the_folder_as_it_
     let folder = TempDir::new().unwrap();
     let name = backup_with_logs(folder.path(), 30).await;
     let brought = disk.path().join("brought");
-    // With what a restore replaces: another server's seed, and how far lost databases had come.
+    // With what a restore replaces: its own seed, and how far lost databases had come.
     std::fs::create_dir(&brought).unwrap();
-    std::fs::write(brought.join("opaque-seed"), b"of another server").unwrap();
+    std::fs::copy(format!("{name}.opaque-seed"), brought.join("opaque-seed")).unwrap();
     std::fs::write(brought.join("accounts.counter"), b"70").unwrap();
     let before = files(&brought);
     for space in [0, 1, 3] {
@@ -410,6 +410,45 @@ async fn audit_issue_7_f7_what_a_killed_restore_left_is_never_taken_for_data() {
         let_bob_in(&brought).await;
     }
     assert!(cut_short > 0, "some are killed in between");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_al1_a_restore_replaces_no_seed_of_another_server() {
+    let folder = TempDir::new().unwrap();
+    let name = backup_with_logs(folder.path(), 1).await;
+    let brought = folder.path().join("brought");
+    std::fs::create_dir(&brought).unwrap();
+    std::fs::write(brought.join("opaque-seed"), [7; 32]).unwrap();
+    let before = files(&brought);
+    assert!(!run(&brought, &["restore", &name]));
+    assert_eq!(files(&brought), before);
+    // Its own may lie there.
+    std::fs::copy(format!("{name}.opaque-seed"), brought.join("opaque-seed")).unwrap();
+    assert!(run(&brought, &["restore", &name]));
+    let_bob_in(&brought).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_al2_a_restore_takes_the_place_of_a_server_to_which_nothing_came() {
+    let folder = TempDir::new().unwrap();
+    let name = backup_with_logs(folder.path(), 1).await;
+    // As where a restore was killed before it could leave a mark, and a supervisor started the server.
+    let brought = folder.path().join("brought");
+    start_and_stop(&brought).await;
+    assert!(run(&brought, &["restore", &name]));
+    let_bob_in(&brought).await;
+    assert!(!run(&brought, &["restore", &name]), "somebody is there");
+
+    let used = folder.path().join("used");
+    let (server, api) = start(&used).await;
+    api.append(&commit(&token(1), Point::START, b"founding")).await.unwrap();
+    server.stop().await;
+    let before = files(&used);
+    assert!(!run(&used, &["restore", &name]), "a log is there");
+    assert_eq!(files(&used).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    let (server, api) = start(&used).await;
+    assert_eq!(api.read(&token(1), 0).await.unwrap().head, 1);
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
