@@ -120,7 +120,8 @@ pub fn is_one_line(text: &str) -> bool {
 
 /// Whether `text` can be the title of a group: one line that no other title looks like because of
 /// blanks or invisible characters. So it neither begins nor ends with a blank, has no two in a row and
-/// none but the ordinary one. It may not be empty; a group without a title has none.
+/// none but the ordinary one. What only changes the look of the character before it, as in many emoji,
+/// stands behind one that is seen. It may not be empty; a group without a title has none.
 pub fn is_title(text: &str) -> bool {
     let joins = |c: char| matches!(c, '\u{200C}' | '\u{200D}');
     let forbidden = |c: char| {
@@ -131,20 +132,38 @@ pub fn is_title(text: &str) -> bool {
                     | '\u{034F}'
                     | '\u{115F}'
                     | '\u{1160}'
+                    | '\u{17B4}'
+                    | '\u{17B5}'
                     | '\u{180B}'..='\u{180F}'
                     | '\u{200B}'
-                    | '\u{2060}'..='\u{2065}'
+                    | '\u{2060}'..='\u{206F}'
                     | '\u{2800}'
                     | '\u{3164}'
                     | '\u{FEFF}'
                     | '\u{FFA0}'
+                    | '\u{FFF0}'..='\u{FFFB}'
+                    | '\u{1BCA0}'..='\u{1BCA3}'
+                    | '\u{1D173}'..='\u{1D17A}'
+                    | '\u{E0000}'..='\u{E001F}'
+                    | '\u{E0080}'..='\u{E00FF}'
+                    | '\u{E01F0}'..='\u{E0FFF}'
             )
+    };
+    // Variation selectors, and the tags of which flags are made.
+    let selects = |c: char| matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}');
+    let tags = |c: char| matches!(c, '\u{E0020}'..='\u{E007F}');
+    let mut before = ' ';
+    let mut follows_nothing = |c: char| {
+        let last = core::mem::replace(&mut before, c);
+        let is_seen = last != ' ' && !joins(last) && !selects(last) && !tags(last);
+        selects(c) && !is_seen || tags(c) && last != '\u{1F3F4}' && !tags(last)
     };
     let at_ends = |c: char| c == ' ' || joins(c);
     is_one_line(text)
         && !text.is_empty()
         && !text.contains("  ")
         && !text.chars().any(forbidden)
+        && !text.chars().any(&mut follows_nothing)
         && !text.starts_with(at_ends)
         && !text.ends_with(at_ends)
 }
@@ -246,6 +265,41 @@ mod tests {
             }
             let inside = format!("Pl{blank}an");
             assert_eq!(is_title(&inside), matches!(blank, "" | " " | "\u{200D}"), "{inside:?}");
+        }
+    }
+
+    #[test]
+    fn audit_issue_7_al3_a_title_shows_something() {
+        let england = "\u{1F3F4}\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}";
+        for title in ["\u{2764}\u{FE0F}", "1\u{FE0F}\u{20E3}", "\u{845B}\u{E0100}", england] {
+            assert!(is_title(title), "{title:?}");
+            assert!(is_title(&format!("Plan {title} B")), "{title:?}");
+        }
+        for nothing in [
+            '\u{FE00}',
+            '\u{FE0F}',
+            '\u{E0100}',
+            '\u{E01EF}',
+            '\u{E0067}',
+            '\u{E007F}',
+            '\u{E0001}',
+            '\u{17B4}',
+            '\u{206A}',
+            '\u{FFF0}',
+            '\u{1D173}',
+            '\u{1BCA0}',
+            '\u{E0FFF}',
+        ] {
+            for title in [
+                nothing.to_string(),
+                nothing.to_string().repeat(3),
+                format!("{nothing}Plan"),
+                format!("Plan {nothing}"),
+                format!("Plan\u{200D}{nothing}"),
+                format!("Plan{nothing}{nothing}"),
+            ] {
+                assert!(!is_title(&title), "{title:?}");
+            }
         }
     }
 

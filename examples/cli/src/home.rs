@@ -62,7 +62,7 @@ impl Home {
 
     /// Refuses if an account is here already, before anything is asked for a new one.
     pub(crate) async fn check_free(&self, server: &str) -> Result<(), Failure> {
-        if !self.folder.join(STORE).exists() {
+        if !self.has_store()? {
             return Ok(());
         }
         let taken = Err(Error::from(Refusal::AlreadyHasAccount).into());
@@ -81,9 +81,15 @@ impl Home {
         }
     }
 
+    /// Whether a store is here; an error if the folder can't be looked into, or is none.
+    fn has_store(&self) -> Result<bool, Failure> {
+        let path = self.folder.join(STORE);
+        path.try_exists().map_err(|error| self.unusable("", &error))
+    }
+
     /// Opens the store of an account that is here.
     pub(crate) async fn open(&self) -> Result<SqliteStore, Failure> {
-        if !self.folder.join(STORE).exists() {
+        if !self.has_store()? {
             return Err(Failure::refused(
                 "no_account",
                 format!("{} holds no account: sign up or log in", self.folder.display()),
@@ -96,7 +102,7 @@ impl Home {
     pub(crate) async fn make(&self) -> Result<SqliteStore, Failure> {
         private::make_folder(&self.folder).map_err(|error| self.unusable("", &error))?;
         // A key without a store has sealed nothing: one that was cut short is made anew.
-        let fresh = !self.folder.join(STORE).exists();
+        let fresh = !self.has_store()?;
         let key = match self.read_key() {
             Err(_) if fresh => {
                 self.make_key()?;
@@ -259,6 +265,24 @@ mod tests {
         assert_eq!(refused.code, "home_unusable");
         assert!(refused.message.contains("put back a copy"), "{}", refused.message);
         assert!(fs::read(home.key_path()).unwrap().is_empty(), "it is not replaced");
+    }
+
+    #[tokio::test]
+    async fn audit_issue_7_al3_a_file_is_no_home() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "text").unwrap();
+        let home = Home::locate(Some(path)).unwrap();
+        for refused in [
+            home.open().await.map(drop),
+            home.make().await.map(drop),
+            home.check_free("http://one").await,
+        ] {
+            assert_eq!(refused.unwrap_err().code, "home_unusable");
+        }
+        let nothing = Home::locate(Some(folder.path().join("nothing"))).unwrap();
+        assert_eq!(nothing.open().await.unwrap_err().code, "no_account");
+        assert!(nothing.check_free("http://one").await.is_ok());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Corncrake from a terminal: `corncrake --help`.
 
 use std::{
+    env,
+    ffi::OsString,
     io::{ErrorKind, Read, Write, stderr, stdin, stdout},
     process::ExitCode,
     time::Instant,
@@ -42,7 +44,10 @@ use patience::{Patience, Wait};
 use reach::Reach;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return not_understood(&error, env::args_os()),
+    };
     let json = options.json;
     // A thread of its own serves other programs: this one may stand still at its output.
     let runtime =
@@ -66,6 +71,31 @@ fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Says what is wrong with a command line, or shows the help that was asked for.
+fn not_understood(error: &clap::Error, typed: impl Iterator<Item = OsString>) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    if error.use_stderr() && wants_json(typed) {
+        let text = error.to_string();
+        drop(writeln!(stderr(), "{}", tame::json(&json!({"error": bad_arguments(&text).json()}))));
+    } else {
+        drop(error.print());
+    }
+    ExitCode::from(code)
+}
+
+/// Whether answers were to be JSON, of a command line that was not understood.
+fn wants_json(typed: impl Iterator<Item = OsString>) -> bool {
+    typed.skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// The first part of what is wrong, without the usage that follows.
+fn bad_arguments(text: &str) -> Failure {
+    let what = text.split("\n\nUsage:").next().unwrap_or(text);
+    let what = what.split("\n\nFor more information").next().unwrap_or(what);
+    let words: Vec<_> = what.trim_start_matches("error: ").split_whitespace().collect();
+    Failure::refused("bad_arguments", words.join(" "))
 }
 
 async fn run(options: Options) -> Result<Exit, Failure> {
@@ -153,12 +183,17 @@ fn text_of(typed: String) -> Result<String, Failure> {
     if typed != "-" {
         return Ok(typed);
     }
+    text_from(stdin())
+}
+
+/// All that is to be read, without the ends of lines behind it.
+fn text_from(mut input: impl Read) -> Result<String, Failure> {
+    let no_text =
+        |why: &str| Failure::refused("no_text", format!("standard input gives no text: {why}"));
     let mut text = String::new();
-    stdin().read_to_string(&mut text).map_err(|error| {
-        Failure::refused("no_text", format!("standard input gives no text: {error}"))
-    })?;
+    input.read_to_string(&mut text).map_err(|error| no_text(&error.to_string()))?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
-    Ok(text)
+    if text.is_empty() { Err(no_text("it is empty")) } else { Ok(text) }
 }
 
 /// How somebody comes into an account.
@@ -225,4 +260,36 @@ async fn enter(
 fn is_username(name: &str) -> bool {
     (3..=32).contains(&name.len())
         && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_issue_7_al3_an_empty_standard_input_gives_no_text() {
+        for nothing in ["", "\n", "\r\n\r\n"] {
+            assert_eq!(text_from(nothing.as_bytes()).unwrap_err().code, "no_text");
+        }
+        assert_eq!(text_from(&b"\xff"[..]).unwrap_err().code, "no_text");
+        assert_eq!(text_from("one\ntwo\n".as_bytes()).unwrap(), "one\ntwo");
+    }
+
+    #[test]
+    fn audit_issue_7_al3_a_command_line_that_is_not_understood_is_one_line_of_json() {
+        for words in [&["send", "bob"][..], &["fly"], &["send", "bob", "hi", "--wait", "long"]] {
+            let typed = ["corncrake", "--json"].iter().chain(words);
+            let error = Options::try_parse_from(typed.clone()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.use_stderr() && wants_json(typed.map(OsString::from)));
+            let failure = bad_arguments(&error.to_string());
+            assert_eq!(failure.code, "bad_arguments");
+            let message = failure.message;
+            assert!(message.len() > 10 && !message.contains("Usage"), "{message}");
+            assert!(!message.contains('\n') && !message.starts_with("error"), "{message}");
+        }
+        let typed = ["corncrake", "send", "bob", "--", "--json", "more"].map(OsString::from);
+        assert!(!wants_json(typed.into_iter()), "that is a message");
+        assert!(!Options::try_parse_from(["corncrake", "--help"]).unwrap_err().use_stderr());
+    }
 }
