@@ -5,7 +5,6 @@ use std::{
     ffi::OsString,
     io::{ErrorKind, Read, Write, stderr, stdin, stdout},
     process::ExitCode,
-    time::Instant,
 };
 
 use clap::Parser;
