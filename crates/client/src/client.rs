@@ -287,6 +287,15 @@ impl Client {
         self.ask(Command::Unreachable).await
     }
 
+    /// Waits until the disk is found full; answers at once while it is. What has to be stored first
+    /// then waits until there is room.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn store_full(&self) -> Result<(), Error> {
+        self.ask(Command::StoreFull).await
+    }
+
     /// Waits until every log has been read to its head and nothing that was asked for is still owed.
     ///
     /// # Errors

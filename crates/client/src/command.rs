@@ -48,6 +48,8 @@ pub(crate) enum Command {
     ConnectionAfter(Connection, Reply<Connection>),
     /// Answers once no socket is up and an attempt has failed since the last one was.
     Unreachable(Reply<()>),
+    /// Answers once the disk is found full, or at once while it is.
+    StoreFull(Reply<()>),
     /// Answers when nothing is owed any more.
     Settle(Reply<()>),
     /// Answers when everything is read.

@@ -220,6 +220,9 @@ impl<H: Host> Engine<'_, H> {
                 effect => self.carry_out(effect),
             }
         }
+        if self.full.until.is_some_and(|until| until > clock.moment) {
+            self.tell_full();
+        }
         self.tell().await?;
         self.state.chats.let_rest(self.state.settings.chats_in_memory);
         let is_late = |at: Moment| at.after(LONGEST_BUSY) <= clock.moment;
@@ -282,6 +285,7 @@ impl<H: Host> Engine<'_, H> {
     /// and for a while the engine takes no input but calls, most of which it can only refuse.
     async fn refuse(&mut self, effects: Vec<Effect>, clock: Clock) -> Result<Turn, Error> {
         self.reason.tell(StoreError::Full.into());
+        self.tell_full();
         let mut turn = Turn::Again;
         for effect in effects {
             match effect {
@@ -300,6 +304,14 @@ impl<H: Host> Engine<'_, H> {
         self.full.until = Some(clock.moment.after(pause.min(LONGEST_FULL_PAUSE)));
         self.full.times = self.full.times.saturating_add(1);
         Ok(turn)
+    }
+
+    /// Tells those who wait for it that the disk is full.
+    fn tell_full(&mut self) {
+        for reply in core::mem::take(&mut self.state.filling) {
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(()));
+        }
     }
 
     /// Begins anew over what is stored, with the planes that are up.

@@ -2,7 +2,10 @@
 
 use std::{fmt, future::ready, pin::pin};
 
-use corncrake::{Adding, Chat, Client, Delivery, Device, Error, LeftOut, NewGroup, Refusal, Role};
+use corncrake::{
+    Adding, Chat, Client, Delivery, Device, Error, LeftOut, NewGroup, Refusal, Role,
+    store::StoreError,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
@@ -459,11 +462,15 @@ fn named(mut answer: Value, left_out: &[LeftOut]) -> Value {
     answer
 }
 
-/// Waits until those who are new in a chat have been told, as this program may be about to end.
+/// Waits until those who are new in a chat have been told, as this program may be about to end. What
+/// was asked for is done: that the disk is full now changes nothing about it.
 async fn tell_them(client: &Client, patience: Patience) -> Result<(), Failure> {
     let telling = patience.for_telling();
     let told = timeout_at(telling.end(), reach::catch_up(client, telling)).await;
-    told.map_or(Ok(()), |told| told.map(drop))
+    match told {
+        Ok(Err(failure)) if !failure.is_store_full() => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 fn answer_of(chat: &Chat, delivery: Option<&str>) -> Value {
@@ -474,11 +481,14 @@ fn answer_of(chat: &Chat, delivery: Option<&str>) -> Value {
 fn queued(chat: &Chat, reach: Reach) -> Value {
     let connection = match reach {
         Reach::SignedOut | Reach::NameTaken | Reach::Offline => reach.as_str(),
-        Reach::Head | Reach::NotYet => "online",
+        Reach::Head | Reach::NotYet | Reach::Full => "online",
     };
     let mut answer = answer_of(chat, None);
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("connection".to_owned(), json!(connection));
+        if reach == Reach::Full {
+            answer.insert("waits_for".to_owned(), json!("space"));
+        }
     }
     answer
 }
@@ -500,6 +510,7 @@ async fn settle(client: &Client, mut turn: Turn, patience: Patience) -> Result<V
         Reach::Offline => Err(Error::Offline.into()),
         Reach::SignedOut => Err(Failure::signed_out()),
         Reach::NameTaken => Err(Failure::name_taken()),
+        Reach::Full => Err(Error::Store(StoreError::Full).into()),
     }
 }
 

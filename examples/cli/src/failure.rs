@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use corncrake::Error;
+use corncrake::{Error, store::StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -106,6 +106,11 @@ impl Failure {
             "interrupted",
             "this was begun and cut short: the history shows whether it was done or is queued",
         )
+    }
+
+    /// Whether the disk is full.
+    pub(crate) fn is_store_full(&self) -> bool {
+        self.code == StoreError::Full.code()
     }
 
     /// Whether the reason may be that the server no longer knows this device.

@@ -6,7 +6,7 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use corncrake::{Client, Error, Refusal, SqliteStore, StoreKey};
+use corncrake::{Client, Error, Refusal, SqliteStore, StoreKey, store::StoreError};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -161,6 +161,9 @@ impl Home {
     }
 
     fn unusable(&self, file: &str, error: &std::io::Error) -> Failure {
+        if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            return Error::Store(StoreError::Full).into();
+        }
         Failure::home(format!("{}: {error}", self.folder.join(file).display()))
     }
 }
@@ -283,6 +286,15 @@ mod tests {
         let nothing = Home::locate(Some(folder.path().join("nothing"))).unwrap();
         assert_eq!(nothing.open().await.unwrap_err().code, "no_account");
         assert!(nothing.check_free("http://one").await.is_ok());
+    }
+
+    #[test]
+    fn audit_issue_7_bf9_a_full_disk_is_called_that() {
+        let home = Home::locate(Some("somewhere".into())).unwrap();
+        let code = |kind: ErrorKind| home.unusable(SERVER, &kind.into()).code;
+        assert_eq!(code(ErrorKind::StorageFull), "store_full");
+        assert_eq!(code(ErrorKind::QuotaExceeded), "store_full");
+        assert_eq!(code(ErrorKind::PermissionDenied), "home_unusable");
     }
 
     #[test]

@@ -220,6 +220,8 @@ async fn enter(
     };
     let password = password::ask(kind)?;
     let store = home.make().await?;
+    // Before there is an account: one whose server can't be written down is not made.
+    home.remember_server(&server)?;
     let come_in = async {
         match way {
             Way::SignUp => Client::sign_up(&server, store, name, &password).await,
@@ -229,14 +231,22 @@ async fn enter(
             }
         }
     };
-    let patience = Patience::of(Some(Wait::Usual { usual: wait }));
     // A server that takes the connection and says nothing would be waited for a long time.
+    let patience = Patience::of(Some(Wait::Given(wait)));
     let client = timeout_at(patience.end(), come_in).await;
     let client = client.unwrap_or(Err(corncrake::Error::Offline))?;
-    home.remember_server(&server)?;
-    let reach = reach::settle(&client, patience.to_look()).await?;
+    let reach =
+        match reach::settle(&client, patience.to_look().hasty().at_most(patience::USUAL)).await {
+            // It is in the account all the same, and goes on once there is room.
+            Err(failure) if failure.is_store_full() => Reach::Full,
+            reach => reach?,
+        };
     let me = client.account().await?;
-    client.close().await?;
+    match client.close().await {
+        // What it had stored stays stored, and the device is in the account.
+        Err(error) if Failure::from(error.clone()).is_store_full() => {}
+        closed => closed?,
+    }
     let key = home.key_path().display().to_string();
     let answer = json!({
         "account": me.id.to_string(),

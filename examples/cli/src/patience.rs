@@ -130,7 +130,7 @@ impl Patience {
 }
 
 /// A wait of so many seconds; whoever wishes for more waits for a year.
-pub(crate) fn within_a_year(seconds: u64) -> Duration {
+fn within_a_year(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(LONGEST)
 }
 

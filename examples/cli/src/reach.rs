@@ -4,6 +4,7 @@ use std::{future::ready, time::Duration};
 
 use corncrake::{
     Chat, ChatInfo, ChatKind, Client, Connection, Delivery, Error, ItemKind, MessageId, Standing,
+    store::StoreError,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -34,6 +35,8 @@ pub(crate) enum Reach {
     SignedOut,
     /// The server lost the account, and somebody else has its name.
     NameTaken,
+    /// What has come can't be stored: the disk is full.
+    Full,
 }
 
 impl Reach {
@@ -45,6 +48,7 @@ impl Reach {
             Self::Offline => "offline",
             Self::SignedOut => "signed_out",
             Self::NameTaken => "name_taken",
+            Self::Full => "store_full",
         }
     }
 }
@@ -54,6 +58,7 @@ pub(crate) async fn connect(client: &Client, patience: Patience) -> Result<(), F
     match watch_connection(client, patience, Some(Connection::Online)).await? {
         Reach::SignedOut => Err(Failure::signed_out()),
         Reach::NameTaken => Err(Failure::name_taken()),
+        Reach::Full => Err(Error::Store(StoreError::Full).into()),
         _ => Ok(()),
     }
 }
@@ -100,6 +105,7 @@ async fn reached(client: &Client, reach: Result<(), Reach>) -> Result<Reach, Fai
     match client.connection().await? {
         Connection::SignedOut => Ok(Reach::SignedOut),
         Connection::NameTaken => Ok(Reach::NameTaken),
+        _ if reach == Err(Reach::Full) => Err(Error::Store(StoreError::Full).into()),
         _ => Ok(reach.err().unwrap_or(Reach::Head)),
     }
 }
@@ -144,7 +150,7 @@ pub(crate) async fn ask_until<T>(
 }
 
 /// Waits until the connection is as it should be, or there is no more patience: which ends early
-/// where no socket is up and nobody asked to wait.
+/// where no socket is up and nobody asked to wait, and where the disk is full.
 async fn watch_connection(
     client: &Client,
     patience: Patience,
@@ -169,6 +175,7 @@ async fn watch_connection(
                 connection = changed?;
                 (since, has_failed) = (Instant::now(), false);
             }
+            full = client.store_full() => return full.map(|()| Reach::Full).map_err(Failure::from),
             failed = client.unreachable(), if !has_failed && until < end => {
                 failed?;
                 has_failed = true;

@@ -37,6 +37,9 @@ pub(crate) fn answer(ask: &Ask, answer: &Value) -> Result<String, Failure> {
              before, after an hour at the latest"
                 .to_owned()
         }
+        _ if field("delivery") == "queued" && field("waits_for") == "space" => {
+            "queued: the disk is full; make room, and it leaves by itself".to_owned()
+        }
         _ if field("delivery") == "queued" && field("connection") == "online" => {
             "queued: it has to wait for something else, and leaves by itself (`chats` may say why)"
                 .to_owned()

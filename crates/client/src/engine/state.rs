@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) watching: Vec<(Connection, Reply<Connection>)>,
     /// Who waits until an attempt to connect has failed.
     pub(crate) failing: Vec<Reply<()>>,
+    /// Who waits until the disk is full.
+    pub(crate) filling: Vec<Reply<()>>,
     /// Who waits until everything is read.
     pub(crate) reading: Vec<Reply<()>>,
 }
@@ -89,6 +91,7 @@ impl State {
             settling: Vec::new(),
             watching: Vec::new(),
             failing: Vec::new(),
+            filling: Vec::new(),
             reading: Vec::new(),
         }
     }
@@ -182,6 +185,7 @@ impl State {
             Command::Connection(reply) => step.answer(reply, Ok(self.connection())),
             Command::ConnectionAfter(known, reply) => self.watching.push((known, reply)),
             Command::Unreachable(reply) => self.failing.push(reply),
+            Command::StoreFull(reply) => self.filling.push(reply),
             Command::Settle(reply) => self.settling.push(reply),
             Command::CaughtUp(reply) => self.reading.push(reply),
             Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
@@ -261,6 +265,7 @@ impl State {
         let connection = self.connection();
         self.watching.retain(|(_, reply)| !reply.is_closed());
         self.failing.retain(|reply| !reply.is_closed());
+        self.filling.retain(|reply| !reply.is_closed());
         for (known, reply) in core::mem::take(&mut self.watching) {
             if known == connection {
                 self.watching.push((known, reply));

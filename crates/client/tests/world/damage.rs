@@ -1,7 +1,7 @@
 //! Stores with damaged rows, and full disks.
 
 use corncrake::{
-    Chat, ConversationId, Delivery, Error, ItemKind, Standing,
+    Chat, Client, ConversationId, Delivery, Error, ItemKind, Standing,
     store::{Batch, MemoryStore, Store, StoreError, Table},
 };
 use futures_util::FutureExt;
@@ -143,7 +143,7 @@ fn audit_prog_m4_random_damage_is_told_and_never_shows_wrong_content() {
         }
         ann.start();
         world.pass(120_000);
-        match ann.call("chats", async move |client: corncrake::Client| client.chats().await) {
+        match ann.call("chats", async move |client: Client| client.chats().await) {
             Err(error) => {
                 assert_eq!(error, Error::Store(StoreError::Damaged), "table {table}");
                 assert!(table < 7 || table == 15, "table {table} is of chats");
@@ -211,6 +211,26 @@ fn audit_prog_m4_a_full_disk_refuses_calls_and_loses_nothing() {
         assert_eq!(bob.info(group).unwrap().title, "first");
         assert!(texts(&bob, direct).contains(&"room again".to_owned()));
     }
+}
+
+#[test]
+fn audit_issue_7_bf9_a_full_disk_is_told_to_those_who_wait() {
+    let world = World::new(1);
+    let (ann, bob, [_, _, direct]) = people(&world);
+    let full = async move |client: Client| client.store_full().await;
+    let before = ann.begin("wait for a full disk", full);
+    world.pass(5_000);
+    assert!(!before.is_done());
+    ann.set_full(true);
+    bob.say(direct, "there is no room for this");
+    assert_eq!(ann.wait(&before, "wait for a full disk"), Ok(()));
+    assert_eq!(ann.call("wait for a full disk", full), Ok(()), "it still is");
+    ann.set_full(false);
+    world.pass(30_000);
+    let after = ann.begin("wait for a full disk", full);
+    world.pass(5_000);
+    assert!(!after.is_done(), "there is room again");
+    assert!(texts(&ann, direct).contains(&"there is no room for this".to_owned()));
 }
 
 #[test]
