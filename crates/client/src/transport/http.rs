@@ -113,7 +113,7 @@ struct Server {
     open_base: OnceCell<Url>,
     /// Whether the open plane's socket takes appends.
     open_is_up: AtomicBool,
-    /// Requests under way that are large, or whose answer is being received.
+    /// Large requests and answers under way.
     loads: AtomicUsize,
     /// Told when the server has answered: whoever waits to reconnect tries at once.
     reached: Notify,
@@ -255,7 +255,8 @@ impl Server {
         let response = reach.send(request).await?;
         self.reached.notify_waiters();
         drop(large);
-        let _receiving = Load::new(&self.loads);
+        let is_large = response.content_length().is_none_or(|length| length >= LARGE as u64);
+        let _large = is_large.then(|| Load::new(&self.loads));
         answer(response).await
     }
 

@@ -88,6 +88,7 @@ impl<'a> Line<'a> {
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
+        let begun = Instant::now();
         let stream = Heard::new(upgrade(request).await?);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
         let mut line = Self {
@@ -97,7 +98,8 @@ impl<'a> Line<'a> {
             pace,
             told: Instant::now(),
             pinged: None,
-            longest: Duration::ZERO,
+            // That was two round trips at least, and more on a connection of its own.
+            longest: begun.elapsed() / 2,
             on_the_way: 0,
             is_heard: false,
         };
@@ -185,17 +187,13 @@ impl<'a> Line<'a> {
         self.told = Instant::now();
         self.is_heard = true;
         if let Some(pinged) = self.pinged.take() {
-            self.took(self.told.duration_since(pinged));
+            let long = self.told.duration_since(pinged);
+            self.longest = (self.longest - self.longest / 8).max(long);
         }
     }
 
     const fn silence(&self) -> Lost {
         Lost { retry_after: None, is_silent: true, is_unheard: !self.is_heard }
-    }
-
-    /// An answer took so long.
-    pub(super) fn took(&mut self, long: Duration) {
-        self.longest = (self.longest - self.longest / 8).max(long);
     }
 
     /// How long a sign of life may take: nothing is cut off that is only slow.

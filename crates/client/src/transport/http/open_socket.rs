@@ -194,8 +194,7 @@ impl<'a> Logs<'a> {
                 }
             }
             ServerFrame::AppendReply { request, result } => {
-                if let Some((answer, sent)) = self.appends.remove(&request) {
-                    self.line.took(sent.elapsed());
+                if let Some((answer, _)) = self.appends.remove(&request) {
                     // Whoever asked may have given up.
                     let _ = answer.send(result);
                 }
