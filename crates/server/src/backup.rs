@@ -31,6 +31,7 @@ const WRITE_AHEAD: [&str; 2] = ["-wal", "-shm"];
 /// When one of the files exists, can't be written, or would be damaged.
 pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
     let files = Files::of(file);
+    refuse_inside(data, file)?;
     for (from, to) in files.databases(data) {
         if !from.exists() {
             return Err(Error::failed(format!("there is no {}", from.display())));
@@ -53,7 +54,9 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
         check(&partial).await?;
         check_named(&partial).await?;
     }
-    let seed = zeroize::Zeroizing::new(std::fs::read(data.join(SEED)).map_err(Error::failed)?);
+    let seed_path = data.join(SEED);
+    let seed = std::fs::read(&seed_path).map_err(|error| Error::failed(error).about(&seed_path))?;
+    let seed = zeroize::Zeroizing::new(seed);
     replace(&files.seed, &seed)?;
     partials.move_into_place()
 }
@@ -154,7 +157,8 @@ async fn lay_out(folder: &Folder, files: &Files, replaced: Replaced) -> Result<(
         let seed = files.seed.display();
         return Err(Error::failed(format!("there is neither {seed} nor a seed in the folder")));
     }
-    let seed = zeroize::Zeroizing::new(std::fs::read(seed_file).map_err(Error::failed)?);
+    let seed = std::fs::read(seed_file).map_err(|error| Error::failed(error).about(seed_file))?;
+    let seed = zeroize::Zeroizing::new(seed);
     for (to, from) in files.databases(data) {
         seed_mark::check(&Database::at(&from), &Database::at(&to), &seed).await?;
     }
@@ -283,7 +287,24 @@ fn refuse_existing(path: &Path) -> Result<(), Error> {
     match path.try_exists() {
         Ok(false) => Ok(()),
         Ok(true) => Err(Error::failed(format!("{} exists already", path.display()))),
-        Err(error) => Err(Error::failed(error)),
+        Err(error) => Err(Error::failed(error).about(path)),
+    }
+}
+
+/// Refuses to write a backup into the folder that it is of: what takes that one takes both.
+fn refuse_inside(data: &Path, file: &Path) -> Result<(), Error> {
+    let folder = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let within = match (data.canonicalize(), folder.canonicalize()) {
+        (Ok(data), Ok(folder)) => folder.starts_with(data),
+        // The one that isn't there is refused by its name.
+        _ => false,
+    };
+    match within {
+        true => Err(Error::failed(format!("{} is in the data folder", file.display()))),
+        false => Ok(()),
     }
 }
 

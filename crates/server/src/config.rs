@@ -92,7 +92,7 @@ pub struct Limits {
     /// Appends per second and log.
     #[arg(long, env = "CORNCRAKE_APPENDS_PER_SECOND", default_value_t = 200)]
     pub appends_per_second: u32,
-    /// Sign-ups, log-ins and renewals per minute and address.
+    /// Sign-ups, log-ins and renewals per minute and address; ten steps of them at once in any case.
     #[arg(long, env = "CORNCRAKE_ATTEMPTS_PER_MINUTE", default_value_t = 300)]
     pub attempts_per_minute: u32,
     /// MiB that one address may send per minute, whatever for.

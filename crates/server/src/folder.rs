@@ -45,19 +45,20 @@ impl Folder {
         let missing = path.ancestors().take_while(|folder| !is_there(folder));
         let folders = missing.map(Path::to_owned).collect();
         let made = Made { folders, lock: !lock_path.exists() };
-        std::fs::create_dir_all(path).map_err(Error::failed)?;
+        let failed = |error: std::io::Error| Error::failed(error).about(path);
+        std::fs::create_dir_all(path).map_err(failed)?;
         #[cfg(unix)]
         {
             use std::{fs::Permissions, os::unix::fs::PermissionsExt};
-            std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(Error::failed)?;
+            std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
         }
-        let lock = private(&lock_path)?;
+        let lock = private(&lock_path).map_err(|error| error.about(&lock_path))?;
         lock.try_lock().map_err(|_| Error::failed(IN_USE))?;
         if !is_at(&lock, &lock_path) {
             return Err(Error::failed(IN_USE));
         }
         sync_folder(path)?;
-        if let Some(parent) = path.canonicalize().map_err(Error::failed)?.parent() {
+        if let Some(parent) = path.canonicalize().map_err(failed)?.parent() {
             // The folder's own name is an entry of its parent, which may belong to somebody else.
             drop(sync_folder(parent));
         }
@@ -131,7 +132,8 @@ impl Folder {
         match File::open(&path) {
             Ok(mut file) => {
                 let mut bytes = Zeroizing::new(Vec::new());
-                file.read_to_end(&mut bytes).map_err(Error::failed)?;
+                let read = file.read_to_end(&mut bytes);
+                read.map_err(|error| Error::failed(error).about(&path))?;
                 ServerSecret::from_bytes(&bytes)
                     .map_err(|_| Error::failed("opaque-seed is damaged"))
             }
@@ -143,7 +145,7 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::failed("opaque-seed is missing beside a database with accounts"))
             }
-            Err(error) => Err(Error::failed(error)),
+            Err(error) => Err(Error::failed(error).about(&path)),
         }
     }
 }

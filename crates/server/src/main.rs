@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 /// The program's arguments: without a command it serves.
 #[derive(Debug, Parser)]
-#[command(name = "corncrake-server", version, about)]
+#[command(name = "corncrake-server", version, about, after_help = "A limit of 0 is none.")]
 struct Program {
     #[command(subcommand)]
     command: Option<Command>,

@@ -20,6 +20,8 @@ use crate::config::Limits;
 
 /// Over how long an empty bucket of requests fills.
 const FILL: Duration = Duration::from_secs(10);
+/// How many attempts are let through at once, however few in a minute: a sign-up takes several.
+const ATTEMPTS: f64 = 10.0;
 /// Over how long an empty bucket of bytes fills.
 const FILL_BYTES: Duration = Duration::from_secs(60);
 /// Parts of a map with a lock each.
@@ -105,10 +107,13 @@ impl Rates {
             |per_second: f64| (!limits.no_rate_limits && per_second > 0.0).then_some(per_second);
         let count = |per_second: f64| rate(per_second);
         let bytes = |mib: u32| rate(f64::from(mib) * MIB / 60.0);
+        let attempts = count(f64::from(limits.attempts_per_minute) / 60.0);
+        let fill_attempts =
+            attempts.map_or(FILL, |rate| FILL.max(Duration::from_secs_f64(ATTEMPTS / rate)));
         let notices = f64::from(limits::NOTICES_A_DAY) / FILL_NOTICES.as_secs_f64();
         Self {
             requests: Buckets::new(count(limits.requests_per_second.into()), FILL),
-            attempts: Buckets::new(count(f64::from(limits.attempts_per_minute) / 60.0), FILL),
+            attempts: Buckets::new(attempts, fill_attempts),
             appends: Buckets::new(count(limits.appends_per_second.into()), FILL),
             shares: Buckets::new(count(f64::from(limits.appends_per_second) / 2.0), FILL),
             bytes: Buckets::new(bytes(limits.mib_per_minute), FILL_BYTES),
@@ -398,6 +403,14 @@ mod tests {
         let refusal = rates.last_resort(package, greedy).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::TooManyNotices);
         assert_eq!(rates.last_resort(package, modest), Ok(()));
+    }
+
+    #[test]
+    fn audit_issue_7_few_attempts_a_minute_let_a_sign_up_through() {
+        let rates = Rates::new(&Limits { attempts_per_minute: 2, ..limits() });
+        let someone = Origin::of([10, 0, 0, 1].into());
+        let passed = (0..1000).take_while(|_| rates.attempt(someone).is_ok()).count();
+        assert_eq!(passed, 10);
     }
 
     #[test]

@@ -239,6 +239,29 @@ fn what_is_said_offline_arrives_later_in_order() {
 }
 
 #[test]
+fn audit_issue_7_what_is_long_leaves_in_appends_that_a_slow_line_brings_to_their_end() {
+    let world = World::new(60);
+    let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
+    let chat = ann.start_chat(&["bob"]);
+    world.settle();
+    ann.set_cut(true);
+    for number in 0..6 {
+        ann.say(chat, &format!("{number}{}", "x".repeat(12_000)));
+    }
+    let before = world.trace().len();
+    ann.set_cut(false);
+    world.settle();
+    assert_eq!(texts(&bob, chat).len(), 6);
+    let trace = world.trace();
+    let appends = trace[before..]
+        .lines()
+        .filter(|line| line.contains("ann.1") && line.contains("→ append message"));
+    let entries: Vec<usize> = appends.map(|line| line.matches(',').count() + 1).collect();
+    assert!(entries.iter().all(|entries| *entries <= 4), "{entries:?}");
+    assert!(entries.len() >= 3, "{entries:?}");
+}
+
+#[test]
 fn a_hidden_chat_comes_back_with_the_next_word() {
     each(|world| {
         let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));

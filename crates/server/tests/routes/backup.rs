@@ -526,3 +526,27 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     let left: Vec<_> = std::fs::read_dir(&backups).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_a_backup_is_not_written_into_the_data_folder() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    start_and_stop(&data).await;
+    assert!(!run(&data, &["backup", data.join("backup").to_str().unwrap()]));
+    assert!(!data.join("backup").exists());
+    assert!(run(&data, &["backup", folder.path().join("backup").to_str().unwrap()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_a_file_that_cannot_be_opened_is_named() {
+    for name in ["lock", "opaque-seed"] {
+        let folder = TempDir::new().unwrap();
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        let refused = Server::start(Config::for_tests(folder.path().into())).await.unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let refused = Server::start(Config::for_tests(file.path().into())).await.unwrap_err();
+    let name = file.path().file_name().unwrap().to_str().unwrap();
+    assert!(refused.to_string().contains(name), "{refused}");
+}

@@ -35,6 +35,8 @@ use crate::{
 
 /// The largest number of messages in one append.
 const BATCH: usize = 64;
+/// And of bytes, above which it takes no further one: a slow line must bring each append to its end.
+const BATCH_BYTES: usize = 32 * 1024;
 /// How long what a reply told of may take to come before the log is asked for anew.
 const SHOW_UP: Duration = Duration::from_secs(5);
 /// How long adds wait for a due handover.
@@ -145,19 +147,23 @@ impl State {
         if conversation.needs_path() || chat.session.path_first || chat.row.new_epoch_first {
             return self.refresh(chat, step);
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
         let wait = adds_wait(chat.row.handover_due, step.clock()).is_some();
         let to_do = chat.intents.iter().filter(|(_, intent)| !(wait && intent.adds()));
         for (number, intent) in to_do.take(BATCH) {
             let Intent::Send { content, .. } = intent else {
                 break;
             };
+            if bytes > 0 && bytes + content.len() > BATCH_BYTES {
+                break;
+            }
             let Ok(inner) = conversation.seal_message(content, &me.seat(), step.rng) else {
                 break;
             };
             let sealed =
                 chat.keys.envelope.seal(chat.keys.log, EntryKind::Message, &inner, step.rng);
             let Ok(sealed) = sealed else { break };
+            bytes += sealed.len();
             let inner = entry_id(&inner);
             entries.push(FlightEntry { sealed, inner, intent: Some(*number) });
         }

@@ -30,8 +30,9 @@ const READ_BUFFER: usize = 32 * 1024;
 /// How many round trips a sign of life may take.
 const ROUND_TRIPS: u32 = 4;
 
-/// The slowest line, in bytes a millisecond: what has been sent over it may still be on the way.
-const SLOWEST: u64 = 4;
+/// The slowest line, in bytes a second: what has been sent over it may still be on the way. Where all
+/// of it is lost, the system's own timeout ends the connection long before.
+const SLOWEST: u64 = 500;
 
 /// A socket is no more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +118,8 @@ impl<'a> Line<'a> {
         let bytes = corncrake_wire::encode(frame);
         self.on_the_way += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let sending = self.socket.send(Message::Binary(bytes.into()));
-        match timeout(self.pace.silence_before_end, sending).await {
+        let patience = self.pace.silence_before_end + on_the_way(self.on_the_way);
+        match timeout(patience, sending).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Lost::default()),
         }
@@ -198,13 +200,17 @@ impl<'a> Line<'a> {
 
     /// How long a sign of life may take: nothing is cut off that is only slow.
     fn patience(&self) -> Duration {
-        if self.server.loads.load(Ordering::Relaxed) > 0 {
-            return self.pace.silence_before_end;
-        }
-        let path = self.pace.patience.max(self.longest * ROUND_TRIPS);
-        let patience = path + Duration::from_millis(self.on_the_way / SLOWEST);
-        patience.min(self.pace.silence_before_end)
+        let path = match self.server.loads.load(Ordering::Relaxed) {
+            0 => self.pace.patience.max(self.longest * ROUND_TRIPS),
+            _ => self.pace.silence_before_end,
+        };
+        path.min(self.pace.silence_before_end) + on_the_way(self.on_the_way)
     }
+}
+
+/// How long so many bytes may be on the way.
+const fn on_the_way(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST)
 }
 
 /// The client's half of the handshake (RFC 6455, section 4.1).
