@@ -202,6 +202,7 @@ fn audit_srv_a10_who_signed_up_after_the_backup_and_who_was_offline_find_each_ot
     say(&mut dan, "ann", "from somebody new");
     say(&mut cem, "ann", "from somebody whom the server had lost");
     cem.settle().unwrap();
+    dan.settle().unwrap();
     dan.close().unwrap();
     let home = stage.folder.path().join("ann");
     let mut ann = Session::start(&stage.programs, "ann", &home, &stage.url).unwrap();

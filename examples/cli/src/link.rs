@@ -26,6 +26,8 @@ use crate::{
 
 /// How long another program may keep the store without serving it.
 const IN_USE: Duration = Duration::from_secs(20);
+/// How long another program may say nothing at all while something is waited for from it.
+const STANDING: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(10);
 /// How much may lie between the two parts of one program.
 const BETWEEN: usize = 64 * 1024;
@@ -120,7 +122,16 @@ impl Link {
                 self.connect().await?;
                 continue;
             };
-            let line = match ends.lines.next_line().await {
+            let line = match timeout(STANDING, ends.lines.next_line()).await {
+                Ok(line) => line,
+                // It is suspended: what it has begun may yet happen. If this one was, both were.
+                Err(_) if self.service.is_none() => {
+                    self.lost.extend(self.waiting.keys());
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let line = match line {
                 Ok(Some(line)) => protocol::line(&line),
                 _ => {
                     self.ends = None;
@@ -246,4 +257,28 @@ async fn greet(stream: Box<dyn Stream>) -> Option<(Ends, String)> {
 fn other_server(server: &str) -> Failure {
     let message = format!("another program uses this account on {server}: end it first");
     Failure { exit: Exit::Files, ..Failure::refused("store_in_use", message) }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn audit_issue_7_what_is_asked_of_a_suspended_program_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        // It has the store, says so, and then nothing.
+        let accepting = socket::listen(folder.path(), |mut stream| {
+            tokio::spawn(async move {
+                let hello = format!("{}\n", protocol::hello("http://127.0.0.1:1"));
+                stream.write_all(hello.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        let home = Home::locate(Some(folder.path().to_owned())).unwrap();
+        let mut link = Link::new(home, None);
+        let number = link.ask(Ask::Account {});
+        let failure = link.answer(number).await.unwrap_err();
+        assert_eq!(failure.code, "interrupted");
+        accepting.unwrap().abort();
+    }
 }

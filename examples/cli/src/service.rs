@@ -206,7 +206,13 @@ async fn finish(answers: &mut JoinSet<u64>, begun: &mut BTreeMap<u64, Begun>) {
 }
 
 async fn write_lines<S: Stream>(shared: Arc<Shared>, mut lines: Waiting, mut write: WriteHalf<S>) {
-    while let Some(mut line) = lines.take().await {
+    loop {
+        // An empty line now and then says that this program goes on.
+        let mut line = match timeout(socket::ALIVE, lines.take()).await {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(_) => String::new(),
+        };
         line.push('\n');
         if write.write_all(line.as_bytes()).await.is_err() || write.flush().await.is_err() {
             return;

@@ -3,9 +3,12 @@
 //! Only whoever has the store makes it or takes it away, so that what is left of a program that was
 //! killed is replaced by the next one.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How often whoever serves says that it does, if it has nothing else to say.
+pub(crate) const ALIVE: Duration = Duration::from_secs(2);
 
 /// A connection between two programs, or between two parts of one.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static {}
