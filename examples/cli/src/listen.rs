@@ -1,9 +1,6 @@
 //! `corncrake listen`: what happens, for people.
 
-use std::{
-    io::{Write, stdout},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
@@ -11,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     failure::Failure,
     link::{Heard, Link},
-    show, signals, tame,
+    output, show, signals, tame,
     view::{Event, Happened},
 };
 
@@ -31,7 +28,7 @@ pub(crate) async fn run(link: &mut Link, json: bool) -> Result<(), Failure> {
             () = signal.comes() => return Ok(()),
             () = sleep_until(tell_at), if status.tell_at.is_some() && !json => {
                 status = Status { online: Some(false), tell_at: None };
-                if writeln!(stdout(), "* offline").is_err() {
+                if output::line("* offline".to_owned()).await.is_err() {
                     return Ok(());
                 }
                 continue;
@@ -40,7 +37,7 @@ pub(crate) async fn run(link: &mut Link, json: bool) -> Result<(), Failure> {
         let Heard::Event(event) = heard else { continue };
         let line = if json { Some(tame::json(&event)) } else { status.line(&event) };
         if let Some(line) = line
-            && writeln!(stdout(), "{line}").is_err()
+            && output::line(line).await.is_err()
         {
             return Ok(());
         }

@@ -19,6 +19,7 @@ mod hub;
 mod link;
 mod listen;
 mod options;
+mod output;
 mod password;
 mod patience;
 mod protocol;
@@ -48,11 +49,13 @@ fn main() -> ExitCode {
         Err(error) => return not_understood(&error, env::args_os()),
     };
     let json = options.json;
-    // A thread of its own serves other programs: this one may stand still at its output.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(options)),
+    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(options));
+            // A line that nobody reads is not waited for.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(Failure::home(format!("the system gives no event loop: {error}"))),
     };
     match outcome {

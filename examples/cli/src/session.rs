@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::pending,
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead, Read},
     thread,
     time::Duration,
 };
@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     failure::Failure,
     link::{Heard, Link},
-    protocol, signals, tame,
+    output, protocol, signals, tame,
 };
 
 /// How long what was asked may still take after the end of standard input.
@@ -34,12 +34,12 @@ pub(crate) async fn run(link: &mut Link) -> Result<(), Failure> {
         Ok(()) => Failure::interrupted(),
         Err(failure) => {
             // Whoever has gone does not read it.
-            let _ = write(&json!({"event": "closed", "error": failure.json()}));
+            let _ = write(&json!({"event": "closed", "error": failure.json()})).await;
             failure.clone()
         }
     };
     for (_, id) in session.ids {
-        let _ = write(&json!({"id": id, "error": failure.json()}));
+        let _ = write(&json!({"id": id, "error": failure.json()})).await;
     }
     outcome
 }
@@ -70,13 +70,13 @@ impl Session<'_> {
                     end = Some(end.map_or(soon, |end| soon.min(end)));
                 }
                 heard = self.link.next() => {
-                    if self.tell(heard?).is_err() {
+                    if self.tell(heard?).await.is_err() {
                         break;
                     }
                 }
                 line = lines.recv(), if end.is_none() => match line {
                     Some(line) => {
-                        if self.ask(&line).is_err() {
+                        if self.ask(&line).await.is_err() {
                             break;
                         }
                     }
@@ -87,7 +87,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn ask(&mut self, line: &[u8]) -> io::Result<()> {
+    async fn ask(&mut self, line: &[u8]) -> io::Result<()> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -96,22 +96,22 @@ impl Session<'_> {
                 self.ids.insert(self.link.ask(ask), id);
                 Ok(())
             }
-            (id, Err(failure)) => write(&json!({"id": id, "error": failure.json()})),
+            (id, Err(failure)) => write(&json!({"id": id, "error": failure.json()})).await,
         }
     }
 
-    fn tell(&mut self, heard: Heard) -> io::Result<()> {
+    async fn tell(&mut self, heard: Heard) -> io::Result<()> {
         match heard {
             Heard::Event(event) => {
-                write(&event)?;
+                write(&event).await?;
                 self.link.shown(&event);
                 Ok(())
             }
             Heard::Answer(number, answer) => {
                 let id = self.ids.remove(&number).unwrap_or_default();
                 match answer {
-                    Ok(answer) => write(&json!({"id": id, "ok": answer})),
-                    Err(failure) => write(&json!({"id": id, "error": failure.json()})),
+                    Ok(answer) => write(&json!({"id": id, "ok": answer})).await,
+                    Err(failure) => write(&json!({"id": id, "error": failure.json()})).await,
                 }
             }
         }
@@ -149,10 +149,8 @@ fn read_line(input: &mut impl BufRead) -> Option<Vec<u8>> {
     Some(line)
 }
 
-fn write(line: &Value) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    writeln!(output, "{}", tame::json(line))?;
-    output.flush()
+async fn write(line: &Value) -> io::Result<()> {
+    output::line(tame::json(line)).await
 }
 
 #[cfg(test)]

@@ -106,6 +106,13 @@ fn spawn(place: &Place, who: &str, arguments: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
+/// A program whose output nobody reads.
+fn spawn_unread(place: &Place, who: &str, arguments: &[&str]) -> Child {
+    let mut command = place.programs.corncrake(&place.home(who), &place.url);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.spawn().unwrap()
+}
+
 fn socket(place: &Place, who: &str) -> std::path::PathBuf {
     place.home(who).join("socket")
 }
@@ -142,6 +149,26 @@ fn audit_prog_m11_a_listener_and_many_senders_share_one_home() {
     listening.signal("-INT");
     assert!(listening.ends(Duration::from_secs(20)).success());
     assert!(!socket(&place, "ann").exists());
+    server.stop().unwrap();
+}
+
+#[test]
+fn audit_issue_7_bf2_whoever_has_the_store_serves_while_its_own_reader_stands_still() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    let mut holder = spawn_unread(&place, "bob", &["listen", "--json"]);
+    assert!(wait_for(|| socket(&place, "bob").exists()));
+    // More than a pipe holds.
+    let long = "x".repeat(8_000);
+    for n in 0..16 {
+        place.ask("ann", &["send", "bob", &format!("{n}.{long}")], "");
+    }
+    place.ask("bob", &["send", "ann", "I am here"], "");
+    let history = place.see("bob", &["history", "ann"]);
+    assert!(history.contains("15.xxx") && history.contains("bob: I am here"), "{history}");
+    assert!(holder.try_wait().unwrap().is_none(), "the other one had the store");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
     server.stop().unwrap();
 }
 
