@@ -146,6 +146,10 @@ impl World {
         }
         // Who came or was away when the server lost entries does not tell of it.
         let is_lossy = timelines.iter().any(Timeline::tells_of_a_loss);
+        assert!(
+            mood == Mood::Attacked || !is_lossy || self.server().borrow().has_lost,
+            "the server has lost nothing"
+        );
         for (one, timeline) in timelines.iter().enumerate() {
             check_events(timeline, chat);
             self.check_prompt(timeline, chat, &timelines);

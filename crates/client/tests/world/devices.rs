@@ -6,7 +6,9 @@ use corncrake::{
 };
 use corncrake_wire::{ErrorCode, OpenRequest, limits::PAGE_ENTRIES};
 
-use crate::{check::Mood, device::Device, flows::texts, world::World};
+use crate::{
+    check::Mood, device::Device, flows::texts, lost_entries::tells_of_the_loss, world::World,
+};
 
 impl World {
     /// One more device of a person, in the place of another.
@@ -464,5 +466,29 @@ fn audit_issue_7_a_device_that_came_before_a_handover_is_named() {
         let anns = members.iter().find(|member| !member.is_me).unwrap();
         assert_eq!((anns.devices, anns.unnamed), (2, 0), "seed {seed}");
         world.agree(chat, Mood::Honest);
+    }
+}
+
+#[test]
+fn audit_issue_7_gf6_a_device_that_was_off_accuses_no_honest_server() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let [_, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let other = world.log_in("ann");
+        world.settle();
+        other.crash();
+        let chats = [0, 1, 2].map(|number| {
+            let chat = bob.create_group(&format!("group {number}"), &["ann"]);
+            bob.say(chat, "hi");
+            chat
+        });
+        world.pass(10_000);
+        other.start();
+        world.settle();
+        for chat in chats {
+            assert_eq!(texts(&other, chat), ["hi"]);
+            assert!(!tells_of_the_loss(&other, chat), "seed {seed}");
+            world.agree(chat, Mood::Honest);
+        }
     }
 }

@@ -51,6 +51,7 @@ pub(crate) fn restore(world: &World, backup: &Server) {
     let server = world.server();
     let mut server = server.borrow_mut();
     *server = backup.clone();
+    server.has_lost = true;
     server.draw_anew(world.seed());
     if world.seed() % 2 == 1 {
         server.instance = Chance::new(world.seed(), "restored").bytes();

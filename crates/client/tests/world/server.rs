@@ -30,6 +30,8 @@ pub(crate) const ORIGIN: &str = "http://world.example";
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) instance: [u8; 16],
+    /// Whether it was restored from a backup.
+    pub(crate) has_lost: bool,
     /// Seconds since 1970, at the last request.
     pub(crate) now: u64,
     /// How far ahead its clock is, in seconds, where it speaks of key packages.
@@ -78,6 +80,7 @@ impl Server {
         let mut chance = Chance::new(seed, "server");
         Self {
             instance: chance.bytes(),
+            has_lost: false,
             now: 0,
             ahead: 0,
             page: usize::try_from(chance.between(2, 9)).unwrap(),

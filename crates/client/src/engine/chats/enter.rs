@@ -15,7 +15,7 @@ use corncrake_core::{
         record::{AccountLogRecord, ConversationRecord},
     },
 };
-use corncrake_wire::{ErrorCode, OpenReply, log};
+use corncrake_wire::{ErrorCode, OpenReply, log, log::running};
 
 use super::{
     Chat,
@@ -87,6 +87,8 @@ pub(crate) struct Enter {
     behind: Vec<EntryId>,
     /// The running hash, if it is known.
     running: Option<[u8; 32]>,
+    /// The newest position of the log, as it was seen last.
+    head: u64,
     /// Whether the log isn't the one of which the goal tells.
     differs: bool,
     /// What is waited for; nothing once the fold has come to nothing for now.
@@ -138,6 +140,18 @@ impl Enter {
         self.closed = None;
         self.seen.clear();
         self.behind.clear();
+    }
+
+    /// Compares what a page has behind the end of the fold with what was told of the log further on.
+    fn compare_behind(&mut self, page: &[log::LogEntry]) {
+        let (Some((at, known)), Some(mut hash)) = (self.goal.running(), self.running) else {
+            return;
+        };
+        let behind = page.iter().skip_while(|entry| entry.position <= self.position);
+        for entry in behind.take_while(|entry| entry.position <= at) {
+            hash = running(hash, entry.position, &entry.id());
+            self.differs |= entry.position == at && hash != known;
+        }
     }
 
     /// The epoch with which the log begins, as a member vouches or this account's log says.
@@ -288,6 +302,7 @@ impl State {
             seen: Vec::new(),
             behind: Vec::new(),
             running: None,
+            head: 0,
             differs: false,
             asking: None,
             retry_at: None,

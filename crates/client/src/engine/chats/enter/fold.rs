@@ -259,6 +259,10 @@ impl State {
                 break;
             }
         }
+        enter.head = head;
+        if let Progress::AtWelcome(_) = progress {
+            enter.compare_behind(page);
+        }
         let at_head = enter.position >= head;
         match progress {
             Progress::Astray => self.next_state(number, step),
@@ -541,7 +545,8 @@ impl State {
             for inner in enter.seen {
                 chat.landed_again(inner, (chat.keys.log, chat.row.cursor), step);
             }
-            let differs = enter.differs || told.is_some_and(|(at, _)| at > enter.position);
+            let end = enter.head.max(enter.position);
+            let differs = enter.differs || told.is_some_and(|(at, _)| at > end);
             let misses = is_elsewhere || enter.behind.iter().any(|id| !chat.has_read(id));
             state.tell_entered(chat, (known, differs, misses), step);
             state.learn(id, &accounts, step);
