@@ -174,6 +174,8 @@ pub(crate) struct Session {
     pub(crate) waits_for_add: bool,
     /// When those who were added in a lost part may be looked up anew to be added again.
     pub(crate) adds_again: Option<Moment>,
+    /// How often those who have to make a removal again were told where, and when they are next.
+    pub(crate) removal_asked: (u32, Option<Moment>),
     /// How often they were.
     pub(crate) added_again: u32,
     /// The loss at which all members were told where the group goes on.

@@ -42,6 +42,7 @@ mod lost_changes;
 mod lost_chats;
 mod lost_entries;
 mod lost_logs;
+mod lost_members;
 mod mal;
 mod names;
 mod network;

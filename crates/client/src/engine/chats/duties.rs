@@ -78,15 +78,13 @@ impl State {
         if chat.row.begin.is_open() {
             return self.begin_log(chat, step);
         }
+        // A commit that says nothing leads back those who can make a lost removal again.
+        if conversation.tail_is_true() == Some(false) || chat.row.begin.needs_commit() {
+            return self.refresh(chat, step);
+        }
         if self.has_removed_back(chat) {
             // A removal comes first; nothing else is sealed for those whom it takes out.
             return self.hand_over(chat, step);
-        }
-        if conversation.tail_is_true() == Some(false) {
-            return self.refresh(chat, step);
-        }
-        if chat.row.begin.needs_commit() {
-            return self.refresh(chat, step);
         }
         self.mind_the_opening(chat, step);
         if chat.flight.is_none() {

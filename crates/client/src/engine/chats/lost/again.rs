@@ -9,7 +9,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
-    conversation::{Change, CommitReport, ContextExtension, Conversation, DeviceKey, Role},
+    conversation::{
+        Change, CommitReport, ContextExtension, Conversation, DeviceKey, Duty as Turn, Role,
+    },
     id::{AccountId, DeviceId},
     seal::record::{AccountLogRecord, LostRemovalsRecord},
 };
@@ -32,6 +34,11 @@ mod adds;
 
 /// When the app is told to offer a new group.
 const NEW_GROUP: Duration = Duration::from_hours(24);
+/// When those who have to make a removal again are told once more where the group goes on; each wait is
+/// twice the last.
+const ASK_TO_REMOVE: Duration = Duration::from_secs(30);
+/// The longest of these waits.
+const LONGEST_ASK_TO_REMOVE: Duration = Duration::from_hours(1);
 /// How long an author waits until a lost change of theirs may be made again.
 pub(super) const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
 
@@ -347,6 +354,18 @@ impl Chat {
     }
 }
 
+/// What was asked for that may be done while the removal of a device of `who` is awaited, with its number:
+/// to leave, or to remove those accounts.
+fn ends_wait((number, intent): &(u64, Intent), who: &[AccountId]) -> Option<(u64, Wish)> {
+    let Intent::Change(wish) = intent else { return None };
+    let ends = match wish {
+        Wish::Leave => true,
+        Wish::Remove(accounts) => accounts.iter().all(|account| who.contains(account)),
+        _ => false,
+    };
+    ends.then(|| (*number, wish.clone()))
+}
+
 impl State {
     /// Who is in the group although they are to be removed.
     fn back(&self, chat: &Chat, recorded: Option<&LostRemovalsRecord>) -> Back {
@@ -489,18 +508,18 @@ impl State {
             let _ = self.commit(chat, Purpose::Change, change, None, step);
         }
         if chat.flight.is_none() {
-            self.wait_for_removals(chat, who, step);
+            self.wait_for_removals(chat, &who, step);
         }
         true
     }
 
     /// Only others may make what is owed: says so, and after a day that a new group is needed.
-    /// Leaving is all that can be done meanwhile.
-    fn wait_for_removals(&mut self, chat: &mut Chat, who: Vec<AccountId>, step: &mut Step<'_>) {
+    /// Leaving, and to remove them wholly, is all that can be done meanwhile.
+    fn wait_for_removals(&mut self, chat: &mut Chat, who: &[AccountId], step: &mut Step<'_>) {
         let is_news = who.iter().any(|one| !chat.row.owed_again.told.contains(one));
-        chat.row.owed_again.told.clone_from(&who);
+        chat.row.owed_again.told = who.to_vec();
         if is_news {
-            self.tell_item(chat, ItemKind::RemovalLost { who: who.clone() }, step);
+            self.tell_item(chat, ItemKind::RemovalLost { who: who.to_vec() }, step);
             step.event(EventKind::ChatChanged(chat.row.id));
             chat.save(step);
         }
@@ -510,17 +529,35 @@ impl State {
                 chat.wake_by(at);
             } else {
                 chat.row.owed_again.needs_new_group = true;
-                self.tell_item(chat, ItemKind::NewGroupNeeded { without: who }, step);
+                self.tell_item(chat, ItemKind::NewGroupNeeded { without: who.to_vec() }, step);
                 step.event(EventKind::ChatChanged(chat.row.id));
                 chat.save(step);
             }
         }
-        let leaves = |(_, intent): &&(u64, Intent)| *intent == Intent::Change(Wish::Leave);
-        if let Some(number) = chat.intents.iter().find(leaves).map(|(number, _)| *number)
-            && let Err(refusal) = self.seal_change(chat, number, &Wish::Leave, step)
+        self.tell_where_to_remove(chat, who, step);
+        if let Some((number, wish)) = chat.intents.iter().find_map(|it| ends_wait(it, who))
+            && let Err(refusal) = self.seal_change(chat, number, &wish, step)
         {
             self.end_intent(chat, number, Err(refusal), step);
         }
+    }
+
+    /// Tells those who have to make a removal again where the group goes on, now and then: a device that
+    /// came after the backup may know none of the logs that the server still has.
+    fn tell_where_to_remove(&mut self, chat: &mut Chat, who: &[AccountId], step: &mut Step<'_>) {
+        if step.now > chat.row.owed_again.since.after(AUTHORS_WAIT) {
+            return;
+        }
+        let (tries, at) = chat.session.removal_asked;
+        if at.is_none_or(|at| at <= step.moment) {
+            let wait = ASK_TO_REMOVE.saturating_mul(1 << tries.min(10)).min(LONGEST_ASK_TO_REMOVE);
+            let wait = wait + self.rank_wait(chat, Turn::CleanUp);
+            chat.session.removal_asked = (tries.saturating_add(1), Some(step.moment.after(wait)));
+            let me = self.account.me().map(|me| me.account);
+            let others = who.iter().filter(|who| Some(**who) != me);
+            others.for_each(|who| chat.tell_of_log(*who, step));
+        }
+        chat.session.removal_asked.1.into_iter().for_each(|at| chat.wake_by(at));
     }
 
     /// Wishes again for the title and the roles that were set here, once each and as soon as they
