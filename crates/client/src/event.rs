@@ -282,7 +282,8 @@ pub enum ItemKind {
         /// Who should not be in it.
         without: Vec<AccountId>,
     },
-    /// This device was out for a while; what was said meanwhile is not readable for it.
+    /// This device was out for a while; what was said meanwhile is not readable for it, unless it is
+    /// said again behind this line.
     Gap,
     /// People or devices were added.
     Added {

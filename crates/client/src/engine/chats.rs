@@ -131,6 +131,7 @@ pub(crate) struct Chat {
     /// Own messages that were read back, by number.
     pub(crate) sent: BTreeMap<u64, lost::Sent>,
     pub(crate) audiences: lost::audience::Audiences,
+    pub(crate) absent: lost::absent::Absent,
     pub(crate) session: Session,
 }
 
@@ -170,6 +171,10 @@ pub(crate) struct Session {
     pub(crate) folded_anew: u32,
     /// Until when those who lost the same epoch may come back before anything is said.
     pub(crate) others_return: Option<Moment>,
+    /// When own messages are said again to those who have come in again.
+    pub(crate) say_at: Option<Moment>,
+    /// How often that was done.
+    pub(crate) said_again: u32,
     /// Whether the log that is left of the group doesn't hold this account: it waits to be added.
     pub(crate) waits_for_add: bool,
     /// When those who were added in a lost part may be looked up anew to be added again.
@@ -254,6 +259,7 @@ impl Chat {
             kept: BTreeMap::new(),
             sent: BTreeMap::new(),
             audiences: lost::audience::Audiences::default(),
+            absent: lost::absent::Absent::default(),
             session: Session::default(),
         }
     }
@@ -367,6 +373,7 @@ impl Chat {
             self.note_leave(step);
         }
         self.row.phase = phase;
+        self.awaits_nobody(step);
         self.drop_group(step);
         self.drop_aside(step);
         self.drop_flight(step);
@@ -530,6 +537,7 @@ impl State {
                     || !chat.caught_up()
                     || !chat.is_member()
                     || !chat.row.recorded
+                    || chat.says_again_soon()
                     || chat.session.looks_at_members
                     || chat.session.duties.keys().any(|duty| duty.is_own())
             }

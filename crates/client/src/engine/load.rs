@@ -26,8 +26,9 @@ use crate::{
     store::{Order, SealedStore, Store, StoreError},
 };
 
-/// How many items at the end of a timeline are read to remember their messages.
-const REMEMBERED_ITEMS: u32 = 256;
+/// How many items at the end of a timeline are read to remember their messages: what is said again
+/// to others after a loss was said not longer ago than that.
+const REMEMBERED_ITEMS: u32 = 1024;
 
 /// The whole state, as it was after the last batch.
 pub(super) async fn state<S: Store>(
@@ -245,6 +246,9 @@ async fn rows_of_group<S: Store>(
     }
     for (number, bytes) in rows(Table::Audiences).await? {
         chat.audiences.load(number, decode(&bytes)?);
+    }
+    for (_, bytes) in rows(Table::Absent).await? {
+        chat.absent = decode(&bytes)?;
     }
     chat.is_loaded = true;
     Ok(())

@@ -61,6 +61,9 @@ pub(crate) enum Table {
     /// By conversation id, indexed by part: as `Parts`. A chat writes its state into one of the two;
     /// the other one is empty, or holds the group that it has set aside.
     OtherParts = 22,
+    /// By conversation id: devices that were in the group when this one came back from a loss, and have
+    /// not acted since.
+    Absent = 23,
 }
 
 impl From<Table> for crate::store::Table {

@@ -36,6 +36,7 @@ mod groups;
 mod host;
 mod key_notices;
 mod link;
+mod lost_absent;
 mod lost_accounts;
 mod lost_again;
 mod lost_changes;

@@ -256,6 +256,7 @@ impl State {
         }
         chat.sent.clear();
         chat.audiences.clear();
+        chat.nothing_is_sent(step);
         chat.row.first_item = chat.row.next_item;
         self.erase_events(chat.row.id, step);
         self.record_again(chat, step);

@@ -29,6 +29,7 @@ impl State {
         chat.kept.clear();
         chat.sent.clear();
         chat.audiences.clear();
+        chat.absent.clear();
         chat.read.clear();
         let others = [
             Table::Flights,
@@ -37,6 +38,7 @@ impl State {
             Table::Kept,
             Table::Sent,
             Table::Audiences,
+            Table::Absent,
             Table::Read,
         ];
         for table in others {

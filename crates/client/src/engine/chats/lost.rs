@@ -27,6 +27,7 @@ use crate::{
     event::{ChatKind, ItemKind},
 };
 
+pub(crate) mod absent;
 pub(crate) mod again;
 mod aside;
 pub(crate) mod audience;

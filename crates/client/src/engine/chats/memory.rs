@@ -39,6 +39,7 @@ impl Chat {
                     && self.row.opening == Opening::True
                     && self.row.recorded
                     && !self.row.sent_in_doubt
+                    && self.row.say_from.is_none()
                     && self.row.running.is_some()
                     && self.row.owed_again.is_nothing()
                     && self.row.begin.is_nothing()
@@ -103,6 +104,7 @@ impl Chats {
             chat.kept.clear();
             chat.sent.clear();
             chat.audiences.clear();
+            chat.absent.clear();
             chat.is_loaded = false;
             self.put(chat);
         }

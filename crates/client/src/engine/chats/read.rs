@@ -358,6 +358,7 @@ impl State {
     fn heard(&mut self, chat: &mut Chat, actor: Sender, step: &mut Step<'_>) {
         self.forget_letters(chat.row.id, actor.device, step);
         chat.row.newcomers.remove(&actor.account);
+        chat.is_here(actor.device, step);
         self.heard_since_begin(chat, (actor, false), step);
         let me = self.account.me().map(|me| me.account);
         let other = |inviter| inviter != actor.account && me != Some(actor.account);
@@ -392,6 +393,7 @@ impl State {
             chat.row.recorded = false;
         }
         self.heard_since_begin(chat, (report.author, report.external), step);
+        chat.mind_returned(&report, step);
         self.heard(chat, report.author, step);
         self.mind_the_new(chat, &report, entry, step);
         self.mind_newcomers(chat, &report, step);

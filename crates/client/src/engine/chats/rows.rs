@@ -105,6 +105,8 @@ pub(crate) struct ChatRow {
     pub(crate) aside: Option<Seed>,
     /// In which of the two tables the conversation's state is.
     pub(crate) parts: Parts,
+    /// The first own message that is to be said again to somebody who has come in again.
+    pub(crate) say_from: Option<u64>,
     /// Whether the timeline tells that somebody else was known by the peer's name before.
     pub(crate) namesake_told: bool,
 }
@@ -204,6 +206,7 @@ impl ChatRow {
             sent_in_doubt: false,
             aside: None,
             parts: Parts::default(),
+            say_from: None,
             namesake_told: false,
         }
     }

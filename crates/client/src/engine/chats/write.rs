@@ -106,6 +106,7 @@ impl State {
             return;
         }
         self.restore(chat, step);
+        chat.say_to_returned(step);
         if let Some(until) = chat.session.others_return.filter(|until| *until > step.moment) {
             return chat.wake_by(until);
         }

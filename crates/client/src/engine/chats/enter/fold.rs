@@ -539,6 +539,7 @@ impl State {
             }
             chat.row.unconfirmed = inviter.filter(|_| !direct);
             chat.conversation = Some(fold);
+            chat.awaits_members_only(step);
             chat.leave_if_brought_back(step);
             let done = chat.settle_owed(&enter.trail);
             chat.keep_place(done, step);

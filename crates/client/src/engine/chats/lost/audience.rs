@@ -76,7 +76,7 @@ impl Chat {
     }
 
     /// Whether somebody is in the group who wasn't in this audience.
-    fn holds_others_than(&self, audience: u64) -> bool {
+    pub(super) fn holds_others_than(&self, audience: u64) -> bool {
         let known = self.audiences.all.get(&audience);
         self.conversation.as_ref().is_some_and(|conversation| {
             let mut here = conversation.members().into_iter().map(|member| member.account);

@@ -25,7 +25,7 @@ pub(crate) struct Sent {
     pub(super) position: u64,
     /// The hash of what lies inside its envelope.
     pub(super) inner: EntryId,
-    id: MessageId,
+    pub(super) id: MessageId,
     content: Vec<u8>,
     /// To whom it was said.
     pub(super) audience: u64,
@@ -40,7 +40,9 @@ impl State {
             return;
         }
         chat.row.recovering = false;
-        chat.say_again_if(|sent| sent.position == 0, step);
+        chat.say_again_if(|_, sent| sent.position == 0, step);
+        let me = self.account.me().map(|me| me.device);
+        chat.await_others(me, step);
         chat.save(step);
     }
 }
@@ -105,9 +107,13 @@ impl Chat {
 
     /// Makes intents of own messages that were sent, in their order; those that the server would
     /// have let expire are gone for good.
-    fn say_again_if(&mut self, is_wanted: impl Fn(&Sent) -> bool, step: &mut Step<'_>) {
-        let wanted: Vec<u64> =
-            self.sent.iter().filter(|(_, sent)| is_wanted(sent)).map(|(n, _)| *n).collect();
+    pub(super) fn say_again_if(
+        &mut self,
+        is_wanted: impl Fn(u64, &Sent) -> bool,
+        step: &mut Step<'_>,
+    ) {
+        let wanted = self.sent.iter().filter(|(number, sent)| is_wanted(**number, sent));
+        let wanted: Vec<u64> = wanted.map(|(number, _)| *number).collect();
         let mut again = Vec::new();
         for number in wanted {
             step.delete(Table::Sent, self.row.id.as_bytes(), number);
@@ -133,7 +139,7 @@ impl Chat {
     /// Says again what was said in the current log.
     pub(super) fn say_all_again(&mut self, step: &mut Step<'_>) {
         let log = self.keys.log;
-        self.say_again_if(|sent| sent.log == log, step);
+        self.say_again_if(|_, sent| sent.log == log, step);
     }
 
     /// Puts intents before all others.

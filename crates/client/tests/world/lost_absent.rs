@@ -1,0 +1,124 @@
+//! Somebody is off while the server loses a commit of their group (D3) and the others go on.
+
+use corncrake::{ConversationId, ItemKind, Standing};
+
+use crate::{
+    check::Mood,
+    device::Device,
+    flows::texts,
+    lost_entries::{backup, meadow, restore, sorted},
+    world::World,
+};
+
+#[test]
+fn audit_issue_7_c1_who_was_off_when_a_commit_was_lost_reads_what_was_said_meanwhile() {
+    for seed in 0..6 {
+        let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+        let second = world.log_in("bob");
+        world.settle();
+        bob.say(chat, "early");
+        world.settle();
+        let old = backup(&world);
+        ann.rename(chat, "lawn").unwrap();
+        cem.say(chat, "lost");
+        world.settle();
+        bob.crash();
+        second.crash();
+        restore(&world, &old);
+        world.pass(30_000);
+        ann.say(chat, "after");
+        world.pass(1_000);
+        cem.say(chat, "after that");
+        world.pass(10_000);
+        if seed % 3 == 0 {
+            [&ann, &cem].iter().for_each(|device| device.restart());
+        }
+        bob.start();
+        world.pass(30_000);
+        bob.say(chat, "back");
+        world.pass(10_000);
+        // One of the same account that comes much later.
+        second.start();
+        world.settle();
+        for device in [&ann, &bob, &cem, &second] {
+            let expected = ["after", "after that", "back", "early", "lost"];
+            assert_eq!(sorted(device, chat), expected, "seed {seed}, {}", device.label());
+        }
+        assert_eq!(bob.info(chat).unwrap().title, "lawn", "seed {seed}");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+/// Ann, bob and cem, of whom cem is off while the server loses a commit and the others go on.
+fn with_cem_off(seed: u64, then: impl FnOnce(&World, [&Device; 4], ConversationId)) {
+    let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
+    let dan = world.sign_up("dan");
+    world.settle();
+    let old = backup(&world);
+    ann.rename(chat, "lawn").unwrap();
+    world.settle();
+    cem.crash();
+    restore(&world, &old);
+    world.pass(30_000);
+    ann.say(chat, "while cem is in");
+    world.pass(10_000);
+    then(&world, [&ann, &bob, &cem, &dan], chat);
+    world.agree(chat, Mood::Honest);
+}
+
+#[test]
+fn audit_issue_7_c1_who_was_removed_and_added_again_reads_nothing_of_what_was_said_meanwhile() {
+    for seed in 0..6 {
+        with_cem_off(seed, |world, [ann, bob, cem, _], chat| {
+            ann.remove(chat, "cem").unwrap();
+            world.pass(30_000);
+            bob.say(chat, "while cem is out");
+            world.pass(30_000);
+            ann.add(chat, "cem").unwrap();
+            world.pass(30_000);
+            cem.start();
+            world.settle();
+            assert_eq!(cem.info(chat).unwrap().standing, Standing::Member, "seed {seed}");
+            bob.say(chat, "now");
+            world.settle();
+            assert_eq!(texts(cem, chat), ["now"], "seed {seed}");
+            assert_eq!(
+                texts(bob, chat),
+                ["while cem is in", "while cem is out", "now"],
+                "seed {seed}"
+            );
+        });
+    }
+}
+
+#[test]
+fn audit_issue_7_c1_nothing_is_said_again_where_somebody_has_come_in_since() {
+    for seed in 0..6 {
+        with_cem_off(seed, |world, [ann, _, cem, dan], chat| {
+            ann.add(chat, "dan").unwrap();
+            world.pass(30_000);
+            ann.say(chat, "to all four");
+            world.pass(30_000);
+            cem.start();
+            world.settle();
+            assert_eq!(texts(dan, chat), ["to all four"], "seed {seed}");
+            assert_eq!(texts(cem, chat), ["to all four"], "seed {seed}");
+            let history = cem.history(chat);
+            assert!(history.iter().any(|item| item.what == ItemKind::Gap), "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn audit_issue_7_c1_a_new_device_hears_nothing_of_what_was_said_before() {
+    for seed in 0..6 {
+        with_cem_off(seed, |world, [ann, bob, ..], chat| {
+            let second = world.log_in("bob");
+            world.pass(30_000);
+            second.restart();
+            world.pass(30_000);
+            assert_eq!(texts(&second, chat), [""; 0], "seed {seed}");
+            assert_eq!(texts(bob, chat), texts(ann, chat), "seed {seed}");
+        });
+    }
+}
