@@ -6,6 +6,7 @@ use crate::{
     check::Mood,
     device::Device,
     flows::texts,
+    lost_again::lose_all_logs,
     lost_entries::{backup, meadow, restore, sorted},
     world::World,
 };
@@ -120,5 +121,35 @@ fn audit_issue_7_c1_a_new_device_hears_nothing_of_what_was_said_before() {
             assert_eq!(texts(&second, chat), [""; 0], "seed {seed}");
             assert_eq!(texts(bob, chat), texts(ann, chat), "seed {seed}");
         });
+    }
+}
+
+/// Ann's commit, the first in the log behind a removal, has reached the others when she crashes, and
+/// everything is lost before she has read it back: the log begins again with the epoch behind it.
+#[test]
+fn audit_issue_7_c1_who_has_not_read_its_own_lost_commit_back_is_told_of_a_gap() {
+    for seed in 0..6 {
+        let (world, [ann, bob, cem, _], chat) = meadow(seed, ["ann", "bob", "cem", "dan"]);
+        world.settle();
+        let before = world.server().borrow().logs.len();
+        ann.remove(chat, "dan").unwrap();
+        world.until("the next log is there", || world.server().borrow().logs.len() > before);
+        ann.crash();
+        world.pass(10_000);
+        lose_all_logs(&world);
+        world.pass(30_000);
+        bob.say(chat, "behind the loss");
+        world.pass(10_000);
+        // Nobody says it again.
+        [&bob, &cem].iter().for_each(|device| device.crash());
+        ann.start();
+        world.pass(60_000);
+        assert!(ann.history(chat).iter().any(|item| item.what == ItemKind::Gap), "seed {seed}");
+        world.settle();
+        for device in [&ann, &bob, &cem] {
+            let label = device.label();
+            assert_eq!(texts(device, chat), ["behind the loss"], "seed {seed}, {label}");
+        }
+        world.agree(chat, Mood::Honest);
     }
 }

@@ -5,10 +5,10 @@ use corncrake_core::{
     content::{Body, Message},
     conversation::{
         Answer, Cause, ClosedLog as HandedOver, CommitReport, ContextExtension, Conversation,
-        LogItem, OPENING, Outcome, OwnEntry, Reading, Role, Sender,
+        LogItem, OPENING, Outcome, OwnEntry, Reading, Role, Sender, SkipReason,
     },
     id::{AccountId, ConversationId, EntryId},
-    mls::codec::Encode,
+    mls::{self, codec::Encode},
     seal::envelope::{EntryKind, Seed, entry_id},
 };
 use corncrake_wire::{LogId, log};
@@ -31,6 +31,8 @@ use crate::{
 #[derive(PartialEq, Eq)]
 enum Page {
     GoesOn,
+    /// It does, and this device, in whatever epoch it is, knows nothing of what the entry says.
+    GoesOnUnread,
     Ends,
 }
 
@@ -121,7 +123,7 @@ impl State {
             return Page::Ends;
         }
         let page = self.read_opened(chat, entry, (inner, hash), step);
-        if !matches!(chat.row.phase, Phase::Removed | Phase::Left) {
+        if !matches!(chat.row.phase, Phase::Removed | Phase::Left) && page != Page::GoesOnUnread {
             chat.note_read(entry.position, ReadEntry { id: id_of(entry), inner: hash }, step);
         }
         page
@@ -174,6 +176,12 @@ impl State {
                 return Page::Ends;
             }
             Reading::Skipped(_) if flown.is_some() => self.own_skipped(chat, step),
+            // It may turn out that the group is in another epoch, as the log is one that began again.
+            Reading::Skipped(SkipReason::Mls(mls::Error::WrongEpoch))
+                if kind == EntryKind::Message =>
+            {
+                return Page::GoesOnUnread;
+            }
             Reading::Knock(_) | Reading::Skipped(_) | Reading::Ignored => {
                 self.own_landed(chat, flown, step);
             }
