@@ -529,6 +529,11 @@ impl State {
         let stays_out = |chat: &Chat| {
             !chat.is_member() && chat.row.stays_out_until.is_some() || chat.session.waits_for_add
         };
+        let waits_for_log = |chat: &Chat| {
+            let folds = self.chats.entering.values();
+            let mut folds = folds.filter(|enter| enter.id == Some(chat.row.id)).peekable();
+            folds.peek().is_some() && folds.all(Enter::waits_for_log)
+        };
         let owes = |chat: &Chat| match chat.row.phase {
             Phase::Inside if stays_out(chat) || chat.row.owed_again.is_up_to_others() => false,
             Phase::Inside => {
@@ -542,7 +547,7 @@ impl State {
                     || chat.session.duties.keys().any(|duty| duty.is_own())
             }
             // After a loss others may have to add this account again.
-            Phase::Entering(_) => !chat.row.recovering,
+            Phase::Entering(_) => !chat.row.recovering && !waits_for_log(chat),
             Phase::Left => chat.asks_of_leave(),
             Phase::Waiting | Phase::Removed => false,
         };

@@ -1,6 +1,8 @@
 //! Somebody is off while the server loses a commit of their group (D3) and the others go on.
 
-use corncrake::{ConversationId, ItemKind, Standing};
+use std::collections::BTreeSet;
+
+use corncrake::{Client, ConversationId, ItemKind, Standing};
 
 use crate::{
     check::Mood,
@@ -152,4 +154,25 @@ fn audit_issue_7_c1_who_has_not_read_its_own_lost_commit_back_is_told_of_a_gap()
         }
         world.agree(chat, Mood::Honest);
     }
+}
+
+/// A device logs in when the log of its account's group is lost, while nobody who could begin it again
+/// is there.
+#[test]
+fn audit_issue_7_c1_who_finds_no_log_has_nothing_to_do() {
+    let world = World::new(0);
+    let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+    world.settle();
+    let known: BTreeSet<_> = world.server().borrow().logs.keys().copied().collect();
+    ann.create_group("meadow", &["bob"]);
+    world.settle();
+    [&ann, &bob].iter().for_each(|device| device.crash());
+    world.server().borrow_mut().logs.retain(|log, _| known.contains(log));
+    let second = world.log_in("ann");
+    world.pass(10_000);
+    let standings: Vec<_> = second.chats().iter().map(|chat| chat.standing).collect();
+    assert_eq!(standings, [Standing::Joining]);
+    let settling = second.begin("settle", async move |client: Client| client.settle().await);
+    world.pass(60_000);
+    assert!(settling.is_done(), "it waits for somebody else");
 }

@@ -98,6 +98,8 @@ pub(crate) struct Enter {
     tries: u32,
     /// How many entries a search for the Welcome has read; `None` while the notice is believed.
     searched: Option<usize>,
+    /// Whether the server has no such log.
+    is_gone: bool,
     /// Whether it waits until fewer folds of invitations are under way.
     queued: bool,
 }
@@ -127,6 +129,11 @@ impl Enter {
     /// Whether it waits for something that nobody can hurry.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.asking.is_none() && !self.queued
+    }
+
+    /// Whether it waits for a log that somebody has to begin again.
+    pub(crate) const fn waits_for_log(&self) -> bool {
+        self.is_gone && self.is_stuck()
     }
 
     /// Drops what was folded so far.
@@ -308,6 +315,7 @@ impl State {
             retry_at: None,
             tries: 0,
             searched: None,
+            is_gone: false,
             queued: false,
         };
         self.chats.entering.insert(number, enter);
@@ -421,6 +429,7 @@ impl State {
                 enter.retry_at = Some(step.moment.after(ASK_AGAIN));
             }
             (EnterThen::States, Ok(OpenReply::States(reply))) => {
+                enter.is_gone = false;
                 let last = enter.last_state();
                 let newest = reply.positions.first().copied();
                 enter.states = reply.positions.into_iter().filter(|at| *at <= last).collect();
@@ -463,6 +472,7 @@ impl State {
                 if refusal.code == ErrorCode::LogNotFound =>
             {
                 let id = enter.id;
+                enter.is_gone = true;
                 self.try_records(number, step);
                 self.enter_pause(number, step);
                 if let Some(id) = id {

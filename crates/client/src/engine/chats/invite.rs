@@ -196,11 +196,18 @@ impl State {
         };
         if let Some(epoch) = begins_with {
             // It says where a group goes on, and brings back nobody who is out, unless the Welcome
-            // that has brought him back was lost.
+            // that has brought him back was lost, or whoever had removed him says it: the server has
+            // lost that as well.
+            let is_back = || {
+                chat.row.removed_by == Some(invitation.inviter)
+                    && !chat.row.is_dropped
+                    && self.account.belongs_in(fold)
+            };
             return Some(match chat.row.phase {
                 Phase::Entering(_) => true,
                 Phase::Inside => chat.yields_to(invitation.inviter, (epoch, fold.log()), now),
-                Phase::Removed | Phase::Left => self.account.was_added(fold),
+                Phase::Removed => is_back() || self.account.was_added(fold),
+                Phase::Left => self.account.was_added(fold),
                 Phase::Waiting => false,
             });
         }

@@ -80,6 +80,8 @@ pub(crate) struct ChatRow {
     pub(crate) recovering: bool,
     /// The account by whose Welcome this device came in.
     pub(crate) brought_in_by: Option<AccountId>,
+    /// The account that has taken this one out.
+    pub(crate) removed_by: Option<AccountId>,
     /// Whether another device of this account has taken this one out.
     pub(crate) is_dropped: bool,
     /// When the server was last found to have lost entries.
@@ -194,6 +196,7 @@ impl ChatRow {
             is_calm: false,
             recovering: false,
             brought_in_by: None,
+            removed_by: None,
             is_dropped: false,
             lost_at: None,
             losses: 0,

@@ -523,7 +523,7 @@ impl State {
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;
             chat.row.phase = Phase::Inside;
-            chat.row.is_dropped = false;
+            (chat.row.removed_by, chat.row.is_dropped) = (None, false);
             let context = fold.context();
             let direct = context.kind == Kind::Direct;
             chat.row.kind = if direct { ChatKind::Direct } else { ChatKind::Group };
