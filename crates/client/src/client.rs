@@ -297,6 +297,7 @@ impl Client {
     }
 
     /// Waits until every log has been read to its head and nothing that was asked for is still owed.
+    /// Where the server was not heard for two seconds, that takes a sign of life from it.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -307,6 +308,8 @@ impl Client {
     /// Waits until every log and the inbox have been read to their heads, and whoever was invited has
     /// been told. Unlike [`Client::settle`] it doesn't wait for what may take long, such as a change
     /// that has to be confirmed by others first, nor for what a server whose disk is full doesn't store.
+    /// Where the server was not heard for two seconds, it is asked for a sign of life first: a path that
+    /// has died without a word looks like one on which nothing new comes.
     ///
     /// # Errors
     /// [`Error::Closed`].

@@ -366,6 +366,7 @@ impl<H: Host> Engine<'_, H> {
             Effect::WatchInbox(session, after) => host.transport().watch_inbox(session, after),
             Effect::Watch(token, after, running) => host.transport().watch(token, after, running),
             Effect::Unwatch(log) => host.transport().unwatch(log),
+            Effect::AskForLife => host.transport().ask_for_life(),
             Effect::Answer(answer) => answer.give(),
             // Taken care of by the turn, which ends.
             Effect::Stop(_) => {}

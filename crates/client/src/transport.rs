@@ -47,6 +47,9 @@ pub enum Push {
     /// An attempt to bring a plane's socket up has failed: the server refused it or was not found.
     /// The transport tries again by itself; of an attempt that is still under way nothing is said.
     Unreachable(Plane),
+    /// The answer to [`Transport::ask_for_life`]: the plane's server is there, and all that it said
+    /// before has been pushed.
+    Alive(Plane),
     /// Entries of a watched log, in order, and the position of its newest entry.
     Entries {
         /// The log they stand in.
@@ -115,6 +118,11 @@ pub trait Transport: 'static {
 
     /// Stops watching a log.
     fn unwatch(&self, log: LogId);
+
+    /// Asks for a sign of life on each plane whose socket is up: [`Push::Alive`] follows when it has
+    /// come, and at once where something has come within the last seconds. A path that has died
+    /// without a word gives none, and its socket goes down.
+    fn ask_for_life(&self);
 
     /// Waits for the next push. Cancel-safe: a push is lost only with the transport itself.
     async fn next(&self) -> Push;

@@ -28,7 +28,7 @@ pub(crate) struct State {
     pub(crate) events: EventQueue,
     pub(crate) online: Online,
     /// Who waits until nothing is owed.
-    pub(crate) settling: Vec<Reply<()>>,
+    settling: Vec<Waiter>,
     /// Who waits until the connection is another.
     pub(crate) watching: Vec<(Connection, Reply<Connection>)>,
     /// Who waits until an attempt to connect has failed.
@@ -36,7 +36,21 @@ pub(crate) struct State {
     /// Who waits until the disk is full.
     pub(crate) filling: Vec<Reply<()>>,
     /// Who waits until everything is read.
-    pub(crate) reading: Vec<Reply<()>>,
+    reading: Vec<Waiter>,
+}
+
+/// Somebody who waits for the newest that there is, and where the server was not heard since: a path
+/// that has died without a word looks like a server that has nothing new.
+#[derive(Debug)]
+struct Waiter {
+    reply: Reply<()>,
+    unheard: Vec<Plane>,
+}
+
+impl Waiter {
+    fn new(reply: Reply<()>) -> Self {
+        Self { reply, unheard: vec![Plane::Account, Plane::Open] }
+    }
 }
 
 /// Which planes are up.
@@ -186,8 +200,14 @@ impl State {
             Command::ConnectionAfter(known, reply) => self.watching.push((known, reply)),
             Command::Unreachable(reply) => self.failing.push(reply),
             Command::StoreFull(reply) => self.filling.push(reply),
-            Command::Settle(reply) => self.settling.push(reply),
-            Command::CaughtUp(reply) => self.reading.push(reply),
+            Command::Settle(reply) => {
+                self.settling.push(Waiter::new(reply));
+                step.effects.push(Effect::AskForLife);
+            }
+            Command::CaughtUp(reply) => {
+                self.reading.push(Waiter::new(reply));
+                step.effects.push(Effect::AskForLife);
+            }
             Command::Close(reply) => step.effects.push(Effect::Stop(reply)),
             Command::NameOf { account, reply } => step.answer(reply, Ok(self.name_of(&account))),
             Command::Chats(reply) => step.answer(reply, Ok(self.chat_infos())),
@@ -214,7 +234,12 @@ impl State {
     }
 
     fn pushed(&mut self, push: Push, step: &mut Step<'_>) {
+        if let Push::Alive(plane) | Push::Connected { plane, .. } = push {
+            let waiters = self.settling.iter_mut().chain(&mut self.reading);
+            waiters.for_each(|waiter| waiter.unheard.retain(|unheard| *unheard != plane));
+        }
         match push {
+            Push::Alive(_) => {}
             Push::Connected { plane: Plane::Open, instance } => {
                 (self.online.open, self.online.failed) = (true, false);
                 // The account log first: it says where the chats go on.
@@ -278,9 +303,17 @@ impl State {
                 step.answer(reply, Ok(()));
             }
         }
-        if !self.settling.is_empty() && !self.account_owes() && !self.chats_owe(step.clock()) {
-            for reply in core::mem::take(&mut self.settling) {
-                step.answer(reply, Ok(()));
+        // Who has no account hears from no server, and who is signed out not on the account plane.
+        let (has_account, is_in) = (self.account.me().is_some(), self.is_signed_in());
+        let is_heard = move |waiter: &Waiter| {
+            !has_account || waiter.unheard.iter().all(|plane| *plane == Plane::Account && !is_in)
+        };
+        if self.settling.iter().any(is_heard)
+            && !self.account_owes()
+            && !self.chats_owe(step.clock())
+        {
+            for waiter in self.settling.extract_if(.., |waiter| is_heard(waiter)) {
+                step.answer(waiter.reply, Ok(()));
             }
         }
         // What a full disk keeps from being stored keeps nobody from reading.
@@ -288,9 +321,9 @@ impl State {
             true => self.account_is_unread(),
             false => self.account_owes(),
         };
-        if !self.reading.is_empty() && !is_behind && self.chats_are_read() {
-            for reply in core::mem::take(&mut self.reading) {
-                step.answer(reply, Ok(()));
+        if self.reading.iter().any(is_heard) && !is_behind && self.chats_are_read() {
+            for waiter in self.reading.extract_if(.., |waiter| is_heard(waiter)) {
+                step.answer(waiter.reply, Ok(()));
             }
         }
     }

@@ -81,6 +81,8 @@ pub(crate) enum Effect {
     /// Follows a log from a position on; the running hash up to there, if it is known.
     Watch(AccessToken, u64, Option<[u8; 32]>),
     Unwatch(LogId),
+    /// Asks for a sign of life on both planes.
+    AskForLife,
     /// An answer to a command.
     Answer(Answer),
     /// Ends the engine after the batch; the answer comes last.

@@ -234,6 +234,11 @@ impl Transport for HttpTransport {
         let _ = self.to_open.send(open_socket::Order::Unwatch(log));
     }
 
+    fn ask_for_life(&self) {
+        self.server.account.ask_for_life();
+        self.server.open.ask_for_life();
+    }
+
     async fn next(&self) -> Push {
         match self.pushes.lock().await.recv().await {
             Some(push) => push,

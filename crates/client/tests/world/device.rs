@@ -8,6 +8,7 @@ use std::{
     rc::Rc,
 };
 
+use corncrake::transport::Plane;
 use corncrake::{
     Chat, ChatInfo, Client, Connection, ConversationId, Delivery, Error, Event, EventKind, Item,
     ItemKind, MessageId, Role, store::MemoryStore,
@@ -346,6 +347,14 @@ impl Device {
         self.note(if cut { "cut off" } else { "back on the network" });
         if let Some(link) = self.0.link.borrow().as_ref() {
             link.set_cut(cut);
+        }
+    }
+
+    /// The path of both sockets dies without a word; for a while nobody notices.
+    pub(crate) fn lose_path(&self) {
+        self.0.network.disturb();
+        if let Some(link) = self.0.link.borrow().as_ref() {
+            [Plane::Open, Plane::Account].into_iter().for_each(|plane| link.die(plane));
         }
     }
 

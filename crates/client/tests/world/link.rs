@@ -237,13 +237,17 @@ impl Link {
 
     /// Sends something to the server over the open plane's socket, in order.
     fn say(&self, arrive: impl FnOnce(&Self) + 'static) {
-        let (network, socket) = (&self.0.network, &self.0.open);
+        self.say_on(Plane::Open, arrive);
+    }
+
+    fn say_on(&self, plane: Plane, arrive: impl FnOnce(&Self) + 'static) {
+        let (network, socket) = (&self.0.network, self.socket(plane));
         let at = (network.executor().now() + network.delay()).max(socket.newest_up.get() + 1);
         socket.newest_up.set(at);
         let (link, time) = (self.clone(), socket.time.get());
         network.executor().spawn(async move {
             link.0.network.executor().sleep_until(at).await;
-            let socket = &link.0.open;
+            let socket = link.socket(plane);
             if socket.up.get() && socket.time.get() == time && !socket.dead.get() {
                 arrive(&link);
             }
@@ -601,6 +605,14 @@ impl Transport for Link {
         if self.0.open.up.get() {
             self.say(move |link| {
                 link.0.watches.borrow_mut().remove(&log);
+            });
+        }
+    }
+
+    fn ask_for_life(&self) {
+        for plane in [Plane::Account, Plane::Open] {
+            self.say_on(plane, move |link| {
+                link.send(plane, move || vec![Frame::Push(Push::Alive(plane))]);
             });
         }
     }

@@ -273,3 +273,25 @@ fn audit_issue_7_nobody_is_looked_for_longer_than_anybody_waits() {
 }
 
 type Asked = std::pin::Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+/// Over a path that has died without a word nothing new comes, and over one that is well nothing
+/// new is there: only a sign of life tells them apart.
+#[test]
+fn audit_issue_7_d4_who_hears_nothing_is_not_told_that_there_is_nothing() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let chat = ann.start_chat(&["bob"]);
+        ann.say(chat, "hello");
+        world.settle();
+        // Where all is well, that is a round trip: the world's checks see to it.
+        bob.call("read", async move |client: Client| client.caught_up().await).unwrap();
+        bob.lose_path();
+        ann.say(chat, "are you there?");
+        let read = bob.begin("read", async move |client: Client| client.caught_up().await);
+        let settled = bob.begin("settle", async move |client: Client| client.settle().await);
+        bob.wait(&read, "read").unwrap();
+        assert_eq!(texts(&bob, chat), ["hello", "are you there?"], "seed {seed}");
+        bob.wait(&settled, "settle").unwrap();
+    }
+}

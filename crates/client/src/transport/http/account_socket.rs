@@ -120,7 +120,10 @@ impl Inbox<'_> {
                     None => Some(End::Dropped),
                 },
                 frame = self.line.next(|| ClientFrame::Ping(0), None) => match frame {
-                    Ok(frame) => self.take_in(frame, watch).await,
+                    Ok(frame) => match self.take_in(frame, watch).await {
+                        None => self.tell_life().await,
+                        end => end,
+                    },
                     Err(lost) => Some(End::Lost(lost)),
                 },
             };
@@ -130,9 +133,18 @@ impl Inbox<'_> {
         }
     }
 
+    /// Tells that the server is there, if somebody has asked. Until the session has been accepted the
+    /// engine doesn't take the socket for one that is up.
+    async fn tell_life(&mut self) -> Option<End> {
+        let is_told = self.line.take_ask() && self.instance.is_none();
+        let told = !is_told || self.pushes.send(Push::Alive(Plane::Account)).await.is_ok();
+        (!told).then_some(End::Dropped)
+    }
+
     async fn take_in(&mut self, frame: ServerFrame, watch: &mut Watch) -> Option<End> {
         let notices = match frame {
             ServerFrame::Notices { notices } => notices,
+            ServerFrame::Pong(_) => return None,
             ServerFrame::Refused { about: _, refusal } => {
                 return Some(match refusal.code {
                     ErrorCode::SessionRequired

@@ -9,6 +9,7 @@ use corncrake_wire::{ClientFrame, Refusal, ServerFrame};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::{self, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Upgraded};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -67,6 +68,10 @@ pub(super) struct Line<'a> {
     on_the_way: u64,
     /// Whether anything came after the greeting.
     is_heard: bool,
+    /// Those who ask for a sign of life, once the greeting has come.
+    asks: Option<watch::Receiver<()>>,
+    /// Whether one of them has no answer yet.
+    is_asked: bool,
 }
 
 impl<'a> Line<'a> {
@@ -103,10 +108,13 @@ impl<'a> Line<'a> {
             longest: begun.elapsed() / 2,
             on_the_way: 0,
             is_heard: false,
+            asks: None,
+            is_asked: false,
         };
         match line.next(|| ClientFrame::Ping(0), None).await? {
             ServerFrame::Hello(hello) if hello.versions.common(Versions::OURS).is_some() => {
                 line.is_heard = false;
+                line.asks = Some(reach.asks());
                 Ok((line, hello))
             }
             ServerFrame::Refused { refusal, about: _ } => Err(refusal.into()),
@@ -125,7 +133,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The next frame that isn't heartbeat. The server is asked for a sign of life with `ping` when it
+    /// The next frame that isn't heartbeat, or a pong where somebody has asked for a sign of life: any
+    /// frame is one, and [`take_ask`](Self::take_ask) then says that it was asked for. The server is asked for a sign of life with `ping` when it
     /// is silent, and when the answer to something that was sent at `waiting` is late. Cancel-safe.
     pub(super) async fn next(
         &mut self,
@@ -136,6 +145,9 @@ impl<'a> Line<'a> {
             self.on_the_way = 0;
         }
         loop {
+            if self.is_asked && self.pinged.is_none() {
+                self.ask(&ClientFrame::Ping(0)).await?;
+            }
             let silent = self.told + self.pace.silence_before_ping;
             let until = match (self.pinged, waiting) {
                 (Some(pinged), _) => pinged.max(self.socket.get_ref().at()) + self.patience(),
@@ -146,6 +158,13 @@ impl<'a> Line<'a> {
                 // What has come is looked at before it is missed.
                 biased;
                 message = self.socket.next() => message,
+                () = next_ask(&mut self.asks), if !self.is_asked => {
+                    self.is_asked = true;
+                    if self.socket.get_ref().at().elapsed() < self.pace.late {
+                        return Ok(ServerFrame::Pong(0));
+                    }
+                    continue;
+                }
                 () = self.reach.is_doubted(), if self.pinged.is_none() => {
                     self.ask(&ClientFrame::Ping(0)).await?;
                     continue;
@@ -168,13 +187,18 @@ impl<'a> Line<'a> {
             };
             match corncrake_wire::decode(&bytes).map_err(|_| Lost::default())? {
                 ServerFrame::Ping(number) => self.send(&ClientFrame::Pong(number)).await?,
-                ServerFrame::Pong(_) => self.hear(),
+                ServerFrame::Pong(_) if !self.is_asked => self.hear(),
                 frame => {
                     self.hear();
                     return Ok(frame);
                 }
             }
         }
+    }
+
+    /// Whether somebody asked for the sign of life that has come with the last frame.
+    pub(super) const fn take_ask(&mut self) -> bool {
+        core::mem::replace(&mut self.is_asked, false)
     }
 
     /// Asks for a sign of life.
@@ -205,6 +229,17 @@ impl<'a> Line<'a> {
             _ => self.pace.silence_before_end,
         };
         path.min(self.pace.silence_before_end) + on_the_way(self.on_the_way)
+    }
+}
+
+/// Waits until somebody asks for a sign of life.
+async fn next_ask(asks: &mut Option<watch::Receiver<()>>) {
+    let heard = match asks {
+        Some(asks) => asks.changed().await.is_ok(),
+        None => false,
+    };
+    if !heard {
+        core::future::pending().await
     }
 }
 

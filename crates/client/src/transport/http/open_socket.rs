@@ -213,7 +213,11 @@ impl<'a> Logs<'a> {
             ServerFrame::Refused { about: About::Connection, refusal } => {
                 return Err(refusal.into());
             }
+            ServerFrame::Pong(_) => {}
             _ => return Err(Lost::default()),
+        }
+        if self.line.take_ask() {
+            hand_over(self.pushes, Push::Alive(Plane::Open)).await?;
         }
         Ok(())
     }

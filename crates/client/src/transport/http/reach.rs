@@ -25,6 +25,8 @@ pub(super) struct Reach {
     pace: Pace,
     /// Told while an answer is late.
     doubted: Notify,
+    /// Told when somebody wants to know whether the server is there.
+    asks: watch::Sender<()>,
     /// How often all connections were given up.
     deaths: watch::Sender<u64>,
 }
@@ -35,6 +37,7 @@ impl Reach {
             client: RwLock::new(client(base, pace)?),
             pace,
             doubted: Notify::new(),
+            asks: watch::Sender::new(()),
             deaths: watch::Sender::new(0),
         })
     }
@@ -55,6 +58,16 @@ impl Reach {
     /// Waits until somebody waits for an answer that is late.
     pub(super) async fn is_doubted(&self) {
         self.doubted.notified().await;
+    }
+
+    /// Asks the socket for a sign of life; one that isn't up doesn't hear it.
+    pub(super) fn ask_for_life(&self) {
+        self.asks.send_replace(());
+    }
+
+    /// What a socket that is up hears of those who ask for a sign of life.
+    pub(super) fn asks(&self) -> watch::Receiver<()> {
+        self.asks.subscribe()
     }
 
     /// Sends a request and waits for the head of its answer.

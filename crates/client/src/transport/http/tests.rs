@@ -226,6 +226,7 @@ async fn pushed(transport: &HttpTransport) -> String {
         Push::TakesTurns(_) => "takes turns".to_owned(),
         Push::SessionRefused => "session refused".to_owned(),
         Push::Unreachable(plane) => format!("{plane:?} unreachable"),
+        Push::Alive(plane) => format!("{plane:?} alive"),
     }
 }
 

@@ -269,6 +269,10 @@ impl Device {
                     answer.give();
                 }
             }
+            Effect::AskForLife => {
+                let signs = [Plane::Account, Plane::Open].map(Push::Alive);
+                self.inputs.extend(signs.map(Input::Push));
+            }
             Effect::Unwatch(_) | Effect::Stop(_) => {}
         }
     }

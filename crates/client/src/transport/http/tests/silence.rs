@@ -122,3 +122,41 @@ async fn audit_issue_7_bf4_what_is_large_gives_signs_of_life_time() {
     let (answer, ()) = tokio::join!(transport.open(append(SOCKET_APPEND / 4)), serve);
     assert_eq!(answer, Ok(OpenReply::Append(stored())));
 }
+
+#[tokio::test]
+async fn audit_issue_7_d4_a_sign_of_life_comes_after_what_came_before_it() {
+    let mut script = Script::start().await;
+    let transport = transport(&script);
+    let mut socket = script.socket(OPEN_SOCKET).await;
+    assert_eq!(pushed(&transport).await, "Open up");
+    transport.watch(token(1), 0, None);
+    assert_eq!(socket.next().await, Some(subscribe(0, 1, 0)));
+    // The greeting has come just now: nobody is asked.
+    transport.ask_for_life();
+    assert_eq!(pushed(&transport).await, "Open alive");
+
+    sleep(Duration::from_millis(150)).await;
+    transport.ask_for_life();
+    transport.ask_for_life();
+    assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
+    socket.send(entries(0, 1..=2)).await;
+    socket.send(ServerFrame::Pong(0)).await;
+    assert_eq!(pushed(&transport).await, "log 1: [1, 2] of 2");
+    assert_eq!(pushed(&transport).await, "Open alive");
+
+    // The account plane's socket is asked likewise, once its session has been accepted.
+    transport.watch_inbox(session(1), 0);
+    let mut inbox = script.socket(ACCOUNT_SOCKET).await;
+    assert!(matches!(inbox.next().await, Some(ClientFrame::Authenticate { .. })));
+    inbox.send(notices(1..=1)).await;
+    assert_eq!(pushed(&transport).await, "Account up");
+    assert_eq!(pushed(&transport).await, "[1]");
+    sleep(Duration::from_millis(150)).await;
+    transport.ask_for_life();
+    assert_eq!(inbox.next().await, Some(ClientFrame::Ping(0)));
+    inbox.send(ServerFrame::Pong(0)).await;
+    assert_eq!(pushed(&transport).await, "Account alive");
+    // The other plane's path has died.
+    let down = timeout(SOON, pushed(&transport)).await;
+    assert_eq!(down.expect("it is noticed soon"), "Open down");
+}
