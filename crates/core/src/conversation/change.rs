@@ -112,10 +112,15 @@ impl Conversation {
                 role => context.roles.insert(*account, *role),
             };
         }
-        // Where no owner is left everybody may become one: so the last one has to name another
-        // first. Who leaves can't be kept.
         let owned =
             |context: &ContextExtension| context.roles.values().any(|role| *role == Role::Owner);
+        let names_me = change.roles.iter().any(|(account, _)| *account == me.account);
+        if !change.roles.is_empty() && !owned(&self.context) && !names_me {
+            // Who acts as an owner because none is left stays one when somebody gets a role.
+            context.roles.insert(me.account, Role::Owner);
+        }
+        // Where no owner is left everybody may become one: so the last one has to name another
+        // first. Who leaves can't be kept.
         let demotes = !change.roles.is_empty() && owned(&self.context) && !owned(&context);
         ensure(!demotes || self.roster.account_count() < 2, Error::LastOwner)?;
         if let Some(title) = &change.title {

@@ -129,6 +129,24 @@ fn whoever_leaves_is_removed_by_another() {
 }
 
 #[test]
+fn audit_issue_7_gh1_whoever_gives_a_role_where_no_owner_is_left_stays_one() {
+    for role in [Role::Admin, Role::Owner, Role::Member] {
+        let (mut ann, mut bob) = (Person::new(1).device(), Person::new(2).device());
+        let mut cem = Person::new(3).device();
+        let mut log = group_of(Kind::Group, &mut [&mut ann, &mut bob, &mut cem]);
+        ann.make(&mut log, Change::leave());
+        bob.read(&log);
+        cem.read(&log);
+        bob.make(&mut log, Change::default());
+        let mut next = hand_over(&mut log, &mut cem, &mut [&mut bob]);
+        bob.make(&mut next, Change::role(cem.account, role));
+        cem.read(&next);
+        let context = cem.chat().context();
+        assert_eq!((context.role(bob.account), context.role(cem.account)), (Role::Owner, role));
+    }
+}
+
+#[test]
 fn the_log_decides_between_two_commits() {
     let (mut ann, mut bob) = (Person::new(1).device(), Person::new(2).device());
     let mut log = group_of(Kind::Group, &mut [&mut ann, &mut bob]);
