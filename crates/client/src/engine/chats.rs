@@ -183,6 +183,10 @@ pub(crate) struct Session {
     pub(crate) removal_asked: (u32, Option<Moment>),
     /// How often they were.
     pub(crate) added_again: u32,
+    /// A word that this account is out.
+    pub(crate) out_word: Option<rows::Invitation>,
+    /// The loss at which those who came and went in the lost part were told that they are out.
+    pub(crate) told_gone: Option<Timestamp>,
     /// The loss at which all members were told where the group goes on.
     pub(crate) told_all: Option<Timestamp>,
     /// Whether the log is followed from time to time only.

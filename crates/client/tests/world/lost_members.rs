@@ -1,15 +1,23 @@
 //! A server that lost entries, and devices that were off or came later than the backup: who belongs
 //! comes back, and who doesn't hears it.
 
-use corncrake::{Connection, Standing};
+use corncrake::{Connection, Role, Standing};
+use corncrake_core::{
+    conversation::OPENING,
+    mls::codec::Encode,
+    seal::{envelope::Seed, notice::Notice},
+};
+use corncrake_wire::{PackageId, open::Deposit};
 
 use crate::{
+    chance::Chance,
     check::Mood,
     device::Device,
     devices::id,
     flows::texts,
     lost_accounts::connection,
-    lost_entries::{backup, meadow, restore},
+    lost_entries::{backup, meadow, meadow_with_mal, restore},
+    mal::Mal,
     world::World,
 };
 
@@ -85,5 +93,111 @@ fn audit_issue_7_gh4_an_owner_need_not_wait_for_a_lost_removal_of_a_device() {
         assert!(texts(&ann, chat).contains(&WORD.to_owned()), "seed {seed}");
         assert_eq!(ann.info(chat).unwrap().members.len(), 2, "seed {seed}");
         world.agree(chat, Mood::Honest);
+    }
+}
+#[test]
+fn audit_issue_7_gh2_who_was_removed_while_off_hears_it_although_the_group_was_lost() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        world.settle();
+        let old = backup(&world);
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let with_two = seed % 3 == 2;
+        let other = with_two.then(|| world.log_in("cem"));
+        world.settle();
+        cem.say(chat, "I am in");
+        world.settle();
+        cem.crash();
+        ann.remove(chat, "cem").unwrap();
+        world.pass(10_000);
+        bob.say(chat, "without cem");
+        world.pass(3_000);
+        restore(&world, &old);
+        world.pass(6_000);
+        cem.start();
+        world.pass(120_000);
+        world.settle();
+        for device in other.iter().chain([&cem]) {
+            assert_eq!(
+                standing(device, chat),
+                Standing::Removed,
+                "seed {seed}, {}",
+                device.label()
+            );
+        }
+        world.agree(chat, Mood::Honest);
+        assert_eq!(ann.info(chat).unwrap().members.len(), 2);
+    }
+}
+
+#[test]
+fn audit_issue_7_gh3_who_came_and_went_in_the_lost_part_waits_for_nothing() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let chat = ann.create_group("meadow", &["bob"]);
+        world.settle();
+        let old = backup(&world);
+        ann.add(chat, "cem").unwrap();
+        world.settle();
+        cem.say(chat, "I am in");
+        world.settle();
+        cem.crash();
+        ann.remove(chat, "cem").unwrap();
+        world.pass(10_000);
+        restore(&world, &old);
+        world.pass(6_000);
+        cem.start();
+        world.pass(120_000);
+        world.settle();
+        bob.say(chat, "without cem");
+        world.settle();
+        assert_eq!(standing(&cem, chat), Standing::Removed, "seed {seed}");
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+/// Says to a person's devices that they are out of the group that the log of this seed carried.
+fn say_out(mal: &Mal, name: &str, seed: &Seed) {
+    let mut chance = Chance::new(1, name);
+    for device in mal.claim(name) {
+        let package = device.package();
+        let (position, entry) = OPENING;
+        let notice = Notice { seed: seed.clone(), position, entry, running: None };
+        let to = (&package.reference(), &package.init_key);
+        let notice = notice.seal(to, (&mal.device_key, &mal.certificate), chance.rng()).unwrap();
+        mal.open(Deposit {
+            inbox: (*device.inbox().as_bytes()).into(),
+            package: PackageId::of(&package.to_bytes()),
+            notice,
+            admission: Vec::new(),
+        });
+    }
+}
+
+#[test]
+fn audit_issue_7_gh2_only_who_may_remove_is_believed_and_only_after_a_loss() {
+    for seed in 0..6 {
+        let (world, [ann, bob], mut mal, chat) = meadow_with_mal(seed);
+        world.pass(5_000);
+        let seat = mal.sit();
+        if seed % 3 != 0 {
+            ann.set_role(chat, "mal", Role::Admin).unwrap();
+            world.pass(5_000);
+        }
+        if seed % 3 != 1 {
+            let mut gone = backup(&world);
+            gone.logs.clear();
+            ann.set_cut(true);
+            restore(&world, &gone);
+            world.pass(10_000);
+        }
+        say_out(&mal, "bob", &seat.seed);
+        bob.restart();
+        world.pass(60_000);
+        let expected = if seed % 3 == 2 { Standing::Removed } else { Standing::Member };
+        assert_eq!(standing(&bob, chat), expected, "seed {seed}");
     }
 }

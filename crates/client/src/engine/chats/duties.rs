@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::{Change, Duty as Turn},
-    id::DeviceId,
+    id::{AccountId, DeviceId},
     seal::{
         envelope::{Beside, EntryKind, Seed, entry_id},
         record::{AccountLogRecord, ConversationRecord},
@@ -220,6 +220,13 @@ impl State {
         chat.forget(Phase::Removed, step);
         self.look_elsewhere(chat, step);
         self.enter_again(step);
+    }
+
+    /// This device is out of the chat: somebody has taken its account out, and says so.
+    pub(super) fn removed_by(&mut self, chat: &mut Chat, by: AccountId, step: &mut Step<'_>) {
+        self.taken_out(chat, step);
+        (chat.row.removed_by, chat.row.is_dropped) = (Some(by), false);
+        chat.save(step);
     }
 
     /// Whether the account is in the group where the account's log says that it goes on, although it

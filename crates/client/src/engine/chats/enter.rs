@@ -126,6 +126,11 @@ pub(crate) enum EnterThen {
 }
 
 impl Enter {
+    /// The chat that it leads into, if that is known.
+    pub(crate) const fn id(&self) -> Option<ConversationId> {
+        self.id
+    }
+
     /// Whether it waits for something that nobody can hurry.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.asking.is_none() && !self.queued

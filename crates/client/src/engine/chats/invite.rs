@@ -54,7 +54,25 @@ impl Chat {
         step: &mut Step<'_>,
     ) -> Option<Deposit> {
         let running = self.row.running.filter(|_| self.row.cursor == position);
-        let notice = Notice { seed: self.row.seed.clone(), position, entry, running };
+        self.notice_in(
+            (self.row.seed.clone(), running),
+            me,
+            (package, inbox),
+            (position, entry),
+            step,
+        )
+    }
+
+    /// The notice that points at a place of the log with this seed.
+    pub(super) fn notice_in(
+        &self,
+        (seed, running): (Seed, Option<[u8; 32]>),
+        me: &Me,
+        (package, inbox): (&KeyPackage, InboxId),
+        (position, entry): (u64, EntryId),
+        step: &mut Step<'_>,
+    ) -> Option<Deposit> {
+        let notice = Notice { seed, position, entry, running };
         let to = (&package.reference(), &package.init_key);
         let notice = notice.seal(to, (&me.device_key, &me.certificate), step.rng).ok()?;
         let inbox = corncrake_wire::InboxId(*inbox.as_bytes());
@@ -328,6 +346,9 @@ impl State {
         let row = invitation.row;
         let log = log_of(&seed.log_keys());
         let known = self.chats.of_log(&log).map(|(id, _)| id);
+        if invitation.says_out() {
+            return self.out_word_came(invitation, log, step);
+        }
         let Some(id) = known else {
             return self.enter(None, seed, Goal::Welcome(invitation), step);
         };

@@ -34,6 +34,7 @@ pub(crate) mod audience;
 pub(crate) mod begin;
 mod doubt;
 pub(crate) mod leave;
+mod out;
 mod sent;
 pub(crate) mod trail;
 

@@ -50,6 +50,7 @@ impl State {
             return;
         }
         self.tell_namesake(chat, step);
+        self.mind_out_word(chat, step);
         if matches!(chat.row.phase, Phase::Inside | Phase::Waiting) {
             self.look_again(chat, step);
             self.mind_unnamed(chat, step);

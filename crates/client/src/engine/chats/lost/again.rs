@@ -158,6 +158,16 @@ impl OwedAgain {
         self.needs_new_group
     }
 
+    pub(super) const fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// Who was added and removed in a lost part, removed by this device.
+    pub(super) fn gone_by(&self, device: DeviceId) -> impl Iterator<Item = AccountId> {
+        let by = move |(_, by): &(&AccountId, &Option<DeviceId>)| **by == Some(device);
+        self.gone.iter().filter(by).map(|(who, _)| *who)
+    }
+
     /// Who is to be removed, or is so where the tree holds what was taken out.
     pub(super) fn takes(&self) -> BTreeSet<AccountId> {
         self.removed.keys().chain(&self.replaced).copied().collect()

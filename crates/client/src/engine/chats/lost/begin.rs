@@ -6,13 +6,13 @@
 //! vouches for the epoch as a Welcome would: they come in by themselves.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
     conversation::{Conversation, Duty as Turn, OPENING, Sender},
     id::{AccountId, EntryId, LogId},
     mls::{codec::Decode, key_package::KeyPackage},
-    seal::envelope::entry_id,
+    seal::envelope::{Seed, entry_id},
 };
 use corncrake_wire::log::LogEntry;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub(crate) struct Begin {
     at: Option<(u64, EntryId)>,
     /// The accounts that are to be told of that commit.
     to_tell: BTreeSet<AccountId>,
+    /// Accounts that are to be told that they are out, each at a log that it knows.
+    out: BTreeMap<AccountId, Seed>,
     /// How often that was done: a key package may be one that the server should have lost.
     told: u8,
     /// Whether nobody else has acted in the log since.
@@ -92,7 +94,7 @@ impl Begin {
 
     /// Whether nothing is owed to others.
     pub(in crate::engine::chats) fn is_nothing(&self) -> bool {
-        !self.is_open && self.to_tell.is_empty()
+        !self.is_open && self.to_tell.is_empty() && self.out.is_empty()
     }
 
     pub(super) fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
@@ -101,6 +103,24 @@ impl Begin {
 
     pub(super) fn tell_nobody(&mut self) {
         self.to_tell.clear();
+    }
+
+    pub(super) fn tell_out(&mut self, who: AccountId, seed: Seed) {
+        self.out.insert(who, seed);
+    }
+
+    /// The log at which an account is to be told that it is out.
+    pub(super) fn out(&self, who: &AccountId) -> Option<&Seed> {
+        self.out.get(who)
+    }
+
+    /// Who is to be told so.
+    pub(super) fn outs(&self) -> impl Iterator<Item = AccountId> {
+        self.out.keys().copied()
+    }
+
+    pub(super) fn told_out(&mut self, who: &[AccountId]) {
+        self.out.retain(|one, _| !who.contains(one));
     }
 
     /// When those who were told just now are told once more, if there are any.
@@ -376,6 +396,8 @@ impl State {
         if conversation.has_account(who) {
             return chat.tell_where(who, step);
         }
+        self.tell_removed(chat, (who, log), step);
+        let Some(conversation) = chat.conversation.as_ref() else { return };
         let lost_at = chat.row.lost_at.filter(|_| chat.may_yield(step.now));
         if lost_at.is_some() && lost_at != chat.session.told_all {
             let others = conversation.members().into_iter().map(|member| member.account);

@@ -34,6 +34,7 @@ impl State {
     /// these are in the group no more.
     /// Removals that are owed come before adds.
     pub(in crate::engine::chats) fn add_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
+        self.tell_gone(chat, step);
         let has_removed_back = self.has_removed_back(chat);
         let turn = OTHERS_ADD_FOR + self.rank_wait(chat, Turn::CleanUp);
         let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
@@ -74,6 +75,7 @@ impl State {
             .chain(
                 chat.row.begin.to_tell().filter(|who| !owed.removed.contains_key(who)).map(By::Id),
             )
+            .chain(chat.row.begin.outs().filter(|who| !is_in(who)).map(By::Id))
             .collect();
         let waits = !owed.added.is_empty() && may_add;
         if owed.added.len() != before {
@@ -105,6 +107,7 @@ impl State {
         step: &mut Step<'_>,
     ) {
         self.with_chat(id, step, |state, chat, step| {
+            state.say_out(chat, &packages, step);
             state.vouch(chat, &packages, step);
             let added = &mut chat.row.owed_again.added;
             let packages: Vec<_> = packages
