@@ -35,7 +35,7 @@ fn replaced(seed: u64) {
     world.settle();
     let old = if seed & 2 == 0 { backup(&world) } else { before_all };
     let replaced = if seed & 1 == 0 { vec![&bob] } else { vec![&ann, &bob] };
-    let mut here = vec![eve.clone()];
+    let mut here = vec![eve];
     here.extend((seed & 1 == 0).then(|| ann.clone()));
     for first in replaced {
         let second = world.log_in(first.name());
