@@ -34,9 +34,9 @@ mod adds;
 
 /// When the app is told to offer a new group.
 const NEW_GROUP: Duration = Duration::from_hours(24);
-/// When those who have to make a removal again are told once more where the group goes on; each wait is
-/// twice the last.
-const ASK_TO_REMOVE: Duration = Duration::from_secs(30);
+/// When those who have to make a removal again are told where the group goes on; each wait is twice the
+/// last.
+const ASK_TO_REMOVE: Duration = Duration::from_secs(10);
 /// The longest of these waits.
 const LONGEST_ASK_TO_REMOVE: Duration = Duration::from_hours(1);
 /// How long an author waits until a lost change of theirs may be made again.
@@ -507,6 +507,7 @@ impl State {
             if who.is_empty() {
                 owed.told.clear();
                 owed.needs_new_group = false;
+                chat.session.removal_asked = (0, None);
                 step.event(EventKind::ChatChanged(chat.row.id));
             }
             chat.save(step);
@@ -559,12 +560,14 @@ impl State {
             return;
         }
         let (tries, at) = chat.session.removal_asked;
-        if at.is_none_or(|at| at <= step.moment) {
+        // Who remembers the removal may be about to come back, and a commit is in the way of that.
+        let is_due = at.is_some_and(|at| at <= step.moment);
+        if at.is_none() || is_due {
             let wait = ASK_TO_REMOVE.saturating_mul(1 << tries.min(10)).min(LONGEST_ASK_TO_REMOVE);
             let wait = wait + self.rank_wait(chat, Turn::CleanUp);
             chat.session.removal_asked = (tries.saturating_add(1), Some(step.moment.after(wait)));
             let me = self.account.me().map(|me| me.account);
-            let others = who.iter().filter(|who| Some(**who) != me);
+            let others = who.iter().filter(|who| is_due && Some(**who) != me);
             others.for_each(|who| chat.tell_of_log(*who, step));
         }
         chat.session.removal_asked.1.into_iter().for_each(|at| chat.wake_by(at));

@@ -22,7 +22,7 @@ use crate::{
         account::ClaimedPackage,
         chats::{
             Chat, closed,
-            rows::{Invitation, Phase},
+            rows::{Intent, Invitation, Phase, Wish},
         },
     },
     event::{ChatKind, ItemKind},
@@ -40,6 +40,15 @@ impl Invitation {
 }
 
 impl Chat {
+    /// Whether an account that isn't in the group is about to be added.
+    fn is_to_come(&self, who: AccountId) -> bool {
+        let adds = |(_, intent): &(u64, Intent)| match intent {
+            Intent::Change(Wish::Add(packages)) => packages.iter().any(|(one, _)| *one == who),
+            _ => false,
+        };
+        self.row.owed_again.adds().any(|one| one == who) || self.intents.iter().any(adds)
+    }
+
     /// Owes an account that isn't in the group the word that it is out, at a log that it knows.
     fn tell_out(&mut self, who: AccountId, seed: Seed, step: &mut Step<'_>) {
         self.row.begin.tell_out(who, seed);
@@ -81,7 +90,7 @@ impl State {
         let seeds = chat.closed.values().map(|closed| &closed.seed);
         let seed =
             seeds.into_iter().find(|seed| closed::log_of(&seed.log_keys()).0 == *log.as_bytes());
-        if let Some(seed) = seed.filter(|_| may_remove).cloned() {
+        if let Some(seed) = seed.filter(|_| may_remove && !chat.is_to_come(who)).cloned() {
             chat.tell_out(who, seed, step);
         }
     }
@@ -111,8 +120,9 @@ impl State {
     ) {
         for package in packages {
             let is_in = chat.conversation.as_ref().is_none_or(|it| it.has_account(package.account));
+            let is_out = !is_in && !chat.is_to_come(package.account);
             let (Some(seed), Some(me), Ok(key_package)) = (
-                chat.row.begin.out(&package.account).filter(|_| !is_in).cloned(),
+                chat.row.begin.out(&package.account).filter(|_| is_out).cloned(),
                 self.account.me(),
                 KeyPackage::decode_exact(&package.bytes),
             ) else {
