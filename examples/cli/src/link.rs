@@ -188,7 +188,7 @@ impl Link {
         let end = Instant::now() + IN_USE;
         loop {
             if let Some(stream) = socket::connect(self.home.folder()).await
-                && let Some((ends, server)) = greet(Box::new(stream)).await
+                && let Some((ends, server)) = greet(Box::new(stream)).await?
             {
                 if self.server.as_ref().is_some_and(|given| *given != server) {
                     return Err(other_server(&server));
@@ -244,14 +244,21 @@ impl Ends {
     }
 }
 
-/// Waits until the other side says that it serves, and for which server.
-async fn greet(stream: Box<dyn Stream>) -> Option<(Ends, String)> {
+/// Waits until the other side says that it serves, and for which server; nothing if it ends.
+async fn greet(stream: Box<dyn Stream>) -> Result<Option<(Ends, String)>, Failure> {
     let mut ends = Ends::of(stream);
-    let line = timeout(IN_USE, ends.lines.next_line()).await.ok()?.ok()??;
-    match protocol::line(&line)? {
-        Line::Hello(server) => Some((ends, server)),
+    let line = timeout(STANDING, ends.lines.next_line()).await.map_err(|_| stands_still())?;
+    let line = line.ok().flatten().and_then(|line| protocol::line(&line));
+    Ok(match line {
+        Some(Line::Hello(server)) => Some((ends, server)),
         _ => None,
-    }
+    })
+}
+
+fn stands_still() -> Failure {
+    let message = "another program uses this home folder and says nothing: it may be suspended; \
+                   nothing was asked of it";
+    Failure { exit: Exit::Files, ..Failure::refused("store_in_use", message) }
 }
 
 fn other_server(server: &str) -> Failure {
@@ -279,6 +286,26 @@ mod tests {
         let number = link.ask(Ask::Account {});
         let failure = link.answer(number).await.unwrap_err();
         assert_eq!(failure.code, "interrupted");
+        accepting.unwrap().abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn audit_issue_7_g4_who_comes_to_a_suspended_program_is_told_so_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let accepting = socket::listen(folder.path(), |stream| {
+            tokio::spawn(async move {
+                std::future::pending::<()>().await;
+                drop(stream);
+            });
+        });
+        let home = Home::locate(Some(folder.path().to_owned())).unwrap();
+        let mut link = Link::new(home, None);
+        let number = link.ask(Ask::Account {});
+        let began = Instant::now();
+        let failure = link.answer(number).await.unwrap_err();
+        assert_eq!(failure.code, "store_in_use");
+        assert!(failure.message.contains("suspended"), "{}", failure.message);
+        assert!(began.elapsed() <= STANDING + Duration::from_secs(1));
         accepting.unwrap().abort();
     }
 }

@@ -28,8 +28,8 @@ pub(crate) async fn run(link: &mut Link, json: bool) -> Result<(), Failure> {
             () = signal.comes() => return Ok(()),
             () = sleep_until(tell_at), if status.tell_at.is_some() && !json => {
                 status = Status { online: Some(false), tell_at: None };
-                if output::line("* offline".to_owned()).await.is_err() {
-                    return Ok(());
+                if let Err(error) = output::line("* offline".to_owned()).await {
+                    return output::ended(&error);
                 }
                 continue;
             }
@@ -37,9 +37,9 @@ pub(crate) async fn run(link: &mut Link, json: bool) -> Result<(), Failure> {
         let Heard::Event(event) = heard else { continue };
         let line = if json { Some(tame::json(&event)) } else { status.line(&event) };
         if let Some(line) = line
-            && output::line(line).await.is_err()
+            && let Err(error) = output::line(line).await
         {
-            return Ok(());
+            return output::ended(&error);
         }
         link.shown(&event);
     }

@@ -4,12 +4,22 @@ use std::io::{self, Write};
 
 use tokio::task::spawn_blocking;
 
+use crate::failure::Failure;
+
 /// Writes a line, on another thread if it may take long: this one serves other programs meanwhile.
 pub(crate) async fn line(line: String) -> io::Result<()> {
     if takes_at_once(line.len() + 1) {
         return write(&line);
     }
     spawn_blocking(move || write(&line)).await?
+}
+
+/// What it means that a line can't be written: whoever has closed the pipe has read enough.
+pub(crate) fn ended(error: &io::Error) -> Result<(), Failure> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Failure::no_output(error)),
+    }
 }
 
 fn write(line: &str) -> io::Result<()> {

@@ -70,14 +70,14 @@ impl Session<'_> {
                     end = Some(end.map_or(soon, |end| soon.min(end)));
                 }
                 heard = self.link.next() => {
-                    if self.tell(heard?).await.is_err() {
-                        break;
+                    if let Err(error) = self.tell(heard?).await {
+                        return output::ended(&error);
                     }
                 }
                 line = lines.recv(), if end.is_none() => match line {
                     Some(line) => {
-                        if self.ask(&line).await.is_err() {
-                            break;
+                        if let Err(error) = self.ask(&line).await {
+                            return output::ended(&error);
                         }
                     }
                     None => end = Some(Instant::now() + AT_THE_END),

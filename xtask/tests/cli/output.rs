@@ -51,10 +51,10 @@ fn audit_prog_h7_a_message_cannot_forge_lines_of_the_history() {
 /// A device that takes nothing, as a full disk.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_answer_that_cannot_be_written_is_no_success() {
+fn audit_issue_7_g3_what_cannot_be_written_is_no_success() {
     let (place, server) = Place::new();
     place.sign_up(&["ann"]);
-    for arguments in [["chats"].as_slice(), &["--json", "devices"]] {
+    for arguments in [["chats"].as_slice(), &["--json", "devices"], &["listen"]] {
         let mut command = place.programs.corncrake(&place.home("ann"), &place.url);
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = command.args(arguments).stdout(full).output().unwrap();
