@@ -258,11 +258,14 @@ async fn greet(stream: Box<dyn Stream>) -> Result<Option<(Ends, String)>, Failur
 fn stands_still() -> Failure {
     let message = "another program uses this home folder and says nothing: it may be suspended; \
                    nothing was asked of it";
-    Failure { exit: Exit::Files, ..Failure::refused("store_in_use", message) }
+    in_use(message.to_owned())
 }
 
 fn other_server(server: &str) -> Failure {
-    let message = format!("another program uses this account on {server}: end it first");
+    in_use(format!("another program uses this account on {server}: end it first"))
+}
+
+fn in_use(message: String) -> Failure {
     Failure { exit: Exit::Files, ..Failure::refused("store_in_use", message) }
 }
 

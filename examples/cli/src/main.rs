@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsString,
-    io::{ErrorKind, Read, Write, stderr, stdin, stdout},
+    io::{Read, Write, stderr, stdin},
     process::ExitCode,
 };
 
@@ -142,13 +142,9 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     closed.map(|()| show::exit(&ask, &answer))
 }
 
-/// Writes an answer. Whoever closes the pipe has read enough.
+/// Writes an answer.
 fn say(text: &str) -> Result<(), Failure> {
-    let mut output = stdout().lock();
-    match writeln!(output, "{text}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::no_output(&error)),
-        _ => Ok(()),
-    }
+    output::write(text).or_else(|error| output::ended(&error))
 }
 
 /// What a command asks of an account that is open.

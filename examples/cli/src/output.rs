@@ -22,7 +22,8 @@ pub(crate) fn ended(error: &io::Error) -> Result<(), Failure> {
     }
 }
 
-fn write(line: &str) -> io::Result<()> {
+/// Writes a line, however long that takes.
+pub(crate) fn write(line: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")?;
     output.flush()

@@ -101,15 +101,12 @@ impl Drop for Running {
 }
 
 fn spawn(place: &Place, who: &str, arguments: &[&str]) -> Child {
-    let mut command = place.programs.corncrake(&place.home(who), &place.url);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().unwrap()
+    spawn_with_output(place, who, arguments, Stdio::null())
 }
 
-/// A program whose output nobody reads.
-fn spawn_unread(place: &Place, who: &str, arguments: &[&str]) -> Child {
+fn spawn_with_output(place: &Place, who: &str, arguments: &[&str], output: Stdio) -> Child {
     let mut command = place.programs.corncrake(&place.home(who), &place.url);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(output);
     command.spawn().unwrap()
 }
 
@@ -156,7 +153,8 @@ fn audit_prog_m11_a_listener_and_many_senders_share_one_home() {
 fn audit_issue_7_bf2_whoever_has_the_store_serves_while_its_own_reader_stands_still() {
     let (place, server) = Place::new();
     place.sign_up(&["ann", "bob"]);
-    let mut holder = spawn_unread(&place, "bob", &["listen", "--json"]);
+    // Nobody reads its output.
+    let mut holder = spawn_with_output(&place, "bob", &["listen", "--json"], Stdio::piped());
     assert!(wait_for(|| socket(&place, "bob").exists()));
     // More than a pipe holds.
     let long = "x".repeat(8_000);

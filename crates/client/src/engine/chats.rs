@@ -179,10 +179,10 @@ pub(crate) struct Session {
     pub(crate) waits_for_add: bool,
     /// When those who were added in a lost part may be looked up anew to be added again.
     pub(crate) adds_again: Option<Moment>,
-    /// How often those who have to make a removal again were told where, and when they are next.
-    pub(crate) removal_asked: (u32, Option<Moment>),
     /// How often they were.
     pub(crate) added_again: u32,
+    /// How often those who have to make a removal again were told where, and when they are next.
+    pub(crate) removal_asked: (u32, Option<Moment>),
     /// A word that this account is out.
     pub(crate) out_word: Option<rows::Invitation>,
     /// The loss at which those who came and went in the lost part were told that they are out.
