@@ -95,6 +95,8 @@ pub enum StoreError {
     WrongServer,
     /// There is no space left to write.
     Full,
+    /// Its file was removed, or another was put in its place, while it was open.
+    Replaced,
     /// Reading or writing failed: no permission, a broken disk, or the store is closed.
     Unavailable,
 }
@@ -110,6 +112,7 @@ impl StoreError {
             Self::Damaged => "store_damaged",
             Self::WrongServer => "wrong_server",
             Self::Full => "store_full",
+            Self::Replaced => "store_replaced",
             Self::Unavailable => "store_unavailable",
         }
     }
@@ -129,6 +132,9 @@ impl fmt::Display for StoreError {
                  store"
             }
             Self::Full => "the disk is full: make room and try again",
+            Self::Replaced => {
+                "the store was removed or replaced while it was open: what came since is not in it"
+            }
             Self::Unavailable => "the store cannot be read or written",
         })
     }

@@ -2,6 +2,7 @@
 
 use core::ops::RangeInclusive;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use corncrake_core::seal::local::StoreKey;
@@ -124,6 +125,12 @@ impl Open {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(|_| StoreError::Unavailable)?;
         Ok(Self { connection, in_doubt, written, is_unclean, is_behind, durability, file, lock })
+    }
+
+    /// Refuses to go on with a file that nobody will find again at `path`: it was removed, or
+    /// another one was put in its place.
+    fn check_place(&self, path: &Path) -> Result<(), StoreError> {
+        if is_at(&self.file, path) { Ok(()) } else { Err(StoreError::Replaced) }
     }
 
     /// Undoes a transaction that was dropped on the way. The transactions of sqlx don't serve here:
@@ -317,6 +324,7 @@ impl Store for SqliteStore {
         open.in_doubt = false;
         open.written += size;
         open.is_behind = durability == Durability::Soon && (open.is_behind || !is_empty);
+        open.check_place(&self.path)?;
         if open.written > LONGEST_LOG {
             drop(guard);
             // What failed here is tried again, and matters to nobody who commits.
@@ -334,6 +342,8 @@ impl Store for SqliteStore {
         if open.written == 0 && !open.is_unclean {
             return Ok(());
         }
+        // To open it again would make a new one.
+        open.check_place(&self.path)?;
         let length = beside(&self.path, "-wal").metadata().map_or(0, |log| log.len());
         if !open.is_unclean && length <= KEPT_LOG && open.clean(&self.path).await.is_ok() {
             return Ok(());
@@ -438,6 +448,24 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(ending);
     PathBuf::from(beside)
+}
+
+/// Whether an open file is the one that has this name. What can't be told is taken for the same:
+/// whatever else is wrong shows in what is read and written.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(file), Ok(named)) => (file.dev(), file.ino()) == (named.dev(), named.ino()),
+        (_, Err(error)) => error.kind() != ErrorKind::NotFound,
+        (Err(_), _) => true,
+    }
+}
+
+/// An open file keeps its name here.
+#[cfg(not(unix))]
+const fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 /// Takes the OS lock on the file beside the store.

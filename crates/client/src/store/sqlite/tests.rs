@@ -376,3 +376,28 @@ async fn an_empty_batch_makes_durable_what_may_still_be_lost() {
     store.commit(Batch::default(), fence).await.unwrap();
     assert_eq!(logged(), synced);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn audit_srv_b7_gf1_a_store_that_was_removed_or_replaced_takes_nothing_more() {
+    for is_replaced in [false, true] {
+        let (_folder, path) = folder();
+        let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+        let sealed = SealedStore::open(&store, &mut rng()).await.unwrap();
+        let write = async |index| {
+            let mut writes = Writes::new();
+            writes.put(ONE, b"id", index, "krek");
+            sealed.commit(writes, &mut rng()).await
+        };
+        write(1).await.unwrap();
+        if is_replaced {
+            std::fs::copy(&path, beside(&path, ".copy")).unwrap();
+            std::fs::rename(beside(&path, ".copy"), &path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(write(2).await, Err(StoreError::Replaced));
+        assert_eq!(store.forget().await, Err(StoreError::Replaced));
+        assert_eq!(path.exists(), is_replaced, "nothing new is made in its place");
+    }
+}
