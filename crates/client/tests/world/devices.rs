@@ -492,3 +492,47 @@ fn audit_issue_7_gf6_a_device_that_was_off_accuses_no_honest_server() {
         }
     }
 }
+
+/// Who was removed behind a handover that its account's log doesn't tell of yet looks for the chat
+/// where that log says that it goes on, and finds the same handover again.
+#[test]
+fn audit_issue_7_f2_who_was_removed_behind_a_handover_finds_it_out_once() {
+    for (seed, off) in [(401, &[0][..]), (402, &[1]), (403, &[0, 1])] {
+        let world = World::new(seed);
+        let [ann, bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let bobs = [bob.clone(), world.log_in("bob")];
+        let second = world.log_in("cem");
+        world.settle();
+        // Only packages of last resort are left, which open the same Welcome twice.
+        for device in world.server().borrow_mut().devices.values_mut() {
+            device.packages.retain(|package| package.last_resort);
+        }
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        for &bob in off {
+            bobs[bob].crash();
+        }
+        second.remove_device(id(&cem)).unwrap();
+        let on = [&ann, &second]
+            .into_iter()
+            .chain((0..2).filter(|n| !off.contains(n)).map(|n| &bobs[n]));
+        let is_over = |device: &Device| {
+            let members = device.info(chat).unwrap().members;
+            members.iter().map(|member| member.devices).sum::<usize>() == 4
+        };
+        world.until("the handover", || on.clone().all(is_over));
+        world.pass(2_000);
+        ann.remove(chat, "bob").unwrap();
+        world.pass(2_000);
+        for &bob in off {
+            bobs[bob].start();
+        }
+        world.settle();
+        for bob in &bobs {
+            assert_eq!(bob.info(chat).unwrap().standing, Standing::Removed, "seed {seed}");
+            let history = bob.history(chat);
+            let removed = |item: &&Item| matches!(item.what, ItemKind::Removed { .. });
+            assert_eq!(history.iter().filter(removed).count(), 2, "seed {seed}: {history:#?}");
+        }
+    }
+}

@@ -202,6 +202,12 @@ impl State {
 }
 
 impl Chat {
+    /// Whether this device has come from this log to a later one, and nothing was lost since.
+    pub(super) fn has_read_to_its_end(&self, seed: &Seed) -> bool {
+        let last = self.closed.values().rev().find(|closed| closed.seed == *seed);
+        last.is_some_and(|last| self.row.lost_at.is_none_or(|lost_at| last.closed_at > lost_at))
+    }
+
     /// The seed of the log behind a closed one, and what follows as far as it is known.
     fn seeds_behind(&self, number: u64) -> Option<(Seed, Vec<(HandedOver, Seed)>)> {
         let behind = |number: u64| match self.closed.get(&(number + 1)) {

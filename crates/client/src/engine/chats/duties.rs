@@ -235,6 +235,7 @@ impl State {
         let record = self.account.recorded(chat.row.id);
         if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
             && !chat.row.is_dropped
+            && !chat.has_read_to_its_end(&record.seed)
         {
             self.enter_by_record(record, step);
         }
