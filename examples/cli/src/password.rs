@@ -1,7 +1,17 @@
 //! Passwords, from the terminal or standard input, never from an argument.
 
 use std::io::{IsTerminal, stdin};
+#[cfg(unix)]
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
+#[cfg(unix)]
+use rustix::termios::{LocalModes, tcgetattr};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -28,6 +38,34 @@ pub(crate) fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
     Ok(password)
 }
 
+/// Asks at the terminal. The question appears once the terminal echoes nothing any more: an answer
+/// that comes at once must not be seen.
+#[cfg(unix)]
+fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
+    let is_over = AtomicBool::new(false);
+    let answer = thread::scope(|scope| {
+        // A terminal that can't be written to can't be asked either.
+        scope.spawn(|| show_without_echo(text, &is_over));
+        let answer = rpassword::read_password();
+        is_over.store(true, Ordering::Relaxed);
+        answer
+    });
+    answer.map(Zeroizing::new).map_err(|_| missing())
+}
+
+/// Shows a text on the terminal when it echoes nothing, or when the answer is there already.
+#[cfg(unix)]
+fn show_without_echo(text: &str, is_over: &AtomicBool) -> std::io::Result<()> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    while !is_over.load(Ordering::Relaxed)
+        && tcgetattr(&terminal)?.local_modes.contains(LocalModes::ECHO)
+    {
+        thread::sleep(Duration::from_millis(1));
+    }
+    terminal.write_all(text.as_bytes())
+}
+
+#[cfg(not(unix))]
 fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
     rpassword::prompt_password(text).map(Zeroizing::new).map_err(|_| missing())
 }

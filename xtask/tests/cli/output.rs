@@ -1,5 +1,11 @@
 //! What is printed cannot be forged by what others say.
 
+#[cfg(target_os = "linux")]
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+};
+
 use crate::place::Place;
 
 /// Lines as a person sees them, and how many of them the program made itself.
@@ -60,6 +66,39 @@ fn audit_issue_7_g3_what_cannot_be_written_is_no_success() {
         let output = command.args(arguments).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("no_output"), "{output:?}");
+    }
+    server.stop().unwrap();
+}
+
+/// An answer that comes as soon as the question is seen, from a program or out of a buffer.
+#[test]
+#[cfg(target_os = "linux")]
+fn audit_issue_7_g2_a_password_typed_at_once_is_not_echoed() {
+    let (place, server) = Place::new();
+    let program = place.programs.corncrake(&place.home("ann"), &place.url);
+    let asks = format!("'{}' sign-up ann", program.get_program().display());
+    for _ in 0..20 {
+        let mut terminal = Command::new("script");
+        terminal.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        terminal.args(["--quiet", "--flush", "--command", &asks, "/dev/null"]);
+        terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut terminal = terminal.spawn().unwrap();
+        let (mut keyboard, mut screen) =
+            (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+        let mut shown = Vec::new();
+        for (question, answer) in [("Password: ", "marble fjord\n"), ("again: ", "lantern fjord\n")]
+        {
+            while !String::from_utf8_lossy(&shown).contains(question) {
+                let mut byte = [0];
+                screen.read_exact(&mut byte).unwrap();
+                shown.push(byte[0]);
+            }
+            keyboard.write_all(answer.as_bytes()).unwrap();
+        }
+        screen.read_to_end(&mut shown).unwrap();
+        terminal.wait().unwrap();
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains("passwords_differ") && !shown.contains("fjord"), "{shown}");
     }
     server.stop().unwrap();
 }
