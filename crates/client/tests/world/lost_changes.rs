@@ -184,6 +184,48 @@ fn audit_srv_a10_d3_authors_restore_titles_and_roles_that_were_lost() {
     }
 }
 
+/// Others give a title and a role again whose author was removed in the lost part as well.
+#[test]
+fn audit_srv_a10_f4_what_was_given_by_who_is_gone_is_given_again() {
+    for seed in 0..4 {
+        let (world, [ann, bob, cem, eve], chat) = meadow(seed, ["ann", "bob", "cem", "eve"]);
+        world.settle();
+        let give = |to: &'static str, role| async move |chat: Chat| chat.set_role(to, role).await;
+        ann.call_in(chat, "make bob an owner", give("bob", Role::Owner)).unwrap();
+        ann.call_in(chat, "make cem an admin", give("cem", Role::Admin)).unwrap();
+        world.settle();
+        let old = backup(&world);
+        bob.rename(chat, "field").unwrap();
+        bob.call_in(chat, "make cem a member", give("cem", Role::Member)).unwrap();
+        bob.call_in(chat, "make eve an admin", give("eve", Role::Admin)).unwrap();
+        world.settle();
+        ann.remove(chat, "bob").unwrap();
+        world.settle();
+        bob.crash();
+        restore(&world, &old);
+        world.pass(120_000);
+        if seed & 2 == 0 {
+            bob.start();
+        }
+        world.pass(60_000);
+        for device in [&ann, &cem, &eve] {
+            let info = device.info(chat).unwrap();
+            let role = |name: &str| {
+                let name = Some(name.to_owned());
+                info.members.iter().find(|member| member.name == name).map(|member| member.role)
+            };
+            let roles = ["bob", "cem", "eve"].map(role);
+            assert_eq!(
+                (info.title.as_str(), roles),
+                ("field", [None, Some(Role::Member), Some(Role::Admin)]),
+                "seed {seed}, {}",
+                device.label()
+            );
+        }
+        world.agree(chat, Mood::Honest);
+    }
+}
+
 #[test]
 fn audit_srv_a10_d3_a_device_whose_revocation_is_lost_is_revoked_again() {
     for seed in 0..4 {

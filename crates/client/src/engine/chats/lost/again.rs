@@ -1,5 +1,6 @@
 //! Changes that a server has lost and that are owed again: removals and revocations before anything
-//! is sealed, by whoever remembers them and may make them; titles and roles by their authors.
+//! is sealed, by whoever remembers them and may make them; titles and roles by their authors, and by
+//! others where these are gone.
 //!
 //! Whoever remembers a lost removal and may not make it seals nothing meanwhile: what is said would
 //! be sealed for those who were removed. The timeline says so, and after a day that a new group is
@@ -31,6 +32,7 @@ use crate::{
 };
 
 mod adds;
+mod given;
 
 /// When the app is told to offer a new group.
 const NEW_GROUP: Duration = Duration::from_hours(24);
@@ -39,6 +41,8 @@ const NEW_GROUP: Duration = Duration::from_hours(24);
 const ASK_TO_REMOVE: Duration = Duration::from_secs(10);
 /// The longest of these waits.
 const LONGEST_ASK_TO_REMOVE: Duration = Duration::from_hours(1);
+/// When others do what an author isn't in the group any more to do: it may have to come back first.
+const OTHERS_TURN: Duration = Duration::from_mins(1);
 /// How long an author waits until a lost change of theirs may be made again.
 pub(super) const AUTHORS_WAIT: Duration = Duration::from_hours(7 * 24);
 
@@ -53,11 +57,11 @@ pub(crate) struct Done {
     /// Device keys that it revoked.
     revoked: Vec<DeviceKey>,
     /// Accounts that it brought in.
-    added: BTreeMap<AccountId, Adder>,
-    /// The title that it gave, if it was made here.
-    title: Option<String>,
-    /// The roles that it gave, if it was made here.
-    roles: Vec<(AccountId, Role)>,
+    added: BTreeMap<AccountId, Author>,
+    /// The title that it gave.
+    title: Option<(String, Author)>,
+    /// The roles that it gave.
+    roles: BTreeMap<AccountId, (Role, Author)>,
 }
 
 /// What others have decided since a loss.
@@ -82,10 +86,10 @@ pub(crate) struct OwedAgain {
     /// what the tree then holds of them is what was taken out.
     replaced: BTreeSet<AccountId>,
     revoked: BTreeSet<DeviceKey>,
-    title: Option<String>,
-    roles: BTreeMap<AccountId, Role>,
+    title: Option<(String, Author)>,
+    roles: BTreeMap<AccountId, (Role, Author)>,
     /// Accounts to be added again; by this device at once if it had added them.
-    added: BTreeMap<AccountId, Adder>,
+    added: BTreeMap<AccountId, Author>,
     /// Accounts that were added and removed in the lost part, and the device that had removed them:
     /// whoever had added them may not know of the removal, and add them again.
     gone: BTreeMap<AccountId, Option<DeviceId>>,
@@ -99,9 +103,9 @@ pub(crate) struct OwedAgain {
     needs_new_group: bool,
 }
 
-/// Who has brought an account in.
+/// Who has made a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Adder {
+struct Author {
     device: DeviceId,
     /// Whether that is this device.
     own: bool,
@@ -190,18 +194,16 @@ impl Chat {
         let was_owed = |who: &&AccountId| self.row.owed_again.removed.contains_key(who);
         done.again = done.removed.keys().filter(was_owed).copied().collect();
         let added = brought_in(conversation, report).into_iter();
-        let by = Adder { device: report.author.device, own: report.own };
+        let by = Author { device: report.author.device, own: report.own };
         done.added = added.map(|who| (who, by)).collect();
         let Some((old, new)) = report.context_change.as_deref() else {
             return done;
         };
         done.revoked = new.revoked.difference(&old.revoked).copied().collect();
-        if report.own {
-            done.title = (old.title != new.title).then(|| new.title.clone());
-            let changed = changed_roles(old, new).into_iter();
-            let changed = changed.map(|who| (who, given(&new.roles, who)));
-            done.roles = changed.filter(|(who, _)| conversation.has_account(*who)).collect();
-        }
+        done.title = (old.title != new.title).then(|| (new.title.clone(), by));
+        let changed = changed_roles(old, new).into_iter();
+        let changed = changed.filter(|who| conversation.has_account(*who));
+        done.roles = changed.map(|who| (who, (given(&new.roles, who), by))).collect();
         done
     }
 
@@ -243,13 +245,16 @@ impl Chat {
             let stays = |who: &AccountId| conversation.has_account(*who) && !leaving.contains(who);
             for (who, by) in kept.added.iter().filter(|(who, _)| stays(who)) {
                 let was_own = owed.added.get(who).is_some_and(|before| before.own);
-                owed.added.insert(*who, Adder { own: by.own || was_own, ..*by });
+                owed.added.insert(*who, Author { own: by.own || was_own, ..*by });
             }
-            if let Some(title) = kept.title.as_ref().filter(|title| **title == context.title) {
+            if let Some(title) = kept.title.as_ref().filter(|(title, _)| *title == context.title) {
                 owed.title = Some(title.clone());
             }
-            let roles = kept.roles.iter().copied();
-            owed.roles.extend(roles.filter(|(who, role)| given(&context.roles, *who) == *role));
+            let holds = |(who, (role, _)): &(&AccountId, &(Role, Author))| {
+                conversation.has_account(**who) && given(&context.roles, **who) == *role
+            };
+            let roles = kept.roles.iter().filter(holds);
+            owed.roles.extend(roles.map(|(who, role)| (*who, *role)));
         }
     }
 
@@ -350,7 +355,7 @@ impl Chat {
         let is_in = |who: &AccountId| conversation.has_account(*who);
         let is_out = |(who, _): &(&AccountId, &Option<DeviceId>)| !is_in(who);
         let is_back =
-            |(who, _): &(&AccountId, &Adder)| is_in(who) && !owed.removed.contains_key(who);
+            |(who, _): &(&AccountId, &Author)| is_in(who) && !owed.removed.contains_key(who);
         let is_barred = |key: &&DeviceKey| conversation.device_of_key(key).is_none();
         let removed = owed.removed.iter().filter(is_out).map(|(who, by)| (*who, *by));
         let removed: BTreeMap<_, _> = removed.collect();
@@ -572,40 +577,6 @@ impl State {
         }
         chat.session.removal_asked.1.into_iter().for_each(|at| chat.wake_by(at));
     }
-
-    /// Wishes again for the title and the roles that were set here, once each and as soon as they
-    /// may be set: the author's own role may have been lost, or the one named is to be added again.
-    pub(in crate::engine::chats) fn restore(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
-        let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
-            return;
-        };
-        let owed = &mut chat.row.owed_again;
-        if owed.title.is_none() && owed.roles.is_empty() {
-            return;
-        }
-        let context = conversation.context();
-        let mut wishes = Vec::new();
-        let is_late = step.now > owed.since.after(AUTHORS_WAIT);
-        if (is_late || context.may_change(me.account))
-            && let Some(title) = owed.title.take().filter(|title| *title != context.title)
-        {
-            wishes.push(Wish::Title(title));
-        }
-        let governs = context.role(me.account) == Role::Owner;
-        owed.roles.retain(|who, role| {
-            let can_be_set = governs && conversation.has_account(*who);
-            if can_be_set && given(&context.roles, *who) != *role {
-                wishes.push(Wish::Role(*who, *role));
-            }
-            !can_be_set && !is_late
-        });
-        if owed.title.is_none() && owed.roles.is_empty() || !wishes.is_empty() {
-            for wish in wishes {
-                chat.queue(Intent::Change(wish), step);
-            }
-            chat.save(step);
-        }
-    }
 }
 
 /// The accounts of which all devices came with a commit.
@@ -620,6 +591,12 @@ pub(in crate::engine::chats) fn brought_in(
         member.is_some_and(|member| member.devices.iter().all(|d| report.added.contains(d)))
     });
     added
+}
+
+/// The devices in a group.
+fn devices_of(conversation: &Conversation) -> BTreeSet<DeviceId> {
+    let members = conversation.members();
+    members.iter().flat_map(|member| &member.devices).map(|sender| sender.device).collect()
 }
 
 /// The accounts of which a commit has left nothing.

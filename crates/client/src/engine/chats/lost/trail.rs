@@ -102,6 +102,7 @@ impl Chat {
     pub(in crate::engine::chats) fn settle_owed_after(&mut self, done: &Done, now: Timestamp) {
         if !self.row.owed_again.is_nothing() {
             self.settle_epoch(done);
+            self.is_given_anew(done);
         }
         self.are_added_again(done, now);
     }

@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use corncrake_core::{
     conversation::Duty as Turn,
-    id::{AccountId, ConversationId, DeviceId},
+    id::{AccountId, ConversationId},
 };
 
-use super::{AUTHORS_WAIT, Adder};
+use super::{AUTHORS_WAIT, Author, OTHERS_TURN, devices_of};
 use crate::engine::{
     State, Step,
     account::{By, ClaimedPackage},
@@ -20,8 +20,6 @@ use crate::engine::{
 
 /// When others than the adder add again.
 const OTHERS_ADD: Duration = Duration::from_hours(24);
-/// When they do if the adder isn't in the group any more: it may have to come back itself first.
-const OTHERS_ADD_FOR: Duration = Duration::from_mins(1);
 /// A try to add again that came to nothing is made anew after this: whoever is added may be about to
 /// bring key packages to a server that has lost them. Each wait is twice the last.
 const ADD_AGAIN: Duration = Duration::from_secs(5);
@@ -36,7 +34,7 @@ impl State {
     pub(in crate::engine::chats) fn add_again(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         self.tell_gone(chat, step);
         let has_removed_back = self.has_removed_back(chat);
-        let turn = OTHERS_ADD_FOR + self.rank_wait(chat, Turn::CleanUp);
+        let turn = OTHERS_TURN + self.rank_wait(chat, Turn::CleanUp);
         let (Some(conversation), Some(me)) = (&chat.conversation, self.account.me()) else {
             return;
         };
@@ -58,13 +56,9 @@ impl State {
         let context = conversation.context();
         let may_add = context.role(me.account) >= context.permissions.add && !has_removed_back;
         let turn_for = clock.until(owed.since.after(turn), turn);
-        let members = conversation.members();
-        let is_gone = |device: DeviceId| {
-            let mut here = members.iter().flat_map(|member| &member.devices);
-            here.all(|member| member.device != device)
-        };
-        let is_due = |by: Adder| {
-            let is_for_others = turn_for.is_none() && is_gone(by.device);
+        let here = devices_of(conversation);
+        let is_due = |by: Author| {
+            let is_for_others = turn_for.is_none() && !here.contains(&by.device);
             may_add && (by.own || others_turn.is_none() || is_for_others)
         };
         let due: Vec<By> = owed
