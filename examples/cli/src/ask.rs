@@ -381,12 +381,13 @@ async fn send(
 ) -> Result<Value, Failure> {
     reach::refuse_if_over(client).await?;
     let (chat, new) = reach::find_or_start(client, to, patience.to_look()).await?;
-    let message = chat.send_text(text).await?;
+    let sending = chat.send(text).await?;
+    let message = sending.id();
     drop(turn);
     let (delivery, reach) = if wait.is_none() {
         (Delivery::Queued, Reach::Head)
     } else {
-        reach::wait_sent(client, &chat, message, patience).await?
+        reach::wait_sent(client, sending, patience).await?
     };
     if new && delivery == Delivery::Sent {
         tell_them(client, patience).await?;

@@ -3,7 +3,7 @@
 use std::{future::ready, time::Duration};
 
 use corncrake::{
-    Chat, ChatInfo, ChatKind, Client, Connection, Delivery, Error, ItemKind, MessageId, Standing,
+    Chat, ChatInfo, ChatKind, Client, Connection, Delivery, Error, Sending, Standing,
     store::StoreError,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -19,8 +19,6 @@ const SENDING: Duration = Duration::from_secs(3);
 /// it to wait: where attempts fail, and where the first one is still under way, as on a slow path.
 const PATIENCE_OFFLINE: Duration = Duration::from_secs(3);
 const PATIENCE_SLOW: Duration = Duration::from_secs(10);
-/// How many items from the end an own message is looked for.
-const RECENT: u32 = 100;
 
 /// How far the network let us come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,28 +187,17 @@ async fn watch_connection(
     }
 }
 
-/// Waits until an own message is in the log.
+/// Waits until an own message is in the log, or never will be.
 pub(crate) async fn wait_sent(
     client: &Client,
-    chat: &Chat,
-    message: MessageId,
+    sending: Sending,
     patience: Patience,
 ) -> Result<(Delivery, Reach), Failure> {
     tokio::select! {
         biased;
-        // However it ended, the message's line says what became of it.
-        _ = chat.settled() => Ok((delivery(chat, message).await?, Reach::Head)),
+        delivery = sending.fate() => Ok((delivery?, Reach::Head)),
         reach = watch_connection(client, patience, None) => Ok((Delivery::Queued, reach?)),
     }
-}
-
-async fn delivery(chat: &Chat, message: MessageId) -> Result<Delivery, Failure> {
-    let page = chat.history(None, RECENT).await?;
-    let found = page.into_iter().rev().find_map(|item| match item.what {
-        ItemKind::Message { id, delivery, .. } if id == message => Some(delivery),
-        _ => None,
-    });
-    Ok(found.unwrap_or(Delivery::Queued))
 }
 /// The chat that `name` names, and whether it is new: the chat of two with somebody is started if
 /// there is none.

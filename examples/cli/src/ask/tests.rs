@@ -168,6 +168,26 @@ async fn audit_issue_7_bf3_a_message_goes_out_over_a_slow_path() {
     place.server.stop().await;
 }
 
+/// What came of a message is told however much has come behind it meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn audit_issue_7_if1_a_message_that_much_came_behind_is_said_to_be_sent() {
+    let place = Place::new(&["ann", "bob"]).await;
+    assert_eq!(delivery(place.ask("ann", send("bob", USUAL)).await.0), "sent");
+    let client = place.open("ann").await;
+    place.way.state.delay.store(500, Ordering::Relaxed);
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { asked(&client, send("bob", Wait::Given(60))).await.0 }
+    });
+    sleep(Duration::from_millis(100)).await;
+    for _ in 0..120 {
+        asked(&client, send("bob", Wait::NONE)).await.0.unwrap();
+    }
+    assert_eq!(delivery(first.await.unwrap()), "sent");
+    client.close().await.unwrap();
+    place.server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn audit_issue_7_bf3_a_wait_that_somebody_gave_is_waited_for() {
     let place = Place::new(&["ann", "bob", "cem"]).await;
