@@ -457,3 +457,28 @@ fn audit_srv_a10_d3_who_was_offline_at_a_lost_removal_and_who_logs_in_later_come
         assert_eq!(bob.start_chat(&["ann"]), before[0], "seed {seed}");
     }
 }
+
+/// A server that has lost the accounts has no key packages of a device that is off, and so nothing
+/// to seal the keys to.
+#[test]
+fn audit_issue_7_h7_who_comes_back_to_an_empty_server_behind_a_removal_gets_the_keys() {
+    for seed in 0..4 {
+        let world = World::new(seed);
+        let empty = backup(&world);
+        let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
+        let [second, third] = [world.log_in("ann"), world.log_in("ann")];
+        world.settle();
+        let chat = bob.create_group("meadow", &["ann"]);
+        world.settle();
+        ann.crash();
+        restore(&world, &empty);
+        world.pass(60_000);
+        second.remove_device(id(&third)).unwrap();
+        world.pass(10_000 + 20_000 * seed);
+        ann.start();
+        world.pass(120_000);
+        assert!(!waits_for_keys(&ann), "seed {seed}");
+        third.lose();
+        all_hear_each_other(&world, &[&ann, &second, &bob], &[chat]);
+    }
+}

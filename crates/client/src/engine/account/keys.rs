@@ -43,6 +43,9 @@ const MOST_EARLIER: usize = 8;
 const OTHERS_FIRST: Duration = Duration::from_hours(1);
 /// Between two letters to a device that doesn't show itself; doubled up to a month.
 const AGAIN: Duration = Duration::from_hours(24);
+/// Between two tries for a device of which the server has no key package, as after a loss that it
+/// hasn't come back from; doubled up to about an hour.
+const NO_PACKAGE: Duration = Duration::from_secs(10);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_hours(32 * 24);
 
@@ -94,6 +97,8 @@ pub(crate) struct Keys {
     row: KeysRow,
     /// When to send the keys to those that lack them.
     tell: Retry,
+    /// How many tries there were since the server had a key package of each that lacks them.
+    in_vain: u32,
     /// Whether some lack them.
     is_wanted: bool,
 }
@@ -395,10 +400,17 @@ impl State {
             let letter = Deposit { inbox, package, notice, admission: Vec::new() };
             self.owe_letter(letter, Some((claimed.account, claimed.device)), step);
         }
+        let is_there = |device: &DeviceId| packages.iter().any(|claimed| claimed.device == *device);
         let keys = &mut self.account.keys;
         let times = keys.row.tells.map_or(0, |(_, times)| times);
-        let pause = AGAIN.saturating_mul(1 << times.min(5));
-        keys.row.tells = Some((step.now.after(pause), times.saturating_add(1)));
+        let (pause, times) = if wanting.iter().all(is_there) {
+            keys.in_vain = 0;
+            (AGAIN.saturating_mul(1 << times.min(5)), times.saturating_add(1))
+        } else {
+            keys.in_vain = keys.in_vain.saturating_add(1);
+            (NO_PACKAGE.saturating_mul(1 << keys.in_vain.min(9) >> 1), times.max(1))
+        };
+        keys.row.tells = Some((step.now.after(pause), times));
         keys.tell = Retry::at(step.moment.after(pause));
         keys.save(step);
     }
