@@ -106,10 +106,12 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     let json = options.json;
     let ask = match options.command {
         Command::SignUp { name, wait } => {
-            return enter(&home, server, (&name, wait), Way::SignUp, json).await;
+            let entering = enter(&home, server, (&name, wait), Way::SignUp, json);
+            return unless_interrupted(entering).await;
         }
         Command::LogIn { name, drop, wait } => {
-            return enter(&home, server, (&name, wait), Way::LogIn { drop }, json).await;
+            let entering = enter(&home, server, (&name, wait), Way::LogIn { drop }, json);
+            return unless_interrupted(entering).await;
         }
         Command::Listen => {
             let mut link = Link::new(home, server);
@@ -123,15 +125,11 @@ async fn run(options: Options) -> Result<Exit, Failure> {
             let closed = link.close().await;
             return outcome.and(closed).map(|()| Exit::Done);
         }
-        command => ask_of(command)?,
+        command => unless_interrupted(ask_of(command)).await?,
     };
     let mut link = Link::new(home, server);
     let number = link.ask(ask.clone());
-    let mut signal = signals::end()?;
-    let answer = tokio::select! {
-        answer = link.answer(number) => answer,
-        () = signal.comes() => Err(Failure::interrupted()),
-    };
+    let answer = unless_interrupted(link.answer(number)).await;
     let closed = link.close().await;
     let answer = answer?;
     if let Some(note) = show::note(&answer) {
@@ -142,13 +140,24 @@ async fn run(options: Options) -> Result<Exit, Failure> {
     closed.map(|()| show::exit(&ask, &answer))
 }
 
+/// Ends what is being done if a signal asks for that.
+async fn unless_interrupted<T>(
+    doing: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut signal = signals::end()?;
+    tokio::select! {
+        done = doing => done,
+        () = signal.comes() => Err(Failure::interrupted()),
+    }
+}
+
 /// Writes an answer.
 fn say(text: &str) -> Result<(), Failure> {
     output::write(text).or_else(|error| output::ended(&error))
 }
 
 /// What a command asks of an account that is open.
-fn ask_of(command: Command) -> Result<Ask, Failure> {
+async fn ask_of(command: Command) -> Result<Ask, Failure> {
     let usual = Wait::Usual { usual: patience::USUAL.as_secs() };
     Ok(match command {
         Command::Send { chat, text, wait } => {
@@ -168,7 +177,7 @@ fn ask_of(command: Command) -> Result<Ask, Failure> {
         Command::Hide { chat } => Ask::Hide { chat },
         Command::Devices { what: None } => Ask::Devices {},
         Command::Devices { what: Some(Devices::Remove { device }) } => {
-            let password = password::ask(password::Kind::Known)?.into();
+            let password = password::ask(password::Kind::Known).await?.into();
             Ask::RemoveDevice { device, password, wait: usual }
         }
         Command::Verify { name } => Ask::Verify { name },
@@ -217,7 +226,7 @@ async fn enter(
         Way::SignUp => password::Kind::New,
         Way::LogIn { .. } => password::Kind::Known,
     };
-    let password = password::ask(kind)?;
+    let password = password::ask(kind).await?;
     let store = home.make().await?;
     // Before there is an account: one whose server can't be written down is not made.
     home.remember_server(&server)?;

@@ -1,17 +1,23 @@
 //! Passwords, from the terminal or standard input, never from an argument.
 
-use std::io::{IsTerminal, stdin};
 #[cfg(unix)]
 use std::{
-    fs::OpenOptions,
-    io::Write,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
+};
+use std::{
+    io::{IsTerminal, stdin},
+    thread,
 };
 
 #[cfg(unix)]
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -23,16 +29,17 @@ pub(crate) enum Kind {
     Known,
 }
 
-/// Asks for a password at the terminal, or takes the first line of standard input.
-pub(crate) fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
+/// Asks for a password at the terminal, or takes the first line of standard input. Dropped, it leaves
+/// the terminal as it was.
+pub(crate) async fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
     if !stdin().is_terminal() {
         let mut line = Zeroizing::new(String::new());
         stdin().read_line(&mut line).map_err(|_| missing())?;
         let password = line.trim_end_matches(['\r', '\n']);
         return if password.is_empty() { Err(missing()) } else { Ok(password.to_owned().into()) };
     }
-    let password = prompt("Password: ")?;
-    if kind == Kind::New && *prompt("The same again: ")? != *password {
+    let password = prompt("Password: ").await?;
+    if kind == Kind::New && *prompt("The same again: ").await? != *password {
         return Err(Failure::refused("passwords_differ", "the two passwords differ: try again"));
     }
     Ok(password)
@@ -41,33 +48,67 @@ pub(crate) fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
 /// Asks at the terminal. The question appears once the terminal echoes nothing any more: an answer
 /// that comes at once must not be seen.
 #[cfg(unix)]
-fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
-    let is_over = AtomicBool::new(false);
-    let answer = thread::scope(|scope| {
-        // A terminal that can't be written to can't be asked either.
-        scope.spawn(|| show_without_echo(text, &is_over));
-        let answer = rpassword::read_password();
-        is_over.store(true, Ordering::Relaxed);
-        answer
-    });
-    answer.map(Zeroizing::new).map_err(|_| missing())
+async fn prompt(question: &'static str) -> Result<Zeroizing<String>, Failure> {
+    let terminal = Terminal::open().map_err(|_| missing())?;
+    let asking = terminal.file.try_clone().map_err(|_| missing())?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let watched = Arc::clone(&is_over);
+    // A terminal that can't be written to can't be asked either.
+    thread::spawn(move || show_without_echo(asking, question, &watched));
+    let answer = read(rpassword::read_password).await;
+    is_over.store(true, Ordering::Relaxed);
+    answer
 }
 
-/// Shows a text on the terminal when it echoes nothing, or when the answer is there already.
+#[cfg(not(unix))]
+async fn prompt(question: &'static str) -> Result<Zeroizing<String>, Failure> {
+    read(move || rpassword::prompt_password(question)).await
+}
+
+/// Reads on a thread of its own, which ends with the program where nobody waits for it any more.
+async fn read(
+    ask: impl FnOnce() -> io::Result<String> + Send + 'static,
+) -> Result<Zeroizing<String>, Failure> {
+    let (tell, answer) = oneshot::channel();
+    thread::spawn(move || drop(tell.send(ask().map(Zeroizing::new))));
+    match answer.await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::interrupted()),
+        answer => answer.ok().and_then(Result::ok).ok_or_else(missing),
+    }
+}
+
+/// The terminal, which is put back as it was.
 #[cfg(unix)]
-fn show_without_echo(text: &str, is_over: &AtomicBool) -> std::io::Result<()> {
-    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+struct Terminal {
+    file: File,
+    was: Termios,
+}
+
+#[cfg(unix)]
+impl Terminal {
+    fn open() -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+        let was = tcgetattr(&file)?;
+        Ok(Self { file, was })
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.file, OptionalActions::Now, &self.was);
+    }
+}
+
+/// Shows a question on the terminal when it echoes nothing, or when the answer is there already.
+#[cfg(unix)]
+fn show_without_echo(mut terminal: File, question: &str, is_over: &AtomicBool) -> io::Result<()> {
     while !is_over.load(Ordering::Relaxed)
         && tcgetattr(&terminal)?.local_modes.contains(LocalModes::ECHO)
     {
         thread::sleep(Duration::from_millis(1));
     }
-    terminal.write_all(text.as_bytes())
-}
-
-#[cfg(not(unix))]
-fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
-    rpassword::prompt_password(text).map(Zeroizing::new).map_err(|_| missing())
+    terminal.write_all(question.as_bytes())
 }
 
 fn missing() -> Failure {

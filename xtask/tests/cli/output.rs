@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 use std::{
     io::{Read, Write},
-    process::{Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use crate::place::Place;
@@ -70,35 +70,80 @@ fn audit_issue_7_g3_what_cannot_be_written_is_no_success() {
     server.stop().unwrap();
 }
 
+/// A terminal of its own in which a shell runs something, with what it has shown.
+#[cfg(target_os = "linux")]
+struct Terminal {
+    child: Child,
+    keyboard: ChildStdin,
+    screen: ChildStdout,
+    shown: Vec<u8>,
+}
+
+#[cfg(target_os = "linux")]
+impl Terminal {
+    /// Runs `corncrake`, for which `$corncrake` stands.
+    fn run(place: &Place, words: &str) -> Self {
+        let program = place.programs.corncrake(&place.home("ann"), &place.url);
+        let mut script = Command::new("script");
+        script.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        script.env("corncrake", program.get_program());
+        script.args(["--quiet", "--flush", "--command", words, "/dev/null"]);
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let keyboard = child.stdin.take().unwrap();
+        let screen = child.stdout.take().unwrap();
+        Self { child, keyboard, screen, shown: Vec::new() }
+    }
+
+    /// Types as soon as it is asked.
+    fn answer(&mut self, question: &str, answer: &str) {
+        while !String::from_utf8_lossy(&self.shown).contains(question) {
+            let mut byte = [0];
+            self.screen.read_exact(&mut byte).unwrap();
+            self.shown.push(byte[0]);
+        }
+        self.keyboard.write_all(answer.as_bytes()).unwrap();
+    }
+
+    fn end(mut self) -> String {
+        self.screen.read_to_end(&mut self.shown).unwrap();
+        self.child.wait().unwrap();
+        String::from_utf8(self.shown).unwrap()
+    }
+}
+
 /// An answer that comes as soon as the question is seen, from a program or out of a buffer.
 #[test]
 #[cfg(target_os = "linux")]
 fn audit_issue_7_g2_a_password_typed_at_once_is_not_echoed() {
     let (place, server) = Place::new();
-    let program = place.programs.corncrake(&place.home("ann"), &place.url);
-    let asks = format!("'{}' sign-up ann", program.get_program().display());
     for _ in 0..20 {
-        let mut terminal = Command::new("script");
-        terminal.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        terminal.args(["--quiet", "--flush", "--command", &asks, "/dev/null"]);
-        terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut terminal = terminal.spawn().unwrap();
-        let (mut keyboard, mut screen) =
-            (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
-        let mut shown = Vec::new();
-        for (question, answer) in [("Password: ", "marble fjord\n"), ("again: ", "lantern fjord\n")]
-        {
-            while !String::from_utf8_lossy(&shown).contains(question) {
-                let mut byte = [0];
-                screen.read_exact(&mut byte).unwrap();
-                shown.push(byte[0]);
-            }
-            keyboard.write_all(answer.as_bytes()).unwrap();
-        }
-        screen.read_to_end(&mut shown).unwrap();
-        terminal.wait().unwrap();
-        let shown = String::from_utf8_lossy(&shown);
+        let mut terminal = Terminal::run(&place, r#""$corncrake" sign-up ann"#);
+        terminal.answer("Password: ", "marble fjord\n");
+        terminal.answer("again: ", "lantern fjord\n");
+        let shown = terminal.end();
         assert!(shown.contains("passwords_differ") && !shown.contains("fjord"), "{shown}");
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn audit_issue_7_k1_who_interrupts_the_question_for_a_password_has_the_terminal_as_before() {
+    let (place, server) = Place::new();
+    for is_typed in [true, false] {
+        let words = r#"sh -c 'echo process $$; exec "$corncrake" log-in ann'; stty -a"#;
+        let mut terminal = Terminal::run(&place, words);
+        terminal.answer("Password: ", if is_typed { "\u{3}" } else { "" });
+        if !is_typed {
+            let shown = String::from_utf8_lossy(&terminal.shown).into_owned();
+            let mut words = shown.split_whitespace().skip_while(|word| *word != "process");
+            let end = format!("kill -TERM {}", words.nth(1).unwrap());
+            assert!(Command::new("sh").args(["-c", &end]).status().unwrap().success());
+        }
+        let shown = terminal.end();
+        let words: Vec<_> = shown.split([' ', ';', '\r', '\n']).collect();
+        let is_as_before = ["echo", "icanon", "isig"].iter().all(|mode| words.contains(mode));
+        assert!(shown.contains("[interrupted]") && is_as_before, "{shown}");
     }
     server.stop().unwrap();
 }
