@@ -303,17 +303,23 @@ impl State {
         if chat.log() != log {
             return;
         }
-        let is_true = match &result {
+        let keys = &chat.keys;
+        let (is_true, opened) = match &result {
             Ok(OpenReply::Beside(sealed)) => {
-                let keys = &chat.keys;
                 let opened = keys.envelope.open_beside(keys.log, Beside::Opening, &sealed.bytes);
-                Some(opened.is_ok_and(|state| entry_id(&state) == expected))
+                let is_true = opened.as_ref().is_ok_and(|state| entry_id(state) == expected);
+                (Some(is_true), opened.ok())
             }
-            Err(TransportError::Refused(_)) => Some(false),
-            _ => None,
+            Err(TransportError::Refused(_)) => (Some(false), None),
+            _ => (None, None),
         };
         if chat.row.begin.is_open() {
             return self.begun_opening_came(chat, is_true.filter(|_| result.is_ok()), step);
+        }
+        if let (Some(false), Some(state)) = (is_true, opened)
+            && let Some(later) = chat.later_epoch_of(&state)
+        {
+            return self.log_wins_at(chat, (Some(log), Some(later)), step);
         }
         chat.row.opening = match is_true {
             Some(true) => Opening::True,

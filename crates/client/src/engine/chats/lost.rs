@@ -299,10 +299,20 @@ impl State {
     /// What the server has is another log: it is folded anew, in a chat of two from the founding,
     /// in a group from an epoch that is known.
     pub(super) fn log_wins(&mut self, chat: &mut Chat, left: Option<LogId>, step: &mut Step<'_>) {
+        self.log_wins_at(chat, (left, None), step);
+    }
+
+    /// The same where the log that is left begins with this epoch, which is known as well.
+    pub(super) fn log_wins_at(
+        &mut self,
+        chat: &mut Chat,
+        (left, at): (Option<LogId>, Option<Anchor>),
+        step: &mut Step<'_>,
+    ) {
         let first = chat.first_seed().log_keys().log;
         // An epoch that was true once is known, whatever the server has lost since.
         let newest = chat.kept.values().rev().map(|kept| kept.anchor);
-        let anchors: Vec<Anchor> = newest.take(ANCHORS).collect();
+        let anchors: Vec<Anchor> = at.into_iter().chain(newest).take(ANCHORS).collect();
         chat.owe_again(0, step);
         chat.lose_sent_after(&first, 0, step);
         chat.lose_places_after(0, step);

@@ -9,17 +9,21 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use corncrake_core::{
-    conversation::{Conversation, Duty as Turn, OPENING, Sender},
+    conversation::{self, Conversation, Duty as Turn, LogItem, OPENING, Sender},
     id::{AccountId, EntryId, LogId},
     mls::{codec::Decode, key_package::KeyPackage},
-    seal::envelope::{Seed, entry_id},
+    seal::{
+        envelope::{EntryKind, Seed, entry_id},
+        record::Anchor,
+    },
 };
 use corncrake_wire::log::LogEntry;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    OTHERS_RETURN,
+    Kept, OTHERS_RETURN,
     again::{AUTHORS_WAIT, Done},
+    trail::anchor_of,
 };
 use crate::{
     engine::{
@@ -226,6 +230,39 @@ impl Chat {
             self.row.recovering = true;
             step.effects.push(Effect::Unwatch(self.log()));
         }
+    }
+}
+
+impl Chat {
+    /// The epoch of a state with which the current log begins, if the group came to that epoch in this
+    /// log itself: the server has lost it, and somebody who had read further has begun it again. What
+    /// this device has not read back may be what led there.
+    pub(in crate::engine::chats) fn later_epoch_of(&self, state: &[u8]) -> Option<Anchor> {
+        let opened = conversation::State::decode(state).ok()?;
+        let fold = Conversation::fold(&opened, self.keys.log, OPENING).ok()?;
+        let epoch = anchor_of(&fold);
+        let is_it =
+            |kept: &Kept| kept.log == self.keys.log && kept.position > 0 && kept.anchor == epoch;
+        let is_known = self.kept.values().any(is_it) || self.epoch_ahead() == Some(epoch);
+        (fold.id() == self.row.id && is_known).then_some(epoch)
+    }
+
+    /// The epoch to which the own commit leads that is under way.
+    fn epoch_ahead(&self) -> Option<Anchor> {
+        let here = self.conversation.as_ref()?;
+        let flight = self.flight.as_ref().filter(|flight| flight.pending.is_some())?;
+        let commit = flight.entries.first()?;
+        let inner = self.keys.envelope.open(self.keys.log, EntryKind::Commit, &commit.sealed);
+        let mut fold =
+            Conversation::fold(&here.state(), self.keys.log, here.newest_commit()).ok()?;
+        fold.read(LogItem {
+            position: self.row.cursor + 1,
+            id: entry_id(&commit.sealed),
+            kind: EntryKind::Commit,
+            inner: Some(&inner.ok()?),
+            own: None,
+        });
+        Some(anchor_of(&fold))
     }
 }
 
