@@ -176,7 +176,7 @@ impl HttpTransport {
         // The answer is dropped with the socket: then nobody knows what the server has done.
         match answered.await.map_err(|_| TransportError::Unreachable)? {
             Ok(reply) => Ok(reply),
-            Err(refusal) => Err(refused(refusal)),
+            Err(refusal) => Err(in_doubt(TransportError::Refused(refusal))),
         }
     }
 }
@@ -199,7 +199,14 @@ impl Transport for HttpTransport {
             value.set_sensitive(true);
             post = post.header(SESSION_HEADER, value);
         }
-        let body = self.server.post(&self.server.account, post, length).await?;
+        let posted = self.server.post(&self.server.account, post, length).await;
+        let body = match request {
+            // Nothing comes of these without the next step, and somebody waits for the reason.
+            AccountRequest::LogInStart(_)
+            | AccountRequest::LogInFinish(_)
+            | AccountRequest::SignUpStart(_) => posted?,
+            _ => posted.map_err(in_doubt)?,
+        };
         request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
 
@@ -217,7 +224,7 @@ impl Transport for HttpTransport {
         let url = join(self.server.open_base().await?, request.path());
         let length = body.len();
         let post = self.server.open.client().post(url).body(body);
-        let body = self.server.post(&self.server.open, post, length).await?;
+        let body = self.server.post(&self.server.open, post, length).await.map_err(in_doubt)?;
         request.decode_reply(&body).map_err(|_| TransportError::Malformed)
     }
 
@@ -270,7 +277,7 @@ impl Server {
         let ask = async || {
             let request = self.account.client().get(join(&self.base, INFO_PATH));
             let response = self.account.send(request).await?;
-            let info: Info = serde_json::from_slice(&answer(response).await?)
+            let info: Info = serde_json::from_slice(&answer(response).await.map_err(in_doubt)?)
                 .map_err(|_| TransportError::Malformed)?;
             if info.versions.is_some_and(|theirs| theirs.common(Versions::OURS).is_none()) {
                 return Err(TransportError::Refused(ErrorCode::UnsupportedVersion.into()));
@@ -343,12 +350,14 @@ fn join(base: &Url, path: &str) -> Url {
     url
 }
 
-/// What a refusal means for a request.
-const fn refused(refusal: Refusal) -> TransportError {
-    match refusal.code {
+/// What a failure means for a request that may have changed something.
+fn in_doubt(error: TransportError) -> TransportError {
+    match error {
         // The server doesn't know itself what it has done.
-        ErrorCode::Internal => TransportError::Unreachable,
-        _ => TransportError::Refused(refusal),
+        TransportError::Refused(Refusal { code: ErrorCode::Internal, .. }) => {
+            TransportError::Unreachable
+        }
+        error => error,
     }
 }
 
@@ -373,7 +382,7 @@ async fn answer(mut response: Response) -> Result<Vec<u8>, TransportError> {
     });
     match (code, problem) {
         (Some(code), Some(Problem { retry_after, .. })) => {
-            Err(refused(Refusal { code, retry_after }))
+            Err(TransportError::Refused(Refusal { code, retry_after }))
         }
         // Not our server speaks, but something in between.
         _ if status.is_server_error() => Err(TransportError::Unreachable),

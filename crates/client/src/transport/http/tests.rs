@@ -1,4 +1,4 @@
-use corncrake_wire::account::{LogOut, Notice};
+use corncrake_wire::account::{LogInStart, LogOut, Notice};
 use corncrake_wire::frames::{About, Hello, Subscription, heads_digest};
 use corncrake_wire::log::{EntryKind, LogEntry, NewEntry, Point, Read, ReadReply};
 use corncrake_wire::{ClientFrame, ServerFrame, VERSION};
@@ -358,6 +358,23 @@ async fn refusals_are_passed_on_and_everything_else_is_told_apart() {
         let answered = script.answer(status, body.as_bytes().to_vec());
         let (answer, _) = tokio::join!(transport.open(read()), answered);
         assert_eq!(answer, Err(expected), "{status} {body}");
+    }
+}
+
+/// Who logs in hears that the server failed, and not that there is none.
+#[tokio::test]
+async fn audit_issue_7_if2_a_server_that_fails_is_there() {
+    let mut script = Script::start().await;
+    let transport = script.transport();
+    let log_in = LogInStart { name: "ann".into(), origin: "here".into(), opaque: Vec::new() };
+    let failed = TransportError::Refused(ErrorCode::Internal.into());
+    for (request, expected) in
+        [(log_in.into(), failed), (LogOut.into(), TransportError::Unreachable)]
+    {
+        let answered =
+            script.answer("500 Internal Server Error", br#"{"code":"internal"}"#.to_vec());
+        let (answer, _) = tokio::join!(transport.account(None, request), answered);
+        assert_eq!(answer, Err(expected));
     }
 }
 
