@@ -218,7 +218,10 @@ impl State {
         let here = chat.conversation.as_ref().zip(self.account.me());
         chat.row.is_dropped = here.is_some_and(|(here, me)| here.has_account(me.account));
         chat.forget(Phase::Removed, step);
-        self.look_elsewhere(chat, step);
+        let record = self.account.recorded(chat.row.id);
+        if !record.is_some_and(|record| chat.has_read_to_its_end(&record.seed)) {
+            self.look_elsewhere(chat, step);
+        }
         self.enter_again(step);
     }
 
@@ -235,7 +238,6 @@ impl State {
         let record = self.account.recorded(chat.row.id);
         if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
             && !chat.row.is_dropped
-            && !chat.has_read_to_its_end(&record.seed)
         {
             self.enter_by_record(record, step);
         }
