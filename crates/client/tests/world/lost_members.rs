@@ -132,6 +132,42 @@ fn audit_issue_7_gh2_who_was_removed_while_off_hears_it_although_the_group_was_l
     }
 }
 
+/// The one device that was off when its account was removed begins the group again, in a log before
+/// a handover. The others, who know of the removal, don't follow it there.
+#[test]
+fn audit_issue_7_j5_who_was_removed_does_not_follow_a_device_that_was_off() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, bob, dia] = ["ann", "bob", "dia"].map(|name| world.sign_up(name));
+        let [second, third, fourth] = [(); 3].map(|()| world.log_in("dia"));
+        world.settle();
+        let old = backup(&world);
+        let chat = bob.create_group("meadow", &["ann", "dia"]);
+        world.settle();
+        fourth.say(chat, "I am in");
+        world.settle();
+        fourth.crash();
+        third.remove_device(id(&second)).unwrap();
+        world.pass(5_000);
+        bob.remove(chat, "dia").unwrap();
+        world.pass(5_000);
+        restore(&world, &old);
+        world.pass(1_000 + 1_000 * seed);
+        fourth.start();
+        world.pass(120_000);
+        second.lose();
+        world.settle();
+        for device in [&dia, &third, &fourth] {
+            let label = device.label();
+            assert_eq!(standing(device, chat), Standing::Removed, "seed {seed}, {label}");
+        }
+        ann.say(chat, "without dia");
+        world.settle();
+        world.agree(chat, Mood::Honest);
+        assert_eq!(ann.info(chat).unwrap().members.len(), 2, "seed {seed}");
+    }
+}
+
 #[test]
 fn audit_issue_7_gh3_who_came_and_went_in_the_lost_part_waits_for_nothing() {
     for seed in 0..6 {

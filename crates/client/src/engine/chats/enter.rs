@@ -225,7 +225,9 @@ impl State {
             let may_go_there = match chat.row.phase {
                 Phase::Entering(_) => true,
                 Phase::Waiting => elsewhere,
-                Phase::Removed => elsewhere && !chat.row.is_dropped,
+                Phase::Removed => {
+                    elsewhere && !chat.row.is_dropped && !chat.was_removed_after(record)
+                }
                 Phase::Inside => elsewhere && chat.may_yield(step.now),
                 Phase::Left => false,
             };

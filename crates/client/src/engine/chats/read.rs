@@ -425,6 +425,7 @@ impl State {
             Outcome::RemovedMe if self.is_this_device(report.author) => self.step_out(chat, step),
             Outcome::RemovedMe => {
                 chat.row.removed_by = Some(report.author.account);
+                chat.row.removed_at = chat.conversation.as_ref().map(Conversation::epoch);
                 self.taken_out(chat, step);
                 return Page::Ends;
             }

@@ -82,6 +82,8 @@ pub(crate) struct ChatRow {
     pub(crate) brought_in_by: Option<AccountId>,
     /// The account that has taken this one out.
     pub(crate) removed_by: Option<AccountId>,
+    /// The epoch that began with that, as this device has read it.
+    pub(crate) removed_at: Option<u64>,
     /// Whether another device of this account has taken this one out.
     pub(crate) is_dropped: bool,
     /// When the server was last found to have lost entries.
@@ -197,6 +199,7 @@ impl ChatRow {
             recovering: false,
             brought_in_by: None,
             removed_by: None,
+            removed_at: None,
             is_dropped: false,
             lost_at: None,
             losses: 0,

@@ -523,7 +523,8 @@ impl State {
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;
             chat.row.phase = Phase::Inside;
-            (chat.row.removed_by, chat.row.is_dropped) = (None, false);
+            (chat.row.removed_by, chat.row.removed_at) = (None, None);
+            chat.row.is_dropped = false;
             let context = fold.context();
             let direct = context.kind == Kind::Direct;
             chat.row.kind = if direct { ChatKind::Direct } else { ChatKind::Group };

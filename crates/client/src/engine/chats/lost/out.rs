@@ -11,7 +11,7 @@ use corncrake_core::{
     conversation::OPENING,
     id::{AccountId, LogId},
     mls::{codec::Decode, key_package::KeyPackage},
-    seal::envelope::Seed,
+    seal::{envelope::Seed, record::ConversationRecord},
 };
 
 use corncrake_wire::LogId as WireLogId;
@@ -40,6 +40,13 @@ impl Invitation {
 }
 
 impl Chat {
+    /// Whether this account was removed behind what one of its devices says of the group: that device
+    /// was off, and has begun a log again that the server has lost together with the removal.
+    pub(in crate::engine::chats) fn was_removed_after(&self, record: &ConversationRecord) -> bool {
+        let is_before = |at| record.begins_with < at && record.anchor.epoch <= at;
+        record.may_yield && self.row.removed_at.is_some_and(is_before)
+    }
+
     /// Whether an account that isn't in the group is about to be added.
     fn is_to_come(&self, who: AccountId) -> bool {
         let adds = |(_, intent): &(u64, Intent)| match intent {
