@@ -259,6 +259,8 @@ impl State {
         search.asked = Some(number);
         let (position, running) = (kept.position, kept.running);
         let token = if kept.is_in(chat.log()) {
+            // The group that was set aside may have been in another log than the chat since.
+            self.chats.logs.insert(chat.log(), (chat.row.id, Place::Current));
             chat.token()
         } else {
             let keys = kept.seed.log_keys();
