@@ -41,6 +41,9 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
     refuse_existing(&files.seed)?;
     let partials = Partials::of_backup(&files);
     partials.remove();
+    let seed_path = data.join(SEED);
+    let seed = std::fs::read(&seed_path).map_err(|error| Error::failed(error).about(&seed_path))?;
+    let seed = zeroize::Zeroizing::new(seed);
     for (from, to) in files.databases(data) {
         let partial = beside(&to, PARTIAL);
         drop(private(&partial).map_err(|error| error.about(&partial))?);
@@ -53,10 +56,9 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
             .await?;
         check(&partial).await?;
         check_named(&partial).await?;
+        // With another server's seed nobody could log in on what is brought back.
+        seed_mark::check(&Database::at(&partial), &Database::at(&from), &seed).await?;
     }
-    let seed_path = data.join(SEED);
-    let seed = std::fs::read(&seed_path).map_err(|error| Error::failed(error).about(&seed_path))?;
-    let seed = zeroize::Zeroizing::new(seed);
     replace(&files.seed, &seed)?;
     partials.move_into_place()
 }

@@ -15,7 +15,7 @@ use crate::Error;
 pub(crate) const SEED: &str = "opaque-seed";
 
 /// The file that is locked, and what is said where it can't be.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 const IN_USE: &str = "the data folder is in use";
 
 /// A file that lies in a folder while a backup is brought into it.

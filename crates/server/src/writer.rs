@@ -12,7 +12,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
@@ -26,7 +26,7 @@ use crate::{
     Error, Origin,
     database::Database,
     disk::Disk,
-    folder::Identity,
+    folder::{Identity, LOCK},
     health::{Condition, Health},
     logs::{Appender, NewAppend, Outcome, Plan},
 };
@@ -118,11 +118,14 @@ impl Writer {
         disk: Disk,
     ) -> (Self, JoinHandle<()>) {
         let (queue, health) = (Arc::new(Queue::new()), Health::new());
-        let file = Identity::at(database.path()).ok();
+        let lock = database.path().with_file_name(LOCK);
+        let files = [database.path().to_owned(), lock];
+        let named = |path: PathBuf| Identity::at(&path).ok().map(|identity| (path, identity));
+        let files = files.into_iter().filter_map(named).collect();
         let is_accounts = appender.is_none();
         let task = Task {
             database,
-            file,
+            files,
             connection: Some(connection),
             appender,
             disk,
@@ -270,8 +273,8 @@ impl Writer {
 /// The task behind a [`Writer`].
 struct Task {
     database: Database,
-    /// Which file that is.
-    file: Option<Identity>,
+    /// Its file, and the one by which the folder is locked.
+    files: Vec<(PathBuf, Identity)>,
     connection: Option<SqliteConnection>,
     appender: Option<Appender>,
     disk: Disk,
@@ -295,7 +298,7 @@ impl Task {
                 Ok(None) => break,
                 Err(_) => Vec::new(),
             };
-            self.look_at_file()?;
+            self.look_at_files()?;
             self.look_at_disk();
             if !jobs.is_empty()
                 && let Err(error) = self.commit(jobs).await
@@ -314,18 +317,19 @@ impl Task {
     }
 
     /// Gives up if the database's name is gone or another file's: SQLite goes on writing to a file
-    /// that nobody will find.
-    fn look_at_file(&self) -> Result<(), Error> {
-        let path = self.database.path();
-        let is_there = match Identity::at(path) {
-            Ok(now) => self.file.is_none_or(|file| file == now),
-            // A file system that doesn't answer may do so again.
-            Err(error) => error.kind() != ErrorKind::NotFound,
-        };
-        match is_there {
-            true => Ok(()),
-            false => Err(Error::failed("the file was removed or replaced").about(path)),
+    /// that nobody will find. So it does without the lock: another server may begin beside this one.
+    fn look_at_files(&self) -> Result<(), Error> {
+        for (path, identity) in &self.files {
+            let is_there = match Identity::at(path) {
+                Ok(now) => now == *identity,
+                // A file system that doesn't answer may do so again.
+                Err(error) => error.kind() != ErrorKind::NotFound,
+            };
+            if !is_there {
+                return Err(Error::failed("the file was removed or replaced").about(path));
+            }
         }
+        Ok(())
     }
 
     /// Refuses writes while the disk is full, and takes them again when it isn't.

@@ -193,15 +193,26 @@ fn text_of(typed: String) -> Result<String, Failure> {
     text_from(stdin())
 }
 
-/// All that is to be read, without the ends of lines behind it.
-fn text_from(mut input: impl Read) -> Result<String, Failure> {
+/// All that is to be read, without the ends of lines behind it; more than a message may hold only so
+/// far that it is refused as too long.
+fn text_from(input: impl Read) -> Result<String, Failure> {
     let no_text =
         |why: &str| Failure::refused("no_text", format!("standard input gives no text: {why}"));
-    let mut text = String::new();
-    input.read_to_string(&mut text).map_err(|error| no_text(&error.to_string()))?;
+    let mut bytes = Vec::new();
+    input
+        .take(LONGEST_INPUT)
+        .read_to_end(&mut bytes)
+        .map_err(|error| no_text(&error.to_string()))?;
+    if bytes.len() as u64 == LONGEST_INPUT {
+        return Err(corncrake::Error::from(corncrake::Refusal::MessageTooLong).into());
+    }
+    let mut text = String::from_utf8(bytes).map_err(|error| no_text(&error.to_string()))?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     if text.is_empty() { Err(no_text("it is empty")) } else { Ok(text) }
 }
+
+/// No text or password is as long.
+const LONGEST_INPUT: u64 = 1024 * 1024;
 
 /// How somebody comes into an account.
 enum Way {
@@ -288,6 +299,8 @@ mod tests {
         for nothing in ["", "\n", "\r\n\r\n"] {
             assert_eq!(text_from(nothing.as_bytes()).unwrap_err().code, "no_text");
         }
+        // What has no end isn't waited for.
+        assert_eq!(text_from(std::io::repeat(b'a')).unwrap_err().code, "message_too_long");
         assert_eq!(text_from(&b"\xff"[..]).unwrap_err().code, "no_text");
         assert_eq!(text_from("one\ntwo\n".as_bytes()).unwrap(), "one\ntwo");
     }

@@ -20,7 +20,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::failure::Failure;
+use crate::{LONGEST_INPUT, failure::Failure};
 
 /// Whether a password is new, and so is asked for twice at a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +34,10 @@ pub(crate) enum Kind {
 pub(crate) async fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
     if !stdin().is_terminal() {
         let mut line = Zeroizing::new(String::new());
-        stdin().read_line(&mut line).map_err(|_| missing())?;
+        stdin().lock().take(LONGEST_INPUT).read_line(&mut line).map_err(|_| missing())?;
         let password = line.trim_end_matches(['\r', '\n']);
-        return if password.is_empty() { Err(missing()) } else { Ok(password.to_owned().into()) };
+        let is_whole = !password.is_empty() && (line.len() as u64) < LONGEST_INPUT;
+        return if !is_whole { Err(missing()) } else { Ok(password.to_owned().into()) };
     }
     let password = prompt("Password: ").await?;
     if kind == Kind::New && *prompt("The same again: ").await? != *password {

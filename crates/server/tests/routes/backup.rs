@@ -527,6 +527,25 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Nobody could log in on what would be brought back, and a restore refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_issue_7_k7_a_backup_takes_no_seed_of_another_server() {
+    let folder = TempDir::new().unwrap();
+    let (data, backups) = (folder.path().join("data"), folder.path().join("backups"));
+    std::fs::create_dir(&backups).unwrap();
+    start_and_stop(&data).await;
+    let seed = data.join("opaque-seed");
+    let kept = std::fs::read(&seed).unwrap();
+    let backup = backups.join("backup");
+    for wrong in [vec![7; kept.len()], kept[1..].to_vec(), Vec::new()] {
+        std::fs::write(&seed, wrong).unwrap();
+        assert!(!run(&data, &["backup", backup.to_str().unwrap()]));
+        assert!(files(&backups).is_empty());
+    }
+    std::fs::write(&seed, kept).unwrap();
+    assert!(run(&data, &["backup", backup.to_str().unwrap()]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_issue_7_a_backup_is_not_written_into_the_data_folder() {
     let folder = TempDir::new().unwrap();

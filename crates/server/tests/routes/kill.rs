@@ -186,14 +186,18 @@ async fn the_servers_log_names_nobody_and_nothing() {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_issue_7_bf10_a_server_whose_files_are_gone_or_others_stores_nothing_and_ends() {
-    for is_replaced in [false, true] {
+    for what in ["folder", "files", "lock"] {
         let folder = tempfile::TempDir::new().unwrap();
         let data = folder.path().join("data");
         let mut process = Process::start(&data, UNLIMITED);
         let api = Api::at(process.address, tempfile::TempDir::new().unwrap());
         api.append(&commit(&token(1), Point::START, b"founding")).await.unwrap();
-        std::fs::rename(&data, folder.path().join("elsewhere")).unwrap();
-        if is_replaced {
+        match what {
+            // Another server could begin beside this one.
+            "lock" => std::fs::remove_file(data.join("lock")).unwrap(),
+            _ => std::fs::rename(&data, folder.path().join("elsewhere")).unwrap(),
+        }
+        if what == "files" {
             std::fs::create_dir(&data).unwrap();
             for name in ["accounts.db", "logs.db"] {
                 std::fs::write(data.join(name), b"").unwrap();

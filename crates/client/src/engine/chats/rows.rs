@@ -219,6 +219,11 @@ impl ChatRow {
 }
 
 impl ChatRow {
+    /// This account is in the group, whoever had taken it out.
+    pub(crate) const fn is_not_out(&mut self) {
+        (self.removed_by, self.removed_at, self.is_dropped) = (None, None, false);
+    }
+
     /// Steps on to the next entry of the log.
     pub(crate) fn advance(&mut self, entry: &LogEntry) {
         self.cursor = entry.position;

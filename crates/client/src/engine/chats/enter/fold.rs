@@ -523,8 +523,7 @@ impl State {
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;
             chat.row.phase = Phase::Inside;
-            (chat.row.removed_by, chat.row.removed_at) = (None, None);
-            chat.row.is_dropped = false;
+            chat.row.is_not_out();
             let context = fold.context();
             let direct = context.kind == Kind::Direct;
             chat.row.kind = if direct { ChatKind::Direct } else { ChatKind::Group };
