@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use std::{
-    io::{IsTerminal, stdin},
+    io::{self, BufRead, IsTerminal, Read, stdin},
     thread,
 };
 

@@ -238,7 +238,6 @@ impl State {
         let record = self.account.recorded(chat.row.id);
         if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
             && !chat.row.is_dropped
-            && !chat.was_removed_after(&record)
         {
             self.enter_by_record(record, step);
         }
