@@ -91,6 +91,7 @@ impl Reader<'_> {
             may_yield: false,
             losses: 0,
             begins_with: 0,
+            is_alone: false,
         });
         let sealed = records.seal_record(keys.log, &record, chance.rng()).unwrap();
         let inner = Entry::AccountRecord(sealed).encode();

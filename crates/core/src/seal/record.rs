@@ -90,6 +90,9 @@ pub struct ConversationRecord {
     pub losses: u32,
     /// The epoch that the log begins with.
     pub begins_with: u64,
+    /// Whether a device of this account has begun that log again, and knows of nobody else who goes on
+    /// in it.
+    pub is_alone: bool,
 }
 
 impl ConversationRecord {
@@ -99,7 +102,9 @@ impl ConversationRecord {
         let yields = self.may_yield || other.may_yield;
         match self.losses.cmp(&other.losses) {
             Ordering::Equal if yields && self.seed != other.seed => self.place() > other.place(),
-            Ordering::Equal => self.anchor.epoch > other.anchor.epoch,
+            Ordering::Equal => {
+                (self.anchor.epoch, other.is_alone) > (other.anchor.epoch, self.is_alone)
+            }
             order => order == Ordering::Greater,
         }
     }

@@ -539,6 +539,7 @@ fn conversation(id: u8, epoch: u64) -> AccountLogRecord {
         may_yield: false,
         losses: 0,
         begins_with: 0,
+        is_alone: false,
     })
 }
 

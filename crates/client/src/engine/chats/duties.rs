@@ -238,6 +238,7 @@ impl State {
         let record = self.account.recorded(chat.row.id);
         if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
             && !chat.row.is_dropped
+            && !chat.was_removed_after(&record)
         {
             self.enter_by_record(record, step);
         }
@@ -380,6 +381,7 @@ impl State {
             may_yield: chat.may_yield(step.now),
             losses: self.losses_of(chat),
             begins_with: chat.begins_with(conversation),
+            is_alone: chat.row.begin.is_alone(),
         };
         self.put_record(AccountLogRecord::Conversation(record), step);
         chat.row.recorded = true;

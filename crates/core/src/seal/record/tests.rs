@@ -19,6 +19,7 @@ fn conversation(seed: u8) -> AccountLogRecord {
         may_yield: false,
         losses: 0,
         begins_with: 0,
+        is_alone: false,
     })
 }
 

@@ -458,7 +458,10 @@ impl State {
             return;
         }
         begin.to_tell.remove(&actor.account);
-        if core::mem::take(&mut begin.is_alone) && is_external {
+        let was_alone = core::mem::take(&mut begin.is_alone);
+        // The account's log is to say so.
+        chat.row.recorded &= !was_alone;
+        if was_alone && is_external {
             // Others of those who lost the same epoch may be about to come back as well.
             chat.session.others_return = Some(step.moment.after(OTHERS_RETURN));
             chat.say_all_again(step);

@@ -44,7 +44,7 @@ impl Chat {
     /// was off, and has begun a log again that the server has lost together with the removal.
     pub(in crate::engine::chats) fn was_removed_after(&self, record: &ConversationRecord) -> bool {
         let is_before = |at| record.begins_with < at && record.anchor.epoch <= at;
-        record.may_yield && self.row.removed_at.is_some_and(is_before)
+        record.is_alone && self.row.removed_at.is_some_and(is_before)
     }
 
     /// Whether an account that isn't in the group is about to be added.
