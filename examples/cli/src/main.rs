@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsString,
-    io::{Read, Write, stderr, stdin},
+    io::{Write, stderr},
     process::ExitCode,
 };
 
@@ -16,6 +16,7 @@ mod ask;
 mod failure;
 mod home;
 mod hub;
+mod input;
 mod link;
 mod listen;
 mod options;
@@ -161,7 +162,7 @@ async fn ask_of(command: Command) -> Result<Ask, Failure> {
     let usual = Wait::Usual { usual: patience::USUAL.as_secs() };
     Ok(match command {
         Command::Send { chat, text, wait } => {
-            Ask::Send { chat, text: text_of(text)?, wait: Wait::or_usual(wait, 15) }
+            Ask::Send { chat, text: input::text_of(text).await?, wait: Wait::or_usual(wait, 15) }
         }
         Command::History { chat, limit, before } => {
             Ask::History { chat, before, limit, wait: usual }
@@ -184,35 +185,6 @@ async fn ask_of(command: Command) -> Result<Ask, Failure> {
         _ => Ask::Chats { wait: usual },
     })
 }
-
-/// A text that was typed, or all of standard input for `-`.
-fn text_of(typed: String) -> Result<String, Failure> {
-    if typed != "-" {
-        return Ok(typed);
-    }
-    text_from(stdin())
-}
-
-/// All that is to be read, without the ends of lines behind it; more than a message may hold only so
-/// far that it is refused as too long.
-fn text_from(input: impl Read) -> Result<String, Failure> {
-    let no_text =
-        |why: &str| Failure::refused("no_text", format!("standard input gives no text: {why}"));
-    let mut bytes = Vec::new();
-    input
-        .take(LONGEST_INPUT)
-        .read_to_end(&mut bytes)
-        .map_err(|error| no_text(&error.to_string()))?;
-    if bytes.len() as u64 == LONGEST_INPUT {
-        return Err(corncrake::Error::from(corncrake::Refusal::MessageTooLong).into());
-    }
-    let mut text = String::from_utf8(bytes).map_err(|error| no_text(&error.to_string()))?;
-    text.truncate(text.trim_end_matches(['\r', '\n']).len());
-    if text.is_empty() { Err(no_text("it is empty")) } else { Ok(text) }
-}
-
-/// No text or password is as long.
-const LONGEST_INPUT: u64 = 1024 * 1024;
 
 /// How somebody comes into an account.
 enum Way {
@@ -293,17 +265,6 @@ fn is_username(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn audit_issue_7_al3_an_empty_standard_input_gives_no_text() {
-        for nothing in ["", "\n", "\r\n\r\n"] {
-            assert_eq!(text_from(nothing.as_bytes()).unwrap_err().code, "no_text");
-        }
-        // What has no end isn't waited for.
-        assert_eq!(text_from(std::io::repeat(b'a')).unwrap_err().code, "message_too_long");
-        assert_eq!(text_from(&b"\xff"[..]).unwrap_err().code, "no_text");
-        assert_eq!(text_from("one\ntwo\n".as_bytes()).unwrap(), "one\ntwo");
-    }
 
     #[test]
     fn audit_issue_7_al3_a_command_line_that_is_not_understood_is_one_line_of_json() {

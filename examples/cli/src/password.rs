@@ -1,5 +1,6 @@
 //! Passwords, from the terminal or standard input, never from an argument.
 
+use std::io::{self, IsTerminal, stdin};
 #[cfg(unix)]
 use std::{
     fs::{File, OpenOptions},
@@ -8,19 +9,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
-};
-use std::{
-    io::{self, BufRead, IsTerminal, Read, stdin},
     thread,
+    time::Duration,
 };
 
 #[cfg(unix)]
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::{LONGEST_INPUT, failure::Failure};
+use crate::{failure::Failure, input};
 
 /// Whether a password is new, and so is asked for twice at a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +30,7 @@ pub(crate) enum Kind {
 /// the terminal as it was.
 pub(crate) async fn ask(kind: Kind) -> Result<Zeroizing<String>, Failure> {
     if !stdin().is_terminal() {
-        let mut line = Zeroizing::new(String::new());
-        stdin().lock().take(LONGEST_INPUT).read_line(&mut line).map_err(|_| missing())?;
-        let password = line.trim_end_matches(['\r', '\n']);
-        let is_whole = !password.is_empty() && (line.len() as u64) < LONGEST_INPUT;
-        return if !is_whole { Err(missing()) } else { Ok(password.to_owned().into()) };
+        return input::line().await.ok_or_else(missing);
     }
     let password = prompt("Password: ").await?;
     if kind == Kind::New && *prompt("The same again: ").await? != *password {
@@ -66,15 +59,14 @@ async fn prompt(question: &'static str) -> Result<Zeroizing<String>, Failure> {
     read(move || rpassword::prompt_password(question)).await
 }
 
-/// Reads on a thread of its own, which ends with the program where nobody waits for it any more.
 async fn read(
     ask: impl FnOnce() -> io::Result<String> + Send + 'static,
 ) -> Result<Zeroizing<String>, Failure> {
-    let (tell, answer) = oneshot::channel();
-    thread::spawn(move || drop(tell.send(ask().map(Zeroizing::new))));
-    match answer.await {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::interrupted()),
-        answer => answer.ok().and_then(Result::ok).ok_or_else(missing),
+    match input::apart(|| ask().map(Zeroizing::new)).await {
+        Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            Err(Failure::interrupted())
+        }
+        answer => answer.and_then(Result::ok).ok_or_else(missing),
     }
 }
 

@@ -312,3 +312,17 @@ fn audit_prog_m4_a_session_whose_store_fails_says_why_once_and_ends() {
     }
     server.stop().unwrap();
 }
+
+#[test]
+fn audit_issue_7_k10_a_program_that_waits_for_its_input_ends_when_it_is_told_to() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann"]);
+    for (who, words) in [("ann", &["send", "bob", "-"][..]), ("bob", &["log-in", "bob"])] {
+        let mut waits = Running::start(&place, who, words);
+        // Long enough for it to have begun.
+        thread::sleep(Duration::from_millis(500));
+        waits.signal("-TERM");
+        assert!(!waits.ends(Duration::from_secs(10)).success());
+    }
+    server.stop().unwrap();
+}
