@@ -193,11 +193,14 @@ pub(crate) async fn wait_sent(
     sending: Sending,
     patience: Patience,
 ) -> Result<(Delivery, Reach), Failure> {
-    tokio::select! {
+    let delivery = tokio::select! {
         biased;
-        delivery = sending.fate() => Ok((delivery?, Reach::Head)),
-        reach = watch_connection(client, patience, None) => Ok((Delivery::Queued, reach?)),
-    }
+        delivery = sending.fate() => delivery?,
+        reach = watch_connection(client, patience, None) => return Ok((Delivery::Queued, reach?)),
+    };
+    // A device that was removed may write before it hears of that, and nobody will read it.
+    connect(client, patience.at_most(SENDING)).await?;
+    Ok((delivery, Reach::Head))
 }
 /// The chat that `name` names, and whether it is new: the chat of two with somebody is started if
 /// there is none.
