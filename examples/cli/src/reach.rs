@@ -13,7 +13,8 @@ use crate::{
     patience::{MOMENT, Patience},
 };
 
-/// How long a command that reads waits for what is still to be sent.
+/// How long a command that reads waits for what is still to be sent, and one that has sent for word of
+/// a removal of this device.
 const SENDING: Duration = Duration::from_secs(3);
 /// How long no socket may be up before a command goes on without the server, unless somebody asked
 /// it to wait: where attempts fail, and where the first one is still under way, as on a slow path.
