@@ -50,11 +50,16 @@ pub(crate) fn restore(world: &World, backup: &Server) {
     world.note("— the backup is restored —");
     let server = world.server();
     let mut server = server.borrow_mut();
+    let instance = server.instance;
     *server = backup.clone();
     server.has_lost = true;
     server.draw_anew(world.seed());
     if world.seed() % 2 == 1 {
-        server.instance = Chance::new(world.seed(), "restored").bytes();
+        // Another one each time, as a server draws it.
+        let seed = instance
+            .iter()
+            .fold(world.seed(), |seed, byte| seed.wrapping_mul(31) ^ u64::from(*byte));
+        server.instance = Chance::new(seed, "restored").bytes();
     }
     server.forget_used_packages();
     drop(server);

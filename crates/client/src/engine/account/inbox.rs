@@ -127,14 +127,18 @@ impl State {
     /// key packages whose keys are gone.
     pub(crate) fn account_entries_were_lost(&mut self, step: &mut Step<'_>) {
         let inbox = &mut self.account.inbox;
-        if !core::mem::replace(&mut inbox.row.replaces_packages, true) {
+        let is_first = !core::mem::replace(&mut inbox.row.replaces_packages, true);
+        if is_first || inbox.row.read > 0 {
             inbox.row.read = 0;
             inbox.deleted = 0;
             inbox.is_read = false;
             step.put(Table::Account, INBOX_ROW, 0, &inbox.row);
+            self.watch_inbox(step);
+            self.account_work(step);
+        }
+        if is_first {
             self.account.packages.check.hurry();
             self.account.keys.send_first(step);
-            self.watch_inbox(step);
             self.owe_record(step);
             self.leaves_may_be_lost(step);
             self.account_work(step);
