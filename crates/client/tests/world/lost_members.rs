@@ -168,6 +168,34 @@ fn audit_issue_7_j5_who_was_removed_does_not_follow_a_device_that_was_off() {
     }
 }
 
+/// A device was off while a group came and went for its account, and nothing is left that says so but
+/// what the account's other devices know.
+#[test]
+fn audit_issue_7_j4_who_was_off_all_the_time_looks_for_no_group_that_its_account_is_out_of() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let [ann, _bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let second = world.log_in("cem");
+        world.settle();
+        let old = backup(&world);
+        second.crash();
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.pass(10_000);
+        cem.say(chat, "I am in");
+        world.pass(10_000);
+        ann.remove(chat, "cem").unwrap();
+        world.pass(10_000);
+        restore(&world, &old);
+        world.pass(10_000);
+        second.start();
+        world.pass(120_000);
+        let standings: Vec<_> = second.chats().iter().map(|chat| chat.standing).collect();
+        assert!(standings.iter().all(|it| *it == Standing::Removed), "seed {seed}: {standings:?}");
+        world.settle();
+        world.agree(chat, Mood::Honest);
+    }
+}
+
 #[test]
 fn audit_issue_7_gh3_who_came_and_went_in_the_lost_part_waits_for_nothing() {
     for seed in 0..6 {

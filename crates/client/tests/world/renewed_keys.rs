@@ -92,6 +92,7 @@ impl Reader<'_> {
             losses: 0,
             begins_with: 0,
             is_alone: false,
+            is_out: false,
         });
         let sealed = records.seal_record(keys.log, &record, chance.rng()).unwrap();
         let inner = Entry::AccountRecord(sealed).encode();

@@ -93,6 +93,9 @@ pub struct ConversationRecord {
     /// Whether a device of this account has begun that log again, and knows of nobody else who goes on
     /// in it.
     pub is_alone: bool,
+    /// Whether this account is out of the group, as one of its devices has read there: one that was
+    /// never in it may find no log that says so.
+    pub is_out: bool,
 }
 
 impl ConversationRecord {

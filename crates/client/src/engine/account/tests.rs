@@ -540,6 +540,7 @@ fn conversation(id: u8, epoch: u64) -> AccountLogRecord {
         losses: 0,
         begins_with: 0,
         is_alone: false,
+        is_out: false,
     })
 }
 

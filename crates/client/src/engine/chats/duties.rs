@@ -215,12 +215,16 @@ impl State {
         if chat.leaves_again() {
             return chat.forget(Phase::Left, step);
         }
+        let unread = |record: &ConversationRecord| !chat.has_read_to_its_end(&record.seed);
+        let ahead = self.recorded_elsewhere(chat).filter(unread);
+        if ahead.is_none() {
+            self.record_out(chat, step);
+        }
         let here = chat.conversation.as_ref().zip(self.account.me());
         chat.row.is_dropped = here.is_some_and(|(here, me)| here.has_account(me.account));
         chat.forget(Phase::Removed, step);
-        let record = self.account.recorded(chat.row.id);
-        if !record.is_some_and(|record| chat.has_read_to_its_end(&record.seed)) {
-            self.look_elsewhere(chat, step);
+        if let Some(record) = ahead.filter(|_| !chat.row.is_dropped) {
+            self.enter_by_record(record, step);
         }
         self.enter_again(step);
     }
@@ -232,16 +236,12 @@ impl State {
         chat.save(step);
     }
 
-    /// Whether the account is in the group where the account's log says that it goes on, although it
-    /// was removed in another log.
-    fn look_elsewhere(&mut self, chat: &Chat, step: &mut Step<'_>) {
-        let record = self.account.recorded(chat.row.id);
-        if let Some(record) = record.filter(|record| record.seed != chat.row.seed)
-            && !chat.row.is_dropped
-            && !chat.was_removed_after(&record)
-        {
-            self.enter_by_record(record, step);
-        }
+    /// Where the account's log says that the account is in the group, if that is in another log.
+    fn recorded_elsewhere(&self, chat: &Chat) -> Option<ConversationRecord> {
+        let is_elsewhere = |record: &ConversationRecord| {
+            record.seed != chat.row.seed && !record.is_out && !chat.was_removed_after(record)
+        };
+        self.account.recorded(chat.row.id).filter(is_elsewhere)
     }
 
     /// The server is another one than before: a chat that this account was removed from may go on in
@@ -249,8 +249,9 @@ impl State {
     pub(crate) fn look_for_removed_from(&mut self, step: &mut Step<'_>) {
         for id in self.chat_ids() {
             self.with_chat(id, step, |state, chat, step| {
-                if chat.row.phase == Phase::Removed {
-                    state.look_elsewhere(chat, step);
+                let is_out = chat.row.phase == Phase::Removed && !chat.row.is_dropped;
+                if is_out && let Some(record) = state.recorded_elsewhere(chat) {
+                    state.enter_by_record(record, step);
                 }
             });
         }
@@ -369,10 +370,17 @@ impl State {
         if chat.row.recorded || chat.row.opening != Opening::True || chat.row.cursor == 0 {
             return;
         }
-        let (Some(conversation), Some(running)) = (&chat.conversation, chat.row.running) else {
-            return;
-        };
-        let record = ConversationRecord {
+        if let Some(record) = self.record_of(chat, step) {
+            self.put_record(AccountLogRecord::Conversation(record), step);
+            chat.row.recorded = true;
+            chat.save(step);
+        }
+    }
+
+    /// Where this device is in the group.
+    fn record_of(&self, chat: &Chat, step: &Step<'_>) -> Option<ConversationRecord> {
+        let (conversation, running) = chat.conversation.as_ref().zip(chat.row.running)?;
+        Some(ConversationRecord {
             id: chat.row.id,
             seed: chat.row.seed.clone(),
             anchor: anchor_of(conversation),
@@ -382,10 +390,19 @@ impl State {
             losses: self.losses_of(chat),
             begins_with: chat.begins_with(conversation),
             is_alone: chat.row.begin.is_alone(),
-        };
-        self.put_record(AccountLogRecord::Conversation(record), step);
-        chat.row.recorded = true;
-        chat.save(step);
+            is_out: false,
+        })
+    }
+
+    /// Lets the account log say that this account is out of the group.
+    fn record_out(&mut self, chat: &Chat, step: &mut Step<'_>) {
+        let is_told = self.account.recorded(chat.row.id).is_none_or(|record| record.is_out);
+        let here = chat.conversation.as_ref().zip(self.account.me());
+        let is_out = here.is_some_and(|(here, me)| !here.has_account(me.account));
+        if let Some(record) = self.record_of(chat, step).filter(|_| is_out && !is_told) {
+            let record = ConversationRecord { is_out, ..record };
+            self.put_record(AccountLogRecord::Conversation(record), step);
+        }
     }
 
     /// Asks who is behind a closed log to be let in.

@@ -205,6 +205,9 @@ impl State {
 
     fn conversation_recorded(&mut self, record: &ConversationRecord, step: &mut Step<'_>) {
         let id = record.id;
+        if record.is_out {
+            return self.out_recorded(id, step);
+        }
         if !self.chats.all.contains_key(&id) {
             let mut row = ChatRow::new(id, ChatKind::Group, record.seed.clone());
             row.phase = Phase::Entering(Goal::Recorded(record.anchor, record.read));
@@ -235,6 +238,21 @@ impl State {
                 state.advance(chat, step);
             } else if may_go_there {
                 state.enter_by_record(record.clone(), step);
+            }
+        });
+    }
+
+    /// Another device has read that this account is out: one that looks for a way in has none.
+    fn out_recorded(&mut self, id: ConversationId, step: &mut Step<'_>) {
+        if !self.chats.all.contains_key(&id) {
+            return;
+        }
+        self.with_chat(id, step, |state, chat, step| {
+            let looks = matches!(chat.row.phase, Phase::Entering(Goal::Recorded(..)));
+            if looks && chat.row.aside.is_none() {
+                let is_of = |enter: &Enter| enter.id == Some(id) && !enter.is_invited();
+                state.chats.entering.retain(|_, enter| !is_of(enter));
+                chat.forget(Phase::Removed, step);
             }
         });
     }

@@ -20,6 +20,7 @@ fn conversation(seed: u8) -> AccountLogRecord {
         losses: 0,
         begins_with: 0,
         is_alone: false,
+        is_out: false,
     })
 }
 
