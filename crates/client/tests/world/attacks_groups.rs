@@ -50,8 +50,7 @@ impl Meadow {
     }
 
     pub(crate) fn promote(&mut self, name: &'static str) {
-        let call = async move |chat: Chat| chat.set_role(name, Role::Admin).await;
-        self.ann.call_in(self.chat, format!("make {name} an admin"), call).unwrap();
+        self.ann.set_role(self.chat, name, Role::Admin).unwrap();
         self.world.settle();
         self.seat.read(&self.mal);
     }
@@ -341,8 +340,7 @@ fn a7_two_remove_each_other_or_the_same() {
         let chat = cem.create_group("meadow", &["ann", "bob", "dee"]);
         world.settle();
         for name in ["ann", "bob"] {
-            let call = async move |chat: Chat| chat.set_role(name, Role::Admin).await;
-            cem.call_in(chat, format!("make {name} an admin"), call).unwrap();
+            cem.set_role(chat, name, Role::Admin).unwrap();
         }
         world.settle();
         let (from_ann, from_bob) = if seed % 2 == 0 { ("bob", "ann") } else { ("dee", "dee") };

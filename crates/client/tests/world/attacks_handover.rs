@@ -128,8 +128,7 @@ fn b3_a_false_answer_to_a_knock() {
     let mut mal = Mal::sign_up(&world, "mal");
     let chat = bob.create_group("meadow", &["ann", "cem", "xia", "mal"]);
     world.settle();
-    let call = async move |chat: Chat| chat.set_role("mal", corncrake::Role::Admin).await;
-    bob.call_in(chat, "make mal an admin", call).unwrap();
+    bob.set_role(chat, "mal", corncrake::Role::Admin).unwrap();
     world.settle();
     let mut seat = mal.sit();
     let account = mal.account_of("xia");
@@ -183,8 +182,7 @@ fn b4_a_removed_member_lets_the_others_in() {
     let mut mal = Mal::sign_up(&world, "mal");
     let chat = ann.create_group("meadow", &["bob", "cem", "mal", "xia"]);
     world.settle();
-    let call = async move |chat: Chat| chat.set_role("mal", corncrake::Role::Admin).await;
-    ann.call_in(chat, "make mal an admin", call).unwrap();
+    ann.set_role(chat, "mal", corncrake::Role::Admin).unwrap();
     world.settle();
     let seat = mal.sit();
     let mut meadow = Meadow { world, ann, bob, cem, mal, seat, chat };

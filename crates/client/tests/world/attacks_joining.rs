@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use corncrake::{Chat, Client, Connection, ConversationId, Item, ItemKind, Role, Standing};
+use corncrake::{Client, Connection, ConversationId, Item, ItemKind, Role, Standing};
 use corncrake_core::{conversation::Change, seal::envelope::Seed};
 use corncrake_wire::{ErrorCode, OpenRequest};
 
@@ -191,8 +191,7 @@ fn c4_no_notice_for_who_has_shown_himself_or_is_gone() {
         match seed {
             0 => drop(jon.say(chat, "here I am")),
             1 => {
-                let promote = async move |chat: Chat| chat.set_role("jon", Role::Admin).await;
-                ann.call_in(chat, "make jon an admin", promote).unwrap();
+                ann.set_role(chat, "jon", Role::Admin).unwrap();
                 world.pass(60_000);
                 jon.rename(chat, "here I am").unwrap();
             }

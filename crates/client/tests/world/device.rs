@@ -521,6 +521,12 @@ impl Device {
         self.call_in(chat, what, async move |chat: Chat| chat.set_role(name, role).await)
     }
 
+    /// The role of `name` in a group, as this device sees it.
+    pub(crate) fn role_of(&self, chat: ConversationId, name: &str) -> Option<Role> {
+        let members = self.info(chat).unwrap().members;
+        members.iter().find(|member| member.name.as_deref() == Some(name)).map(|member| member.role)
+    }
+
     pub(crate) fn rename(&self, chat: ConversationId, title: &str) -> Result<(), Error> {
         let title = title.to_owned();
         let what = format!("rename to {title}");

@@ -334,8 +334,7 @@ fn audit_issue_7_a_removed_device_queues_nothing() {
         assert_eq!(gone.try_say(chat, "boo").unwrap_err().code(), "signed_out");
         let rename = async move |chat: Chat| chat.rename("heath").await;
         assert_eq!(gone.call_in(chat, "rename", rename).unwrap_err().code(), "signed_out");
-        let role = async move |chat: Chat| chat.set_role("eve", Role::Owner).await;
-        assert_eq!(gone.call_in(chat, "set role", role).unwrap_err().code(), "signed_out");
+        assert_eq!(gone.set_role(chat, "eve", Role::Owner).unwrap_err().code(), "signed_out");
         let remove = async move |chat: Chat| chat.remove(&["eve"]).await;
         assert_eq!(gone.call_in(chat, "remove", remove).unwrap_err().code(), "signed_out");
         let leave = async move |chat: Chat| chat.leave().await;

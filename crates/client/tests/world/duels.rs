@@ -9,10 +9,8 @@ fn two_members_commit_at_once_a_hundred_times_over() {
         let (ann, bob) = (world.sign_up("ann"), world.sign_up("bob"));
         let cem = world.sign_up("cem");
         let chat = ann.create_group("meadow", &["bob", "cem"]);
-        let promote =
-            async move |chat: corncrake::Chat| chat.set_role("bob", corncrake::Role::Admin).await;
         world.settle();
-        ann.call_in(chat, "make bob an admin", promote).unwrap();
+        ann.set_role(chat, "bob", corncrake::Role::Admin).unwrap();
         world.settle();
         if seed % 2 == 1 {
             world.set_faults(Faults::MIXED);
@@ -80,9 +78,7 @@ fn one_adds_while_the_other_removes() {
         world.sign_up("dee");
         let chat = ann.create_group("meadow", &["bob", "cem"]);
         world.settle();
-        let promote =
-            async move |chat: corncrake::Chat| chat.set_role("bob", corncrake::Role::Admin).await;
-        ann.call_in(chat, "make bob an admin", promote).unwrap();
+        ann.set_role(chat, "bob", corncrake::Role::Admin).unwrap();
         world.settle();
         world.set_faults(if seed % 2 == 1 { Faults::MIXED } else { Faults::NONE });
         let removes = ann.begin_remove(chat, "cem");

@@ -168,8 +168,7 @@ fn roles_decide_who_may_add() {
         let chat = ann.create_group("meadow", &["bob"]);
         world.settle();
         assert_eq!(bob.rename(chat, "mine").unwrap_err().code(), "not_allowed");
-        let promote = async move |chat: corncrake::Chat| chat.set_role("bob", Role::Admin).await;
-        ann.call_in(chat, "make bob an admin", promote).unwrap();
+        ann.set_role(chat, "bob", Role::Admin).unwrap();
         world.settle();
         bob.rename(chat, "ours").unwrap();
         bob.add(chat, "cem").unwrap();

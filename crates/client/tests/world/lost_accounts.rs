@@ -324,10 +324,7 @@ fn audit_issue_7_d3_whose_device_is_removed_while_a_lost_add_is_made_again_comes
     for seed in 0..12 {
         let (world, [ann, bob, cem, old], chat) = meadow(seed, ["ann", "bob", "cem", "dan"]);
         world.settle();
-        ann.call_in(chat, "make bob an owner", async move |chat: corncrake::Chat| {
-            chat.set_role("bob", corncrake::Role::Owner).await
-        })
-        .unwrap();
+        ann.set_role(chat, "bob", corncrake::Role::Owner).unwrap();
         world.settle();
         let (inside, old_id) = (backup(&world), id(&old));
         bob.remove(chat, "dan").unwrap();

@@ -146,9 +146,8 @@ fn audit_srv_a10_d3_authors_restore_titles_and_roles_that_were_lost() {
         world.settle();
         let old = backup(&world);
         cem.set_cut(true);
-        let promote = |role| async move |chat: Chat| chat.set_role("bob", role).await;
         ann.rename(chat, "a passing name").unwrap();
-        ann.call_in(chat, "make bob an admin", promote(Role::Admin)).unwrap();
+        ann.set_role(chat, "bob", Role::Admin).unwrap();
         world.settle();
         // The newest title is Bob's: Ann doesn't restore her own.
         bob.rename(chat, "field").unwrap();
@@ -167,11 +166,8 @@ fn audit_srv_a10_d3_authors_restore_titles_and_roles_that_were_lost() {
         world.settle();
         for device in [&ann, &bob, &cem] {
             let info = device.info(chat).unwrap();
-            let role = |device: &Device| {
-                let name = Some(device.name().to_owned());
-                info.members.iter().find(|member| member.name == name).map(|member| member.role)
-            };
-            assert_eq!(role(&bob), Some(Role::Admin), "seed {seed}, {}", device.label());
+            let role = device.role_of(chat, "bob");
+            assert_eq!(role, Some(Role::Admin), "seed {seed}, {}", device.label());
             assert_eq!(info.title, "field", "seed {seed}, {}", device.label());
         }
         let named = |title: &str| ItemKind::Renamed {
@@ -190,14 +186,13 @@ fn audit_srv_a10_f4_what_was_given_by_who_is_gone_is_given_again() {
     for seed in 0..4 {
         let (world, [ann, bob, cem, eve], chat) = meadow(seed, ["ann", "bob", "cem", "eve"]);
         world.settle();
-        let give = |to: &'static str, role| async move |chat: Chat| chat.set_role(to, role).await;
-        ann.call_in(chat, "make bob an owner", give("bob", Role::Owner)).unwrap();
-        ann.call_in(chat, "make cem an admin", give("cem", Role::Admin)).unwrap();
+        ann.set_role(chat, "bob", Role::Owner).unwrap();
+        ann.set_role(chat, "cem", Role::Admin).unwrap();
         world.settle();
         let old = backup(&world);
         bob.rename(chat, "field").unwrap();
-        bob.call_in(chat, "make cem a member", give("cem", Role::Member)).unwrap();
-        bob.call_in(chat, "make eve an admin", give("eve", Role::Admin)).unwrap();
+        bob.set_role(chat, "cem", Role::Member).unwrap();
+        bob.set_role(chat, "eve", Role::Admin).unwrap();
         world.settle();
         ann.remove(chat, "bob").unwrap();
         world.settle();
@@ -210,11 +205,7 @@ fn audit_srv_a10_f4_what_was_given_by_who_is_gone_is_given_again() {
         world.pass(60_000);
         for device in [&ann, &cem, &eve] {
             let info = device.info(chat).unwrap();
-            let role = |name: &str| {
-                let name = Some(name.to_owned());
-                info.members.iter().find(|member| member.name == name).map(|member| member.role)
-            };
-            let roles = ["bob", "cem", "eve"].map(role);
+            let roles = ["bob", "cem", "eve"].map(|name| device.role_of(chat, name));
             assert_eq!(
                 (info.title.as_str(), roles),
                 ("field", [None, Some(Role::Member), Some(Role::Admin)]),
@@ -270,8 +261,7 @@ fn audit_srv_a10_d3_what_was_lost_is_not_said_again_to_who_came_in_since() {
     for seed in 0..8 {
         let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         let dan = world.sign_up("dan");
-        let promote = async move |chat: Chat| chat.set_role("cem", Role::Admin).await;
-        ann.call_in(chat, "make cem an admin", promote).unwrap();
+        ann.set_role(chat, "cem", Role::Admin).unwrap();
         world.settle();
         let old = backup(&world);
         let was_in = seed % 2 == 0;
@@ -323,8 +313,7 @@ fn audit_srv_a10_d3_who_was_added_and_removed_in_the_lost_part_stays_out() {
     for seed in 0..8 {
         let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         let dan = world.sign_up("dan");
-        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
-        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        ann.set_role(chat, "bob", Role::Owner).unwrap();
         world.settle();
         let old = backup(&world);
         ann.add(chat, "dan").unwrap();
@@ -368,8 +357,7 @@ fn audit_srv_a10_d3_who_is_removed_after_a_loss_is_not_added_again_by_somebody_e
     for seed in 0..12 {
         let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         world.settle();
-        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
-        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        ann.set_role(chat, "bob", Role::Owner).unwrap();
         world.settle();
         let old = backup(&world);
         ann.remove(chat, "cem").unwrap();
@@ -399,8 +387,7 @@ fn audit_srv_a10_d3_a_removal_that_was_made_again_ends_with_the_log_that_lacked_
     for seed in 0..24 {
         let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         world.settle();
-        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
-        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        ann.set_role(chat, "bob", Role::Owner).unwrap();
         world.settle();
         let before = backup(&world);
         ann.remove(chat, "cem").unwrap();

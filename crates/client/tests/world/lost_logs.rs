@@ -1,6 +1,6 @@
 //! A server that loses whole logs (D3), or everything that a device knows of one.
 
-use corncrake::{Chat, ItemKind, Role, Standing};
+use corncrake::{ItemKind, Role, Standing};
 use corncrake_core::conversation::STATE_EVERY;
 
 use crate::{
@@ -141,8 +141,7 @@ fn audit_srv_a10_d3_a_lost_add_is_made_again_although_its_author_is_gone() {
         let (world, [ann, bob, cem], chat) = meadow(seed, ["ann", "bob", "cem"]);
         let dan = world.sign_up("dan");
         world.settle();
-        let promote = async move |chat: Chat| chat.set_role("bob", Role::Owner).await;
-        ann.call_in(chat, "make bob an owner", promote).unwrap();
+        ann.set_role(chat, "bob", Role::Owner).unwrap();
         world.settle();
         let old = backup(&world);
         bob.add(chat, "dan").unwrap();
@@ -172,8 +171,7 @@ fn audit_srv_a10_d3_after_a_day_whoever_may_makes_a_lost_add_again() {
         let [ann, bob, cem, dee] = ["ann", "bob", "cem", "dee"].map(|name| world.sign_up(name));
         let chat = ann.create_group("meadow", &["bob", "dee"]);
         world.settle();
-        let promote = async move |chat: Chat| chat.set_role("bob", Role::Admin).await;
-        ann.call_in(chat, "make bob an admin", promote).unwrap();
+        ann.set_role(chat, "bob", Role::Admin).unwrap();
         world.settle();
         let old = backup(&world);
         ann.add(chat, "cem").unwrap();

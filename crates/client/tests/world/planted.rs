@@ -1,6 +1,6 @@
 //! The check on the checker: bugs that are planted from outside are found within 500 seeds.
 
-use corncrake::{Chat, Role, Standing};
+use corncrake::{Role, Standing};
 
 use crate::{
     attacks_groups::Meadow,
@@ -75,8 +75,7 @@ fn own_confirmation(seed: u64, bug: Bug) {
     let [mut mal, zoe] = ["mal", "zoe"].map(|name| Mal::sign_up(&world, name));
     let chat = ann.create_group("meadow", &["bob", "cem", "mal", "zoe"]);
     world.settle();
-    let promote = async move |chat: Chat| chat.set_role("mal", Role::Admin).await;
-    ann.call_in(chat, "make mal an admin", promote).unwrap();
+    ann.set_role(chat, "mal", Role::Admin).unwrap();
     world.settle();
     let mut seat = mal.sit();
     let account = mal.account_of("cem");

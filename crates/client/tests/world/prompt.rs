@@ -171,8 +171,7 @@ fn audit_srv_b7_states_that_are_past_its_record_cost_a_new_device_nothing() {
     let [ann, bob] = ["ann", "bob"].map(|name| world.sign_up(name));
     let chat = ann.create_group("meadow", &["bob"]);
     world.settle();
-    let promote = async move |chat: Chat| chat.set_role("bob", Role::Admin).await;
-    ann.call_in(chat, "make bob an admin", promote).unwrap();
+    ann.set_role(chat, "bob", Role::Admin).unwrap();
     world.settle();
     // Nobody renews the record of Ann's account.
     ann.lose();
