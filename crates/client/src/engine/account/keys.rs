@@ -407,8 +407,9 @@ impl State {
             keys.in_vain = 0;
             (AGAIN.saturating_mul(1 << times.min(5)), times.saturating_add(1))
         } else {
+            let pause = NO_PACKAGE.saturating_mul(1 << keys.in_vain.min(8));
             keys.in_vain = keys.in_vain.saturating_add(1);
-            (NO_PACKAGE.saturating_mul(1 << keys.in_vain.min(9) >> 1), times.max(1))
+            (pause, times.max(1))
         };
         keys.row.tells = Some((step.now.after(pause), times));
         keys.tell = Retry::at(step.moment.after(pause));

@@ -45,16 +45,14 @@ impl State {
         let is_turn = |by: &Author| by.own || others_turn.is_none() && !here.contains(&by.device);
         let mut wishes = Vec::new();
         let may_change = context.may_change(me.account);
-        let is_over = |(title, by): &mut (String, Author)| {
+        owed.title.take_if(|(title, by)| {
+            let can_be_set = may_change && is_turn(by);
             let is_there = *title == context.title;
-            is_late || may_change && is_turn(by) || is_there && !by.own
-        };
-        if let Some((title, by)) = owed.title.take_if(is_over)
-            && title != context.title
-            && (by.own || may_change && is_turn(&by))
-        {
-            wishes.push(Wish::Title(title));
-        }
+            if !is_there && (can_be_set || by.own && is_late) {
+                wishes.push(Wish::Title(title.clone()));
+            }
+            can_be_set || is_late || is_there && !by.own
+        });
         let governs = context.role(me.account) == Role::Owner;
         owed.roles.retain(|who: &AccountId, (role, by)| {
             let can_be_set = governs && conversation.has_account(*who) && is_turn(by);
