@@ -149,6 +149,9 @@ pub(crate) struct Session {
     /// A reply told of entries that are still to come: if they don't by this moment, the log is
     /// asked anew. It holds nothing up, and ends when the log has been read that far.
     pub(crate) show_by: Option<Moment>,
+    /// A closed log that lost entries, and its head: what follows depends on whether anybody has
+    /// written into the current log, which is not known yet.
+    pub(crate) lost_behind: Option<(u64, u64)>,
     /// How often in a row an append led to nothing, or a rejoin was needed.
     pub(crate) tries: u32,
     /// Whether a commit has locked this device out: others may be in the same place.
@@ -312,6 +315,7 @@ impl Chat {
         self.session.duties.clear();
         self.session.not_before = None;
         self.session.show_by = None;
+        self.session.lost_behind = None;
     }
 
     /// Writes the row, and what changed in the conversation's state.
@@ -488,6 +492,7 @@ impl State {
                 chat.session.welcome_asked = false;
                 chat.session.not_before = None;
                 chat.session.show_by = None;
+                chat.session.lost_behind = None;
                 chat.session.search = None;
                 chat.session.end_seen = false;
                 chat.session.unnamed = direct::Unnamed::default();

@@ -323,7 +323,7 @@ impl State {
         if let (Some(false), Some(state)) = (is_true, opened)
             && let Some(later) = chat.later_epoch_of(&state)
         {
-            return self.log_wins_at(chat, (Some(log), Some(later)), step);
+            return self.log_wins(chat, (Some(log), Some(later)), step);
         }
         chat.row.opening = match is_true {
             Some(true) => Opening::True,

@@ -207,7 +207,16 @@ impl State {
     /// A closed log, whose newest position is `head`, lost what came behind its end, or its end as
     /// well. The log as it now reads is then the truth, and the current one an orphan, if there is
     /// one; mostly that one is gone as well and has said so.
-    fn closed_differs(&mut self, chat: &mut Chat, (number, head): (u64, u64), step: &mut Step<'_>) {
+    pub(super) fn closed_differs(
+        &mut self,
+        chat: &mut Chat,
+        (number, head): (u64, u64),
+        step: &mut Step<'_>,
+    ) {
+        if chat.row.phase.follows() && chat.row.cursor == 0 && chat.session.head.is_none() {
+            chat.session.lost_behind = Some((number, head));
+            return;
+        }
         chat.row.lost_at = Some(step.now);
         chat.save(step);
         let Some(closed) = chat.closed.get(&number) else {
@@ -233,7 +242,7 @@ impl State {
         } else {
             chat.see_end(step);
             let is_newest = chat.closed.last_key_value().is_some_and(|(last, _)| *last == number);
-            let is_unwritten = chat.row.cursor == 0 && chat.session.head.unwrap_or(0) == 0;
+            let is_unwritten = chat.row.cursor == 0 && chat.session.head == Some(0);
             if chat.row.phase.follows() && is_newest && is_unwritten {
                 // Nobody has written into the current log, so that nothing tells whether it is lost
                 // as well: what was said in the closed one is, and nobody may know this one.
@@ -295,17 +304,13 @@ impl State {
             let first = first.log_keys().log;
             return self.begin_again(chat, first, step);
         }
-        self.log_wins(chat, search.left, step);
+        self.log_wins(chat, (search.left, None), step);
     }
 
     /// What the server has is another log: it is folded anew, in a chat of two from the founding,
-    /// in a group from an epoch that is known.
-    pub(super) fn log_wins(&mut self, chat: &mut Chat, left: Option<LogId>, step: &mut Step<'_>) {
-        self.log_wins_at(chat, (left, None), step);
-    }
-
-    /// The same where the log that is left begins with this epoch, which is known as well.
-    pub(super) fn log_wins_at(
+    /// in a group from an epoch that is known. If it is known which log that is, and `at` which epoch
+    /// it begins, that epoch is known as well.
+    pub(super) fn log_wins(
         &mut self,
         chat: &mut Chat,
         (left, at): (Option<LogId>, Option<Anchor>),

@@ -107,6 +107,9 @@ impl State {
                 chat.session.show_by = None;
             }
             self.settle_flight(chat, step);
+            if let Some(lost) = chat.session.lost_behind.take() {
+                self.closed_differs(chat, lost, step);
+            }
         }
         if chat.row.cursor != before || chat.log() != log {
             chat.save(step);

@@ -345,7 +345,7 @@ impl State {
             Some(false) => {
                 let log = chat.log();
                 chat.row.begin = Begin::default();
-                self.log_wins(chat, Some(log), step);
+                self.log_wins(chat, (Some(log), None), step);
             }
             None => {
                 chat.session.watched = false;
