@@ -78,8 +78,8 @@ impl Client {
     /// Makes a new account with this device as its first.
     ///
     /// # Errors
-    /// `username_taken`, `bad_username`, `weak_password`, `already_has_account`, `offline`. After
-    /// `offline` the same call goes on where it was, with the same keys.
+    /// `username_taken`, `bad_username`, `weak_password`, `already_has_account`, `no_memory`,
+    /// `offline`. After the last two the same call goes on where it was, with the same keys.
     pub async fn create_account(&self, name: &str, password: &str) -> Result<(), Error> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));
         self.ask(|reply| Command::SignUp { name, password, reply }).await
@@ -88,7 +88,7 @@ impl Client {
     /// Makes this device one more of an existing account; its chats follow by themselves.
     ///
     /// # Errors
-    /// `wrong_password` (for unknown names too), `already_has_account`, `offline`;
+    /// `wrong_password` (for unknown names too), `already_has_account`, `no_memory`, `offline`;
     /// [`Error::TooManyDevices`] if one of the account's devices has to give way.
     pub async fn enter_account(&self, name: &str, password: &str) -> Result<(), Error> {
         let (name, password) = (name.to_owned(), Zeroizing::new(password.to_owned()));

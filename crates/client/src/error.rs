@@ -69,6 +69,8 @@ pub enum Refusal {
     SignedOut,
     /// The store already holds an account.
     AlreadyHasAccount,
+    /// The system gives less than the 64 MiB that stretching a password takes.
+    NoMemory,
     /// The message is longer than 48 KiB.
     MessageTooLong,
     /// The message is empty.
@@ -117,6 +119,7 @@ impl Refusal {
             Self::NoAccount => "no_account",
             Self::SignedOut => "signed_out",
             Self::AlreadyHasAccount => "already_has_account",
+            Self::NoMemory => "no_memory",
             Self::MessageTooLong => "message_too_long",
             Self::MessageEmpty => "message_empty",
             Self::TitleTooLong => "title_too_long",
@@ -151,6 +154,7 @@ impl Refusal {
             Self::NoAccount => "this store holds no account: sign up or log in",
             Self::SignedOut => "this device was removed from its account: log in with a new store",
             Self::AlreadyHasAccount => "this store already holds an account: use another store",
+            Self::NoMemory => "a password takes 64 MiB of memory, and the system gives less",
             Self::MessageTooLong => "a message has at most 48 KiB of text",
             Self::MessageEmpty => "a message needs some text",
             Self::TitleTooLong => "a title has at most 128 bytes",

@@ -15,7 +15,7 @@ use opaque_ke::{
     CredentialFinalization, CredentialRequest, CredentialResponse, RegistrationRequest,
     RegistrationResponse, RegistrationUpload, Ristretto255, ServerLogin, ServerLoginParameters,
     ServerRegistration, ServerSetup, TripleDh,
-    errors::InternalError,
+    errors::{InternalError, ProtocolError},
     generic_array::{ArrayLength, GenericArray},
     ksf::Ksf,
     rand::{CryptoRng as OldCryptoRng, Error as OldError, RngCore as OldRng},
@@ -44,8 +44,43 @@ impl fmt::Display for OpaqueFailed {
 
 impl core::error::Error for OpaqueFailed {}
 
-/// Fills the second slice with a slow hash of the first.
-pub type StretchFn = fn(&[u8], &mut [u8]);
+/// Why the client's half could not be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishError {
+    /// Wrong password, unknown name, or bytes that are no message.
+    Failed,
+    /// The system doesn't give the memory that stretching the password takes.
+    NoMemory,
+}
+
+impl From<OpaqueFailed> for FinishError {
+    fn from(_: OpaqueFailed) -> Self {
+        Self::Failed
+    }
+}
+
+impl From<ProtocolError> for FinishError {
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::LibraryError(InternalError::KsfError) => Self::NoMemory,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl fmt::Display for FinishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => OpaqueFailed.fmt(f),
+            Self::NoMemory => f.write_str("no memory to stretch the password"),
+        }
+    }
+}
+
+impl core::error::Error for FinishError {}
+
+/// Fills the second slice with a slow hash of the first; false if there is no memory for that.
+pub type StretchFn = fn(&[u8], &mut [u8]) -> bool;
 
 /// How a password is stretched. The default is Argon2id with 64 MiB, 3 passes and one lane,
 /// constants of the client that no server chooses.
@@ -67,7 +102,9 @@ impl Ksf for Stretch {
     ) -> Result<GenericArray<u8, L>, InternalError> {
         let mut output = GenericArray::default();
         if let Some(stretch) = self.0 {
-            stretch(&input, &mut output);
+            if !stretch(&input, &mut output) {
+                return Err(InternalError::KsfError);
+            }
         } else {
             let params = Params::new(ARGON2_MEMORY, ARGON2_PASSES, 1, None)
                 .map_err(|_| InternalError::KsfError)?;
@@ -141,22 +178,19 @@ impl ClientRegistration {
     /// Ends the registration: the upload for the server and the export key.
     ///
     /// # Errors
-    /// When `reply` is no registration reply.
+    /// When `reply` is no registration reply, or there is no memory for the stretching.
     pub fn finish(
         self,
         reply: &[u8],
         stretch: Stretch,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Vec<u8>, ExportKey), OpaqueFailed> {
+    ) -> Result<(Vec<u8>, ExportKey), FinishError> {
         let response =
             RegistrationResponse::<Suite>::deserialize(reply).map_err(|_| OpaqueFailed)?;
         exactly(reply, &response.serialize())?;
         let params =
             ClientRegistrationFinishParameters { ksf: Some(&stretch), ..Default::default() };
-        let finished = self
-            .state
-            .finish(&mut Rng(rng), &self.password, response, params)
-            .map_err(|_| OpaqueFailed)?;
+        let finished = self.state.finish(&mut Rng(rng), &self.password, response, params)?;
         let export = ExportKey::from_output(&finished.export_key)?;
         Ok((finished.message.serialize().to_vec(), export))
     }
@@ -193,13 +227,14 @@ impl ClientLogIn {
     /// Ends the log-in: the proof for the server and the export key.
     ///
     /// # Errors
-    /// When the password is wrong, the name is unknown, or `reply` is no log-in reply.
+    /// When the password is wrong, the name is unknown, `reply` is no log-in reply, or there is no
+    /// memory for the stretching.
     pub fn finish(
         self,
         reply: &[u8],
         stretch: Stretch,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Vec<u8>, ExportKey), OpaqueFailed> {
+    ) -> Result<(Vec<u8>, ExportKey), FinishError> {
         let response = CredentialResponse::<Suite>::deserialize(reply).map_err(|_| OpaqueFailed)?;
         exactly(reply, &response.serialize())?;
         let params = ClientLoginFinishParameters {
@@ -207,10 +242,7 @@ impl ClientLogIn {
             ksf: Some(&stretch),
             ..Default::default()
         };
-        let finished = self
-            .state
-            .finish(&mut Rng(rng), &self.password, response, params)
-            .map_err(|_| OpaqueFailed)?;
+        let finished = self.state.finish(&mut Rng(rng), &self.password, response, params)?;
         let export = ExportKey::from_output(&finished.export_key)?;
         Ok((finished.message.serialize().to_vec(), export))
     }

@@ -64,10 +64,11 @@ impl WorldHost {
 }
 
 /// Stands for the slow hash of products.
-pub(crate) fn cheap_stretch(password: &[u8], output: &mut [u8]) {
+pub(crate) fn cheap_stretch(password: &[u8], output: &mut [u8]) -> bool {
     for (at, byte) in output.iter_mut().enumerate() {
         *byte = password.get(at % password.len().max(1)).map_or(0, |byte| byte ^ 0x5c);
     }
+    true
 }
 
 impl Host for WorldHost {

@@ -3,7 +3,10 @@ use rand_core::SeedableRng;
 
 use super::*;
 
-const CHEAP: Stretch = Stretch::with(|input, output| output.copy_from_slice(input));
+const CHEAP: Stretch = Stretch::with(|input, output| {
+    output.copy_from_slice(input);
+    true
+});
 
 fn rng() -> ChaCha20Rng {
     ChaCha20Rng::from_seed([42; 32])
@@ -27,7 +30,7 @@ fn logged_in(
     record: Option<&[u8]>,
     password: &[u8],
     stretch: Stretch,
-) -> Result<ExportKey, OpaqueFailed> {
+) -> Result<ExportKey, FinishError> {
     let mut rng = rng();
     let (client, request) = log_in(password, &mut rng)?;
     let (reply, state) = server.log_in_reply("bob", record, &request, &mut rng)?;
@@ -45,10 +48,28 @@ fn the_password_alone_gives_the_export_key() {
     assert_eq!(again.expose_bytes(), export.expose_bytes());
     assert!(logged_in(&server, Some(&record), b"wrong horse", CHEAP).is_err());
     assert!(logged_in(&server, None, b"correct horse", CHEAP).is_err());
-    let other = Stretch::with(|input, output| output.fill(input[0]));
+    let other = Stretch::with(|input, output| {
+        output.fill(input[0]);
+        true
+    });
     assert!(logged_in(&server, Some(&record), b"correct horse", other).is_err());
     let other = ServerSecret::new(&mut rng);
     assert!(logged_in(&other, Some(&record), b"correct horse", CHEAP).is_err());
+}
+
+#[test]
+fn audit_issue_7_qm4_no_memory_is_no_wrong_password() {
+    let mut rng = rng();
+    let server = ServerSecret::new(&mut rng);
+    let (record, _) = registered(&server, b"correct horse", CHEAP, &mut rng);
+    let none = Stretch::with(|_, _| false);
+    let refused = logged_in(&server, Some(&record), b"correct horse", none).unwrap_err();
+    assert_eq!(refused, FinishError::NoMemory);
+    let wrong = logged_in(&server, Some(&record), b"wrong horse", CHEAP).unwrap_err();
+    assert_eq!(wrong, FinishError::Failed);
+    let (client, request) = register(b"correct horse", &mut rng).unwrap();
+    let reply = server.registration_reply("bob", &request).unwrap();
+    assert_eq!(client.finish(&reply, none, &mut rng).unwrap_err(), FinishError::NoMemory);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use corncrake_core::{
 use corncrake_wire::{
     AccountReply, DeviceId as WireDeviceId, ErrorCode,
     account::{AddDevice, LogInFinish, LogInStart, LogInStarted, LoggedIn},
-    opaque::{self, ClientLogIn, ExportKey},
+    opaque::{self, ClientLogIn, ExportKey, FinishError},
     open::SignedRecord,
     session::Replacement,
 };
@@ -91,8 +91,10 @@ impl State {
         done: SlowDone,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
-        let Ok((proof, export)) = done else {
-            return self.wrong_password(step);
+        let (proof, export) = match done {
+            Ok(done) => done,
+            Err(FinishError::NoMemory) => return Err(Refusal::NoMemory.into()),
+            Err(FinishError::Failed) => return self.wrong_password(step),
         };
         let then = FlowThen::LoggedIn(Box::new(export));
         let request = LogInFinish { attempt, opaque: proof };

@@ -15,7 +15,7 @@ use corncrake_core::{
 use corncrake_wire::{
     AccountReply, ErrorCode,
     account::{SignUpFinish, SignUpStart, SignUpStarted},
-    opaque::{self, ClientRegistration},
+    opaque::{self, ClientRegistration, FinishError},
     open::SignedRecord,
 };
 use zeroize::Zeroizing;
@@ -112,7 +112,10 @@ impl State {
     }
 
     pub(super) fn registered(&mut self, done: SlowDone, step: &mut Step<'_>) -> Result<(), Error> {
-        let (upload, export) = done.map_err(|_| Error::Untrue("the password protocol failed"))?;
+        let (upload, export) = done.map_err(|error| match error {
+            FinishError::NoMemory => Refusal::NoMemory.into(),
+            FinishError::Failed => Error::Untrue("the password protocol failed"),
+        })?;
         let Some(pending) = self.account.pending.clone() else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! Work that takes long on purpose: stretching a password.
 
-use corncrake_wire::opaque::{ClientLogIn, ClientRegistration, ExportKey, OpaqueFailed, Stretch};
+use corncrake_wire::opaque::{ClientLogIn, ClientRegistration, ExportKey, FinishError, Stretch};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -20,7 +20,7 @@ pub(crate) enum SlowWork {
 }
 
 /// What the work gave: bytes for the server, and the key that only the password gives.
-pub(crate) type SlowDone = Result<(Vec<u8>, ExportKey), OpaqueFailed>;
+pub(crate) type SlowDone = Result<(Vec<u8>, ExportKey), FinishError>;
 
 impl SlowWork {
     /// Does the work.

@@ -11,7 +11,7 @@ use corncrake_core::{
         record::{AccountLogRecord, Anchor, ConversationRecord},
     },
 };
-use corncrake_wire::{ErrorCode, account::NewPackage, open::Deposit};
+use corncrake_wire::{ErrorCode, account::NewPackage, opaque::Stretch, open::Deposit};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -107,6 +107,31 @@ fn bad_names_and_weak_passwords_never_leave() {
     assert_eq!(device.requests, 0);
     let refused = device.log_in("ann", PASSWORD);
     assert_eq!(refused, Some(Err(Refusal::WrongPassword.into())));
+}
+
+#[test]
+fn audit_issue_7_qm4_where_a_password_cannot_be_stretched_nobody_is_blamed_and_nothing_is_lost() {
+    let server = server();
+    let none = Stretch::with(|_, _| false);
+    let no_memory = Some(Err(Refusal::NoMemory.into()));
+    let mut ann = Device::new(1, &server);
+    let enough = core::mem::replace(&mut ann.state.settings.stretch, none);
+    assert_eq!(ann.sign_up("ann", PASSWORD), no_memory);
+    ann.state.settings.stretch = enough;
+    // The account is made, and its device doesn't hear of it.
+    ann.fault = Fault::CrashAfter(ann.requests + 1);
+    assert_eq!(ann.sign_up("ann", PASSWORD), None);
+    let mut ann = ann.reopen(3);
+    ann.state.settings.stretch = none;
+    assert_eq!(ann.sign_up("ann", PASSWORD), no_memory);
+    ann.state.settings.stretch = enough;
+    assert_eq!(ann.sign_up("ann", PASSWORD), Some(Ok(())));
+    assert_sound(&ann);
+    let mut second = Device::new(2, &server);
+    second.state.settings.stretch = none;
+    assert_eq!(second.log_in("ann", PASSWORD), no_memory);
+    second.state.settings.stretch = enough;
+    assert_eq!(second.log_in("ann", PASSWORD), Some(Ok(())));
 }
 
 #[test]

@@ -57,7 +57,10 @@ pub(super) struct Device {
 }
 
 fn settings() -> Settings {
-    let stretch = Stretch::with(|input, output| output.copy_from_slice(input));
+    let stretch = Stretch::with(|input, output| {
+        output.copy_from_slice(input);
+        true
+    });
     Settings { key_packages: 3, stretch, chats_in_memory: 64 }
 }
 
