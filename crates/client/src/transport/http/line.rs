@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::atomic::Ordering;
 
 use corncrake_wire::frames::{Hello, Versions};
-use corncrake_wire::limits::{COMMIT, PAGE_BYTES};
+use corncrake_wire::limits::{COMMIT, FRAME, PAGE_BYTES};
 use corncrake_wire::{ClientFrame, Refusal, ServerFrame};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::{self, HeaderMap, RETRY_AFTER};
@@ -23,6 +23,10 @@ use super::{Pace, Server};
 
 /// The longest frame from the server: a page, or one entry of the largest size.
 const MAX_FRAME: usize = COMMIT + PAGE_BYTES;
+
+/// The most that waits to be written: the largest frame, beside answers to the server's pings. One
+/// that pings and reads nothing gets no more of them.
+const MAX_WRITTEN: usize = FRAME + 256 * 1024;
 
 /// What is read at once. Each read clears as much memory first, so it is no more than a few
 /// messages take.
@@ -74,6 +78,15 @@ pub(super) struct Line<'a> {
     is_asked: bool,
 }
 
+/// What a socket holds at most.
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_write_buffer_size(MAX_WRITTEN)
+        .max_message_size(Some(MAX_FRAME))
+        .max_frame_size(Some(MAX_FRAME))
+}
+
 impl<'a> Line<'a> {
     /// Opens a socket of the plane that is reached so.
     pub(super) async fn open(
@@ -90,13 +103,9 @@ impl<'a> Line<'a> {
         (server, reach): (&'a Server, &'a Reach),
         pace: Pace,
     ) -> Result<(Self, Hello), Lost> {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .max_message_size(Some(MAX_FRAME))
-            .max_frame_size(Some(MAX_FRAME));
         let begun = Instant::now();
         let stream = Heard::new(upgrade(request).await?);
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config())).await;
         let mut line = Self {
             socket,
             server,

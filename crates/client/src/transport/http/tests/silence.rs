@@ -1,6 +1,7 @@
 //! Paths that die without a word, and others that are only slow.
 
 use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 
@@ -41,6 +42,27 @@ async fn audit_issue_7_bf4_where_an_answer_is_late_a_dead_path_is_noticed() {
     assert_eq!(answer, Err(TransportError::Unreachable));
     assert_eq!(socket.next().await, Some(ClientFrame::Ping(0)));
     assert_eq!(pushed(&transport).await, "Open down");
+}
+
+/// Somebody in the place of the server pings without end, and reads nothing of the answers.
+#[tokio::test]
+async fn audit_issue_7_qm3_pings_do_not_fill_the_memory() {
+    const PINGS: usize = 60_000;
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let mut client = WebSocketStream::from_raw_socket(near, Role::Client, Some(line::config())).await;
+    let (mut to_client, mut from_client) =
+        WebSocketStream::from_raw_socket(far, Role::Server, None).await.split();
+    let following = tokio::spawn(async move { while client.next().await.is_some() {} });
+    for _ in 0..PINGS {
+        to_client.feed(Message::Ping(vec![0; 125].into())).await.unwrap();
+    }
+    to_client.flush().await.unwrap();
+    let mut answers = 0;
+    while let Ok(Some(Ok(message))) = timeout(SOON, from_client.next()).await {
+        answers += usize::from(message.is_pong());
+    }
+    assert!(answers > 0 && answers < PINGS * 3 / 4, "{answers}");
+    following.abort();
 }
 
 #[tokio::test]
