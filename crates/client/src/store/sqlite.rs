@@ -197,6 +197,8 @@ impl SqliteStore {
         let lock = take_lock(&path)?;
         let wal = beside(&path, "-wal");
         let is_unclean = log::holds_more_than_a_page(&wal);
+        // What SQLite puts beside it gets its permissions.
+        drop(private_file(&path)?);
         let mut open = Open::at(&path, lock, is_unclean).await?;
         lay_out(&mut open.connection).await?;
         // Without that commits take longer.
@@ -468,14 +470,18 @@ const fn is_at(_: &File, _: &Path) -> bool {
     true
 }
 
+/// Opens a file, making it if it isn't there: for nobody else, whatever the folder allows.
+fn private_file(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|_| StoreError::Unavailable)
+}
+
 /// Takes the OS lock on the file beside the store.
 fn take_lock(path: &Path) -> Result<File, StoreError> {
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(beside(path, ".lock"))
-        .map_err(|_| StoreError::Unavailable)?;
+    let lock = private_file(&beside(path, ".lock"))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse),

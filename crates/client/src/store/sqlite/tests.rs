@@ -226,6 +226,21 @@ async fn audit_prog_h6_what_was_deleted_or_overwritten_is_in_no_file() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn audit_issue_7_qm6_the_files_of_a_store_are_private_in_any_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let path = folder.path().join("store");
+    let store = SqliteStore::open(&path, store_key(1)).await.unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let mode = file.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    store.close().await.unwrap();
+}
+
 /// Overwrites the same rows again and again; the values that are gone after that.
 async fn overwrite(store: &SqliteStore, fence: u64, rng: &mut ChaCha20Rng) -> Vec<Vec<u8>> {
     let mut dead: Vec<Vec<u8>> = Vec::new();
