@@ -71,11 +71,11 @@ impl Failure {
         }
     }
 
-    /// It was done, but nobody can read the answer.
-    pub(crate) fn no_output(error: &std::io::Error) -> Self {
+    /// Nobody can read what is written.
+    pub(crate) fn no_output(what: &str, error: &std::io::Error) -> Self {
         Self {
             code: "no_output".to_owned(),
-            message: format!("it is done, but the answer can't be written: {error}"),
+            message: format!("{what} can't be written: {error}"),
             exit: Exit::Files,
             devices: Vec::new(),
             accounts: None,

@@ -95,12 +95,14 @@ impl Home {
                 format!("{} holds no account: sign up or log in", self.folder.display()),
             ));
         }
+        self.check_folder()?;
         self.open_with(self.read_key()?).await
     }
 
     /// Opens the store, making folder, key and store where they are missing.
     pub(crate) async fn make(&self) -> Result<SqliteStore, Failure> {
         private::make_folder(&self.folder).map_err(|error| self.unusable("", &error))?;
+        self.check_folder()?;
         // A key without a store has sealed nothing: one that was cut short is made anew.
         let fresh = !self.has_store()?;
         let key = match self.read_key() {
@@ -113,13 +115,31 @@ impl Home {
         self.open_with(key).await
     }
 
+    /// Refuses a folder in which everybody may put other files in the place of these.
+    fn check_folder(&self) -> Result<(), Failure> {
+        if private::is_open(&self.folder).map_err(|error| self.unusable("", &error))? {
+            let path = self.folder.display();
+            return Err(Failure::home(format!("everybody can write into {path}: chmod o-w it")));
+        }
+        Ok(())
+    }
+
     /// Where the key lies, for the note that says so.
     pub(crate) fn key_path(&self) -> PathBuf {
         self.folder.join(KEY)
     }
 
     async fn open_with(&self, key: StoreKey) -> Result<SqliteStore, Failure> {
-        Ok(SqliteStore::open(&self.folder.join(STORE), key).await.map_err(Error::from)?)
+        let path = self.folder.join(STORE);
+        match SqliteStore::open(&path, key).await {
+            Err(StoreError::Unavailable) => {
+                let advice = "look at its permissions, the length and the letters of its path, and how \
+                              many files may be open";
+                let path = path.display();
+                Err(Failure::home(format!("{path} can't be read or written: {advice}")))
+            }
+            opened => Ok(opened.map_err(Error::from)?),
+        }
     }
 
     fn make_key(&self) -> Result<(), Failure> {
@@ -201,6 +221,10 @@ mod private {
         File::open(path)?.sync_all()
     }
 
+    pub(super) fn is_open(folder: &Path) -> io::Result<bool> {
+        Ok(fs::metadata(folder)?.permissions().mode() & 0o002 != 0)
+    }
+
     pub(super) fn is_exposed(file: &File) -> io::Result<bool> {
         Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
     }
@@ -226,6 +250,10 @@ mod private {
 
     pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    pub(super) fn is_open(_: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     pub(super) fn is_exposed(_: &File) -> io::Result<bool> {
@@ -286,6 +314,34 @@ mod tests {
         let nothing = Home::locate(Some(folder.path().join("nothing"))).unwrap();
         assert_eq!(nothing.open().await.unwrap_err().code, "no_account");
         assert!(nothing.check_free("http://one").await.is_ok());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn audit_issue_7_qm6_a_folder_that_everybody_may_write_into_is_no_home() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let allow = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode));
+        let home = Home::locate(Some(folder.path().to_owned())).unwrap();
+        allow(0o777).unwrap();
+        assert_eq!(home.make().await.unwrap_err().code, "home_unusable");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written there");
+        allow(0o755).unwrap();
+        drop(home.make().await.unwrap());
+        allow(0o757).unwrap();
+        let refused = home.open().await.unwrap_err();
+        assert!(refused.message.contains("chmod o-w"), "{}", refused.message);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn audit_issue_7_qm2_a_path_that_sqlite_does_not_take_is_named() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"h\xff"));
+        let refused = Home::locate(Some(odd)).unwrap().make().await.unwrap_err();
+        assert_eq!(refused.code, "home_unusable");
+        assert!(refused.message.contains("store.db"), "{}", refused.message);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) async fn run(link: &mut Link, json: bool) -> Result<(), Failure> {
             () = sleep_until(tell_at), if status.tell_at.is_some() && !json => {
                 status = Status { online: Some(false), tell_at: None };
                 if let Err(error) = output::line("* offline".to_owned()).await {
-                    return output::ended(&error);
+                    return output::ended("what happens", &error);
                 }
                 continue;
             }
@@ -39,7 +39,7 @@ pub(crate) async fn run(link: &mut Link, json: bool) -> Result<(), Failure> {
         if let Some(line) = line
             && let Err(error) = output::line(line).await
         {
-            return output::ended(&error);
+            return output::ended("what happens", &error);
         }
         link.shown(&event);
     }

@@ -154,7 +154,7 @@ async fn unless_interrupted<T>(
 
 /// Writes an answer.
 fn say(text: &str) -> Result<(), Failure> {
-    output::write(text).or_else(|error| output::ended(&error))
+    output::write(text).or_else(|error| output::ended("it is done, but the answer", &error))
 }
 
 /// What a command asks of an account that is open.

@@ -14,11 +14,11 @@ pub(crate) async fn line(line: String) -> io::Result<()> {
     spawn_blocking(move || write(&line)).await?
 }
 
-/// What it means that a line can't be written: whoever has closed the pipe has read enough.
-pub(crate) fn ended(error: &io::Error) -> Result<(), Failure> {
+/// What it means that a line, `what`, can't be written: whoever has closed the pipe has read enough.
+pub(crate) fn ended(what: &str, error: &io::Error) -> Result<(), Failure> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(Failure::no_output(error)),
+        _ => Err(Failure::no_output(what, error)),
     }
 }
 

@@ -71,13 +71,13 @@ impl Session<'_> {
                 }
                 heard = self.link.next() => {
                     if let Err(error) = self.tell(heard?).await {
-                        return output::ended(&error);
+                        return Err(cut_off(&error));
                     }
                 }
                 line = lines.recv(), if end.is_none() => match line {
                     Some(line) => {
                         if let Err(error) = self.ask(&line).await {
-                            return output::ended(&error);
+                            return Err(cut_off(&error));
                         }
                     }
                     None => end = Some(Instant::now() + AT_THE_END),
@@ -147,6 +147,12 @@ fn read_line(input: &mut impl BufRead) -> Option<Vec<u8>> {
         input.skip_until(b'\n').ok()?;
     }
     Some(line)
+}
+
+/// What is asked of a session whose answers nobody can read is not read any more, and what was asked
+/// may end with it.
+fn cut_off(error: &io::Error) -> Failure {
+    Failure::no_output("the session ends, and what was asked may not be done: its output", error)
 }
 
 async fn write(line: &Value) -> io::Result<()> {

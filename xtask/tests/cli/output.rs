@@ -70,6 +70,35 @@ fn audit_issue_7_g3_what_cannot_be_written_is_no_success() {
     server.stop().unwrap();
 }
 
+/// Whoever drives a session must not take for done what it was asked when nobody could read it.
+#[cfg(target_os = "linux")]
+#[test]
+fn audit_issue_7_qm1_a_session_that_cannot_answer_says_that_it_may_have_done_nothing() {
+    let (place, server) = Place::new();
+    place.sign_up(&["ann", "bob"]);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for output in [full(), closed()] {
+        let mut command = place.programs.corncrake(&place.home("ann"), &place.url);
+        command.arg("session").stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
+        let mut session = command.spawn().unwrap();
+        let mut input = session.stdin.take().unwrap();
+        let asked = b"{\"id\":1,\"do\":\"send\",\"chat\":\"bob\",\"text\":\"x\"}\n";
+        // It may have ended before it is asked.
+        let _ = input.write_all(asked);
+        let output = session.wait_with_output().unwrap();
+        drop(input);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{error}");
+        assert!(error.contains("no_output") && error.contains("may not be done"), "{error}");
+    }
+    server.stop().unwrap();
+}
+
 /// A terminal of its own in which a shell runs something, with what it has shown.
 #[cfg(target_os = "linux")]
 struct Terminal {
