@@ -196,6 +196,69 @@ fn audit_issue_7_j4_who_was_off_all_the_time_looks_for_no_group_that_its_account
     }
 }
 
+/// A device that logs in after the server has lost a group finds its account's record of it alone.
+#[test]
+fn audit_issue_7_ql2_a_new_device_looks_for_no_group_that_its_account_has_left() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let [ann, _bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
+        let before = backup(&world);
+        let chat = ann.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let with_group = backup(&world);
+        cem.leave(chat).unwrap();
+        world.pass(10_000);
+        restore(&world, if seed & 2 == 0 { &before } else { &with_group });
+        if seed & 4 == 0 {
+            world.pass(10_000);
+        }
+        let new = world.log_in("cem");
+        world.pass(120_000);
+        let standings: Vec<_> = new.chats().iter().map(|chat| chat.standing).collect();
+        let is_out = |it: &Standing| matches!(it, Standing::Left | Standing::Removed);
+        assert!(standings.iter().all(is_out), "seed {seed}: {standings:?}");
+        world.settle();
+        world.agree(chat, Mood::Honest);
+    }
+}
+
+/// Who was off begins the group again, from before somebody was removed, and leaves it before those
+/// come who know of that.
+#[test]
+fn audit_issue_7_ql3_a_leave_while_a_lost_group_is_built_again_reaches_all() {
+    for seed in (0..24).chain([37, 47, 70, 95, 159]) {
+        let world = World::new(seed);
+        let [dia, bob, cem] = ["dia", "bob", "cem"].map(|name| world.sign_up(name));
+        let before = backup(&world);
+        let chat = dia.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        let second = world.log_in("cem");
+        world.settle();
+        let other = world.log_in("bob");
+        world.settle();
+        cem.say(chat, "hello");
+        world.settle();
+        bob.crash();
+        cem.crash();
+        dia.remove(chat, "bob").unwrap();
+        world.pass(3_000);
+        cem.start();
+        world.pass(3_000);
+        let all = [&bob, &cem, &second, &dia, &other];
+        all.iter().skip(1).for_each(|device| device.crash());
+        restore(&world, &before);
+        for device in all {
+            device.start();
+            world.pass(300 + 100 * (seed % 8));
+        }
+        let left = cem.leave(chat);
+        world.pass(90_000);
+        world.settle();
+        let standings = all.map(|device| standing(device, chat));
+        assert_eq!(dia.info(chat).unwrap().members.len(), 1, "seed {seed}: {left:?} {standings:?}");
+    }
+}
+
 #[test]
 fn audit_issue_7_gh3_who_came_and_went_in_the_lost_part_waits_for_nothing() {
     for seed in 0..6 {

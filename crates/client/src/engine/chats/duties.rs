@@ -213,15 +213,16 @@ impl State {
     pub(super) fn taken_out(&mut self, chat: &mut Chat, step: &mut Step<'_>) {
         self.all_intents_failed(chat, step);
         if chat.leaves_again() {
+            self.record_out(chat, step);
             return chat.forget(Phase::Left, step);
         }
         let unread = |record: &ConversationRecord| !chat.has_read_to_its_end(&record.seed);
         let ahead = self.recorded_elsewhere(chat).filter(unread);
-        if ahead.is_none() {
-            self.record_out(chat, step);
-        }
         let here = chat.conversation.as_ref().zip(self.account.me());
         chat.row.is_dropped = here.is_some_and(|(here, me)| here.has_account(me.account));
+        if ahead.is_none() && !chat.row.is_dropped {
+            self.record_out(chat, step);
+        }
         chat.forget(Phase::Removed, step);
         if let Some(record) = ahead.filter(|_| !chat.row.is_dropped) {
             self.enter_by_record(record, step);
@@ -395,12 +396,10 @@ impl State {
     }
 
     /// Lets the account log say that this account is out of the group.
-    fn record_out(&mut self, chat: &Chat, step: &mut Step<'_>) {
+    pub(super) fn record_out(&mut self, chat: &Chat, step: &mut Step<'_>) {
         let is_told = self.account.recorded(chat.row.id).is_none_or(|record| record.is_out);
-        let here = chat.conversation.as_ref().zip(self.account.me());
-        let is_out = here.is_some_and(|(here, me)| !here.has_account(me.account));
-        if let Some(record) = self.record_of(chat, step).filter(|_| is_out && !is_told) {
-            let record = ConversationRecord { is_out, ..record };
+        if let Some(record) = self.record_of(chat, step).filter(|_| !is_told) {
+            let record = ConversationRecord { is_out: true, ..record };
             self.put_record(AccountLogRecord::Conversation(record), step);
         }
     }

@@ -422,6 +422,7 @@ impl State {
                     self.end_intent(chat, number, Ok(()), step);
                 }
                 self.all_intents_failed(chat, step);
+                self.record_out(chat, step);
                 chat.forget(Phase::Left, step);
                 return Page::Ends;
             }

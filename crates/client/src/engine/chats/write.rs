@@ -126,6 +126,11 @@ impl State {
                 }
                 Some((number, Intent::Change(wish))) => {
                     let (number, wish) = (*number, wish.clone());
+                    if let Some(until) = chat.row.begin.leave_waits(clock)
+                        && matches!(wish, Wish::Leave)
+                    {
+                        break chat.wake_by(until);
+                    }
                     match self.seal_change(chat, number, &wish, step) {
                         Ok(()) => break,
                         Err(refusal) => {

@@ -23,10 +23,7 @@ use crate::{
         chats::{
             Chat, Place,
             closed::{id_of, log_of},
-            lost::{
-                begin::Begin,
-                trail::{Trail, anchor_of},
-            },
+            lost::trail::{Trail, anchor_of},
             read::kind_of,
             rows::{ChatRow, Goal, Opening, Phase},
         },
@@ -495,9 +492,8 @@ impl State {
         let (begins_with, told) = (enter.begins_with(), enter.goal.running());
         let (log, rest, closed) = (log_of(&enter.keys), enter.rest, enter.closed);
         let record = self.account.recorded(id);
-        let is_said_to_yield =
-            record.as_ref().is_some_and(|record| record.may_yield && record.seed == enter.seed);
-        let recorded = record.map(|record| record.seed).filter(|seed| *seed != enter.seed);
+        let elsewhere = record.as_ref().map(|it| it.seed.clone()).filter(|it| *it != enter.seed);
+        let here = record.filter(|record| record.seed == enter.seed);
         let accounts: Vec<AccountId> = fold.members().iter().map(|m| m.account).collect();
         self.with_chat(id, step, |state, chat, step| {
             let known = chat.row.next_item > 0;
@@ -511,14 +507,10 @@ impl State {
             let is_elsewhere = chat.row.seed != enter.seed
                 && (was_out || !enter.vouched)
                 && matches!(enter.goal, Goal::Welcome(_) | Goal::Recorded(..));
-            chat.leave_for_fold((&enter.goal, closed.is_some()), recorded, step);
+            chat.leave_for_fold((&enter.goal, closed.is_some()), elsewhere, step);
             chat.move_to(&enter.seed);
-            chat.row.begin = match begins_with {
-                Some(epoch) if enter.vouched || is_said_to_yield || chat.may_yield(step.now) => {
-                    Begin::with(epoch, step.now)
-                }
-                _ => Begin::at(enter.opens_with),
-            };
+            chat.row.begin =
+                chat.begin_of((begins_with, enter.opens_with), (enter.vouched, here), step.now);
             chat.row.cursor = enter.position;
             chat.row.running = enter.running;
             chat.row.opening = Opening::True;

@@ -146,6 +146,11 @@ impl OwedAgain {
         self.added.keys().copied()
     }
 
+    /// Who is there again is not to be brought back if they go after this.
+    pub(super) fn are_there(&mut self, there: &Done) {
+        self.added.retain(|who, _| !there.added.contains_key(who));
+    }
+
     /// Somebody is not to be added again, says `device`; whether they were. Another one that had
     /// added them may do it all the same, not knowing of that: then they are to be removed.
     pub(crate) fn adds_no_more(&mut self, who: &AccountId, device: DeviceId) -> bool {
@@ -243,7 +248,12 @@ impl Chat {
             owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
             let leaving: Vec<_> = conversation.leaving_accounts().collect();
             let stays = |who: &AccountId| conversation.has_account(*who) && !leaving.contains(who);
-            for (who, by) in kept.added.iter().filter(|(who, _)| stays(who)) {
+            // Whose removal is still owed is here for want of it alone, unless they came in behind it.
+            let is_back =
+                |who: &AccountId| owed.removed.contains_key(who) && !removed.contains(who);
+            let stays = |who: &AccountId| stays(who) && !is_back(who);
+            let stay: Vec<_> = kept.added.iter().filter(|(who, _)| stays(who)).collect();
+            for (who, by) in stay {
                 let was_own = owed.added.get(who).is_some_and(|before| before.own);
                 owed.added.insert(*who, Author { own: by.own || was_own, ..*by });
             }

@@ -14,7 +14,7 @@ use corncrake_core::{
     mls::{codec::Decode, key_package::KeyPackage},
     seal::{
         envelope::{EntryKind, Seed, entry_id},
-        record::Anchor,
+        record::{Anchor, ConversationRecord},
     },
 };
 use corncrake_wire::log::LogEntry;
@@ -35,13 +35,16 @@ use crate::{
             rows::{Opening, Phase},
         },
     },
-    host::Timestamp,
+    host::{Clock, Moment, Timestamp},
 };
 
 /// How often those who show nothing of themselves are told.
 const TELL: u8 = 2;
 /// When they are told once more.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// How long a leave waits for others to be told where the log begins again: nobody else may know.
+const TOLD_FIRST: Duration = Duration::from_mins(1);
 
 /// What is to be done where a log begins again that the server has lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,11 @@ impl Begin {
     /// The current log began again with this epoch, as somebody vouches.
     pub(in crate::engine::chats) fn with(epoch: u64, now: Timestamp) -> Self {
         Self { is_again: true, epoch: Some(epoch), since: now, ..Self::default() }
+    }
+
+    /// Whether nobody else goes on in it, as another device of this account says that began it again.
+    pub(in crate::engine::chats) fn alone(self, is_alone: bool) -> Self {
+        Self { is_alone, ..self }
     }
 
     /// The current log begins with this epoch, if that is known, and nothing is left to do.
@@ -132,6 +140,12 @@ impl Begin {
         (self.told == 0 && !self.to_tell.is_empty()).then_some(TELL_AGAIN)
     }
 
+    /// Until when a leave waits: those who are still to be told would never hear of it.
+    pub(in crate::engine::chats) fn leave_waits(&self, clock: Clock) -> Option<Moment> {
+        let until = clock.until(self.since.after(TOLD_FIRST), TOLD_FIRST);
+        until.filter(|_| !self.to_tell.is_empty())
+    }
+
     /// Who has to be told where the log begins again.
     pub(super) fn to_tell(&self) -> impl Iterator<Item = AccountId> {
         self.to_tell.iter().copied()
@@ -156,6 +170,23 @@ impl Chat {
     pub(in crate::engine::chats) fn may_yield(&self, now: Timestamp) -> bool {
         let is_lossy = self.row.lost_at.is_some_and(|at| now < at.after(AUTHORS_WAIT));
         self.row.begin.is_again || is_lossy
+    }
+
+    /// With what the log of a fold begins, as somebody vouches or another device of the account says.
+    pub(in crate::engine::chats) fn begin_of(
+        &self,
+        (begins_with, opens_with): (Option<u64>, Option<u64>),
+        (is_vouched, said): (bool, Option<ConversationRecord>),
+        now: Timestamp,
+    ) -> Begin {
+        let (may_yield, is_alone) =
+            said.map_or((false, false), |said| (said.may_yield, said.is_alone));
+        match begins_with {
+            Some(epoch) if is_vouched || may_yield || self.may_yield(now) => {
+                Begin::with(epoch, now).alone(is_alone)
+            }
+            _ => Begin::at(opens_with),
+        }
     }
 
     /// The epoch that the current log, in which the group `here` is, begins with as far as is known.
@@ -378,6 +409,7 @@ impl State {
         let members = chat.conversation.iter().flat_map(Conversation::members);
         let others = members.map(|member| member.account).filter(|who| Some(*who) != me);
         chat.row.begin.to_tell = others.collect();
+        chat.session.adds_again = None;
     }
 
     /// Owes notices that point at the commit with which the log begins again to devices that are in

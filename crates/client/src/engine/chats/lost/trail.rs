@@ -95,7 +95,9 @@ impl Chat {
             self.are_found_again(&back);
             self.others_decided(&decided(&since));
         }
-        self.owed_and_there()
+        let there = self.owed_and_there();
+        self.row.owed_again.are_there(&there);
+        there
     }
 
     /// The same for a commit that was read and has done this.

@@ -49,7 +49,8 @@ async fn audit_issue_7_bf4_where_an_answer_is_late_a_dead_path_is_noticed() {
 async fn audit_issue_7_qm3_pings_do_not_fill_the_memory() {
     const PINGS: usize = 60_000;
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let mut client = WebSocketStream::from_raw_socket(near, Role::Client, Some(line::config())).await;
+    let mut client =
+        WebSocketStream::from_raw_socket(near, Role::Client, Some(line::config())).await;
     let (mut to_client, mut from_client) =
         WebSocketStream::from_raw_socket(far, Role::Server, None).await.split();
     let following = tokio::spawn(async move { while client.next().await.is_some() {} });
