@@ -259,6 +259,39 @@ fn audit_issue_7_ql3_a_leave_while_a_lost_group_is_built_again_reaches_all() {
     }
 }
 
+/// Who was off when he was removed begins the group again, and somebody comes in there before those
+/// come who know where it goes on.
+#[test]
+fn audit_issue_7_ql1_who_is_no_longer_alone_in_a_log_that_is_given_up_hears_of_the_removal() {
+    for seed in (0..8).chain([25, 57, 58]) {
+        let world = World::new(seed);
+        let [dia, bob, cem] = ["dia", "bob", "cem"].map(|name| world.sign_up(name));
+        let before = backup(&world);
+        let second = world.log_in("cem");
+        world.settle();
+        let chat = dia.create_group("meadow", &["bob", "cem"]);
+        world.settle();
+        cem.say(chat, "hello");
+        world.settle();
+        bob.crash();
+        dia.remove(chat, "bob").unwrap();
+        world.pass(5000);
+        [&dia, &cem, &second].iter().for_each(|device| device.crash());
+        restore(&world, &before);
+        bob.start();
+        world.pass(1000 + 200 * (seed % 8));
+        cem.start();
+        world.pass(300 + 200 * (seed / 8 % 4));
+        second.start();
+        world.pass(1500 + 250 * (seed % 3));
+        dia.start();
+        world.pass(120_000);
+        assert_eq!(standing(&bob, chat), Standing::Removed, "seed {seed}");
+        world.settle();
+        world.agree(chat, Mood::Honest);
+    }
+}
+
 #[test]
 fn audit_issue_7_gh3_who_came_and_went_in_the_lost_part_waits_for_nothing() {
     for seed in 0..6 {

@@ -71,9 +71,9 @@ impl Chat {
         }
         let is_lossy = match self.row.phase {
             Phase::Removed | Phase::Left => false,
-            Phase::Entering(_) | Phase::Waiting => self.may_yield(now),
             Phase::Inside if !self.caught_up() || self.session.search.is_some() => return None,
-            Phase::Inside => self.may_yield(now) && self.row.begin.is_alone(),
+            // Others who act in this log may have gone to another one since.
+            Phase::Entering(_) | Phase::Waiting | Phase::Inside => self.may_yield(now),
         };
         let here = self.conversation.as_ref().or(self.aside.as_deref());
         let may_remove =
