@@ -79,19 +79,33 @@ impl fmt::Display for FinishError {
 
 impl core::error::Error for FinishError {}
 
-/// Fills the second slice with a slow hash of the first; false if there is no memory for that.
-pub type StretchFn = fn(&[u8], &mut [u8]) -> bool;
+/// Fills the second slice with a slow hash of the first.
+pub type StretchFn = fn(&[u8], &mut [u8]);
 
 /// How a password is stretched. The default is Argon2id with 64 MiB, 3 passes and one lane,
 /// constants of the client that no server chooses.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Stretch(Option<StretchFn>);
+pub struct Stretch(Way);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Way {
+    #[default]
+    Argon2id,
+    Other(StretchFn),
+    WithoutMemory,
+}
 
 impl Stretch {
     /// Another way to stretch, for tests in which thousands of accounts are made.
     #[must_use]
     pub const fn with(stretch: StretchFn) -> Self {
-        Self(Some(stretch))
+        Self(Way::Other(stretch))
+    }
+
+    /// Fails as where there is no memory for it, for tests of that.
+    #[must_use]
+    pub const fn without_memory() -> Self {
+        Self(Way::WithoutMemory)
     }
 }
 
@@ -101,16 +115,16 @@ impl Ksf for Stretch {
         input: GenericArray<u8, L>,
     ) -> Result<GenericArray<u8, L>, InternalError> {
         let mut output = GenericArray::default();
-        if let Some(stretch) = self.0 {
-            if !stretch(&input, &mut output) {
-                return Err(InternalError::KsfError);
+        match self.0 {
+            Way::Other(stretch) => stretch(&input, &mut output),
+            Way::WithoutMemory => return Err(InternalError::KsfError),
+            Way::Argon2id => {
+                let params = Params::new(ARGON2_MEMORY, ARGON2_PASSES, 1, None)
+                    .map_err(|_| InternalError::KsfError)?;
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                    .hash_password_into(&input, &ARGON2_SALT, &mut output)
+                    .map_err(|_| InternalError::KsfError)?;
             }
-        } else {
-            let params = Params::new(ARGON2_MEMORY, ARGON2_PASSES, 1, None)
-                .map_err(|_| InternalError::KsfError)?;
-            Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-                .hash_password_into(&input, &ARGON2_SALT, &mut output)
-                .map_err(|_| InternalError::KsfError)?;
         }
         Ok(output)
     }

@@ -167,10 +167,7 @@ fn log_in(server: &mut Server, name: &str, password: &[u8]) -> Result<(), ErrorC
     let (state, request) = opaque::log_in(password, chance.rng()).unwrap();
     let start = LogInStart { name: name.to_owned(), origin: ORIGIN.to_owned(), opaque: request };
     let AccountReply::LogInStart(started) = ask(server, start.into())? else { panic!() };
-    let stretch = Stretch::with(|_, output| {
-        output.fill(1);
-        true
-    });
+    let stretch = Stretch::with(|_, output| output.fill(1));
     let (proof, _) =
         state.finish(&started.opaque, stretch, chance.rng()).map_err(|_| ErrorCode::LogInFailed)?;
     let finish = LogInFinish { attempt: started.attempt, opaque: proof };
@@ -184,10 +181,7 @@ fn the_memory_server_signs_up_once_and_lets_in_who_knows_the_password() {
     let (state, request) = opaque::register(b"password", chance.rng()).unwrap();
     let start = SignUpStart { name: "ann".to_owned(), origin: ORIGIN.to_owned(), opaque: request };
     let Ok(AccountReply::SignUpStart(started)) = ask(&mut server, start.into()) else { panic!() };
-    let stretch = Stretch::with(|_, output| {
-        output.fill(1);
-        true
-    });
+    let stretch = Stretch::with(|_, output| output.fill(1));
     let (upload, _) = state.finish(&started.opaque, stretch, chance.rng()).unwrap();
     let finish = SignUpFinish {
         name: "ann".to_owned(),

@@ -64,11 +64,10 @@ impl WorldHost {
 }
 
 /// Stands for the slow hash of products.
-pub(crate) fn cheap_stretch(password: &[u8], output: &mut [u8]) -> bool {
+pub(crate) fn cheap_stretch(password: &[u8], output: &mut [u8]) {
     for (at, byte) in output.iter_mut().enumerate() {
         *byte = password.get(at % password.len().max(1)).map_or(0, |byte| byte ^ 0x5c);
     }
-    true
 }
 
 impl Host for WorldHost {

@@ -18,11 +18,20 @@ use crate::{
     lost_accounts::connection,
     lost_entries::{backup, meadow, meadow_with_mal, restore},
     mal::Mal,
+    server::Server,
     world::World,
 };
 
 fn standing(device: &Device, chat: corncrake::ConversationId) -> Standing {
     device.info(chat).unwrap().standing
+}
+
+/// People in a world of their own, and the server before they make a group.
+fn before_the_meadow<const N: usize>(seed: u64, names: [&str; N]) -> (World, [Device; N], Server) {
+    let world = World::new(seed);
+    let devices = names.map(|name| world.sign_up(name));
+    let before = backup(&world);
+    (world, devices, before)
 }
 
 /// Two of three people replace their devices by others, which a backup from before doesn't know.
@@ -200,9 +209,7 @@ fn audit_issue_7_j4_who_was_off_all_the_time_looks_for_no_group_that_its_account
 #[test]
 fn audit_issue_7_ql2_a_new_device_looks_for_no_group_that_its_account_has_left() {
     for seed in 0..8 {
-        let world = World::new(seed);
-        let [ann, _bob, cem] = ["ann", "bob", "cem"].map(|name| world.sign_up(name));
-        let before = backup(&world);
+        let (world, [ann, _bob, cem], before) = before_the_meadow(seed, ["ann", "bob", "cem"]);
         let chat = ann.create_group("meadow", &["bob", "cem"]);
         world.settle();
         let with_group = backup(&world);
@@ -227,9 +234,7 @@ fn audit_issue_7_ql2_a_new_device_looks_for_no_group_that_its_account_has_left()
 #[test]
 fn audit_issue_7_ql3_a_leave_while_a_lost_group_is_built_again_reaches_all() {
     for seed in (0..24).chain([37, 47, 70, 95, 159]) {
-        let world = World::new(seed);
-        let [dia, bob, cem] = ["dia", "bob", "cem"].map(|name| world.sign_up(name));
-        let before = backup(&world);
+        let (world, [dia, bob, cem], before) = before_the_meadow(seed, ["dia", "bob", "cem"]);
         let chat = dia.create_group("meadow", &["bob", "cem"]);
         world.settle();
         let second = world.log_in("cem");
@@ -264,9 +269,7 @@ fn audit_issue_7_ql3_a_leave_while_a_lost_group_is_built_again_reaches_all() {
 #[test]
 fn audit_issue_7_ql1_who_is_no_longer_alone_in_a_log_that_is_given_up_hears_of_the_removal() {
     for seed in (0..8).chain([25, 57, 58]) {
-        let world = World::new(seed);
-        let [dia, bob, cem] = ["dia", "bob", "cem"].map(|name| world.sign_up(name));
-        let before = backup(&world);
+        let (world, [dia, bob, cem], before) = before_the_meadow(seed, ["dia", "bob", "cem"]);
         let second = world.log_in("cem");
         world.settle();
         let chat = dia.create_group("meadow", &["bob", "cem"]);

@@ -128,10 +128,7 @@ impl Mal {
         let start =
             SignUpStart { name: self.name.clone(), origin: ORIGIN.to_owned(), opaque: request };
         let AccountReply::SignUpStart(started) = self.ask(start.into()) else { panic!() };
-        let stretch = Stretch::with(|_, output| {
-            output.fill(7);
-            true
-        });
+        let stretch = Stretch::with(|_, output| output.fill(7));
         let (upload, _) = state.finish(&started.opaque, stretch, self.chance.rng()).unwrap();
         let certificate = Certificate::parse_and_verify(&self.certificate).unwrap();
         let finish = SignUpFinish {

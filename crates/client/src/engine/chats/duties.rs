@@ -397,8 +397,10 @@ impl State {
 
     /// Lets the account log say that this account is out of the group.
     pub(super) fn record_out(&mut self, chat: &Chat, step: &mut Step<'_>) {
-        let is_told = self.account.recorded(chat.row.id).is_none_or(|record| record.is_out);
-        if let Some(record) = self.record_of(chat, step).filter(|_| !is_told) {
+        if self.account.recorded(chat.row.id).is_none_or(|record| record.is_out) {
+            return;
+        }
+        if let Some(record) = self.record_of(chat, step) {
             let record = ConversationRecord { is_out: true, ..record };
             self.put_record(AccountLogRecord::Conversation(record), step);
         }

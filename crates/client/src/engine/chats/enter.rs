@@ -18,7 +18,7 @@ use corncrake_core::{
 use corncrake_wire::{ErrorCode, OpenReply, log, log::running};
 
 use super::{
-    Chat,
+    Chat, Chats,
     closed::token_of,
     lost::trail::Trail,
     rows::{ChatRow, Goal, Phase},
@@ -187,6 +187,13 @@ impl Enter {
     }
 }
 
+impl Chats {
+    /// Gives up the folds that look for a way into a chat to which nobody has invited.
+    pub(in crate::engine::chats) fn look_no_more(&mut self, id: ConversationId) {
+        self.entering.retain(|_, enter| enter.id != Some(id) || enter.is_invited());
+    }
+}
+
 impl State {
     /// The own account's log says where a conversation goes on, or who is in it again.
     pub(crate) fn chats_recorded(&mut self, record: &AccountLogRecord, step: &mut Step<'_>) {
@@ -250,8 +257,7 @@ impl State {
         self.with_chat(id, step, |state, chat, step| {
             let looks = matches!(chat.row.phase, Phase::Entering(Goal::Recorded(..)));
             if looks && chat.row.aside.is_none() {
-                let is_of = |enter: &Enter| enter.id == Some(id) && !enter.is_invited();
-                state.chats.entering.retain(|_, enter| !is_of(enter));
+                state.chats.look_no_more(id);
                 chat.forget(Phase::Removed, step);
             }
         });

@@ -29,7 +29,7 @@ fn audit_issue_7_bf8_what_a_full_server_does_not_store_keeps_nobody_from_reading
 #[test]
 fn audit_issue_7_qm4_where_a_password_cannot_be_stretched_nobody_is_blamed_and_nothing_is_lost() {
     let server = server();
-    let none = Stretch::with(|_, _| false);
+    let none = Stretch::without_memory();
     let no_memory = Some(Err(Refusal::NoMemory.into()));
     let mut ann = Device::new(1, &server);
     let enough = core::mem::replace(&mut ann.state.settings.stretch, none);

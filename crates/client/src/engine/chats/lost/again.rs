@@ -247,13 +247,13 @@ impl Chat {
             let barred = kept.revoked.iter();
             owed.revoked.extend(barred.filter(|key| conversation.device_of_key(key).is_none()));
             let leaving: Vec<_> = conversation.leaving_accounts().collect();
-            let stays = |who: &AccountId| conversation.has_account(*who) && !leaving.contains(who);
             // Whose removal is still owed is here for want of it alone, unless they came in behind it.
             let is_back =
                 |who: &AccountId| owed.removed.contains_key(who) && !removed.contains(who);
-            let stays = |who: &AccountId| stays(who) && !is_back(who);
-            let stay: Vec<_> = kept.added.iter().filter(|(who, _)| stays(who)).collect();
-            for (who, by) in stay {
+            let stays = |who: &AccountId| {
+                conversation.has_account(*who) && !leaving.contains(who) && !is_back(who)
+            };
+            for (who, by) in kept.added.iter().filter(|(who, _)| stays(who)) {
                 let was_own = owed.added.get(who).is_some_and(|before| before.own);
                 owed.added.insert(*who, Author { own: by.own || was_own, ..*by });
             }

@@ -61,7 +61,7 @@ impl State {
             let (Some(group), Some(seed)) = (chat.aside.take(), chat.row.aside.take()) else {
                 return;
             };
-            state.chats.entering.retain(|_, enter| !of_chat(enter) || enter.is_invited());
+            state.chats.look_no_more(id);
             chat.drop_group(step);
             chat.row.parts = chat.row.parts.other();
             chat.conversation = Some(*group);

@@ -79,11 +79,6 @@ impl Begin {
         Self { is_again: true, epoch: Some(epoch), since: now, ..Self::default() }
     }
 
-    /// Whether nobody else goes on in it, as another device of this account says that began it again.
-    pub(in crate::engine::chats) fn alone(self, is_alone: bool) -> Self {
-        Self { is_alone, ..self }
-    }
-
     /// The current log begins with this epoch, if that is known, and nothing is left to do.
     pub(in crate::engine::chats) fn at(epoch: Option<u64>) -> Self {
         Self { epoch, ..Self::default() }
@@ -183,7 +178,7 @@ impl Chat {
             said.map_or((false, false), |said| (said.may_yield, said.is_alone));
         match begins_with {
             Some(epoch) if is_vouched || may_yield || self.may_yield(now) => {
-                Begin::with(epoch, now).alone(is_alone)
+                Begin { is_alone, ..Begin::with(epoch, now) }
             }
             _ => Begin::at(opens_with),
         }
